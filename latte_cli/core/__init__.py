@@ -1,0 +1,1 @@
+"""What the commands share: models, data, diffusion, training and the recipes that join them."""

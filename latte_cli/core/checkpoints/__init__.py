@@ -1,0 +1,1 @@
+"""Weights in files: PyTorch, safetensors and MindSpore, read without executing anything."""

@@ -1,0 +1,1 @@
+"""Clips: finding, decoding, transforming and batching them; the cache of latents."""

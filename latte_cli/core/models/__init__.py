@@ -1,0 +1,1 @@
+"""The networks: Latte and what surrounds it."""

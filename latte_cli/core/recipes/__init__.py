@@ -1,0 +1,1 @@
+"""One readable use case a module: convert, cache, train, sample, bench."""

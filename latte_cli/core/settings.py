@@ -1,0 +1,202 @@
+"""The experiment file: one YAML for all commands, typed, documented and frozen. Imports no MindSpore."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Switch = Literal["auto"] | bool
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class Section(BaseModel):
+    """A part of the experiment file: unknown keys refused, values never changed after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class DataSettings(Section):
+    """Where the clips come from and how they are cut."""
+
+    root: Path | None = None
+    """Folder of videos: folders of frames, video files, GIFs, nested as you like."""
+    image_size: int = Field(256, ge=8, multiple_of=8)
+    """Height and width of a frame in pixels."""
+    num_frames: int = Field(16, ge=1)
+    """Frames in a clip."""
+    frame_stride: int = Field(3, ge=1)
+    """Source frames from one frame of a clip to the next."""
+    transform: Literal["crop_resize", "resize_crop"] = "crop_resize"
+    """crop_resize: the largest centred square, then resized (Sky, Taichi). resize_crop: the short side resized, then the
+    centre cut out (UCF101, FaceForensics)."""
+    spacing: Literal["stride", "linspace"] = "stride"
+    """Which frames of the cropped span make the clip: every frame_stride-th (Sky, Taichi), or num_frames evenly spread
+    between its ends (UCF101, FaceForensics)."""
+    random_flip: bool = False
+    """Mirror a clip with probability one half."""
+    use_image_num: int = Field(0, ge=0)
+    """Still images, drawn from other videos, appended to each clip (image-video joint training)."""
+    labels: Path | None = None
+    """Class list for condition: class. A text file of `video-or-folder label` lines; null takes the folder names, sorted."""
+    captions: Path | None = None
+    """Captions for condition: text. A CSV or JSON-lines file (video, caption), or a folder of .txt files."""
+    workers: int = Field(2, ge=1)
+    """Threads that decode ahead of training."""
+
+
+class VaeSettings(Section):
+    """The autoencoder between pixels and latents."""
+
+    weights: str | None = None
+    """A file, a diffusers folder, or "demo": the small autoencoder in this package."""
+    scaling_factor: float = Field(0.18215, gt=0)
+    """Latents are the encoder's draw times this (Rombach et al. 2022)."""
+    chunk_frames: int = Field(8, ge=1)
+    """Frames encoded or decoded at a time: bounds the memory."""
+
+
+class ModelSettings(Section):
+    """The transformer: a preset, or a size by number (numbers override the preset's)."""
+
+    preset: str | None = None
+    """Latte-XL/2, Latte-L/4, Latte-B/8, Latte-S/2, ...: size / patch."""
+    hidden_size: int | None = Field(None, ge=1)
+    """Width of a token."""
+    depth: int | None = Field(None, ge=2)
+    """Number of blocks, spatial and temporal in turn: even."""
+    num_heads: int | None = Field(None, ge=1)
+    """Attention heads; divides hidden_size."""
+    patch_size: int | None = Field(None, ge=1)
+    """Side of a patch in latent pixels; divides image_size / 8."""
+    mlp_ratio: float = Field(4.0, gt=0)
+    """Width of the MLP over hidden_size."""
+    condition: Literal["none", "class", "text"] = "none"
+    """What the model is told beside the timestep."""
+    num_classes: int | None = Field(None, ge=1)
+    """Classes for condition: class; the label num_classes means "no condition"."""
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    """How often training drops the condition, for classifier-free guidance."""
+    learn_sigma: bool = True
+    """Predict the variance beside the noise."""
+    patch_embedder: Literal["conv", "linear"] = "conv"
+    """Two ways to compute the same patch embedding from the same weights; bfloat16 needs linear."""
+
+
+class DiffusionSettings(Section):
+    """The forward process."""
+
+    num_timesteps: int = Field(1000, ge=1)
+    """Steps of the forward process."""
+    beta_schedule: Literal["linear", "squaredcos_cap_v2"] = "linear"
+    """Noise added a step; linear from 1e-4 to 0.02 (Ho et al. 2020)."""
+
+
+class CacheSettings(Section):
+    """Latents encoded once by `latte cache`."""
+
+    dir: Path | None = None
+    """Folder of the cache; when set, train reads it in place of the videos."""
+    type: Literal["numpy", "mindrecord"] = "numpy"
+    """One mappable file a video, or MindRecord shards."""
+    store: Literal["moments", "sample"] = "moments"
+    """Mean and log-variance, so that training draws fresh latents; or one draw."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How they are stored."""
+    mirror: bool = False
+    """Store a mirrored copy too; needed for data.random_flip."""
+
+
+class TrainSettings(Section):
+    """Optimisation, precision, and what is written when."""
+
+    batch_size: int = Field(5, ge=1)
+    """Clips a worker sees in one forward pass."""
+    steps: int = Field(1_000_000, ge=1)
+    """Optimizer steps."""
+    accumulation: int = Field(1, ge=1)
+    """Forward passes added up into one optimizer step."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """AdamW's rate after warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the rate does between warm-up and the last step: stays, or decays to zero in a line or half a cosine."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decay, on matrices only."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest global norm of the gradients; null leaves them alone."""
+    clip_start: int = Field(0, ge=0)
+    """First step that is clipped."""
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    """Decay of the averaged weights that sampling uses; it warms up as (1 + step) / (10 + step)."""
+    dtype: Dtype = "float16"
+    """Arithmetic of the blocks; what stays float32 is written in the README."""
+    recompute: bool = False
+    """Recompute each block's activations in the backward pass: less memory, more time."""
+    flash_attention: Switch = "auto"
+    """The device's fused attention."""
+    sink_mode: Switch = "auto"
+    """MindSpore's dataset sinking."""
+    log_every: int = Field(50, ge=1)
+    """Steps a line of metrics.jsonl averages over."""
+    checkpoint_every: int = Field(10_000, ge=1)
+    """Steps from one checkpoint to the next."""
+    keep: int = Field(3, ge=1)
+    """Checkpoints kept, newest first."""
+    preview_every: int = Field(0, ge=0)
+    """Steps from one preview clip to the next; 0 makes none."""
+    init_from: Path | None = None
+    """Weights to start from: a checkpoint of ours, the PyTorch original's or MindONE's."""
+
+
+class SampleSettings(Section):
+    """How clips are drawn."""
+
+    sampler: Literal["ddpm", "ddim", "dpm++"] = "ddpm"
+    """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022)."""
+    steps: int = Field(250, ge=1)
+    """Sampling steps, spread evenly over the forward process."""
+    respacing: str | None = None
+    """The original's respacing string ("250", "ddim50", "10,20,30"); overrides steps."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Fresh noise of a ddim step: 0 none, 1 as much as ddpm."""
+    guidance_scale: float = Field(1.0, ge=0)
+    """Classifier-free guidance; 1 is none."""
+    num_samples: int = Field(3, ge=1)
+    """Clips to make."""
+    class_labels: tuple[int, ...] = ()
+    """Classes to draw, in turn, for condition: class; empty draws 0, 1, 2, ..."""
+    seed: int = Field(42, ge=0)
+    """Seed of the first clip; each further clip's is one more."""
+    batch_size: int = Field(4, ge=1)
+    """Clips denoised together: a matter of memory, not of results."""
+    fps: int = Field(8, ge=1)
+    """Frames a second of the video files."""
+
+
+class BenchSettings(Section):
+    """What `latte bench` measures."""
+
+    steps: int = Field(20, ge=1)
+    """Counted steps a row."""
+    warmup_steps: int = Field(3, ge=1)
+    """Steps left out at the start of a row; the first is the compile time."""
+
+
+class Settings(Section):
+    """A whole experiment."""
+
+    run_dir: Path = Path("runs/demo")
+    """Everything about a run: resolved settings, checkpoints, metrics, samples."""
+    seed: int = Field(3407, ge=0)
+    """Of everything random in training."""
+    device: Literal["auto", "cpu", "ascend", "gpu"] = "auto"
+    """Where MindSpore runs; auto takes what its installation was built for."""
+    data: DataSettings = DataSettings()
+    vae: VaeSettings = VaeSettings()
+    model: ModelSettings = ModelSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    cache: CacheSettings = CacheSettings()
+    train: TrainSettings = TrainSettings()
+    sample: SampleSettings = SampleSettings()
+    bench: BenchSettings = BenchSettings()
