@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from latte_cli.core.errors import LatteError
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to: on success it is flushed to disk and renamed to `target`, else removed.
+
+    The path given has the same suffix as `target`, since writers tell formats by it. Missing parent folders are made.
+    Raises LatteError when the disk or the permissions do not allow the file.
+    """
+    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        sync(partial)
+        os.replace(partial, target)
+        sync(target.parent)
+    except OSError as error:
+        raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(target: Path, content: bytes | str) -> None:
+    """Write a small file whole; text as UTF-8."""
+    with whole_file(target) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import whole_file, write_whole
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "weights.ckpt"
+    write_whole(target, "old")
+    with pytest.raises(RuntimeError, match="stopped"), whole_file(target) as partial:
+        partial.write_text("half of the n")
+        raise RuntimeError("stopped")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.ckpt"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LatteError, match=r"file/sub/x\.json: cannot be written: Not a directory"):
+        write_whole(tmp_path / "file" / "sub" / "x.json", "{}")
