@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
@@ -25,7 +25,8 @@ def whole_file(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_whole(target: Path, content: bytes | str) -> None:
