@@ -1,7 +1,8 @@
-"""Everything random, drawn on the host from counters: never from a running state, never from a worker's rank.
+"""Everything random, drawn on the host from counters: never from a running state or a worker's rank.
 
-A draw depends on (seed, what it is for, its counters) alone, so a resumed run repeats the uninterrupted one and N
-workers draw what one worker would have drawn. Philox: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+A draw depends on (seed, what it is for, its counters) alone, so a resumed run repeats the uninterrupted one
+and N workers draw what one worker would have drawn.
+Philox: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 """
 
 from enum import IntEnum
@@ -10,7 +11,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a draw is for. The numbers are part of every run's reproducibility: add new ones, never renumber."""
+    """What a draw is for. Every run's reproducibility rests on the numbers: add new ones, never renumber."""
 
     ORDER = 0  # (epoch,): the order of the clips
     CROP = 1  # (step, place): where a clip starts in its video

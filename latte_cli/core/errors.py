@@ -2,4 +2,4 @@
 
 
 class LatteError(Exception):
-    """Something a user can fix: names the file or setting, what was found and what was wanted, in one line."""
+    """Something a user can fix: names the file or setting, what was found, what was wanted; one line."""

@@ -10,9 +10,9 @@ from latte_cli.core.errors import LatteError
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to: on success it is flushed to disk and renamed to `target`, else removed.
+    """A path beside `target` to write to: on success it is flushed and renamed to `target`, else removed.
 
-    The path given has the same suffix as `target`, since writers tell formats by it. Missing parent folders are made.
+    The path has the suffix of `target`, since writers tell formats by it. Missing parent folders are made.
     Raises LatteError when the disk or the permissions do not allow the file.
     """
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")

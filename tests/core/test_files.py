@@ -9,9 +9,14 @@ from latte_cli.core.files import whole_file, write_whole
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "weights.ckpt"
     write_whole(target, "old")
-    with pytest.raises(RuntimeError, match="stopped"), whole_file(target) as partial:
-        partial.write_text("half of the n")
-        raise RuntimeError("stopped")
+
+    def stop_half_way() -> None:
+        with whole_file(target) as partial:
+            partial.write_text("half of the n")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stop_half_way()
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.ckpt"]
 
