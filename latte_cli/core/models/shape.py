@@ -1,0 +1,93 @@
+"""The resolved shape of a transformer: everything that fixes its tensors, and how many numbers they hold."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latte_cli.core.presets import model_size
+from latte_cli.core.settings import Settings
+
+VAE_FACTOR = 8  # pixels a latent pixel, along one side: Stable Diffusion's autoencoder
+FREQUENCY_SIZE = 256  # sinusoids of a timestep, as in DiT
+TEXT_FEATURES = 77 * 768  # CLIP's tokens times their width, flattened, as in the original
+
+
+@dataclass(frozen=True)
+class LatteShape:
+    """A transformer's sizes with nothing left to look up."""
+
+    hidden_size: int
+    depth: int
+    num_heads: int
+    patch_size: int
+    mlp_ratio: float = 4.0
+    in_channels: int = 4
+    sample_size: int = 32
+    """Height and width of a latent frame."""
+    num_frames: int = 16
+    condition: Literal["none", "class", "text"] = "none"
+    num_classes: int | None = None
+    condition_dropout: float = 0.1
+    learn_sigma: bool = True
+    patch_embedder: Literal["conv", "linear"] = "conv"
+
+    @property
+    def out_channels(self) -> int:
+        """Channels predicted: the noise, and the variance where it is learned."""
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def mlp_size(self) -> int:
+        """Width of a block's hidden layer."""
+        return int(self.hidden_size * self.mlp_ratio)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens a frame."""
+        return (self.sample_size // self.patch_size) ** 2
+
+    def position_parameters(self) -> int:
+        """Numbers in the two position tables, which are loaded or computed but never trained."""
+        return (self.tokens + self.num_frames) * self.hidden_size
+
+    def trained_parameters(self) -> int:
+        """Numbers that training changes."""
+        width, patch = self.hidden_size, self.patch_size**2
+        embedders = (
+            _dense(patch * self.in_channels, width) + _dense(FREQUENCY_SIZE, width) + _dense(width, width)
+        )
+        if self.condition == "class":
+            embedders += ((self.num_classes or 0) + 1) * width  # one row more: the null label
+        if self.condition == "text":
+            embedders += _dense(TEXT_FEATURES, width)
+        attention = _dense(width, 3 * width) + _dense(width, width)
+        mlp = _dense(width, self.mlp_size) + _dense(self.mlp_size, width)
+        block = attention + mlp + _dense(width, 6 * width)
+        final = _dense(width, patch * self.out_channels) + _dense(width, 2 * width)
+        return embedders + self.depth * block + final
+
+    def parameters(self) -> int:
+        """All numbers of a checkpoint, position tables included."""
+        return self.trained_parameters() + self.position_parameters()
+
+
+def resolve_model(settings: Settings) -> LatteShape:
+    """The shape that an experiment's settings come to.
+
+    Raises LatteError when the model section names no whole size (see `model_size`).
+    """
+    model = settings.model
+    return LatteShape(
+        **model_size(model)._asdict(),
+        mlp_ratio=model.mlp_ratio,
+        sample_size=settings.data.image_size // VAE_FACTOR,
+        num_frames=settings.data.num_frames,
+        condition=model.condition,
+        num_classes=model.num_classes,
+        condition_dropout=model.condition_dropout,
+        learn_sigma=model.learn_sigma,
+        patch_embedder=model.patch_embedder,
+    )
+
+
+def _dense(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
