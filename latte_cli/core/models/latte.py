@@ -1,0 +1,147 @@
+"""Latte: a transformer over video latents, its blocks over space and over time in turn (arXiv 2401.03048).
+
+Parameter names and shapes equal the PyTorch original's, so that its checkpoints need no mapping.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from numpy.typing import NDArray
+
+from latte_cli.core.draws import Stream, draw
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.layers import (
+    Block,
+    FinalLayer,
+    LabelEmbedder,
+    Linear,
+    PatchEmbedder,
+    TimestepEmbedder,
+)
+from latte_cli.core.models.positions import frame_table, token_table
+from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+EMBEDDING_STD = 0.02  # of the label table and the timestep MLP (Peebles & Xie 2023)
+AXES = ("space", "time")  # of the blocks, in turn
+
+
+class Latte(nn.Cell):
+    """Predicts the noise in latents, and its variance where that is learned.
+
+    `dtype` is the arithmetic of the blocks' matrix products; parameters, residuals, normalisation and softmax
+    stay float32. `num_timesteps` bounds the timesteps it knows.
+    """
+
+    def __init__(self, shape: LatteShape, *, num_timesteps: int = 1000, dtype: str = "float32"):
+        super().__init__()
+        width, patch = shape.hidden_size, shape.patch_size
+        self.shape = shape
+        self.x_embedder = PatchEmbedder(shape.in_channels, width, patch, shape.patch_embedder)
+        self.t_embedder = TimestepEmbedder(width, num_timesteps)
+        if shape.num_classes is not None:
+            self.y_embedder = LabelEmbedder(shape.num_classes, width)
+        if shape.condition == "text":
+            self.text_embedding_projection = nn.SequentialCell(nn.SiLU(), Linear(TEXT_FEATURES, width))
+        self.pos_embed = _table(token_table(width, shape.sample_size // patch))
+        self.temp_embed = _table(frame_table(width, shape.num_frames))
+        block = partial(
+            Block, width, shape.num_heads, shape.mlp_size, num_frames=shape.num_frames, dtype=DTYPES[dtype]
+        )
+        self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
+        self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
+
+    def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, C or 2C, h, w) float32.
+
+        `condition` is (B,) class labels, (B, 77, 768) text states, or anything for a model without one.
+        """
+        timestep = self.t_embedder(timesteps)
+        conditioning = timestep
+        if self.shape.condition == "class":
+            conditioning = timestep + self.y_embedder(condition)
+        if self.shape.condition == "text":
+            flat = condition.reshape(condition.shape[0], -1)
+            conditioning = timestep + self.text_embedding_projection(flat)
+        tokens = self.embed(x_t)
+        for place, block in enumerate(self.blocks):
+            if place == 1:
+                tokens = self.add_frame_places(tokens)
+            tokens = block(tokens, conditioning)
+        # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
+        last = timestep if self.shape.condition == "text" else conditioning
+        return self.unpatchify(self.final_layer(tokens, last))
+
+    def embed(self, x_t: Tensor) -> Tensor:
+        """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
+        clips, frames, channels, height, width = x_t.shape
+        tokens = self.x_embedder(x_t.reshape(clips * frames, channels, height, width))
+        return (tokens + ops.broadcast_to(self.pos_embed, tokens.shape)).reshape(clips, -1, tokens.shape[2])
+
+    def add_frame_places(self, tokens: Tensor) -> Tensor:
+        """Add the frame table to tokens (B, F * T, D)."""
+        clips, number, width = tokens.shape
+        places = self.temp_embed.reshape(1, self.shape.num_frames, 1, width)
+        spread = (clips, self.shape.num_frames, number // self.shape.num_frames, width)
+        return tokens + ops.broadcast_to(places, spread).reshape(tokens.shape)
+
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
+        clips = patches.shape[0]
+        side, patch, channels = self.shape.sample_size, self.shape.patch_size, self.shape.out_channels
+        grid = patches.reshape(-1, side // patch, side // patch, patch, patch, channels)
+        return grid.transpose(0, 5, 1, 3, 2, 4).reshape(clips, -1, channels, side, side)
+
+
+def initialise(model: Latte, seed: int) -> None:
+    """Give every parameter its starting value, as the original does; each from a draw of its own.
+
+    Matrices are Xavier-uniform, biases zero, the embedders' tables of std 0.02; adaLN and the final layer are
+    zero, so that every block starts as the identity.
+    """
+    for place, parameter in enumerate(model.get_parameters()):
+        if parameter.requires_grad:
+            generator = draw(seed, Stream.INIT, place)
+            _set(parameter, _initial(parameter.name, parameter.shape, generator))
+
+
+def load_weights(model: Latte, weights: Mapping[str, NDArray[np.float32]], *, source: str) -> None:
+    """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
+
+    Raises LatteError naming `source` and the first names that are missing, unexpected or misshapen.
+    """
+    parameters = {parameter.name: parameter for parameter in model.get_parameters()}
+    faults = [f"{name} is missing" for name in parameters if name not in weights]
+    faults += [f"{name} is unexpected" for name in weights if name not in parameters]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
+        for name, parameter in parameters.items()
+        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise LatteError(f"{source}: does not fit the model: {'; '.join(faults[:3])}{more}")
+    for name, parameter in parameters.items():
+        _set(parameter, weights[name])
+
+
+def _set(parameter: Parameter, values: NDArray[np.float32]) -> None:
+    # Parameter.set_data leaves functions that are already compiled with the old values.
+    ops.assign(parameter, Tensor(np.ascontiguousarray(values, dtype=np.float32)))
+
+
+def _table(values: NDArray[np.float64]) -> Parameter:
+    return Parameter(Tensor(values[None].astype(np.float32)), requires_grad=False)
+
+
+def _initial(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    if name.endswith("bias") or "adaLN_modulation" in name or name.startswith("final_layer"):
+        return np.zeros(shape, np.float32)
+    if name.startswith(("t_embedder", "y_embedder")):
+        return generator.normal(0, EMBEDDING_STD, shape).astype(np.float32)
+    outputs, inputs = shape[0], int(np.prod(shape[1:]))
+    bound = np.sqrt(6.0 / (inputs + outputs))  # Glorot & Bengio 2010
+    return generator.uniform(-bound, bound, shape).astype(np.float32)

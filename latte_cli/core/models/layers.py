@@ -1,0 +1,147 @@
+"""What Latte is made of. Tokens keep one layout: (B, F * T, D), the T tokens of a frame side by side."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from latte_cli.core import kernels
+from latte_cli.core.models.positions import timestep_table
+
+TIMESTEP_CHANNELS = 256  # of the sinusoid before its MLP (Peebles & Xie 2023)
+
+
+class Linear(nn.Cell):
+    """x @ weight.T + bias in `dtype`; parameters stay float32. x: (..., inputs); returns (..., outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, dtype: ms.Type = ms.float32):
+        super().__init__()
+        self.weight = Parameter(Tensor(np.zeros((outputs, inputs), np.float32)))
+        self.bias = Parameter(Tensor(np.zeros(outputs, np.float32)))
+        self.dtype = dtype
+
+    def construct(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        product = ops.MatMul(transpose_b=True)(rows, self.weight.astype(self.dtype))
+        biased = ops.BiasAdd()(product, self.bias.astype(self.dtype))
+        return biased.reshape((*x.shape[:-1], self.bias.shape[0]))
+
+
+class PatchEmbedder(nn.Cell):
+    """Latents (N, C, h, w) to tokens (N, T, D), one projection a patch: a convolution or a matrix product.
+
+    Both hold the convolution's weight (D, C, patch, patch) and compute the same function.
+    """
+
+    def __init__(self, channels: int, width: int, patch_size: int, kind: str):
+        super().__init__()
+        self.proj = nn.Cell()
+        self.proj.weight = Parameter(Tensor(np.zeros((width, channels, patch_size, patch_size), np.float32)))
+        self.proj.bias = Parameter(Tensor(np.zeros(width, np.float32)))
+        self.patch_size = patch_size
+        self.width = width
+        self.as_convolution = kind == "conv"
+        self.convolution = ops.Conv2D(width, patch_size, pad_mode="valid", stride=patch_size)
+
+    def construct(self, latents: Tensor) -> Tensor:
+        number, channels, height, width = latents.shape
+        patch = self.patch_size
+        if self.as_convolution:
+            grid = self.convolution(latents, self.proj.weight).reshape(number, self.width, -1)
+            tokens = grid.swapaxes(1, 2).reshape(-1, self.width)
+        else:
+            patches = latents.reshape(number, channels, height // patch, patch, width // patch, patch)
+            patches = patches.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels * patch * patch)
+            tokens = ops.MatMul(transpose_b=True)(patches, self.proj.weight.reshape(self.width, -1))
+        return ops.BiasAdd()(tokens, self.proj.bias).reshape(number, -1, self.width)
+
+
+class TimestepEmbedder(nn.Cell):
+    """Timesteps (B,) int to conditioning (B, D): a sinusoid, then an MLP."""
+
+    def __init__(self, width: int, num_timesteps: int):
+        super().__init__()
+        self.table = Tensor(timestep_table(TIMESTEP_CHANNELS, num_timesteps))
+        self.mlp = nn.SequentialCell(Linear(TIMESTEP_CHANNELS, width), nn.SiLU(), Linear(width, width))
+
+    def construct(self, timesteps: Tensor) -> Tensor:
+        return self.mlp(ops.gather(self.table, timesteps, 0))
+
+
+class LabelEmbedder(nn.Cell):
+    """Class labels (B,) int, `num_classes` meaning none, to conditioning (B, D)."""
+
+    def __init__(self, num_classes: int, width: int):
+        super().__init__()
+        self.embedding_table = nn.Cell()
+        self.embedding_table.weight = Parameter(Tensor(np.zeros((num_classes + 1, width), np.float32)))
+
+    def construct(self, class_labels: Tensor) -> Tensor:
+        return ops.gather(self.embedding_table.weight, class_labels, 0)
+
+
+class Attention(nn.Cell):
+    """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time")."""
+
+    def __init__(self, width: int, num_heads: int, *, num_frames: int, axis: str, dtype: ms.Type):
+        super().__init__()
+        self.qkv = Linear(width, 3 * width, dtype)
+        self.proj = Linear(width, width, dtype)
+        self.num_heads, self.num_frames, self.axis = num_heads, num_frames, axis
+
+    def construct(self, x: Tensor) -> Tensor:
+        heads = kernels.attention(self.qkv(x), self.num_heads, self.num_frames, self.axis)
+        return self.proj(heads)
+
+
+class Mlp(nn.Cell):
+    """Two projections around a tanh GELU."""
+
+    def __init__(self, width: int, hidden: int, *, dtype: ms.Type):
+        super().__init__()
+        self.fc1 = Linear(width, hidden, dtype)
+        self.fc2 = Linear(hidden, width, dtype)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.fc2(kernels.gelu_tanh(self.fc1(x)))
+
+
+class Modulation(nn.SequentialCell):
+    """Conditioning (B, D) to (B, parts * D), `parts` vectors a sample: adaLN (Peebles & Xie 2023)."""
+
+    def __init__(self, width: int, parts: int):
+        super().__init__(nn.SiLU(), Linear(width, parts * width))
+
+
+class Block(nn.Cell):
+    """A transformer block over one axis; its conditioning is computed once a sample."""
+
+    def __init__(
+        self, width: int, num_heads: int, mlp_width: int, *, num_frames: int, axis: str, dtype: ms.Type
+    ):
+        super().__init__()
+        self.attn = Attention(width, num_heads, num_frames=num_frames, axis=axis, dtype=dtype)
+        self.mlp = Mlp(width, mlp_width, dtype=dtype)
+        self.adaLN_modulation = Modulation(width, 6)
+
+    def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        parts = ops.chunk(self.adaLN_modulation(conditioning), 6, 1)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
+        x = kernels.gated_residual(
+            x, gate_attn, self.attn(kernels.modulated_layer_norm(x, shift_attn, scale_attn))
+        )
+        return kernels.gated_residual(
+            x, gate_mlp, self.mlp(kernels.modulated_layer_norm(x, shift_mlp, scale_mlp))
+        )
+
+
+class FinalLayer(nn.Cell):
+    """Tokens (B, N, D) to patches (B, N, outputs)."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.linear = Linear(width, outputs)
+        self.adaLN_modulation = Modulation(width, 2)
+
+    def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        shift, scale = ops.chunk(self.adaLN_modulation(conditioning), 2, 1)
+        return self.linear(kernels.modulated_layer_norm(x, shift, scale))
