@@ -1,18 +1,37 @@
 """The experiment file: one YAML for all commands, typed, documented and frozen. Imports no MindSpore."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Section(BaseModel):
     """A part of the experiment file: unknown keys refused, values never changed after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true where a number is wanted: pydantic would read it as 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("found true or false")
+        return value
 
 
 class DataSettings(Section):
@@ -27,17 +46,18 @@ class DataSettings(Section):
     frame_stride: int = Field(3, ge=1)
     """Source frames from one frame of a clip to the next."""
     transform: Literal["crop_resize", "resize_crop"] = "crop_resize"
-    """crop_resize: the largest centred square, then resized (Sky, Taichi). resize_crop: the short side resized, then the
-    centre cut out (UCF101, FaceForensics)."""
+    """crop_resize: the largest centred square, then resized (Sky, Taichi). resize_crop: the short side
+    resized, then the centre cut out (UCF101, FaceForensics)."""
     spacing: Literal["stride", "linspace"] = "stride"
-    """Which frames of the cropped span make the clip: every frame_stride-th (Sky, Taichi), or num_frames evenly spread
-    between its ends (UCF101, FaceForensics)."""
+    """Which frames of the cropped span make the clip: every frame_stride-th (Sky, Taichi), or num_frames
+    evenly spread between its ends (UCF101, FaceForensics)."""
     random_flip: bool = False
     """Mirror a clip with probability one half."""
     use_image_num: int = Field(0, ge=0)
     """Still images, drawn from other videos, appended to each clip (image-video joint training)."""
     labels: Path | None = None
-    """Class list for condition: class. A text file of `video-or-folder label` lines; null takes the folder names, sorted."""
+    """Class list for condition: class. A text file of `video-or-folder label` lines; null takes the folder
+    names, sorted."""
     captions: Path | None = None
     """Captions for condition: text. A CSV or JSON-lines file (video, caption), or a folder of .txt files."""
     workers: int = Field(2, ge=1)
@@ -118,7 +138,8 @@ class TrainSettings(Section):
     learning_rate: float = Field(1e-4, gt=0)
     """AdamW's rate after warm-up."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """What the rate does between warm-up and the last step: stays, or decays to zero in a line or half a cosine."""
+    """What the rate does between warm-up and the last step: stays, or decays to zero in a line or half a
+    cosine."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the rate rises from zero."""
     weight_decay: float = Field(0.0, ge=0)
@@ -156,7 +177,7 @@ class SampleSettings(Section):
     """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022)."""
     steps: int = Field(250, ge=1)
     """Sampling steps, spread evenly over the forward process."""
-    respacing: str | None = None
+    respacing: Annotated[str | None, BeforeValidator(_as_text)] = None
     """The original's respacing string ("250", "ddim50", "10,20,30"); overrides steps."""
     eta: float = Field(0.0, ge=0, le=1)
     """Fresh noise of a ddim step: 0 none, 1 as much as ddpm."""
