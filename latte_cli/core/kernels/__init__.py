@@ -1,1 +1,62 @@
-"""Kernels for what MindSpore is slow at on CPU, each with plain operators as the other path."""
+"""The model's arithmetic apart from its matrix products, at home in `ms.jit`, pynative and their gradients.
+
+On a CPU each function is one pass of compiled C++ (fused.py; built on first use), elsewhere MindSpore's
+operators (plain.py). Both work in float32 and return the type they are given: `selection.kernels_available`.
+"""
+
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, ops
+
+from latte_cli.core.kernels import fused, plain
+from latte_cli.core.kernels.selection import kernels_available
+
+# Run, not parsed, where a graph is compiled.
+_use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)
+
+
+def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normalise over the last axis (eps 1e-6), then times 1 + scale, plus shift: adaLN (Peebles & Xie 2023).
+
+    x: (B, N, D); shift, scale: (B, D). Returns (B, N, D).
+    """
+    if _use_fused():
+        wide = x.astype(ms.float32)
+        return fused.layer_norm()(wide, shift.astype(ms.float32), scale.astype(ms.float32)).astype(x.dtype)
+    return plain.modulated_layer_norm(x, shift, scale)
+
+
+def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Give x + gate * (y + bias), `bias` being that of the projection that made y: fused, it costs nothing.
+
+    x, y: (B, N, D); gate: (B, D); bias: (D). Returns (B, N, D) in x's type.
+    """
+    if _use_fused():
+        offset = fused.zeros(x.shape[2]) if bias is None else bias.astype(ms.float32)
+        wide, branch = x.astype(ms.float32), y.astype(ms.float32)
+        return fused.gated_residual()(wide, gate.astype(ms.float32), branch, offset).astype(x.dtype)
+    return plain.gated_residual(x, gate, y if bias is None else plain.add_bias(y, bias))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Give GELU in its tanh form: x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). x: (..., D)."""
+    if _use_fused():
+        return fused.bias_gelu()(x.astype(ms.float32), fused.zeros(x.shape[-1])).astype(x.dtype)
+    return plain.gelu_tanh(x)
+
+
+def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
+    """Give gelu_tanh(x + bias), in one pass. x: (..., D); bias: (D)."""
+    if _use_fused():
+        return fused.bias_gelu()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
+    return plain.gelu_tanh(plain.add_bias(x, bias))
+
+
+def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor:
+    """Attend within each frame (`axis` "space") or each token's course over the frames ("time"), per head.
+
+    qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; scale 1 / sqrt(head_dim).
+    Returns (B, num_frames * T, D).
+    """
+    return plain.attention(qkv, num_heads, num_frames, axis)

@@ -1,0 +1,119 @@
+"""Compile the C++ kernels once a machine and hand out the library's path."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SOURCE_FOLDER = Path(__file__).parent
+# Fused multiply-adds and vectorised reductions are asked for one by one: -ffast-math would let a NaN vanish.
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-pthread",
+    "-shared",
+    "-fPIC",
+)
+COMPILERS = ("g++", "c++", "clang++")
+COMPILE_SECONDS = 300
+
+
+@lru_cache(maxsize=1)
+def library_path() -> Path | None:
+    """Give the compiled kernels' path, compiling them first; None, with a logged warning, if that fails."""
+    if platform.system() != "Linux":
+        return None  # MindSpore launches custom operators on Linux only
+    compiler = find_compiler()
+    if compiler is None:
+        log.warning("No C++ compiler found (tried $CXX, %s): training will be slower.", ", ".join(COMPILERS))
+        return None
+    try:
+        return _build(compiler, cache_folder())
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("The C++ kernels could not be built, training will be slower: %s", _reason(error))
+        return None
+
+
+def find_compiler() -> str | None:
+    """Give the first C++ compiler there is: $CXX, g++, c++, clang++."""
+    for name in (os.environ.get("CXX", ""), *COMPILERS):
+        path = shutil.which(name) if name else None
+        if path:
+            return path
+    return None
+
+
+def cache_folder() -> Path:
+    """Give the folder that compiled libraries are kept in, by the XDG base directory rules."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "latte" / "kernels"
+
+
+def _build(compiler: str, folder: Path) -> Path:
+    """Give a library that loads: the cached one, else a new one. Two processes may build it at once."""
+    library = folder / f"{_fingerprint(compiler)}.so"
+    if library.exists() and _loads(library):
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=folder)
+    os.close(handle)
+    try:
+        sources = [str(path) for path in sorted(SOURCE_FOLDER.glob("*.cc"))]
+        command = [compiler, *FLAGS, *sources, "-o", name]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+        ctypes.CDLL(name)
+        os.replace(name, library)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return library
+
+
+def _fingerprint(compiler: str) -> str:
+    """Hash all that decides the machine code: sources, compiler, flags and the processor."""
+    digest = hashlib.sha256()
+    for path in sorted((*SOURCE_FOLDER.glob("*.cc"), *SOURCE_FOLDER.glob("*.h"))):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    version = subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, timeout=COMPILE_SECONDS
+    )
+    digest.update(version.stdout + "\0".join(FLAGS).encode() + _processor().encode())
+    return digest.hexdigest()[:20]
+
+
+def _processor() -> str:
+    """Describe what -march=native looks at."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
+    facts = sorted({line for line in lines if line.split(":")[0].strip() in wanted})
+    return platform.machine() + "\n".join(facts)
+
+
+def _loads(library: Path) -> bool:
+    try:
+        ctypes.CDLL(str(library))
+    except OSError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Give one line: the compiler's first error if it got so far."""
+    output = getattr(error, "stderr", None) or ""
+    lines = [line for line in str(output).splitlines() if "error" in line]
+    return lines[0] if lines else str(error)

@@ -1,0 +1,30 @@
+"""Which of the two paths runs: the compiled kernels, or MindSpore's operators."""
+
+import os
+
+import mindspore as ms
+
+from latte_cli.core.kernels.build import library_path
+
+_forced: list[bool | None] = [None]
+
+
+def kernels_available() -> bool:
+    """Tell whether the compiled kernels are used: on a CPU, built, neither forced off nor LATTE_KERNELS=off.
+
+    The first call compiles them (some ten seconds, once a machine). Functions that `ms.jit` has already
+    compiled keep the path they were compiled with.
+    """
+    if ms.get_context("device_target") != "CPU":
+        return False
+    if _forced[0] is not None:
+        return _forced[0] and library_path() is not None
+    return (
+        os.environ.get("LATTE_KERNELS", "on").lower() not in ("off", "0", "false")
+        and library_path() is not None
+    )
+
+
+def force_kernels(wanted: bool | None) -> None:
+    """Choose the path from here on: True the compiled kernels if there are any, False never, None either."""
+    _forced[0] = wanted

@@ -1,0 +1,107 @@
+"""Layer norm, gated residual and GELU against float64, both paths, values and gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from latte_cli.core import kernels
+from tests.core.kernels import reference
+
+SIZES = [(1, 1, 1), (2, 12, 24), (3, 35, 36), (2, 70, 144), (1, 257, 384)]
+
+
+def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
+    """Give random inputs of the function for (B, N, D)."""
+    batch, rows, width = size
+    shapes = {
+        "modulated_layer_norm": [size, (batch, width), (batch, width)],
+        "gated_residual": [size, (batch, width), size, (width,)],
+        "bias_gelu_tanh": [size, (width,)],
+    }[name]
+    rng = np.random.default_rng(rows)
+    return [rng.normal(size=shape, scale=1.5).astype(np.float32) for shape in shapes]
+
+
+def value_and_grads(
+    function: Callable[..., Tensor], arrays: list[np.ndarray], dout: np.ndarray, *, jit: bool
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Give function(*arrays) and its vector-Jacobian products with `dout`."""
+
+    def weighted(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        out = function(*tensors)
+        return (out * Tensor(dout)).sum(), out
+
+    places = tuple(range(len(arrays)))
+    step: Any = ms.value_and_grad(weighted, places, has_aux=True)
+    if jit:
+        step = ms.jit(step)
+    (_, out), grads = step(*[Tensor(array) for array in arrays])
+    return out.asnumpy(), [grad.asnumpy() for grad in grads]
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
+    """Compare, within a share of the largest number."""
+    assert found.shape == wanted.shape, what
+    np.testing.assert_allclose(
+        found, wanted, rtol=0, atol=tolerance * max(np.abs(wanted).max(), 1e-3), err_msg=what
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+def test_values_and_gradients_equal_the_formula(
+    name: str, size: tuple[int, int, int], jit: bool, path: str
+) -> None:
+    arrays = inputs(name, size)
+    dout = np.random.default_rng(7).normal(size=size).astype(np.float32)
+    out, grads = value_and_grads(getattr(kernels, name), arrays, dout, jit=jit)
+    wide = [array.astype(np.float64) for array in arrays]
+    assert_close(out, getattr(reference, name)(*wide), "value")
+    for place, (found, wanted) in enumerate(
+        zip(grads, getattr(reference, name + "_grad")(*wide, dout.astype(np.float64)), strict=True)
+    ):
+        assert_close(found, wanted, f"gradient {place}", 2e-5)
+
+
+def test_the_forms_without_a_bias_equal_a_bias_of_zero(path: str) -> None:
+    x, gate, y, _ = inputs("gated_residual", (2, 5, 24))
+    zero = np.zeros(24)
+    out = kernels.gated_residual(Tensor(x), Tensor(gate), Tensor(y)).asnumpy()
+    assert_close(out, reference.gated_residual(x, gate, y, zero), "gated_residual")
+    assert_close(kernels.gelu_tanh(Tensor(x)).asnumpy(), reference.bias_gelu_tanh(x, zero), "gelu_tanh")
+
+
+def test_gelu_is_right_to_a_millionth_over_its_range(path: str) -> None:
+    x = np.linspace(-30, 30, 4096, dtype=np.float32)[None]
+    out = kernels.gelu_tanh(Tensor(x)).asnumpy()
+    np.testing.assert_allclose(
+        out, reference.bias_gelu_tanh(x.astype(np.float64), np.zeros(4096)), rtol=2e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+def test_a_nan_in_gives_a_nan_out_and_in_the_gradients(name: str, path: str) -> None:
+    size = (2, 6, 40)
+    arrays = inputs(name, size)
+    arrays[0][1, 3, 17] = np.nan
+    out, _ = value_and_grads(getattr(kernels, name), arrays, np.ones(size, np.float32), jit=False)
+    assert np.isnan(out[1, 3, 17])
+    assert np.isfinite(out[0]).all()
+    dout = np.ones(size, np.float32)
+    dout[1, 3, 17] = np.nan
+    _, grads = value_and_grads(getattr(kernels, name), inputs(name, size), dout, jit=False)
+    assert all(np.isnan(grad).any() for grad in grads)
+
+
+@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+def test_half_precision_is_rounded_once(name: str, path: str) -> None:
+    arrays = [array.astype(np.float16) for array in inputs(name, (2, 6, 40))]
+    out = getattr(kernels, name)(*[Tensor(array) for array in arrays])
+    assert out.dtype == ms.float16
+    wanted = getattr(reference, name)(*[array.astype(np.float64) for array in arrays])
+    assert_close(out.asnumpy(), wanted, name, 2e-3)
