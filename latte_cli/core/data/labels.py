@@ -1,0 +1,75 @@
+"""Class lists: a text file of `video-or-folder label` lines."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from latte_cli.core.errors import LatteError
+
+log = logging.getLogger(__name__)
+
+
+def read_labels(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """The class of each named video that a list covers; videos it does not cover are absent.
+
+    A line names a video, with or without its suffix, or a folder of videos; the nearest line counts. Labels
+    are numbers from 0 as they stand, or else names, numbered in sorted order. Empty lines and lines starting
+    with # are passed over. Raises LatteError naming the line.
+    """
+    entries = _read_entries(path)
+    numbers = _number(path, [label for label, _ in entries.values()])
+    known = set(names) | {str(PurePosixPath(name).with_suffix("")) for name in names}
+    known |= {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    unknown = [subject for subject in entries if subject not in known]
+    if unknown:
+        log.warning(
+            "%s: %d of its %d lines name no video, the first %s", path, len(unknown), len(entries), unknown[0]
+        )
+    labels = {}
+    for name in names:
+        places = [name, str(PurePosixPath(name).with_suffix("")), *map(str, PurePosixPath(name).parents)]
+        found = next((entries[place][0] for place in places if place in entries), None)
+        if found is not None:
+            labels[name] = numbers[found]
+    return labels
+
+
+def _read_entries(path: Path) -> dict[str, tuple[str, int]]:
+    """What each line names -> its label and the line's number."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise LatteError(f"data.labels: {path}: cannot be read: {reason}") from error
+    entries: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parts = line.rsplit(None, 1)
+        if len(parts) != 2:
+            raise LatteError(
+                f"data.labels: {path}: line {number}: found {line.strip()!r}, wanted `video-or-folder label`"
+            )
+        subject = str(PurePosixPath(parts[0].strip()))
+        if subject in entries and entries[subject][0] != parts[1]:
+            earlier = entries[subject][1]
+            raise LatteError(
+                f"data.labels: {path}: line {number}: {subject} has another label on line {earlier}"
+            )
+        entries[subject] = (parts[1], number)
+    if not entries:
+        raise LatteError(f"data.labels: {path}: holds no lines")
+    return entries
+
+
+def _number(path: Path, labels: Sequence[str]) -> dict[str, int]:
+    """Label texts -> class numbers."""
+    distinct = sorted(set(labels))
+    if all(label.isdecimal() for label in distinct):
+        return {label: int(label) for label in distinct}
+    if any(label.isdecimal() for label in distinct):
+        mixed = next(label for label in distinct if not label.isdecimal())
+        raise LatteError(
+            f"data.labels: {path}: mixes numbers with names such as {mixed}: wanted one or the other"
+        )
+    return {label: number for number, label in enumerate(distinct)}

@@ -1,0 +1,129 @@
+"""Which frames make a clip and how a frame becomes the model's pixels: the PyTorch original's rules, in
+NumPy.
+
+Checked against recordings of Vchitect/Latte's datasets (Ma et al. 2024): TemporalRandomCrop,
+CenterCropResizeVideo (Sky, Taichi) and UCFCenterCropVideo (UCF101, FaceForensics).
+"""
+
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Transform = Literal["crop_resize", "resize_crop"]
+Spacing = Literal["stride", "linspace"]
+
+
+class Taps(NamedTuple):
+    """Linear interpolation along one side: each output is `low` and `high` weighted 1 - `weight` and
+    `weight`."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+
+def needed_frames(num_frames: int, frame_stride: int, spacing: Spacing) -> int:
+    """The fewest frames a video must have to give clips.
+
+    The original wants strictly more than num_frames * frame_stride for Sky, and num_frames for UCF101, whose
+    evenly spread frames move closer together in a short video. A clip of one frame needs one.
+    """
+    return num_frames if spacing == "linspace" or num_frames == 1 else num_frames * frame_stride + 1
+
+
+def last_begin(total_frames: int, num_frames: int, frame_stride: int) -> int:
+    """The last frame that a clip may begin at; the first is 0, and each between is as likely
+    (TemporalRandomCrop)."""
+    return max(0, total_frames - num_frames * frame_stride - 1)
+
+
+def clip_indices(
+    begin: int, total_frames: int, *, num_frames: int, frame_stride: int, spacing: Spacing
+) -> list[int]:
+    """The source frames of a clip that begins at `begin`: every frame_stride-th, or spread evenly over the
+    same span."""
+    span = num_frames * frame_stride
+    if spacing == "stride":
+        return list(range(begin, begin + span, frame_stride))
+    last = min(begin + span, total_frames) - 1
+    return [int(index) for index in np.linspace(begin, last, num_frames, dtype=np.int64)]
+
+
+def to_pixels(
+    frames: NDArray[np.uint8], image_size: int, transform: Transform, *, mirror: bool
+) -> NDArray[np.float32]:
+    """Crop and resize frames to squares, mirrored first if asked.
+
+    frames: (N, H, W, 3) uint8. Returns (N, 3, image_size, image_size) float32 in [-1, 1].
+    """
+    if mirror:
+        frames = frames[:, :, ::-1]
+    rows, columns = square_taps(frames.shape[1], frames.shape[2], image_size, transform)
+    left, right = int(columns.low.min()), int(columns.high.max()) + 1
+    tall = _blend(
+        frames[:, rows.low, left:right], frames[:, rows.high, left:right], rows.weight[:, None, None]
+    )
+    square = _blend(tall[:, :, columns.low - left], tall[:, :, columns.high - left], columns.weight[:, None])
+    square *= np.float32(2 / 255)
+    square -= np.float32(1)
+    return np.ascontiguousarray(square.transpose(0, 3, 1, 2))
+
+
+@lru_cache(maxsize=256)
+def square_taps(height: int, width: int, image_size: int, transform: Transform) -> tuple[Taps, Taps]:
+    """The rows and columns of a frame, and their weights, that make its square of image_size."""
+    short = min(height, width)
+    if transform == "crop_resize":
+        rows, columns = (
+            taps(
+                short,
+                image_size,
+                scale=np.float32(short) / np.float32(image_size),
+                offset=_centre(side, short),
+            )
+            for side in (height, width)
+        )
+        return rows, columns
+    factor = image_size / short
+    rows, columns = (
+        _cut(
+            taps(side, resized, scale=np.float32(1 / factor), offset=0),
+            _centre(resized, image_size),
+            image_size,
+        )
+        for side, resized in ((side, max(image_size, int(side * factor))) for side in (height, width))
+    )
+    return rows, columns
+
+
+def taps(source: int, target: int, *, scale: np.float32, offset: int) -> Taps:
+    """Bilinear interpolation of `source` pixels to `target`, as torch's interpolate(align_corners=False), no
+    antialias.
+
+    scale: source pixels a target pixel. offset: added to the source numbers. torch finds the place of a
+    target pixel in float32 with one rounding (a fused multiply-add), which matters beyond a hundred pixels.
+    """
+    place = (np.float64(scale) * (np.arange(target) + 0.5) - 0.5).astype(np.float32).clip(0, None)
+    low = np.minimum(place.astype(np.int64), source - 1)
+    weight: NDArray[np.float32] = (place - low.astype(np.float32)).clip(0, 1)
+    return Taps(low + offset, np.minimum(low + 1, source - 1) + offset, weight)
+
+
+def _centre(side: int, part: int) -> int:
+    """Where a centred part begins: halves round to even, as Python's round does in the original."""
+    return round((side - part) / 2)
+
+
+def _cut(whole: Taps, begin: int, length: int) -> Taps:
+    """The taps of a stretch of the output."""
+    part = slice(begin, begin + length)
+    return Taps(whole.low[part], whole.high[part], whole.weight[part])
+
+
+def _blend(low: NDArray[Any], high: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(1 - weight) low + weight high, in float32."""
+    blended: NDArray[np.float32] = low * (1 - weight)
+    blended += high * weight
+    return blended

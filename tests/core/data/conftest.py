@@ -1,0 +1,84 @@
+"""Small videos whose frames tell their own numbers."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+Frames = NDArray[np.uint8]
+BITS = 8
+BAR = 8  # pixels of a bar
+
+
+def numbered_frames(count: int, first: int = 0) -> Frames:
+    """Frames (count, 48, 64, 3) that show their number in binary, as black and white bars."""
+    frames = np.zeros((count, 48, BITS * BAR, 3), np.uint8)
+    for frame, number in zip(frames, range(first, first + count), strict=True):
+        for bit in range(BITS):
+            frame[:, bit * BAR : (bit + 1) * BAR] = 255 * (number >> bit & 1)
+    return frames
+
+
+def read_numbers(frames: Frames) -> list[int]:
+    """The numbers that frames show."""
+    middles = frames[:, 24, BAR // 2 :: BAR].mean(axis=-1) > 128
+    return [int(row @ (1 << np.arange(BITS))) for row in middles]
+
+
+def encode(path: Path, frames: Frames, *options: str) -> Path:
+    """Write frames with ffmpeg and these options."""
+    height, width = frames.shape[1:3]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-y",
+        "-loglevel",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+    ]
+    command += ["-s", f"{width}x{height}", "-r", "25", "-i", "-", *options, str(path)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(command, input=frames.tobytes(), check=True)
+    return path
+
+
+@pytest.fixture
+def make_movie() -> Callable[..., Path]:
+    """make_movie(path, count, *ffmpeg options): a movie whose frames show 0, 1, 2, ..."""
+
+    def make(path: Path, count: int, *options: str) -> Path:
+        return encode(path, numbered_frames(count), *(options or ("-c:v", "libx264", "-pix_fmt", "yuv420p")))
+
+    return make
+
+
+@pytest.fixture
+def make_folder() -> Callable[..., Path]:
+    """make_folder(path, count, first=0): a folder of PNGs whose frames show first, first + 1, ..."""
+
+    def make(path: Path, count: int, first: int = 0) -> Path:
+        path.mkdir(parents=True)
+        for number, frame in enumerate(numbered_frames(count, first)):
+            Image.fromarray(frame).save(path / f"frame_{number}.png")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def numbers() -> Callable[[Frames], list[int]]:
+    """numbers(frames): what frames (N, 48, 64, 3) show."""
+    return read_numbers
+
+
+@pytest.fixture
+def numbered() -> Callable[..., Frames]:
+    """numbered(count, first=0): frames that show their numbers."""
+    return numbered_frames
