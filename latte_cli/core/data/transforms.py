@@ -63,9 +63,8 @@ def to_pixels(
     rows, columns = square_taps(frames.shape[1], frames.shape[2], image_size, transform)
     left, right = int(columns.low.min()), int(columns.high.max()) + 1
     pixels = np.empty((len(frames), 3, image_size, image_size), np.float32)
-    for frame, out in zip(
-        frames[:, :, left:right], pixels, strict=True
-    ):  # singly: a frame fits the processor's cache
+    for number, frame in enumerate(frames[:, :, left:right]):  # singly: a frame fits the processor's cache
+        out = pixels[number]
         tall = frame[rows.low] * (1 - rows.weight)[:, None, None]
         tall += frame[rows.high] * rows.weight[:, None, None]
         planes = np.ascontiguousarray(tall.transpose(2, 0, 1))
