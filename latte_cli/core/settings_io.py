@@ -48,9 +48,10 @@ def parse_override(argument: str) -> Override:
     return path, parse_yaml(value, f"--set {argument}")
 
 
-def dump_settings(settings: Settings) -> str:
-    """The settings as a YAML text that loads back equal, each key under its explanation."""
-    return "\n".join(_dump_section(settings, "")) + "\n"
+def dump_settings(settings: Settings, *, explained: bool = True) -> str:
+    """The settings as a YAML text that loads back equal; `explained`: each key under its docstring."""
+    lines = _dump_section(settings, "")
+    return "\n".join(line for line in lines if explained or line.strip()[:1] not in ("", "#")) + "\n"
 
 
 def _read(config: Path | None) -> tuple[str, str]:

@@ -1,0 +1,185 @@
+"""What a command would do, and what stands in its way, without importing MindSpore."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latte_cli.core.data.datasets import check_labels, scan
+from latte_cli.core.data.demo import clips_root
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.estimates import (
+    BUSY_FRACTION,
+    forward_flops,
+    processor_speed,
+    step_flops,
+    training_memory,
+)
+from latte_cli.core.models.shape import LatteShape, resolve_model
+from latte_cli.core.settings import Settings
+
+SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
+
+
+@dataclass
+class Plan:
+    """Lines that describe the work, and one line for each thing that must be put right first."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, name: str, text: str) -> None:
+        """One more line."""
+        self.rows.append((name, text))
+
+    def check(self, test: Callable[[], None]) -> None:
+        """Run a test; its LatteError becomes a problem."""
+        try:
+            test()
+        except LatteError as error:
+            self.problems.append(str(error))
+
+    def require(self, name: str, path: Path | str | None) -> None:
+        """A setting's file or folder must be there, where one is set."""
+        if path is not None and not Path(path).exists():
+            self.problems.append(f"{name}: {path}: no such file or folder")
+
+    def demand(self) -> None:
+        """Raise LatteError with all problems, if there are any."""
+        if len(self.problems) == 1:
+            raise LatteError(self.problems[0])
+        if self.problems:
+            heading = f"{len(self.problems)} things are missing or wrong"
+            raise LatteError("\n  ".join([heading, *self.problems]))
+
+
+def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
+    """Size, memory, time and data of a training run."""
+    plan, train, shape = Plan(), settings.train, resolve_model(settings)
+    _add_model(plan, shape)
+    global_batch = train.batch_size * train.accumulation * workers
+    plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}")
+    memory = training_memory(shape, train)
+    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in memory._asdict().items())
+    plan.add("memory", f"about {_bytes(memory.total)} a worker: {parts}")
+    _add_time(plan, train.steps, step_flops(shape, train), "step")
+    if settings.cache.dir is None:
+        _add_clips(plan, settings, global_batch)
+        _require_vae(plan, settings)
+    else:
+        plan.add("data", f"latents of {settings.cache.dir}")
+        plan.require("cache.dir", settings.cache.dir)
+    plan.require("data.captions", settings.data.captions)
+    plan.require("train.init_from", train.init_from)
+    plan.add(
+        "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
+    )
+    return plan
+
+
+def cache_plan(settings: Settings) -> Plan:
+    """What caching would read and write."""
+    plan = Plan()
+    _add_clips(plan, settings, None)
+    _require_vae(plan, settings)
+    cache = settings.cache
+    plan.add(
+        "writes",
+        f"{cache.dir}: {cache.store} of {settings.data.image_size} px as {cache.type}, {cache.dtype}",
+    )
+    return plan
+
+
+def sample_plan(settings: Settings, *, checkpoint: Path | None = None, decodes: bool = True) -> Plan:
+    """Size, time and files of sampling; `decodes`: whether latents become pixels."""
+    plan, sample, shape = Plan(), settings.sample, resolve_model(settings)
+    _add_model(plan, shape)
+    steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
+    passes = 2 if sample.guidance_scale != 1 else 1
+    guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
+    plan.add(
+        "clips", f"{sample.num_samples} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}"
+    )
+    plan.add("sampler", f"{sample.sampler}, {steps} steps{guided}")
+    _add_time(plan, steps, passes * sample.num_samples * forward_flops(shape), "step")
+    plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
+    plan.require("--checkpoint", checkpoint)
+    if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
+        plan.problems.append(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
+    if decodes:
+        _require_vae(plan, settings)
+    return plan
+
+
+def _add_model(plan: Plan, shape: LatteShape) -> None:
+    heads = f"{shape.num_heads} heads, patch {shape.patch_size}"
+    plan.add("model", f"{shape.hidden_size} wide, {shape.depth} deep, {heads}, condition {shape.condition}")
+    plan.add("parameters", f"{shape.parameters():,}, of which {shape.trained_parameters():,} are trained")
+
+
+def _add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
+    speed = processor_speed() * BUSY_FRACTION
+    seconds = operations / speed
+    work = f"{operations / 1e12:.3g} TFLOP a {unit}"
+    rough = f"roughly {_duration(seconds)} a {unit}, {_duration(seconds * steps)} for {steps:,}"
+    plan.add("time", f"{work}; on this processor {rough}")
+
+
+def _add_clips(plan: Plan, settings: Settings, global_batch: int | None) -> None:
+    """Look at the videos: how many there are, and whether they give clips."""
+    data = settings.data
+    try:
+        found = scan(data, seconds=SCAN_SECONDS)
+        if settings.model.condition == "class" and settings.model.num_classes is not None:
+            check_labels(found.videos, settings.model.num_classes)
+    except LatteError as error:
+        plan.problems.append(str(error))
+        plan.add("data", f"{data.root}: not ready")
+        plan.add("steps an epoch", "unknown: no videos found")
+        return
+    count = len(found.videos) - len(found.opened.left_out)
+    unopened = "" if found.complete else f", {len(found.opened.videos)} of them opened so far"
+    left_out = f", {len(found.opened.left_out)} left out" if found.opened.left_out else ""
+    plan.add(
+        "data",
+        f"{clips_root(data.root or Path())}: {count:,} video{'s' if count != 1 else ''}{unopened}{left_out}",
+    )
+    if global_batch is not None:
+        steps = settings.train.steps
+        epochs = _short(steps * global_batch / count)
+        plan.add("steps an epoch", f"{_short(count / global_batch)}: {steps:,} steps are {epochs} epochs")
+
+
+def _require_vae(plan: Plan, settings: Settings) -> None:
+    weights = settings.vae.weights
+    plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else str(weights))
+    if weights is None:
+        plan.problems.append('vae.weights: not set, wanted a file, a diffusers folder, or "demo"')
+    elif weights != "demo":
+        plan.require("vae.weights", weights)
+
+
+def _short(number: float) -> str:
+    """Three digits, no exponent: 13,600 or 0.125."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _size(shape: LatteShape) -> str:
+    return f"latents {shape.sample_size} x {shape.sample_size}"
+
+
+def _bytes(number: float) -> str:
+    """Bytes for people: 1.5 GB."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people: 2.1 s, 5 min, 3 h, 12 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{_short(seconds / size)} {unit}"
+    return f"{seconds:.2g} s"

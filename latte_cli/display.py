@@ -1,0 +1,149 @@
+"""What a user sees: progress on stderr, plans and results on stdout. Users' text is never markup."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from latte_cli.core.plan import Plan
+
+if TYPE_CHECKING:
+    from latte_cli.core.recipes.train import EncodeReport
+    from latte_cli.core.training.trainer import TrainReport
+
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
+console = Console(stderr=True)
+
+Report = TypeVar("Report")
+
+
+class Line(NamedTuple):
+    """Where a loop is: what it is doing, `done` of `total`, and what else to show."""
+
+    doing: str
+    done: int
+    total: int
+    text: str = ""
+
+
+class LogHandler(logging.Handler):
+    """Log lines on stderr, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        console.print(Text(f"{record.levelname.lower()}: {record.getMessage()}"), soft_wrap=True)
+
+
+def show_plan(settings: str, plan: Plan) -> None:
+    """The resolved settings and what would be done."""
+    show(f"{settings}\n")
+    for name, text in plan.rows:
+        show(f"{name:<16}{text}\n")
+
+
+def show(text: str) -> None:
+    """Results, as they are, on stdout."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def training_line(report: "EncodeReport | TrainReport") -> Line:
+    """Loss and speed of a training step, or how far encoding is."""
+    from latte_cli.core.recipes.train import EncodeReport
+
+    if isinstance(report, EncodeReport):
+        return Line("encoding", report.done, report.total)
+    text = f"loss {report.losses.loss:.4f}, {report.frames_per_second:.1f} frames/s"
+    return Line("training", report.step, report.steps, text)
+
+
+def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Report | None:
+    """Run a loop to its end, showing each report, and return the last one.
+
+    A bar with the time left on a terminal; elsewhere the first line of each thing done, one every ten
+    seconds, and the last.
+    """
+    last = None
+    with _Bars() if console.is_terminal else _Lines() as shown:
+        for last in reports:
+            shown.update(line(last))
+    return last
+
+
+class _Bars:
+    """A bar for each thing done, redrawn in place."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        self.progress = Progress(*columns, console=console)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "_Bars":
+        """Start drawing."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop drawing."""
+        self.progress.stop()
+
+    def update(self, line: Line) -> None:
+        """Draw where the loop is."""
+        if line.doing not in self.tasks:
+            self.tasks[line.doing] = self.progress.add_task(line.doing, text="")
+        task = self.tasks[line.doing]
+        self.progress.update(task, completed=line.done, total=line.total, text=line.text)
+
+
+class _Lines:
+    """A line now and then, for a log."""
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        self.begun, self.first, self.written = 0.0, 0, 0.0
+        self.is_written = True
+
+    def __enter__(self) -> "_Lines":
+        """Nothing to start."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Write the last line."""
+        self._finish()
+
+    def update(self, line: Line) -> None:
+        """Write where the loop is, unless a line was written just now."""
+        now = time.monotonic()
+        if self.line is None or line.doing != self.line.doing:
+            self._finish()
+            self.begun, self.first, self.written = now, line.done, 0.0
+        self.line, self.is_written = line, False
+        if now - self.written >= SECONDS_BETWEEN_LINES:
+            self.written = now
+            self._write(now)
+
+    def _finish(self) -> None:
+        if not self.is_written:
+            self._write(time.monotonic())
+
+    def _write(self, now: float) -> None:
+        """One line: `training 250/1700, loss 0.3100, 120.5 frames/s, 0:03:20 left`."""
+        assert self.line is not None
+        doing, done, total, text = self.line
+        parts = [f"{doing} {done}/{total}", *([text] if text else [])]
+        if self.first < done < total:
+            left = round((now - self.begun) * (total - done) / (done - self.first))
+            parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        console.print(Text(", ".join(parts)), soft_wrap=True)
+        self.is_written = True
