@@ -94,7 +94,7 @@ class _Bars:
         self.progress.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop drawing."""
         self.progress.stop()
 
@@ -118,7 +118,7 @@ class _Lines:
         """Nothing to start."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Write the last line."""
         self._finish()
 
