@@ -124,6 +124,9 @@ class CacheSettings(Section):
     """How they are stored."""
     mirror: bool = False
     """Store a mirrored copy too; needed for data.random_flip."""
+    in_memory: bool = False
+    """Without a folder: encode every video at the start of training and keep the moments in memory. For small
+    data sets."""
 
 
 class TrainSettings(Section):

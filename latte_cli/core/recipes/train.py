@@ -1,0 +1,160 @@
+"""Train Latte from an experiment file, and leave a run folder that sampling and resuming read."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from latte_cli.core.data.batches import ClipSource
+from latte_cli.core.data.datasets import ClipIndex, check_labels, index_clips
+from latte_cli.core.data.frames import FrameSource
+from latte_cli.core.data.memory import MemorySource
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.settings import Settings
+from latte_cli.core.settings_io import dump_settings
+from latte_cli.core.training.resuming import check_unchanged
+from latte_cli.core.training.stopping import stop_requests
+
+if TYPE_CHECKING:
+    from latte_cli.core.models.vae import Vae
+    from latte_cli.core.training.trainer import Trainer, TrainReport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """Frames encoded into memory so far."""
+
+    done: int
+    total: int
+
+
+def run(
+    settings: Settings, *, resume: Path | Literal["auto"] | None = None, allow_changes: bool = False
+) -> "Iterator[EncodeReport | TrainReport]":
+    """Train, yielding a report a step (see `Trainer.run`); the run folder holds all it leaves.
+
+    resume: a checkpoint to go on from, or "auto": the run folder's newest, if there is one. Raises LatteError
+    for what a user can fix, before anything heavy is imported where that can be known.
+    """
+    checkpoint = _checkpoint(settings, resume)
+    index = _clips(settings)
+
+    from latte_cli.core.device import use_device
+
+    use_device(settings.device)
+    trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes)
+    source: ClipSource = FrameSource(index, settings.data)
+    vae = _load_vae(settings)
+    if settings.cache.in_memory:
+        memory = MemorySource(source)
+        yield from _encode(memory, vae, settings)
+        source = memory
+
+    write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
+    metrics = settings.run_dir / "metrics.jsonl"
+    _cut(metrics, trainer.progress.step)
+    with stop_requests() as stopping:
+        for report in trainer.run(source, vae.encode, stopping=stopping):
+            if report.metrics is not None:
+                _append(metrics, report.metrics)
+            yield report
+        if metrics.exists():
+            _draw(metrics)
+        stopping.finish()
+
+
+def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Path | None:
+    """The checkpoint to go on from; a run folder in use is refused unless it is resumed."""
+    found = sorted((settings.run_dir / "ckpt").glob("step-*.safetensors"))
+    if resume is None and found:
+        raise LatteError(
+            f"{settings.run_dir}: holds a run already, up to {found[-1].name}: go on with --resume auto,"
+            " or name another --run-dir"
+        )
+    if isinstance(resume, Path):
+        if not resume.is_file():
+            raise LatteError(f"{resume}: no such checkpoint, wanted one of {settings.run_dir / 'ckpt'}")
+        return resume
+    return found[-1] if found else None
+
+
+def _clips(settings: Settings) -> ClipIndex:
+    index = index_clips(settings.data)
+    if settings.model.num_classes is not None:
+        check_labels(index.videos, settings.model.num_classes)
+    return index
+
+
+def _trainer(
+    settings: Settings, index: ClipIndex, checkpoint: Path | None, *, allow_changes: bool
+) -> "Trainer":
+    """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
+    from latte_cli.core.diffusion.schedule import make_schedule
+    from latte_cli.core.models.latte import Latte, initialise, load_weights
+    from latte_cli.core.training.state import read_progress
+    from latte_cli.core.training.trainer import Trainer
+
+    model = Latte(
+        resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps, dtype=settings.train.dtype
+    )
+    initialise(model, settings.seed)
+    if settings.train.init_from is not None and checkpoint is None:
+        from latte_cli.core.checkpoints.formats import open_weights
+
+        weights = open_weights(settings.train.init_from)
+        load_weights(model, weights, source=str(settings.train.init_from))
+    trainer = Trainer(settings, model, schedule=make_schedule(settings.diffusion), clips=index.fingerprint())
+    if checkpoint is not None:
+        before = read_progress(checkpoint)
+        if not allow_changes:
+            check_unchanged(checkpoint, before.settings, trainer.progress.settings)
+            if before.data != trainer.progress.data:
+                raise LatteError(
+                    f"{checkpoint}: the videos of data.root have changed since: clips would come in another"
+                    " order. Put them back, or go on with --allow-changes"
+                )
+        trainer.resume(checkpoint)
+    return trainer
+
+
+def _load_vae(settings: Settings) -> "Vae":
+    from latte_cli.core.models.vae import load_vae
+
+    return load_vae(settings.vae)
+
+
+def _encode(memory: MemorySource, vae: "Vae", settings: Settings) -> Iterator[EncodeReport]:
+    mirrored = settings.data.random_flip
+    total, done = sum(memory.frames) * (1 + mirrored), 0
+    for frames in memory.fill(vae.encode, mirrored=mirrored, chunk=settings.vae.chunk_frames):
+        done += frames
+        yield EncodeReport(done, total)
+
+
+def _append(metrics: Path, line: Any) -> None:
+    with metrics.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _cut(metrics: Path, step: int) -> None:
+    """Drop the lines of steps that will be done again: those after the checkpoint."""
+    if metrics.exists():
+        lines = metrics.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        write_whole(metrics, "".join(kept))
+
+
+def _draw(metrics: Path) -> None:
+    """The loss curve; a run is not ended by a picture that cannot be drawn."""
+    from latte_cli.core.charts import loss_curve
+
+    try:
+        loss_curve(metrics, metrics.with_name("loss.png"))
+    except (LatteError, ImportError) as error:
+        log.warning("no loss curve: %s", error)

@@ -1,0 +1,88 @@
+"""What a training step is a function of, drawn on the host from (seed, step, place in the global batch)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.batches import Batch
+from latte_cli.core.diffusion.schedule import Schedule
+from latte_cli.core.draws import Stream, draw
+from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.vae import sample_latents
+
+Array = NDArray[np.float32]
+
+
+class StepInputs(NamedTuple):
+    """The arguments of a compiled step.
+
+    x_start, eps: (B, F, C, h, w) float32; timesteps: (B,) int32; columns: (B, K) float32 of
+    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, 77, 768) float32 text states.
+    """
+
+    x_start: Array
+    eps: Array
+    timesteps: NDArray[np.int32]
+    columns: Array
+    condition: NDArray[np.int32] | Array
+
+
+def draw_inputs(
+    batch: Batch, x_start: Array, *, schedule: Schedule, shape: LatteShape, seed: int
+) -> StepInputs:
+    """Each clip's timestep, noise, and label or null label. x_start: the batch's latents, (B, F, C, h, w)."""
+    timesteps = np.array(
+        [at(batch, seed, Stream.TIMESTEP, place).integers(schedule.num_timesteps) for place in batch.places]
+    )
+    noises = [
+        at(batch, seed, Stream.NOISE, place).standard_normal(x_start.shape[1:], np.float32)
+        for place in batch.places
+    ]
+    return StepInputs(
+        x_start,
+        np.stack(noises),
+        schedule.timestep_map[timesteps].astype(np.int32),
+        schedule.training_columns(timesteps),
+        labels_or_null(batch, shape, seed),
+    )
+
+
+def labels_or_null(batch: Batch, shape: LatteShape, seed: int) -> NDArray[np.int32]:
+    """The clips' class labels (B,), each dropped to the null label as often as `condition_dropout` says."""
+    if shape.num_classes is None:
+        return np.zeros(len(batch.places), np.int32)
+    dropped = [
+        at(batch, seed, Stream.DROPOUT, place).random() < shape.condition_dropout for place in batch.places
+    ]
+    return np.where(dropped, shape.num_classes, batch.class_labels).astype(np.int32)
+
+
+def latents_of(
+    batch: Batch, encode: Callable[[Array], Array] | None, *, scaling_factor: float, seed: int
+) -> Array:
+    """The batch's scaled latents (B, F, 4, h, w), drawn afresh from the autoencoder's moments.
+
+    `encode` gives moments (N, 8, h, w) of frames (N, 3, H, W); only a batch of frames needs it.
+    """
+    if batch.content == "latents":
+        return batch.values
+    moments = batch.values
+    if batch.content == "frames":
+        assert encode is not None, "a batch of frames needs an autoencoder"
+        moments = encode(moments.reshape(-1, *moments.shape[2:]))
+        moments = moments.reshape(*batch.values.shape[:2], *moments.shape[1:])
+    _, frames, channels, *sides = moments.shape
+    eps = np.stack(
+        [
+            at(batch, seed, Stream.LATENT, place).standard_normal((frames, channels // 2, *sides), np.float32)
+            for place in batch.places
+        ]
+    )
+    return sample_latents(moments, eps, scaling_factor)
+
+
+def at(batch: Batch, seed: int, stream: Stream, place: int) -> np.random.Generator:
+    """The generator of one purpose for the clip at `place`."""
+    return draw(seed, stream, batch.step, int(place))

@@ -1,0 +1,80 @@
+"""AdamW, the rate's schedule and the averaged weights that sampling uses."""
+
+from collections.abc import Sequence
+from math import cos, pi
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+from latte_cli.core.settings import TrainSettings
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, which the original keeps
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """The rate of optimizer step `step`, counted from 0: a rise from zero, then what `schedule` says."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    falls = {"constant": 1.0, "linear": 1.0 - progress, "cosine": (1.0 + cos(pi * progress)) / 2.0}
+    return settings.learning_rate * max(0.0, falls[settings.schedule])
+
+
+def average_decay(settings: TrainSettings, step: int) -> float:
+    """The averaged weights' decay at `step`: (1 + step) / (10 + step), until it reaches `ema_decay`."""
+    return min(settings.ema_decay, (1 + step) / (10 + step))
+
+
+def clip_factor(settings: TrainSettings, step: int, *, norm: float) -> float:
+    """What brings gradients of global norm `norm` down to `clip_norm`, from step `clip_start` on; else 1."""
+    if settings.clip_norm is None or step < settings.clip_start:
+        return 1.0
+    return min(1.0, settings.clip_norm / (norm + 1e-6))
+
+
+class AdamW:
+    """AdamW as PyTorch computes it (Loshchilov & Hutter 2019), with the averaged weights in the same pass.
+
+    Moments and averages are float32 parameters, one for each trained parameter. Weight decay is for matrices:
+    not for biases.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], *, weight_decay: float = 0.0):
+        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self.means = [_like(parameter, "mean", zero=True) for parameter in self.trained]
+        self.squares = [_like(parameter, "square", zero=True) for parameter in self.trained]
+        self.averages = [_like(parameter, "average") for parameter in self.trained]
+        self.decays = tuple(weight_decay if parameter.ndim > 1 else 0.0 for parameter in self.trained)
+        self._compiled = ms.jit(self._update)
+
+    def apply(
+        self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float
+    ) -> None:
+        """Take one step with `gradients` times `factor`; `average` is the decay of the averaged weights.
+
+        gradients: a mutable tuple. `step` counts from 0: it fixes the bias correction.
+        """
+        correction1, correction2 = 1.0 - BETA1 ** (step + 1), 1.0 - BETA2 ** (step + 1)
+        # ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one: scaled, they agree.
+        numbers = (1 - correction1, 1 - correction2, rate, EPSILON * np.sqrt(correction2), average, factor)
+        self._compiled(gradients, ms.mutable(tuple(Tensor(number, ms.float32) for number in numbers)))
+
+    def _update(self, gradients, numbers):  # type: ignore[no-untyped-def]
+        power1, power2, rate, epsilon, average, factor = numbers
+        done = []
+        for place in range(len(self.trained)):
+            parameter, decay = self.trained[place], self.decays[place]
+            moments = self.means[place], self.squares[place]
+            if decay != 0.0:
+                ops.assign(parameter, parameter * (1.0 - rate * decay))
+            gradient = gradients[place] * factor
+            ops.Adam()(parameter, *moments, power1, power2, rate, BETA1, BETA2, epsilon, gradient)
+            mixed = self.averages[place] * average + parameter * (1.0 - average)
+            done.append(ops.assign(self.averages[place], mixed))
+        return done[0]
+
+
+def _like(parameter: Parameter, purpose: str, *, zero: bool = False) -> Parameter:
+    values = np.zeros(parameter.shape, np.float32) if zero else parameter.asnumpy().copy()
+    return Parameter(Tensor(values), name=f"{purpose}.{parameter.name}", requires_grad=False)

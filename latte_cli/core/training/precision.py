@@ -1,0 +1,36 @@
+"""Loss scaling: keeps float16 gradients off zero (Micikevicius et al. 2018)."""
+
+from dataclasses import dataclass, replace
+
+FIRST_SCALE = 2.0**16
+LARGEST_SCALE = 2.0**24
+GOOD_STEPS_TO_GROW = 2000  # PyTorch's GradScaler
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What the loss is multiplied by before the backward pass, and how it has fared.
+
+    It halves at an overflow, whose step is dropped, and doubles after `GOOD_STEPS_TO_GROW` good steps.
+    """
+
+    value: float = 1.0
+    dynamic: bool = False
+    good_steps: int = 0
+    dropped: int = 0
+    """Steps dropped so far."""
+
+    @classmethod
+    def for_dtype(cls, dtype: str) -> "LossScale":
+        """Dynamic for float16; 1 for the others, whose range needs none."""
+        return cls(FIRST_SCALE, dynamic=True) if dtype == "float16" else cls()
+
+    def after(self, *, overflow: bool) -> "LossScale":
+        """The scale after a step whose gradients overflowed or not."""
+        if not self.dynamic:
+            return self
+        if overflow:
+            return replace(self, value=self.value / 2, good_steps=0, dropped=self.dropped + 1)
+        if self.good_steps + 1 == GOOD_STEPS_TO_GROW:
+            return replace(self, value=min(self.value * 2, LARGEST_SCALE), good_steps=0)
+        return replace(self, good_steps=self.good_steps + 1)

@@ -1,0 +1,55 @@
+"""Which settings a run may change when it goes on, and which would make it another run."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from latte_cli.core.errors import LatteError
+
+# What may change without changing a step: where things are, how fast they go, what is written when.
+FREE = {
+    "run_dir",
+    "device",
+    "sample",
+    "bench",
+    "data.root",
+    "data.workers",
+    "vae.chunk_frames",
+    "cache.dir",
+    "cache.type",
+    "train.flash_attention",
+    "train.sink_mode",
+    "train.recompute",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.preview_every",
+    "train.init_from",
+}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each setting that differs and matters, as `path: before, now after`."""
+    for name in sorted(before.keys() | after.keys()):
+        path = prefix + name
+        old, new = before.get(name), after.get(name)
+        if path in FREE or old == new or _steps_may_grow(path, after):
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from changes(old, new, path + ".")
+        else:
+            yield f"{path} was {old}, now {new}"
+
+
+def check_unchanged(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raise LatteError when the settings of a checkpoint and of the run that goes on from it differ."""
+    found = list(changes(before, after))
+    if found:
+        raise LatteError(
+            f"{checkpoint}: the run was made with other settings: {'; '.join(found)}. Set them back, or go on"
+            " with them by --allow-changes"
+        )
+
+
+def _steps_may_grow(path: str, after: Mapping[str, Any]) -> bool:
+    """A longer run repeats the shorter one unless the rate falls towards the last step."""
+    return path == "train.steps" and after.get("schedule") == "constant"

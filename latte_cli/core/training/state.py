@@ -1,0 +1,111 @@
+"""A run on disk: checkpoints that hold all that training goes on from."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import whole_file
+from latte_cli.core.models.latte import Latte
+from latte_cli.core.training.optimizer import AdamW
+from latte_cli.core.training.precision import LossScale
+
+FORMAT = "latte training checkpoint 1"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, beside its weights: the step to do next, and what the next line of metrics adds up."""
+
+    step: int = 0
+    loss_scale: LossScale = field(default_factory=LossScale)
+    window: Mapping[str, float] = field(default_factory=dict)
+    """Sums of the steps since the last line of metrics."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The settings of the run, as in its settings.yaml."""
+    data: str = ""
+    """Fingerprint of the clips and their order."""
+
+
+def tensors_of(model: Latte, optimizer: AdamW) -> dict[str, Parameter]:
+    """Every tensor of a run by its name in a checkpoint: model/, ema/ and optimizer/."""
+    tensors = {f"model/{parameter.name}": parameter for parameter in model.get_parameters()}
+    # The position tables are not trained, so their average is themselves.
+    tensors |= {f"ema/{name.removeprefix('model/')}": parameter for name, parameter in tensors.items()}
+    for place, parameter in enumerate(optimizer.trained):
+        tensors[f"ema/{parameter.name}"] = optimizer.averages[place]
+        tensors[f"optimizer/mean/{parameter.name}"] = optimizer.means[place]
+        tensors[f"optimizer/square/{parameter.name}"] = optimizer.squares[place]
+    return tensors
+
+
+def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progress, *, keep: int) -> Path:
+    """Write a checkpoint whole, then remove all but the newest `keep`; returns its path.
+
+    Raises LatteError when it cannot be written; earlier checkpoints are then still there.
+    """
+    arrays = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in tensors.items()}
+    checksums = {name: zlib.crc32(array.data) for name, array in arrays.items()}
+    metadata = {
+        "format": FORMAT,
+        "progress": json.dumps(asdict(progress), default=str),
+        "crc32": json.dumps(checksums),
+    }
+    path = folder / f"step-{progress.step:08d}.safetensors"
+    with whole_file(path) as partial:
+        save_file(arrays, partial, metadata)
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def read_progress(path: Path) -> Progress:
+    """Where the run of a checkpoint was. Raises LatteError for a file that is no training checkpoint."""
+    with _open(path) as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise LatteError(
+            f"{path}: found weights without a training state, wanted a checkpoint that `latte train` wrote;"
+            " to start from these weights, set train.init_from"
+        )
+    values = json.loads(metadata["progress"])
+    return Progress(**(values | {"loss_scale": LossScale(**values["loss_scale"])}))
+
+
+def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
+    """Set every tensor of a run from a checkpoint.
+
+    Raises LatteError when the file is torn, a byte has changed, or it is of another model.
+    """
+    with _open(path) as file:
+        checksums = json.loads(file.metadata()["crc32"])
+        others = sorted(tensors.keys() ^ checksums.keys())
+        if others:
+            raise LatteError(f"{path}: holds another model: {others[0]} is not in both")
+        for name, parameter in tensors.items():
+            array: NDArray[np.float32] = file.get_tensor(name)
+            if zlib.crc32(np.ascontiguousarray(array).data) != checksums[name]:
+                raise LatteError(f"{path}: damaged: {name} does not match its checksum")
+            if array.shape != tuple(parameter.shape):
+                raise LatteError(f"{path}: {name} is {array.shape}, wanted {tuple(parameter.shape)}")
+            ops.assign(parameter, Tensor(array))
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="np")
+    except (SafetensorError, OSError) as error:
+        raise LatteError(f"{path}: cannot be read as a checkpoint: {error}") from error

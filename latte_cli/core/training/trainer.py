@@ -1,0 +1,196 @@
+"""The training loop: a generator of reports, which the CLI draws, tests read and bench times."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mindspore import Tensor, mutable
+
+from latte_cli.core.data.batches import Batch, ClipSource, Sharing, batches
+from latte_cli.core.diffusion.schedule import Schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte import Latte
+from latte_cli.core.settings import Settings
+from latte_cli.core.training.inputs import Array, draw_inputs, latents_of
+from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
+from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.state import Progress, load_state, read_progress, save_state, tensors_of
+from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
+
+log = logging.getLogger(__name__)
+
+SUMMED = ("loss", "mse", "vb", "grad_norm", "seconds")  # of the steps since the last line of metrics
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """One optimizer step, done. `metrics` is a line of metrics.jsonl when this step ended one."""
+
+    step: int
+    """Steps done, this one included."""
+    steps: int
+    losses: Losses
+    grad_norm: float
+    learning_rate: float
+    loss_scale: LossScale
+    seconds: float
+    frames_per_second: float
+    metrics: Mapping[str, float] | None = None
+
+
+class Trainer:
+    """A run in memory: the model, its optimizer, and where the run is."""
+
+    def __init__(self, settings: Settings, model: Latte, *, schedule: Schedule, clips: str = ""):
+        self.settings = settings
+        self.model = model
+        self.schedule = schedule
+        self.optimizer = AdamW(list(model.get_parameters()), weight_decay=settings.train.weight_decay)
+        self.gradients = GradientStep(model)
+        train, data = settings.train, settings.data
+        self.frames_per_step = train.batch_size * train.accumulation * (data.num_frames + data.use_image_num)
+        self.tensors = tensors_of(model, self.optimizer)
+        self.progress = Progress(
+            loss_scale=LossScale.for_dtype(settings.train.dtype),
+            settings=json.loads(settings.model_dump_json()),
+            data=clips,
+        )
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of this run. Raises LatteError when it is torn or of another model."""
+        found = read_progress(path)
+        load_state(path, self.tensors)
+        self.progress = replace(found, settings=self.progress.settings, data=self.progress.data)
+
+    def save(self) -> Path:
+        """Write a checkpoint of the steps done so far."""
+        folder = self.settings.run_dir / "ckpt"
+        return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
+
+    def run(
+        self,
+        source: ClipSource,
+        encode: Callable[[Array], Array] | None,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[TrainReport]:
+        """Train to the last step, yielding a report a step; save as the settings say, and when `stopping`.
+
+        Raises LatteError when the loss is not finite any more; the last checkpoint is from before.
+        """
+        train = self.settings.train
+        sharing = Sharing(train.batch_size, train.accumulation)
+        stream = batches(
+            source,
+            data=self.settings.data,
+            sharing=sharing,
+            seed=self.settings.seed,
+            start_step=self.progress.step,
+        )
+        try:
+            while self.progress.step < train.steps:
+                report = self.step(stream, encode)
+                # Whoever reads this writes its line of metrics, before the checkpoint that is past it.
+                yield report
+                done = report.step == train.steps or stopping()
+                if done or report.step % train.checkpoint_every == 0:
+                    self.save()
+                if done:
+                    return
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+
+    def step(self, stream: Iterator[Batch], encode: Callable[[Array], Array] | None) -> TrainReport:
+        """Take one optimizer step on the next batches."""
+        settings, step, scale = self.settings, self.progress.step, self.progress.loss_scale
+        train = settings.train
+        start = time.perf_counter()
+        losses, gradients = self._accumulate(stream, encode)
+        divisor = scale.value * train.accumulation
+        norm = float(global_norm(gradients).asnumpy()) / divisor
+        overflow = scale.dynamic and math.isfinite(losses.loss) and not math.isfinite(norm)
+        if not overflow and not math.isfinite(losses.loss + norm):
+            raise LatteError(_not_finite(losses, norm, step + 1))
+        rate = learning_rate(train, step)
+        if not overflow:
+            taken = step - scale.dropped
+            self.optimizer.apply(
+                gradients,
+                taken,
+                rate=rate,
+                average=average_decay(train, taken),
+                factor=clip_factor(train, step, norm=norm) / divisor,
+            )
+        seconds = time.perf_counter() - start
+        self._advance({**losses._asdict(), "grad_norm": norm, "seconds": seconds}, overflow=overflow)
+        report = TrainReport(
+            step=step + 1,
+            steps=train.steps,
+            losses=losses,
+            grad_norm=norm,
+            learning_rate=rate,
+            loss_scale=self.progress.loss_scale,
+            seconds=seconds,
+            frames_per_second=self.frames_per_step / seconds,
+        )
+        if (step + 1) % train.log_every and step + 1 < train.steps:
+            return report
+        return replace(report, metrics=self._close_window(report))
+
+    def _accumulate(
+        self, stream: Iterator[Batch], encode: Callable[[Array], Array] | None
+    ) -> tuple[Losses, tuple[Tensor, ...]]:
+        """Mean losses and summed, scaled gradients over the forward passes of one step."""
+        settings = self.settings
+        passes, total = [], None
+        for _ in range(settings.train.accumulation):
+            batch = next(stream)
+            x_start = latents_of(
+                batch, encode, scaling_factor=settings.vae.scaling_factor, seed=settings.seed
+            )
+            inputs = draw_inputs(
+                batch, x_start, schedule=self.schedule, shape=self.model.shape, seed=settings.seed
+            )
+            losses, gradients = self.gradients(inputs, self.progress.loss_scale.value)
+            passes.append(losses)
+            total = gradients if total is None else mutable(add_gradients(total, gradients))
+        assert total is not None
+        return Losses(*(sum(values) / len(passes) for values in zip(*passes, strict=True))), total
+
+    def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
+        """Count a step, and add it to the window unless it was dropped."""
+        window = dict(self.progress.window)
+        if not overflow:
+            for name, value in {**measured, "steps": 1.0}.items():
+                window[name] = window.get(name, 0.0) + value
+        self.progress = replace(
+            self.progress,
+            step=self.progress.step + 1,
+            loss_scale=self.progress.loss_scale.after(overflow=overflow),
+            window=window,
+        )
+
+    def _close_window(self, report: TrainReport) -> Mapping[str, float]:
+        """A line of metrics: means over the steps of the window, which starts anew."""
+        window = self.progress.window
+        means = {name: window.get(name, math.nan) / window.get("steps", 1.0) for name in SUMMED}
+        self.progress = replace(self.progress, window={})
+        return {
+            "step": report.step,
+            **{name: means[name] for name in SUMMED[:-1]},
+            "lr": report.learning_rate,
+            "loss_scale": report.loss_scale.value,
+            "step_seconds": means["seconds"],
+            "frames_per_second": self.frames_per_step / means["seconds"],
+        }
+
+
+def _not_finite(losses: Losses, norm: float, step: int) -> str:
+    return (
+        f"train: the loss is {losses.loss:g} and the gradients' norm {norm:g} at step {step}: stopped;"
+        " the last checkpoint is from before. A smaller train.learning_rate or a train.clip_norm may help"
+    )
