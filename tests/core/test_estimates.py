@@ -1,0 +1,56 @@
+"""Memory and arithmetic, against sums written out tensor by tensor."""
+
+import pytest
+
+from latte_cli.core.estimates import forward_flops, processor_speed, step_flops, training_memory
+from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.settings import TrainSettings
+
+SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
+TOKENS = 4 * 16  # of a clip
+
+
+def product(rows: int, inner: int, columns: int) -> int:
+    """Operations of a matrix product."""
+    return 2 * rows * inner * columns
+
+
+def test_a_forward_pass_counts_every_matrix_product_of_the_tokens() -> None:
+    embed = product(TOKENS, 4 * 4, 24)
+    final = product(TOKENS, 24, 4 * 8)
+    dense = product(TOKENS, 24, 72) + product(TOKENS, 24, 24) + 2 * product(TOKENS, 24, 96)
+    spatial = 2 * 4 * 3 * product(16, 8, 16)  # frames x heads, scores and weighted sum
+    temporal = 2 * 16 * 3 * product(4, 8, 4)
+    assert forward_flops(SHAPE) == embed + final + 2 * dense + spatial + temporal
+
+
+@pytest.mark.parametrize(("recompute", "passes"), [(False, 3), (True, 4)])
+def test_a_step_is_three_forward_passes_of_every_clip_and_a_fourth_with_recompute(
+    recompute: bool, passes: int
+) -> None:
+    train = TrainSettings(batch_size=5, accumulation=2, recompute=recompute)
+    assert step_flops(SHAPE, train) == passes * 10 * forward_flops(SHAPE)
+
+
+def test_weights_gradients_moments_and_average_are_float32() -> None:
+    memory = training_memory(SHAPE, TrainSettings(dtype="float32"))
+    trained, every = SHAPE.trained_parameters(), SHAPE.parameters()
+    assert memory[:4] == (4 * every, 4 * trained, 8 * trained, 4 * every)
+
+
+def test_half_precision_halves_activations_and_adds_a_copy_of_the_weights() -> None:
+    full = training_memory(SHAPE, TrainSettings(dtype="float32"))
+    half = training_memory(SHAPE, TrainSettings(dtype="float16"))
+    assert 2 * half.activations == full.activations
+    assert half.weights - full.weights == 2 * SHAPE.trained_parameters()
+
+
+def test_recompute_keeps_one_pair_of_blocks_and_every_blocks_input() -> None:
+    deep = LatteShape(hidden_size=24, depth=8, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
+    kept = training_memory(deep, TrainSettings(dtype="float32", batch_size=2)).activations
+    train = TrainSettings(dtype="float32", batch_size=2, recompute=True)
+    assert training_memory(deep, train).activations == kept // 4 + 8 * 4 * 2 * TOKENS * 24
+
+
+def test_this_processors_speed_is_a_plausible_number() -> None:
+    assert 1e8 < processor_speed() < 1e15

@@ -1,0 +1,52 @@
+"""Every shipped experiment loads, says how it is run, and plans; the schema is that of the settings."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.plan import train_plan
+from latte_cli.core.settings_io import load_settings
+from latte_cli.core.settings_schema import schema_text
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def config(request: pytest.FixtureRequest) -> Path:
+    """One shipped experiment."""
+    return Path(request.param)
+
+
+def test_an_experiment_loads_and_its_model_has_a_size(config: Path) -> None:
+    settings = load_settings(config, command="train")
+    assert resolve_model(settings).parameters() > 0
+    load_settings(config, command="sample")
+
+
+def test_an_experiment_starts_with_its_command_and_names_the_schema(config: Path) -> None:
+    command, schema = config.read_text().splitlines()[:2]
+    assert shlex.split(command) == ["#", "latte", "train", "-c", f"configs/{config.name}"]
+    assert schema == "# yaml-language-server: $schema=latte.schema.json"
+
+
+def test_an_experiment_writes_to_a_run_folder_of_its_own_name(config: Path) -> None:
+    assert load_settings(config).run_dir == Path("runs") / config.stem
+
+
+def test_a_plan_of_an_experiment_names_only_paths_as_missing(config: Path) -> None:
+    for problem in train_plan(load_settings(config, command="train")).problems:
+        assert problem.endswith(("no such folder", "no such file or folder"))
+
+
+def test_the_demo_in_the_package_is_the_shipped_one() -> None:
+    packaged = ROOT / "latte_cli" / "assets" / "demo.yaml"
+    assert packaged.read_text() == (ROOT / "configs" / "demo.yaml").read_text()
+
+
+def test_the_schema_of_editors_is_that_of_the_settings() -> None:
+    shipped = json.loads((ROOT / "configs" / "latte.schema.json").read_text())
+    assert shipped == json.loads(schema_text()), "python -m latte_cli.core.settings_schema writes it anew"
