@@ -1,0 +1,137 @@
+"""From noise to latents: samplers over any callable, on the host, that report every step."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from latte_cli.core.diffusion.gaussian import Prediction, eps_from_x_start, predict
+from latte_cli.core.diffusion.schedule import Coefficients, FloatArray, IntArray, Schedule
+
+Model: TypeAlias = Callable[[FloatArray, IntArray], FloatArray]
+"""x_t (B, F, C, h, w), timesteps (B,) of the training chain -> eps, maybe variance (B, F, C or 2C, h, w)."""
+Noise: TypeAlias = Callable[[int], FloatArray]
+"""A step's index -> standard normal noise of x_t's shape; asked only for steps that use it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A report of one step, of 0 to total - 1: `x_t` after it, and the clean latents that the model saw."""
+
+    index: int
+    total: int
+    timestep: int
+    x_t: FloatArray
+    x_start: FloatArray
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a sampler knows when it takes a step from `place` in `schedule` to the one before it."""
+
+    schedule: Schedule
+    place: int
+    x_t: FloatArray
+    at: Coefficients
+    prediction: Prediction
+    last_x_start: FloatArray | None
+
+
+Rule: TypeAlias = Callable[[Place, Callable[[], FloatArray], float], FloatArray]
+"""(place, noise, eta) -> x_t of the place before."""
+
+
+def ddpm(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
+    """A draw from the model's p(x_{t-1} | x_t) (Ho et al. 2020, algorithm 2)."""
+    if here.place == 0:
+        return here.prediction.mean
+    return here.prediction.mean + np.exp(0.5 * here.prediction.log_variance) * noise()
+
+
+def ddim(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
+    """Towards the clean latents, with `eta` of ddpm's noise (Song et al. 2021, eq. 12)."""
+    at, x_start = here.at, here.prediction.x_start
+    eps = eps_from_x_start(here.x_t, x_start, at)  # again, because the clean latents may have been clipped
+    before = at.alphas_cumprod_prev
+    std = eta * np.sqrt((1 - before) / (1 - at.alphas_cumprod)) * np.sqrt(1 - at.alphas_cumprod / before)
+    x_t = np.sqrt(before) * x_start + np.sqrt(1 - before - std**2) * eps
+    return x_t + std * noise() if eta > 0 and here.place > 0 else x_t
+
+
+def ddim_reverse(here: Place) -> FloatArray:
+    """A ddim step without noise the other way, towards noise (Dhariwal & Nichol 2021, appendix F)."""
+    eps = eps_from_x_start(here.x_t, here.prediction.x_start, here.at)
+    after = here.at.alphas_cumprod_next
+    return np.sqrt(after) * here.prediction.x_start + np.sqrt(1 - after) * eps
+
+
+def dpm_solver(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
+    """DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, without noise.
+
+    The first and the last step between two noise levels are of first order: the one has no step before it,
+    the other, on evenly spaced timesteps, is too long in log-SNR to extrapolate over. From the least noise it
+    goes to the clean latents.
+    """
+    tables, place, x_start = here.schedule.tables, here.place, here.prediction.x_start
+    if place == 0:
+        return x_start
+    signal, sigma = tables.sqrt_alphas_cumprod, tables.sqrt_one_minus_alphas_cumprod
+    log_snr = np.log(signal / sigma)
+    length = log_snr[place - 1] - log_snr[place]
+    direction = x_start
+    if here.last_x_start is not None and place > 1:
+        ahead = float(length / (log_snr[place] - log_snr[place + 1]) / 2)
+        direction = (1 + ahead) * x_start - ahead * here.last_x_start
+    shrink = float(sigma[place - 1] / sigma[place])
+    return shrink * here.x_t - float(signal[place - 1] * np.expm1(-length)) * direction
+
+
+def walk(
+    rule: Rule,
+    model: Model,
+    x_t: FloatArray,
+    schedule: Schedule,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    clip_denoised: bool = False,
+) -> Iterator[Step]:
+    """Take `rule` from pure noise down the whole schedule, a model evaluation a step.
+
+    x_t: (B, F, C, h, w) standard normal; its dtype is that of everything. eta is for ddim alone.
+    clip_denoised keeps the clean latents that the model predicts in [-1, 1].
+    """
+    x_start = None
+    for index in range(schedule.num_timesteps):
+        place = schedule.num_timesteps - 1 - index
+        rows = np.full(len(x_t), place)
+        at = schedule.at(rows, x_t.dtype)
+        output = np.asarray(model(x_t, schedule.timestep_map[rows]), x_t.dtype)
+        prediction = predict(output, x_t, at, clip_denoised=clip_denoised)
+        here = Place(schedule, place, x_t, at, prediction, x_start)
+        x_t, x_start = rule(here, partial(noise, index), eta), prediction.x_start
+        yield Step(index, schedule.num_timesteps, int(schedule.timestep_map[place]), x_t, x_start)
+
+
+class Sampler(Protocol):
+    """What every entry of SAMPLERS is: see `walk`."""
+
+    def __call__(
+        self,
+        model: Model,
+        x_t: FloatArray,
+        schedule: Schedule,
+        noise: Noise,
+        *,
+        eta: float = 0.0,
+        clip_denoised: bool = False,
+    ) -> Iterator[Step]: ...
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": partial(walk, ddpm),
+    "ddim": partial(walk, ddim),
+    "dpm++": partial(walk, dpm_solver),
+}
