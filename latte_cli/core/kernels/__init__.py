@@ -53,10 +53,17 @@ def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
     return plain.gelu_tanh(plain.add_bias(x, bias))
 
 
-def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor:
+def attention(
+    qkv: Tensor, num_heads: int, num_frames: int, axis: str, *, bias: Tensor | None = None
+) -> Tensor:
     """Attend within each frame (`axis` "space") or each token's course over the frames ("time"), per head.
 
-    qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; scale 1 / sqrt(head_dim).
-    Returns (B, num_frames * T, D).
+    qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; `bias` (3 * D) is yet to be
+    added to it; scale 1 / sqrt(head_dim). Returns (B, num_frames * T, D). Its gradient keeps nothing but qkv.
     """
-    return plain.attention(qkv, num_heads, num_frames, axis)
+    if _use_fused():
+        offset = fused.zeros(qkv.shape[2]) if bias is None else bias.astype(ms.float32)
+        facts = fused.attention_facts(num_heads, num_frames, axis)
+        return fused.attention()(qkv.astype(ms.float32), offset, facts).astype(qkv.dtype)
+    biased = qkv if bias is None else plain.add_bias(qkv, bias)
+    return plain.attention(biased, num_heads, num_frames, axis)

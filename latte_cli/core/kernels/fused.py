@@ -12,7 +12,7 @@ from latte_cli.core.kernels.build import library_path
 Infer = Callable[..., Any]  # inputs' shapes to outputs' shapes, and likewise for types
 
 
-def _operator(name: str, infer: Infer, bprop: Callable[..., Any] | None = None) -> Any:
+def _operator(name: str, infer: Infer, bprop: Infer | None = None, infer_dtype: Infer | None = None) -> Any:
     """Give a function without arguments that yields the operator, in a graph too.
 
     MindSpore parses what a graph calls; a constexpr it runs instead, which leaves compiling to the first use.
@@ -20,7 +20,7 @@ def _operator(name: str, infer: Infer, bprop: Callable[..., Any] | None = None) 
 
     @cache
     def make() -> Any:
-        return ops.Custom(f"{library_path()}:{name}", infer, infer, "aot", bprop=bprop)
+        return ops.Custom(f"{library_path()}:{name}", infer, infer_dtype or infer, "aot", bprop=bprop)
 
     return ops.constexpr(make, reuse_result=False)
 
@@ -52,9 +52,24 @@ def _like_x_bias(x: Any, bias: Any, dout: Any) -> Any:
     return x, bias
 
 
+def _attention_out_shape(qkv: Any, bias: Any, facts: Any) -> Any:
+    return [qkv[0], qkv[1], qkv[2] // 3]
+
+
+def _attention_out_dtype(qkv: Any, bias: Any, facts: Any) -> Any:
+    return qkv
+
+
+def _like_qkv_bias(qkv: Any, bias: Any, facts: Any, dout: Any) -> Any:
+    return qkv, bias
+
+
 _layer_norm_grad = _operator("LatteLayerNormGrad", _like_x_scale_scale)
 _gated_residual_grad = _operator("LatteGatedResidualGrad", _like_gate_y_bias)
 _bias_gelu_grad = _operator("LatteBiasGeluGrad", _like_x_bias)
+
+
+_attention_grad = _operator("LatteAttentionGrad", _like_qkv_bias)
 
 
 def _layer_norm_bprop(
@@ -74,12 +89,21 @@ def _bias_gelu_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tupl
     return _bias_gelu_grad()(x, bias, dout)
 
 
+def _attention_bprop(
+    qkv: Tensor, bias: Tensor, facts: Tensor, out: Tensor, dout: Tensor
+) -> tuple[Tensor, ...]:
+    dqkv, dbias = _attention_grad()(qkv, bias, facts, dout)
+    return dqkv, dbias, ops.zeros_like(facts)
+
+
 # x (B, N, D), shift (B, D), scale (B, D) -> (B, N, D)
 layer_norm = _operator("LatteLayerNorm", _like_x_shift_scale, _layer_norm_bprop)
 # x (B, N, D), gate (B, D), y (B, N, D), bias (D) -> x + gate * (y + bias)
 gated_residual = _operator("LatteGatedResidual", _like_x_gate_y_bias, _gated_residual_bprop)
 # x (..., D), bias (D) -> gelu_tanh(x + bias)
 bias_gelu = _operator("LatteBiasGelu", _like_x, _bias_gelu_bprop)
+# qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)
+attention = _operator("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
 
 
 @cache
@@ -89,3 +113,12 @@ def _zeros(width: int) -> Tensor:
 
 # width -> a constant of zeros: the bias of what has none
 zeros: Any = ops.constexpr(_zeros, reuse_result=False)
+
+
+@cache
+def _attention_facts(num_heads: int, num_frames: int, axis: str) -> Tensor:
+    return ms.Tensor([num_heads, num_frames, int(axis == "time")], ms.int64)
+
+
+# (num_heads, num_frames, axis) -> the constant that tells the kernel how to read its input
+attention_facts: Any = ops.constexpr(_attention_facts, reuse_result=False)

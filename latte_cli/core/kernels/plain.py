@@ -34,10 +34,14 @@ def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor
     clips, number, channels = qkv.shape
     tokens, width = number // num_frames, channels // 3
     head_dim = width // num_heads
+    length = tokens if axis == "space" else num_frames
+    if length == 1:
+        # Softmax over one is 1. And in pynative MindSpore's softmax gradient is wrong after a row of one.
+        return qkv[:, :, 2 * width :]
     parts = qkv.reshape(clips, num_frames, tokens, 3, num_heads, head_dim)
     order = (3, 0, 1, 4, 2, 5) if axis == "space" else (3, 0, 2, 4, 1, 5)
-    length = tokens if axis == "space" else num_frames
-    query, key, value = ops.unbind(parts.transpose(order).reshape(3, -1, length, head_dim))
+    apart = parts.transpose(order).reshape(3, -1, length, head_dim)
+    query, key, value = apart[0], apart[1], apart[2]
     scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key)
     weights = ops.softmax(scores.astype(ms.float32), -1).astype(qkv.dtype)
     mixed = ops.BatchMatMul()(weights, value).reshape(clips, -1, num_heads, length, head_dim)

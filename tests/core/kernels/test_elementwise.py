@@ -1,8 +1,5 @@
 """Layer norm, gated residual and GELU against float64, both paths, values and gradients."""
 
-from collections.abc import Callable
-from typing import Any
-
 import mindspore as ms
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ from mindspore import Tensor
 
 from latte_cli.core import kernels
 from tests.core.kernels import reference
+from tests.core.kernels.compare import assert_close, value_and_grads
 
 SIZES = [(1, 1, 1), (2, 12, 24), (3, 35, 36), (2, 70, 144), (1, 257, 384)]
 
@@ -24,31 +22,6 @@ def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
     }[name]
     rng = np.random.default_rng(rows)
     return [rng.normal(size=shape, scale=1.5).astype(np.float32) for shape in shapes]
-
-
-def value_and_grads(
-    function: Callable[..., Tensor], arrays: list[np.ndarray], dout: np.ndarray, *, jit: bool
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Give function(*arrays) and its vector-Jacobian products with `dout`."""
-
-    def weighted(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        out = function(*tensors)
-        return (out * Tensor(dout)).sum(), out
-
-    places = tuple(range(len(arrays)))
-    step: Any = ms.value_and_grad(weighted, places, has_aux=True)
-    if jit:
-        step = ms.jit(step)
-    (_, out), grads = step(*[Tensor(array) for array in arrays])
-    return out.asnumpy(), [grad.asnumpy() for grad in grads]
-
-
-def assert_close(found: np.ndarray, wanted: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
-    """Compare, within a share of the largest number."""
-    assert found.shape == wanted.shape, what
-    np.testing.assert_allclose(
-        found, wanted, rtol=0, atol=tolerance * max(np.abs(wanted).max(), 1e-3), err_msg=what
-    )
 
 
 @pytest.mark.parametrize("jit", [False, True])
