@@ -1,0 +1,86 @@
+"""Folders of weights: sharded checkpoints with an index, and the folders that diffusers writes."""
+
+from pathlib import Path, PurePosixPath
+
+from latte_cli.core.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS, RefusedError, shown
+from latte_cli.core.checkpoints.safetensors_reader import read_json
+from latte_cli.core.errors import LatteError
+
+_PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}
+_INDEX_SUFFIX = ".index.json"
+# Best first: safetensors before pickles, full precision before variants.
+_PATTERNS = (
+    "*.safetensors.index.json",
+    "*.bin.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "model.safetensors",
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.*.safetensors",
+    "*.safetensors",
+    "*.bin",
+)
+
+
+def find_weights(folder: Path, kind: str = "auto") -> Path:
+    """The file of weights, or the index of its shards, in a diffusers model folder or pipeline.
+
+    kind: which part of a pipeline: "vae", "t2v" or "auto". Raises LatteError when nothing, or no one thing,
+    fits.
+    """
+    if (folder / "model_index.json").exists():
+        parts = {name: folder / part for name, part in _PIPELINE_PARTS.items() if (folder / part).is_dir()}
+        if kind == "auto" and len(parts) > 1:
+            raise LatteError(
+                f"{folder}: a pipeline of several models; say which with --kind {' or --kind '.join(parts)}"
+            )
+        if kind != "auto" and kind not in parts:
+            raise LatteError(f"{folder}: the pipeline has no part of kind {kind}")
+        folder = next(iter(parts.values()), folder) if kind == "auto" else parts[kind]
+    for pattern in _PATTERNS:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise LatteError(f"{folder}: holds {found[0].name} and {found[1].name}; name one of them")
+        if found:
+            return found[0]
+    raise LatteError(
+        f"{folder}: a folder without weights; wanted diffusion_pytorch_model.safetensors or its like"
+    )
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is the index of a sharded checkpoint, by its name: JSON has no other mark."""
+    return path.name.endswith(_INDEX_SUFFIX)
+
+
+def read_index(path: Path) -> dict[Path, list[str]]:
+    """The shards of an index and the names that each must hold.
+
+    Raises RefusedError when the index is malformed or names anything but files beside it, LatteError when one
+    is missing.
+    """
+    if path.stat().st_size > MAX_HEADER_BYTES:
+        raise RefusedError("is too long for the index of a checkpoint")
+    table = read_json(path.read_bytes()).get("weight_map")
+    if not isinstance(table, dict) or not table or len(table) > MAX_TENSORS:
+        raise RefusedError("is no index of a checkpoint: it has no weight_map")
+    shards: dict[Path, list[str]] = {}
+    for name, file in table.items():
+        if not isinstance(file, str) or not _is_plain(file):
+            raise RefusedError(
+                f"points to {shown(file)} for {shown(name)}, wanted the name of a file beside it"
+            )
+        shards.setdefault(path.parent / file, []).append(name)
+    for shard in shards:
+        if not shard.is_file():
+            raise LatteError(f"{path}: its part {shown(shard.name)} is missing")
+    return shards
+
+
+def _is_plain(file: str) -> bool:
+    return (
+        file.isprintable()
+        and "\\" not in file
+        and file not in ("", ".", "..")
+        and PurePosixPath(file).name == file
+    )

@@ -1,0 +1,134 @@
+"""From a file's tensors to a model's: the kind found, every tensor named as ours and checked, the model
+described."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Literal, cast
+
+from latte_cli.core.checkpoints import latte_names, t2v_names, vae_names
+from latte_cli.core.checkpoints.dtypes import FLOATS, Bits, widen
+from latte_cli.core.checkpoints.formats import Weights, open_weights
+from latte_cli.core.checkpoints.latte_names import LatteDescription, describe_latte, latte_layout, place_latte
+from latte_cli.core.checkpoints.limits import MAX_OVERLAP_BYTES, RefusedError, several
+from latte_cli.core.checkpoints.matching import check_layout, shapes_of
+from latte_cli.core.checkpoints.sections import Choice
+from latte_cli.core.checkpoints.tensors import Tensor, nbytes
+from latte_cli.core.errors import LatteError
+
+Kind = Literal["latte", "vae", "t2v"]
+KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "latte": ("Latte checkpoint", latte_names.MARKS),
+    "vae": ("Stable Diffusion autoencoder", vae_names.MARKS),
+    "t2v": ("text-to-video transformer", t2v_names.MARKS),
+}
+"""What each kind is called in a sentence, and the beginnings of names that tell it."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A model's tensors by our names, complete and checked for shape and type, still in their file."""
+
+    kind: Kind
+    weights: Weights
+    tensors: Mapping[str, Tensor]
+    sources: Mapping[str, str]
+    """The name in the file of each tensor here."""
+    ignored: Mapping[str, str]
+    """What the file holds besides, and why it is left."""
+    latte: LatteDescription | None = None
+    """With kind latte, what the model is."""
+    sizes: Mapping[str, object] = field(default_factory=dict)
+    """With the other kinds, the model's sizes by name."""
+
+    def parameters(self) -> int:
+        """Numbers in all the tensors."""
+        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+
+    def read(self, name: str) -> Bits:
+        """A tensor's numbers; bfloat16 as float32 of the same values. Raises LatteError when they are
+        damaged."""
+        return widen(self.tensors[name].bits(), self.tensors[name].dtype)
+
+
+def find_kind(names: list[str]) -> Kind:
+    """The model that the names belong to. Raises RefusedError when they are of none."""
+    scores = {kind: sum(_has(names, mark) for mark in marks) for kind, (_, marks) in KINDS.items()}
+    best = max(scores, key=scores.__getitem__)
+    if not scores[best]:
+        wanted = " or ".join(f"a {title}" for title, _ in KINDS.values())
+        raise RefusedError(f"holds {several(names)}: that is no {wanted[2:]}")
+    return best
+
+
+def map_weights(weights: Weights, kind: Kind | Literal["auto"] = "auto") -> Mapped:
+    """The tensors of a file under our names.
+
+    Raises LatteError naming what is missing, unexpected, misshapen or no float, or when the file is another
+    model's.
+    """
+    try:
+        return _map(weights, kind)
+    except RefusedError as refusal:
+        raise LatteError(f"{weights.path}: {refusal}") from refusal
+
+
+def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
+    """A Latte checkpoint of any format, ready to read. Raises LatteError: what is wrong, and the command that
+    helps."""
+    return _load(path, "latte", weights)
+
+
+def load_vae(path: Path) -> Mapped:
+    """An autoencoder of any layout or format, ready to read. Raises LatteError as `load_latte`."""
+    return _load(path, "vae", "auto")
+
+
+def _load(path: Path, kind: Kind, weights: Choice) -> Mapped:
+    try:
+        return map_weights(open_weights(path, weights=weights, kind=kind), kind)
+    except LatteError as error:
+        target = path.with_suffix(".ckpt").name
+        command = f"latte convert --kind {kind} --source <original> --target {target} --force"
+        raise LatteError(f"{error}; to make it anew: {command}") from error
+
+
+def _map(weights: Weights, wanted: Kind | Literal["auto"]) -> Mapped:
+    kind = find_kind(list(weights.names))
+    if wanted not in ("auto", kind):
+        raise RefusedError(f"is a {KINDS[kind][0]}, wanted a {KINDS[cast(Kind, wanted)][0]}")
+    placed = _PLACE[kind](weights.tensors)
+    found, sizes = None, dict[str, object]()
+    if kind == "latte":
+        found = describe_latte(shapes_of(placed.tensors))
+        layout = latte_layout(found)
+    else:
+        layout, sizes = _LAYOUT[kind](placed.tensors)
+    check_layout(placed.tensors, layout, what=KINDS[kind][0])
+    _check_numbers(placed.tensors, weights.size())
+    originals = weights.originals
+    sources = {name: originals[placed.sources[name]] for name in layout}
+    left = {originals[name]: reason for name, reason in placed.ignored.items()}
+    tensors = {name: placed.tensors[name] for name in layout}
+    return Mapped(kind, weights, tensors, sources, {**weights.ignored, **left}, found, sizes)
+
+
+_PLACE = {"latte": place_latte, "vae": vae_names.place_vae, "t2v": t2v_names.place_t2v}
+_LAYOUT = {"vae": vae_names.vae_layout, "t2v": t2v_names.t2v_layout}
+
+
+def _has(names: list[str], mark: str) -> bool:
+    return any(name.startswith(mark) for name in names)
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], file_size: int) -> None:
+    others = [name for name, tensor in tensors.items() if tensor.dtype.name not in FLOATS]
+    if others:
+        raise RefusedError(f"{several(others)}: found {tensors[others[0]].dtype.name}, wanted floats")
+    empty = [name for name, tensor in tensors.items() if not prod(tensor.shape)]
+    if empty:
+        raise RefusedError(f"{several(empty)}: found no numbers")
+    claimed = sum(nbytes(tensor) for tensor in tensors.values())
+    if claimed > 2 * file_size + MAX_OVERLAP_BYTES:
+        raise RefusedError(f"its tensors claim {claimed} bytes, the file has {file_size}")

@@ -1,0 +1,166 @@
+"""Which of the sets of weights in a file is meant, and the names in it without their wrappers' prefixes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from latte_cli.core.checkpoints.limits import MAX_TENSORS, RefusedError, several, shown
+from latte_cli.core.checkpoints.tensors import Tensor
+from latte_cli.core.checkpoints.torch_names import TensorClaim
+
+Choice = Literal["auto", "ema", "model"]
+Section = Literal["ema", "model", "bare"]
+
+# What training scripts call the averaged weights and the trained ones; the first that is there counts.
+_ENTRIES: dict[Section, tuple[str, ...]] = {
+    "ema": ("ema", "ema_state_dict", "model_ema"),
+    "model": ("model", "state_dict", "model_state_dict", "module"),
+}
+TRAINING_SECTIONS = ("model", "ema", "optimizer")
+"""Parts of this program's own training checkpoints: a name is a part, a slash and the parameter's name."""
+# DistributedDataParallel, torch.compile, MindONE's training wrapper.
+_PREFIXES = re.compile(r"(?:module\.|_orig_mod\.|network\.)+")
+# MindONE's EMA cell keeps copies under these: the averages, and room to swap them in.
+_MINDONE_COPIES = {"ema.": "ema", "swap.": "swap"}
+
+
+@dataclass
+class Chosen:
+    """One set of weights: its items by the names in the file, what is beside it and why that is left."""
+
+    section: Section
+    items: dict[str, object]
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+def choose_entry(content: object, wanted: Choice) -> Chosen:
+    """The set of weights in what a PyTorch pickle holds: an entry of a dictionary, or the dictionary itself.
+
+    Raises RefusedError when there is none of the wanted kind.
+    """
+    if not isinstance(content, dict) or len(content) > MAX_TENSORS:
+        raise RefusedError(f"holds {_kind(content)}, wanted a dictionary of tensors")
+    sets = {
+        section: next((name for name in names if _is_set(content.get(name))), None)
+        for section, names in _ENTRIES.items()
+    }
+    known = [name for names in _ENTRIES.values() for name in names if _is_entry(content.get(name, 0))]
+    if not known:
+        _need("model", wanted)
+        return Chosen("bare", _named(content))
+    section = _pick([section for section, name in sets.items() if name], wanted)
+    entry = cast(str, sets[section])
+    beside = {shown(name): _reason(name, value) for name, value in content.items() if name != entry}
+    return Chosen(section, _named(content[entry]), beside)
+
+
+def choose_flat(tensors: Mapping[str, Tensor], wanted: Choice, *, mindspore: bool) -> Chosen:
+    """The set of weights among flat names: one of ours ("ema/..."), of MindONE's EMA cell, or all there is.
+
+    Raises RefusedError when there is none of the wanted kind.
+    """
+    parts: dict[str, dict[str, object]] = {}
+    for name, tensor in tensors.items():
+        part, short = _flat_part(name, mindspore=mindspore)
+        parts.setdefault(part, {})[short] = tensor
+    if "ema" not in parts and parts.keys() <= {"", "swap"}:
+        _need("model", wanted)
+        return Chosen("bare", parts.get("", {}), _beside(parts, ""))
+    if "" in parts and "model" not in parts:
+        parts["model"] = parts.pop("")
+    section = _pick([name for name in ("ema", "model") if name in parts], wanted)
+    return Chosen(section, parts[section], _beside(parts, section))
+
+
+def strip_prefixes(names: list[str]) -> dict[str, str]:
+    """Each name without the prefixes that wrappers put before it -> the name in the file.
+
+    Raises RefusedError when two names come to the same.
+    """
+    originals: dict[str, str] = {}
+    for name in names:
+        match = _PREFIXES.match(name)
+        short = name[match.end() :] if match else name
+        if short in originals:
+            raise RefusedError(
+                f"holds both {shown(originals[short])} and {shown(name)}, which are the same parameter"
+            )
+        originals[short] = name
+    return originals
+
+
+def _pick(there: list[str], wanted: Choice) -> Section:
+    if not there:
+        raise RefusedError("holds no weights: its entries are empty")
+    if wanted != "auto" and wanted not in there:
+        raise RefusedError(f"holds no {wanted} weights, only {' and '.join(there)}")
+    return cast(Section, wanted if wanted != "auto" else there[0])
+
+
+def _need(there: str, wanted: Choice) -> None:
+    if wanted not in ("auto", there):
+        raise RefusedError(f"holds one set of weights, not marked as {wanted}; leave --weights out")
+
+
+def _is_set(value: object) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+def _is_entry(value: object) -> bool:
+    return isinstance(value, dict) or value is None
+
+
+def _reason(name: object, value: object) -> str:
+    section = next((section for section, names in _ENTRIES.items() if name in names), None)
+    if section is None:
+        return "no weights of the model"
+    return f"another set of weights: --weights {section} takes it" if _is_set(value) else "empty"
+
+
+def _named(entry: dict[object, object]) -> dict[str, object]:
+    """The entry's items. Raises RefusedError for a name that is no text or a value that is no tensor."""
+    if not entry:
+        raise RefusedError("holds no tensors: the dictionary is empty")
+    numbered = [key for key in entry if not isinstance(key, str)]
+    if numbered:
+        raise RefusedError(f"holds a name that is {_kind(numbered[0])}, wanted text")
+    others = [str(key) for key, value in entry.items() if not isinstance(value, TensorClaim)]
+    if others:
+        raise RefusedError(f"{several(others)}: found {_kind(entry[others[0]])}, wanted a tensor")
+    return cast(dict[str, object], entry)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, TensorClaim):
+        return "a single tensor"
+    names = {
+        str: "text",
+        bytes: "bytes",
+        int: "an integer",
+        float: "a number",
+        list: "a list",
+        tuple: "a tuple",
+    }
+    return names.get(
+        type(value), {dict: "a dictionary", type(None): "nothing"}.get(type(value), "another object")
+    )
+
+
+def _flat_part(name: str, *, mindspore: bool) -> tuple[str, str]:
+    part, slash, short = name.partition("/")
+    if slash and part in TRAINING_SECTIONS:
+        return part, short
+    for prefix, copy in _MINDONE_COPIES.items() if mindspore else ():
+        if name.startswith(prefix):
+            return copy, name[len(prefix) :]
+    return "", name
+
+
+def _beside(parts: Mapping[str, Mapping[str, object]], section: str) -> dict[str, str]:
+    """What is left of a file with several parts, a line for each part."""
+    return {
+        f"{part or 'others'} ({len(items)})": _reason(part, items)
+        for part, items in parts.items()
+        if part != section
+    }

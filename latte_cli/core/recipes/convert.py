@@ -1,0 +1,150 @@
+"""`latte convert`: any published checkpoint in, exactly its weights out."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from latte_cli.core.checkpoints import store
+from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.limits import shown
+from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+from latte_cli.core.settings import Dtype
+
+Program = Literal["mindspore", "torch"]
+
+_SUFFIXES: dict[Program, tuple[str, ...]] = {
+    "mindspore": store.MINDSPORE_SUFFIXES + store.SAFETENSORS_SUFFIXES,
+    "torch": store.TORCH_SUFFIXES + store.SAFETENSORS_SUFFIXES,
+}
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What a conversion found and wrote; `--report` writes it as JSON."""
+
+    kind: Kind
+    weights: str
+    """The set taken: ema, model, or bare when the file holds only one."""
+    preset: str | None
+    parameters: int
+    """Numbers in all the tensors taken."""
+    taken: list[str]
+    """Every tensor taken, by its name in the source."""
+    renamed: dict[str, str]
+    """Those of them whose name in the target differs -> that name."""
+    ignored: dict[str, str]
+    """What was left -> the reason."""
+    source_sha256: str | None
+    """Of the source (of its parts, one after the other, when there are several); only reckoned for
+    `--report`."""
+    target: str
+    description: dict[str, object] = field(default_factory=dict)
+    """The model's sizes by name."""
+
+
+def run(
+    source: Path,
+    target: Path | None = None,
+    *,
+    kind: Kind | Literal["auto"] = "auto",
+    weights: Literal["auto", "ema", "model"] | None = None,
+    dtype: Dtype | None = None,
+    to: Program = "mindspore",
+    report: Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> ConvertReport:
+    """Convert `source` to `target`, or with `dry_run` only check that it can be.
+
+    The target holds the source's numbers exactly, in their own type unless `dtype` rounds them. Without a
+    target it is put beside the source. Raises LatteError, before anything is written, for whatever a user can
+    put right.
+    """
+    if not source.exists():
+        raise LatteError(f"{source}: no such file or folder")
+    target = target or _beside(source, to)
+    _check_target(source, target, to=to, force=force)
+    mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
+    if not dry_run:
+        _write(mapped, target, dtype=dtype, to=to)
+    result = _report(mapped, target, digest=report is not None)
+    if report is not None and not dry_run:
+        write_whole(report, json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+def describe(report: ConvertReport) -> str:
+    """The model in one sentence: preset or sizes, condition, frames, and how many numbers it has."""
+    sizes = dict(report.description)
+    count = f"{report.parameters:,} parameters"
+    if report.kind != "latte":
+        numbers = ", ".join(f"{name} {value}" for name, value in sizes.items())
+        return f"{KINDS[report.kind][0]}: {numbers}, {count}"
+    condition = {
+        "none": "unconditional",
+        "class": f"{sizes['num_classes']} classes",
+        "text": "text-conditioned",
+    }
+    words = [
+        condition[str(sizes["condition"])],
+        f"{sizes['num_frames']} frames of {sizes['image_size']} x {sizes['image_size']} pixels",
+        "learned variance" if sizes["learn_sigma"] else "fixed variance",
+        count,
+    ]
+    size = f"Latte of width {sizes['hidden_size']}, depth {sizes['depth']}, patch {sizes['patch_size']}"
+    return f"{report.preset or size}: {', '.join(words)}"
+
+
+def _beside(source: Path, to: Program) -> Path:
+    folder = source.resolve() if source.name in ("", ".", "..") else source
+    stem = folder.name if folder.is_dir() else folder.name.removesuffix(".index.json").rpartition(".")[0]
+    return folder.with_name(f"{stem or folder.name}{_SUFFIXES[to][0]}")
+
+
+def _check_target(source: Path, target: Path, *, to: Program, force: bool) -> None:
+    if target.suffix not in _SUFFIXES[to]:
+        wanted = " or ".join(_SUFFIXES[to])
+        raise LatteError(f"{target}: found suffix {target.suffix!r}, wanted {wanted} with --to {to}")
+    if target.exists() and target.samefile(source):
+        raise LatteError(f"{target}: is the source itself; name another file with --target")
+    if target.is_dir():
+        raise LatteError(f"{target}: is a folder, wanted a file")
+    if target.exists() and not force:
+        raise LatteError(f"{target}: exists already; --force replaces it")
+
+
+def _write(mapped: Mapped, target: Path, *, dtype: str | None, to: Program) -> None:
+    # The original's sample.py looks for these entries in a .pt file; what diffusers loads has none.
+    section = "model" if mapped.weights.section == "model" else "ema"
+    entry = section if mapped.kind == "latte" and to == "torch" else None
+    path = mapped.weights.path
+    store.save_weights(target, mapped.tensors, dtype=dtype, finite=True, entry=entry, source=path)
+
+
+def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
+    return ConvertReport(
+        kind=mapped.kind,
+        weights=mapped.weights.section,
+        preset=mapped.latte.preset if mapped.latte else None,
+        parameters=mapped.parameters(),
+        taken=list(mapped.sources.values()),
+        renamed={source: name for name, source in mapped.sources.items() if source != name},
+        ignored={shown(name): reason for name, reason in mapped.ignored.items()},
+        source_sha256=_digest(mapped.weights.files) if digest else None,
+        target=str(target),
+        description=asdict(mapped.latte) if mapped.latte else dict(mapped.sizes),
+    )
+
+
+def _digest(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
