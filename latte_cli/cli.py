@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from latte_cli import __version__, options
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from latte_cli.core.plan import Plan
+    from latte_cli.core.recipes.sample import SampleReport
     from latte_cli.core.settings import Settings
     from latte_cli.core.settings_rules import Command
 
@@ -26,8 +29,7 @@ class _Boundary(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except LatteError as error:
-            text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
-            typer.echo(text, err=True)
+            typer.echo(printable(str(error)), err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
@@ -68,7 +70,7 @@ def convert(
     source: options.Source,
     target: options.Target = None,
     kind: options.Kind = "auto",
-    weights: options.Weights = "ema",
+    weights: options.Weights = None,
     dtype: options.TargetDtype = None,
     to: options.To = "mindspore",
     report: options.ReportFile = None,
@@ -80,30 +82,24 @@ def convert(
     log_level: options.LogLevel = "warning",
 ) -> None:
     """Convert weights between the PyTorch originals' files and MindSpore's."""
-    _load(None, config, assignments, {"device": device}, log_level)
+    _set_logging(log_level)
+    if config is not None or assignments:
+        _load(None, config, assignments, {"device": device}, log_level)
+    from latte_cli.core.recipes import convert as recipe
+    from latte_cli.display import show_conversion
 
-
-@app.command()
-def cache(
-    data: options.Data = None,
-    out: options.CacheOut = None,
-    kind: options.CacheType = None,
-    resume: options.CacheResume = "auto",
-    verify: options.Verify = False,
-    overwrite: options.Overwrite = False,
-    config: options.Config = None,
-    assignments: options.Assignments = None,
-    device: options.Device = None,
-    dry_run: options.DryRun = False,
-    log_level: options.LogLevel = "warning",
-) -> None:
-    """Encode every video once, so that training reads latents."""
-    flags = {"data.root": data, "cache.dir": out, "cache.type": kind, "device": device}
-    settings = _load("cache", config, assignments, flags, log_level)
-    from latte_cli.core.plan import cache_plan
-
-    if _stop_at_plan(settings, cache_plan(settings), dry_run=dry_run):
-        return
+    done = recipe.run(
+        source,
+        target,
+        kind=kind,
+        weights=weights,
+        dtype=dtype,
+        to=to,
+        report=report,
+        force=force,
+        dry_run=dry_run,
+    )
+    show_conversion(done, done=not dry_run)
 
 
 @app.command()
@@ -139,7 +135,8 @@ def train(
     checkpoint: Path | Literal["auto"] | None = None
     if resume is not None:
         checkpoint = "auto" if resume == "auto" else Path(resume)
-    follow(recipe.run(settings, resume=checkpoint, allow_changes=allow_changes), training_line)
+    for _ in follow(recipe.run(settings, resume=checkpoint, allow_changes=allow_changes), training_line):
+        pass
     show(f"{settings.run_dir}\n")
 
 
@@ -176,14 +173,54 @@ def sample(
         "run_dir": run_dir,
         "device": device,
     }
-    unset = () if steps is None else ("sample.respacing",)
+    if replay is not None:
+        given = [checkpoint, initial_latents, formats, config, assignments, *flags.values()]
+        alone = all(value is None for value in given)
+        _replay(replay, out, alone=alone, dry_run=dry_run, log_level=log_level)
+        return
+    unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
     settings = _load("sample", config, assignments, flags, log_level, unset=unset)
     from latte_cli.core.plan import sample_plan
+    from latte_cli.core.recipes import sample as recipe
 
-    plan = sample_plan(settings, checkpoint=checkpoint, decodes=formats != [options.Format.latents])
+    written = recipe.DEFAULT_FORMATS if formats is None else tuple(wanted.value for wanted in formats)
+    plan = sample_plan(settings, checkpoint=checkpoint, decodes=set(written) != {recipe.LATENTS})
     plan.require("--initial-latents", initial_latents)
-    if _stop_at_plan(settings, plan, dry_run=dry_run):
-        return
+    if not _stop_at_plan(settings, plan, dry_run=dry_run):
+        _show_files(
+            recipe.run(
+                settings, checkpoint=checkpoint, formats=written, out=out, initial_latents=initial_latents
+            )
+        )
+
+
+def _replay(sidecar: Path, out: Path | None, *, alone: bool, dry_run: bool, log_level: str) -> None:
+    if not alone:
+        raise typer.BadParameter("takes everything but --out from its file", param_hint="--replay")
+    _set_logging(log_level)
+    from latte_cli.core.recipes import sample as recipe
+
+    if not sidecar.is_file():
+        raise LatteError(f"--replay: {sidecar}: no such file, wanted the .json beside a sample")
+    if not dry_run:
+        _show_files(recipe.replay(sidecar, out=out))
+
+
+def _show_files(reports: "Iterable[SampleReport]") -> None:
+    """Follow sampling, and name each file once it is there."""
+    from latte_cli.display import follow, sampling_line, show
+
+    for report in follow(reports, sampling_line):
+        for path in report.files:
+            show(f"{path}\n")
+
+
+def _set_logging(level: str) -> None:
+    from latte_cli.display import LogHandler
+
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler()], force=True)
+    if level in ("debug", "info"):
+        os.environ.setdefault("GLOG_v", "1")  # MindSpore's C++ side: 1 is info
 
 
 def _load(
@@ -193,15 +230,12 @@ def _load(
     flags: dict[str, Any],
     log_level: str,
     *,
-    unset: tuple[str, ...] = (),
+    unset: "Sequence[str]" = (),
 ) -> "Settings":
     """The settings of a command: the file, then --set in order, then the command's own flags."""
+    _set_logging(log_level)
     from latte_cli.core.settings_io import load_settings, parse_override
-    from latte_cli.display import LogHandler
 
-    logging.basicConfig(level=log_level.upper(), handlers=[LogHandler()], force=True)
-    if log_level in ("debug", "info"):
-        os.environ.setdefault("GLOG_v", "1")  # MindSpore's C++ side: 1 is info
     overrides = [parse_override(text) for text in assignments or []]
     overrides += [(name, None) for name in unset]
     overrides += [(name, _plain(value)) for name, value in flags.items() if value is not None]
@@ -213,7 +247,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
-    """Whether it was a dry run: then show the plan. Raises LatteError when something is missing or wrong."""
+    """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
     if dry_run:
         from latte_cli.core.settings_io import dump_settings
         from latte_cli.display import show_plan

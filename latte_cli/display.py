@@ -3,20 +3,24 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from latte_cli.core.errors import printable
 from latte_cli.core.plan import Plan
 
 if TYPE_CHECKING:
+    from latte_cli.core.recipes.convert import ConvertReport
+    from latte_cli.core.recipes.sample import SampleReport
     from latte_cli.core.recipes.train import EncodeReport
     from latte_cli.core.training.trainer import TrainReport
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
+LONGEST_LIST = 12  # tensors named one by one
 console = Console(stderr=True)
 
 Report = TypeVar("Report")
@@ -36,7 +40,8 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        console.print(Text(f"{record.levelname.lower()}: {record.getMessage()}"), soft_wrap=True)
+        text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
+        console.print(Text(text), soft_wrap=True)
 
 
 def show_plan(settings: str, plan: Plan) -> None:
@@ -47,8 +52,8 @@ def show_plan(settings: str, plan: Plan) -> None:
 
 
 def show(text: str) -> None:
-    """Results, as they are, on stdout."""
-    sys.stdout.write(text)
+    """Results on stdout."""
+    sys.stdout.write(printable(text))
     sys.stdout.flush()
 
 
@@ -62,17 +67,37 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
     return Line("training", report.step, report.steps, text)
 
 
-def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Report | None:
-    """Run a loop to its end, showing each report, and return the last one.
+def sampling_line(report: "SampleReport") -> Line:
+    """Steps done of all clips together."""
+    done = report.clip * report.steps + report.step
+    return Line("sampling", done, report.clips * report.steps, f"clip {report.clip + 1} of {report.clips}")
+
+
+def show_conversion(report: "ConvertReport", *, done: bool) -> None:
+    """What the weights are, and what became of each of them."""
+    from latte_cli.core.recipes.convert import describe
+
+    rows = [("weights", report.weights), ("taken", str(len(report.taken)))]
+    for title, names, arrow in (("renamed", report.renamed, " ->"), ("ignored", report.ignored, ":")):
+        rows.append((title, str(len(names))))
+        rows += [("", f"{name}{arrow} {text}") for name, text in list(names.items())[:LONGEST_LIST]]
+        if len(names) > LONGEST_LIST:
+            rows.append(("", f"and {len(names) - LONGEST_LIST} more: --report lists them all"))
+    rows.append(("wrote" if done else "would write", report.target))
+    lines = [describe(report), *(f"{title:<12}{text}" for title, text in rows)]
+    show("".join(f"{line}\n" for line in lines))
+
+
+def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Iterator[Report]:
+    """Pass on a loop's reports, showing each.
 
     A bar with the time left on a terminal; elsewhere the first line of each thing done, one every ten
     seconds, and the last.
     """
-    last = None
     with _Bars() if console.is_terminal else _Lines() as shown:
-        for last in reports:
-            shown.update(line(last))
-    return last
+        for report in reports:
+            shown.update(line(report))
+            yield report
 
 
 class _Bars:

@@ -58,7 +58,7 @@ Kind = Annotated[
     Literal["auto", "latte", "vae", "t2v"], typer.Option("--kind", help="What the weights are of.")
 ]
 Weights = Annotated[
-    Literal["ema", "model"], typer.Option("--weights", help="Which of a training checkpoint's two sets.")
+    Literal["ema", "model"] | None, typer.Option("--weights", help="Which set of a training checkpoint.")
 ]
 TargetDtype = Annotated[
     Literal["float32", "float16", "bfloat16"] | None, typer.Option("--dtype", help="How to store them.")
@@ -66,17 +66,6 @@ TargetDtype = Annotated[
 To = Annotated[Literal["mindspore", "torch"], typer.Option("--to", help="Whose file to write.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Also write what was done, as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
-
-CacheOut = Annotated[Path | None, typer.Option("--out", help="Folder for the latents (cache.dir).")]
-CacheType = Annotated[
-    Literal["numpy", "mindrecord"] | None, typer.Option("--type", help="How they are stored (cache.type).")
-]
-CacheResume = Annotated[
-    str,
-    typer.Option("--resume", metavar="auto|N", help="Skip what is whole; or start at video N."),
-]
-Verify = Annotated[bool, typer.Option("--verify", help="Check every entry; encode nothing.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Encode everything anew.")]
 
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Train on cached latents (cache.dir).")]
 TrainSteps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps (train.steps).")]

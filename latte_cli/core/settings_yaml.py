@@ -62,7 +62,7 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}, line {mark.line + 1}" if mark is not None else source
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-        raise LatteError(f"{place}: not a valid experiment file: {problem}") from error
+        raise LatteError(f"{place}: not valid YAML: {problem}") from error
 
 
 def scalar_yaml(value: object) -> str:

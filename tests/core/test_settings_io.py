@@ -190,11 +190,11 @@ def test_training_from_a_cache_needs_neither_videos_nor_autoencoder(experiment: 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a: 1\nb: [", "sky.yaml, line 2: not a valid experiment file: expected the node content, but found '<stream end>'"),
-        ("seed: 1\ntrain: {steps: 1}\nseed: 2", 'sky.yaml, line 3: not a valid experiment file: key "seed" is there twice'),
+        ("a: 1\nb: [", "sky.yaml, line 2: not valid YAML: expected the node content, but found '<stream end>'"),
+        ("seed: 1\ntrain: {steps: 1}\nseed: 2", 'sky.yaml, line 3: not valid YAML: key "seed" is there twice'),
         ("- 1\n", "sky.yaml: found no sections, wanted keys and values such as `seed: 1`"),
-        ("a: !!python/object/apply:os.getcwd []", "sky.yaml, line 1: not a valid experiment file: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"),
-        ("a: &x [*x]", "sky.yaml, line 1: not a valid experiment file: found unconstructable recursive node"),
+        ("a: !!python/object/apply:os.getcwd []", "sky.yaml, line 1: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"),
+        ("a: &x [*x]", "sky.yaml, line 1: not valid YAML: found unconstructable recursive node"),
     ],
 )  # fmt: skip
 def test_text_that_is_no_experiment_file_is_named_by_line(experiment: Path, text: str, fault: str) -> None:
