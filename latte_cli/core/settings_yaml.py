@@ -67,5 +67,14 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def scalar_yaml(value: object) -> str:
     """A single value, or a list of them, on one line of YAML."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=10**9, allow_unicode=True)
+    # Left to itself, PyYAML writes some control characters so that they read back as spaces.
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        default_style=style,
+        width=10**9,
+        allow_unicode=not style,
+    )
     return text.removesuffix("\n").removesuffix("\n...")
