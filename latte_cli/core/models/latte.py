@@ -108,7 +108,7 @@ def initialise(model: Latte, seed: int) -> None:
             _set(parameter, _initial(parameter.name, parameter.shape, generator))
 
 
-def load_weights(model: Latte, weights: Mapping[str, NDArray[np.float32]], *, source: str) -> None:
+def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[np.float32]], *, source: str) -> None:
     """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
 
     Raises LatteError naming `source` and the first names that are missing, unexpected or misshapen.
@@ -130,7 +130,11 @@ def load_weights(model: Latte, weights: Mapping[str, NDArray[np.float32]], *, so
 
 def _set(parameter: Parameter, values: NDArray[np.float32]) -> None:
     # Parameter.set_data leaves functions that are already compiled with the old values.
-    ops.assign(parameter, Tensor(np.ascontiguousarray(values, dtype=np.float32)))
+    tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
+    if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign
+        parameter.set_data(tensor)
+    else:
+        ops.assign(parameter, tensor)
 
 
 def _table(values: NDArray[np.float64]) -> Parameter:

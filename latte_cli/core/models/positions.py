@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def position_table(width: int, positions: NDArray[np.int64]) -> Array:
+def position_table(width: int, positions: NDArray[np.int64] | Array) -> Array:
     """Sines then cosines of (N,) positions at width / 2 frequencies (Vaswani et al. 2017, section 3.5).
 
     Returns (N, width); width is even.

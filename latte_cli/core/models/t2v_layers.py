@@ -1,0 +1,164 @@
+"""What the text-to-video transformer is made of. Tokens keep one layout: (B, F * T, D), frame by frame.
+
+Names of parameters equal diffusers', so that its checkpoints need no mapping.
+"""
+
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from latte_cli.core import kernels
+
+MASKED = -10000.0  # added to the score of padding, as in the original; float16 holds it
+
+
+class Precision(NamedTuple):
+    """How parameters are stored, and the arithmetic of matrix products."""
+
+    stored: ms.Type = ms.float32
+    products: ms.Type = ms.float32
+
+
+class Projection(nn.Cell):
+    """x @ weight.T + bias; with `lora_A` and `lora_B` added, their product on top of the weight.
+
+    x: (..., inputs); returns (..., outputs) in the type of products.
+    """
+
+    def __init__(self, inputs: int, outputs: int, precision: Precision, *, bias: bool = True):
+        super().__init__()
+        self.weight = zeros((outputs, inputs), precision.stored)
+        self.bias = zeros((outputs,), precision.stored) if bias else None
+        self.products = precision.products
+        self.lora_scale = 0.0
+
+    def construct(self, x: Tensor) -> Tensor:
+        return project(x, self.matrix(), self.offset())
+
+    def matrix(self) -> Tensor:
+        """The weight, (outputs, inputs), in the type of products."""
+        weight = self.weight.astype(self.products)
+        if self.lora_scale != 0.0:  # Hu et al. 2021, eq. 3
+            change = ops.MatMul()(self.lora_B.weight, self.lora_A.weight) * self.lora_scale
+            weight = weight + change.astype(self.products)
+        return weight
+
+    def offset(self) -> Tensor:
+        """The bias, or zeros, (outputs,) in the type of products."""
+        if self.bias is None:
+            return ops.zeros((self.weight.shape[0],), self.products)
+        return self.bias.astype(self.products)
+
+    def without_bias(self, x: Tensor) -> Tensor:
+        """The product alone, for a kernel that adds the bias in passing."""
+        return multiply(x, self.matrix())
+
+
+class SelfAttention(nn.Cell):
+    """Attention within each frame ("space") or each token's course over the frames ("time")."""
+
+    def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
+        super().__init__()
+        self.to_q = Projection(width, width, precision, bias=bias)
+        self.to_k = Projection(width, width, precision, bias=bias)
+        self.to_v = Projection(width, width, precision, bias=bias)
+        self.to_out = nn.CellList([Projection(width, width, precision)])
+        self.num_heads, self.axis = num_heads, axis
+
+    def construct(self, x: Tensor, num_frames: int) -> Tensor:
+        """x: (B, num_frames * T, D); the output projection's bias is left to the caller."""
+        matrix = ops.concat((self.to_q.matrix(), self.to_k.matrix(), self.to_v.matrix()), 0)
+        offset = ops.concat((self.to_q.offset(), self.to_k.offset(), self.to_v.offset()), 0)
+        mixed = kernels.attention(project(x, matrix, offset), self.num_heads, num_frames, self.axis)
+        return self.to_out[0].without_bias(mixed)
+
+
+class TextAttention(nn.Cell):
+    """Every token attends to the text of its clip."""
+
+    def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
+        super().__init__()
+        self.to_q = Projection(width, width, precision, bias=bias)
+        self.to_k = Projection(width, width, precision, bias=bias)
+        self.to_v = Projection(width, width, precision, bias=bias)
+        self.to_out = nn.CellList([Projection(width, width, precision)])
+        self.num_heads = num_heads
+
+    def construct(self, x: Tensor, text: Tensor, score_bias: Tensor) -> Tensor:
+        """x: (B, M, D), text: (B, N, D), score_bias: (B, N), added to every score of that text token."""
+        query, key, value = self.to_q(x), self.to_k(text), self.to_v(text)
+        return self.to_out[0](attend(query, key, value, score_bias=score_bias, num_heads=self.num_heads))
+
+
+class FeedForward(nn.Cell):
+    """Two projections around a tanh GELU; the last one's bias is left to the caller."""
+
+    def __init__(self, width: int, hidden: int, precision: Precision):
+        super().__init__()
+        first = nn.Cell()
+        first.proj = Projection(width, hidden, precision)
+        # net.1 is the original's dropout, which holds no parameter.
+        self.net = nn.CellList([first, nn.Identity(), Projection(hidden, width, precision)])
+
+    def construct(self, x: Tensor) -> Tensor:
+        first, last = self.net[0].proj, self.net[2]
+        return last.without_bias(kernels.bias_gelu_tanh(first.without_bias(x), first.offset()))
+
+
+class Block(nn.Cell):
+    """A transformer block over one axis; those over space also attend to the text."""
+
+    def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
+        super().__init__()
+        self.attn1 = SelfAttention(width, num_heads, precision, axis=axis, bias=bias)
+        if axis == "space":
+            self.attn2 = TextAttention(width, num_heads, precision, bias=bias)
+        self.ff = FeedForward(width, 4 * width, precision)
+        self.scale_shift_table = zeros((6, width), precision.stored)
+
+    def modulation(self, timestep: Tensor) -> tuple[Tensor, ...]:
+        """Timestep vectors (B, 6 * D) to six a clip, (B, D) each: adaLN-single (Chen et al. 2023)."""
+        table = self.scale_shift_table.astype(ms.float32).reshape(1, -1)
+        return ops.chunk(timestep + ops.broadcast_to(table, timestep.shape), 6, 1)
+
+    def attend_to_self(self, x: Tensor, parts: tuple[Tensor, ...], num_frames: int) -> Tensor:
+        """x (B, num_frames * T, D) after attention along the block's axis."""
+        mixed = self.attn1(kernels.modulated_layer_norm(x, parts[0], parts[1]), num_frames)
+        return kernels.gated_residual(x, parts[2], mixed, self.attn1.to_out[0].offset())
+
+    def feed_forward(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+        """x (B, N, D) after the feed-forward half."""
+        mixed = self.ff(kernels.modulated_layer_norm(x, parts[3], parts[4]))
+        return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset())
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, score_bias: Tensor, num_heads: int) -> Tensor:
+    """Attend from (B, M, D) to (B, N, D) with (B, N) added to the scores: (B, M, D). Softmax is float32."""
+    clips, number, width = query.shape
+    head_dim = width // num_heads
+    query = (query * head_dim**-0.5).reshape(clips, number, num_heads, head_dim).transpose(0, 2, 1, 3)
+    key = key.reshape(clips, -1, num_heads, head_dim).transpose(0, 2, 1, 3)
+    value = value.reshape(clips, -1, num_heads, head_dim).transpose(0, 2, 1, 3)
+    scores = ops.BatchMatMul(transpose_b=True)(query, key).astype(ms.float32)
+    scores = scores + ops.broadcast_to(score_bias.reshape(clips, 1, 1, -1), scores.shape)
+    mixed = ops.BatchMatMul()(ops.softmax(scores, -1).astype(value.dtype), value)
+    return mixed.transpose(0, 2, 1, 3).reshape(clips, number, width)
+
+
+def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """x (..., inputs) @ matrix.T + offset, in the type of `matrix`."""
+    rows = multiply(x, matrix)
+    return ops.BiasAdd()(rows.reshape(-1, matrix.shape[0]), offset).reshape(rows.shape)
+
+
+def multiply(x: Tensor, matrix: Tensor) -> Tensor:
+    """x (..., inputs) @ matrix.T, in the type of `matrix`."""
+    rows = x.reshape(-1, x.shape[-1]).astype(matrix.dtype)
+    return ops.MatMul(transpose_b=True)(rows, matrix).reshape((*x.shape[:-1], matrix.shape[0]))
+
+
+def zeros(shape: tuple[int, ...], dtype: ms.Type) -> Parameter:
+    """A parameter that weights are loaded into."""
+    return Parameter(Tensor(np.zeros(shape, np.float16 if dtype == ms.float16 else np.float32), dtype))
