@@ -136,7 +136,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.line: Line | None = None
-        self.begun, self.first, self.written = 0.0, 0, 0.0
+        self.begun, self.first, self.written, self.seen = 0.0, 0, 0.0, 0.0
         self.is_written = True
 
     def __enter__(self) -> "_Lines":
@@ -153,22 +153,22 @@ class _Lines:
         if self.line is None or line.doing != self.line.doing:
             self._finish()
             self.begun, self.first, self.written = now, line.done, 0.0
-        self.line, self.is_written = line, False
+        self.line, self.seen, self.is_written = line, now, False
         if now - self.written >= SECONDS_BETWEEN_LINES:
             self.written = now
-            self._write(now)
+            self._write()
 
     def _finish(self) -> None:
         if not self.is_written:
-            self._write(time.monotonic())
+            self._write()
 
-    def _write(self, now: float) -> None:
+    def _write(self) -> None:
         """One line: `training 250/1700, loss 0.3100, 120.5 frames/s, 0:03:20 left`."""
         assert self.line is not None
         doing, done, total, text = self.line
         parts = [f"{doing} {done}/{total}", *([text] if text else [])]
         if self.first < done < total:
-            left = round((now - self.begun) * (total - done) / (done - self.first))
+            left = round((self.seen - self.begun) * (total - done) / (done - self.first))
             parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
         console.print(Text(", ".join(parts)), soft_wrap=True)
         self.is_written = True
