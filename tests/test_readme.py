@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def commands() -> list[str]:
-    """The lines of the README's shell blocks that run latte or make: continued ones joined, without comments."""
+    """The lines of the README's shell blocks that run latte or make, whole and without comments."""
     blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     plain = [line.removeprefix("$ ").partition(" #")[0].strip() for line in lines]
