@@ -1,6 +1,6 @@
 """One clip at a time, from noise to latents to frames: what `sample` and the previews of training share.
 
-Clips are denoised alone, so that each depends on its own seed and not on how many are made with it, bit for bit.
+Clips are denoised alone: each depends on its own seed, bit for bit, and not on how many are made with it.
 """
 
 from collections.abc import Iterator

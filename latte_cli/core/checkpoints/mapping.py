@@ -51,6 +51,10 @@ class Mapped:
         damaged."""
         return widen(self.tensors[name].bits(), self.tensors[name].dtype)
 
+    def read_all(self) -> dict[str, Bits]:
+        """Every tensor's numbers, as `read`."""
+        return {name: self.read(name) for name in self.tensors}
+
 
 def find_kind(names: list[str]) -> Kind:
     """The model that the names belong to. Raises RefusedError when they are of none."""

@@ -105,10 +105,10 @@ def _trainer(
     )
     initialise(model, settings.seed)
     if settings.train.init_from is not None and checkpoint is None:
-        from latte_cli.core.checkpoints.formats import open_weights
+        from latte_cli.core.checkpoints.mapping import load_latte
 
-        weights = open_weights(settings.train.init_from)
-        load_weights(model, weights, source=str(settings.train.init_from))
+        source = settings.train.init_from
+        load_weights(model, load_latte(source).read_all(), source=str(source))
     trainer = Trainer(settings, model, schedule=make_schedule(settings.diffusion), clips=index.fingerprint())
     if checkpoint is not None:
         before = read_progress(checkpoint)

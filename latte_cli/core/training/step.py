@@ -46,7 +46,7 @@ class GradientStep:
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
         """Losses, free of `scale`, and the gradients of the loss times `scale`."""
         losses, gradients = self._compiled(*map(Tensor, inputs), Tensor(scale, ms.float32))
-        # Mutable: a plain tuple of tensors is a constant to the next compiled function, compiled at each call.
+        # Mutable: a plain tuple of tensors is a constant to the next compiled function, which compiles anew.
         return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
 
 

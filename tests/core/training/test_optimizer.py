@@ -1,0 +1,74 @@
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+
+from latte_cli.core.settings import TrainSettings
+from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
+from latte_cli.core.training.precision import LossScale
+
+
+def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64() -> None:
+    generator = np.random.default_rng(0)
+    parameters = [
+        Parameter(Tensor(generator.normal(size=shape).astype(np.float32)), name=f"p{place}")
+        for place, shape in enumerate([(3, 4), (5,), (2, 3, 2, 2)])
+    ]
+    values = [parameter.asnumpy().astype(np.float64) for parameter in parameters]
+    averages, means, squares = [v.copy() for v in values], [v * 0 for v in values], [v * 0 for v in values]
+    optimizer = AdamW(parameters, weight_decay=0.1)
+    for step in range(5):
+        gradients = [generator.normal(size=value.shape) * 1e-7 for value in values]
+        tensors = ms.mutable(tuple(Tensor(gradient.astype(np.float32)) for gradient in gradients))
+        optimizer.apply(tensors, step, rate=1e-2, average=0.9, factor=0.5)
+        for place in range(3):
+            gradient = gradients[place] * 0.5
+            means[place] = 0.9 * means[place] + 0.1 * gradient
+            squares[place] = 0.999 * squares[place] + 0.001 * gradient**2
+            root = np.sqrt(squares[place] / (1 - 0.999 ** (step + 1)))
+            values[place] *= 1 - 1e-2 * (0.1 if values[place].ndim > 1 else 0)
+            values[place] -= 1e-2 * (means[place] / (1 - 0.9 ** (step + 1))) / (root + 1e-8)
+            averages[place] = 0.9 * averages[place] + 0.1 * values[place]
+    for place in range(3):
+        np.testing.assert_allclose(parameters[place].asnumpy(), values[place], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(optimizer.averages[place].asnumpy(), averages[place], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", {0: 0.25, 3: 1.0, 4: 1.0, 54: 1.0, 104: 1.0}),
+        ("linear", {0: 0.25, 4: 1.0, 54: 0.5, 104: 0.0}),
+        ("cosine", {0: 0.25, 4: 1.0, 54: 0.5, 29: 0.5 + 0.5 * np.cos(np.pi / 4), 104: 0.0}),
+    ],
+)
+def test_the_rate_rises_from_zero_and_then_follows_its_schedule(
+    schedule: str, expected: dict[int, float]
+) -> None:
+    settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=104, schedule=schedule)  # type: ignore[arg-type]
+    for step, share in expected.items():
+        assert learning_rate(settings, step) == pytest.approx(2e-3 * share, abs=1e-12)
+
+
+def test_the_averages_forget_fast_at_first() -> None:
+    settings = TrainSettings(ema_decay=0.99)
+    assert average_decay(settings, 0) == pytest.approx(0.1)
+    assert average_decay(settings, 90) == pytest.approx(0.91)
+    assert average_decay(settings, 10_000) == 0.99
+
+
+def test_clipping_starts_when_told_and_never_enlarges() -> None:
+    settings = TrainSettings(clip_norm=2.0, clip_start=10)
+    assert clip_factor(settings, 9, norm=100.0) == 1.0
+    assert clip_factor(settings, 10, norm=100.0) == pytest.approx(0.02)
+    assert clip_factor(settings, 10, norm=0.5) == 1.0
+    assert clip_factor(TrainSettings(), 10, norm=100.0) == 1.0
+
+
+def test_the_loss_scale_halves_at_an_overflow_and_doubles_after_many_good_steps() -> None:
+    scale = LossScale.for_dtype("float16").after(overflow=True)
+    assert (scale.value, scale.dropped) == (2.0**15, 1)
+    for _ in range(2000):
+        scale = scale.after(overflow=False)
+    assert (scale.value, scale.dropped) == (2.0**16, 1)
+    assert LossScale.for_dtype("float32").after(overflow=True).value == 1.0
