@@ -123,7 +123,7 @@ def _precise(x: Tensor) -> Tensor:
     return ops.cast(held, ms.float64) if _on_cpu() else held
 
 
-@ops.constexpr(reuse_result=False)
+@ops.constexpr(reuse_result=False)  # type: ignore[untyped-decorator]
 def _on_cpu() -> bool:
     return bool(ms.get_context("device_target") == "CPU")
 

@@ -7,6 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
+from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
 from latte_cli.core.settings import TrainSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, which the original keeps
@@ -37,7 +38,7 @@ class AdamW:
     """AdamW as PyTorch computes it (Loshchilov & Hutter 2019), with the averaged weights in the same pass.
 
     Moments and averages are float32 parameters, one for each trained parameter. Weight decay is for matrices:
-    not for biases.
+    not for biases. On a CPU a step is one pass over shared memory, elsewhere a compiled function.
     """
 
     def __init__(self, parameters: Sequence[Parameter], *, weight_decay: float = 0.0):
@@ -46,6 +47,7 @@ class AdamW:
         self.squares = [_like(parameter, "square", zero=True) for parameter in self.trained]
         self.averages = [_like(parameter, "average") for parameter in self.trained]
         self.decays = tuple(weight_decay if parameter.ndim > 1 else 0.0 for parameter in self.trained)
+        self.in_place = ms.get_context("device_target") == "CPU"
         self._compiled = ms.jit(self._update)
 
     def apply(
@@ -55,6 +57,11 @@ class AdamW:
 
         gradients: a mutable tuple. `step` counts from 0: it fixes the bias correction.
         """
+        if self.in_place:
+            buffers = Buffers(self.trained, self.means, self.squares, self.averages, self.decays)
+            options = {"rate": rate, "average": average, "factor": factor, "epsilon": EPSILON}
+            adamw_ema(buffers, gradients, step=step, betas=(BETA1, BETA2), **options)
+            return
         correction1, correction2 = 1.0 - BETA1 ** (step + 1), 1.0 - BETA2 ** (step + 1)
         # ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one: scaled, they agree.
         numbers = (1 - correction1, 1 - correction2, rate, EPSILON * np.sqrt(correction2), average, factor)

@@ -8,7 +8,8 @@ from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor,
 from latte_cli.core.training.precision import LossScale
 
 
-def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64() -> None:
+@pytest.mark.parametrize("in_place", [True, False])
+def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64(in_place: bool) -> None:
     generator = np.random.default_rng(0)
     parameters = [
         Parameter(Tensor(generator.normal(size=shape).astype(np.float32)), name=f"p{place}")
@@ -17,6 +18,7 @@ def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64() -> 
     values = [parameter.asnumpy().astype(np.float64) for parameter in parameters]
     averages, means, squares = [v.copy() for v in values], [v * 0 for v in values], [v * 0 for v in values]
     optimizer = AdamW(parameters, weight_decay=0.1)
+    optimizer.in_place = in_place  # the other devices' path too
     for step in range(5):
         gradients = [generator.normal(size=value.shape) * 1e-7 for value in values]
         tensors = ms.mutable(tuple(Tensor(gradient.astype(np.float32)) for gradient in gradients))
