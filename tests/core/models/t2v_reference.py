@@ -110,7 +110,7 @@ def sines(width: int, places: Array) -> Array:
 def loss(output: Array, frozen_eps: Array, x_start: Array, eps: Array, steps: Any) -> float:
     """Mean squared error plus the bound's KL, in bits, of the learned variance (steps > 0; linear betas).
 
-    The bound teaches the variance alone: it reads the noise from `frozen_eps` (Nichol & Dhariwal 2021, eq. 16).
+    The bound teaches the variance alone: its noise is `frozen_eps` (Nichol & Dhariwal 2021, eq. 16).
     """
     betas = np.linspace(1e-4, 0.02, 1000)
     bars = np.cumprod(1 - betas)
@@ -122,9 +122,7 @@ def loss(output: Array, frozen_eps: Array, x_start: Array, eps: Array, steps: An
 
     def mean(x_0: Array) -> Array:
         of_x_t = (1 - previous) * np.sqrt(1 - beta) / (1 - bar)
-        return (
-            beta * np.sqrt(previous) / (1 - bar) * x_0 + (1 - previous) * np.sqrt(1 - beta) / (1 - bar) * x_t
-        )
+        return beta * np.sqrt(previous) / (1 - bar) * x_0 + of_x_t * x_t
 
     seen = (x_t - np.sqrt(1 - bar) * frozen_eps) / np.sqrt(bar)
     share = (output[:, :, channels:] + 1) / 2
