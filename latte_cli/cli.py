@@ -1,22 +1,13 @@
 """The Typer app: thin commands and the one error boundary. Heavy imports wait until they are needed."""
 
-import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from latte_cli import __version__, options
 from latte_cli.core.errors import LatteError, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from latte_cli.core.plan import Plan
-    from latte_cli.core.recipes.sample import SampleReport
-    from latte_cli.core.settings import Settings
-    from latte_cli.core.settings_rules import Command
+from latte_cli.running import load, set_logging, show_faults, show_files, stop_at_plan
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say
 
@@ -82,9 +73,9 @@ def convert(
     log_level: options.LogLevel = "warning",
 ) -> None:
     """Convert weights between the PyTorch originals' files and MindSpore's."""
-    _set_logging(log_level)
+    set_logging(log_level)
     if config is not None or assignments:
-        _load(None, config, assignments, {"device": device}, log_level)
+        load(None, config, assignments, {"device": device}, log_level)
     from latte_cli.core.recipes import convert as recipe
     from latte_cli.display import show_conversion
 
@@ -100,6 +91,45 @@ def convert(
         dry_run=dry_run,
     )
     show_conversion(done, done=not dry_run)
+
+
+@app.command()
+def cache(
+    data: options.Data = None,
+    out: options.CacheOut = None,
+    kind: options.CacheType = None,
+    resume: options.CacheResume = "auto",
+    verify: options.Verify = False,
+    repair: options.Repair = False,
+    overwrite: options.Overwrite = False,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Encode every video once, so that training reads latents."""
+    if repair and not verify:
+        raise typer.BadParameter("goes with --verify", param_hint="--repair")
+    flags = {"data.root": data, "cache.dir": out, "cache.type": kind, "device": device}
+    settings = load("cache", config, assignments, flags, log_level)
+    from latte_cli.core.plan import cache_plan
+
+    if stop_at_plan(settings, cache_plan(settings), dry_run=dry_run):
+        return
+    from latte_cli.core.recipes import cache as recipe
+    from latte_cli.display import caching_line, follow, show
+
+    if verify:
+        show_faults(settings, recipe.verify(settings, repair=repair))
+        return
+    status = recipe.Status()
+    start = None if resume == "auto" else int(resume)
+    try:
+        for _ in follow(recipe.run(settings, status=status, resume=start, overwrite=overwrite), caching_line):
+            pass
+    finally:
+        show(status.lines())
 
 
 @app.command()
@@ -124,10 +154,10 @@ def train(
         "train.steps": steps,
         "device": device,
     }
-    settings = _load("train", config, assignments, {**flags, "device": device}, log_level)
+    settings = load("train", config, assignments, {**flags, "device": device}, log_level)
     from latte_cli.core.plan import train_plan
 
-    if _stop_at_plan(settings, train_plan(settings), dry_run=dry_run):
+    if stop_at_plan(settings, train_plan(settings), dry_run=dry_run):
         return
     from latte_cli.core.recipes import train as recipe
     from latte_cli.display import follow, show, training_line
@@ -179,15 +209,15 @@ def sample(
         _replay(replay, out, alone=alone, dry_run=dry_run, log_level=log_level)
         return
     unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
-    settings = _load("sample", config, assignments, flags, log_level, unset=unset)
+    settings = load("sample", config, assignments, flags, log_level, unset=unset)
     from latte_cli.core.plan import sample_plan
     from latte_cli.core.recipes import sample as recipe
 
     written = recipe.DEFAULT_FORMATS if formats is None else tuple(wanted.value for wanted in formats)
     plan = sample_plan(settings, checkpoint=checkpoint, decodes=set(written) != {recipe.LATENTS})
     plan.require("--initial-latents", initial_latents)
-    if not _stop_at_plan(settings, plan, dry_run=dry_run):
-        _show_files(
+    if not stop_at_plan(settings, plan, dry_run=dry_run):
+        show_files(
             recipe.run(
                 settings, checkpoint=checkpoint, formats=written, out=out, initial_latents=initial_latents
             )
@@ -197,61 +227,10 @@ def sample(
 def _replay(sidecar: Path, out: Path | None, *, alone: bool, dry_run: bool, log_level: str) -> None:
     if not alone:
         raise typer.BadParameter("takes everything but --out from its file", param_hint="--replay")
-    _set_logging(log_level)
+    set_logging(log_level)
     from latte_cli.core.recipes import sample as recipe
 
     if not sidecar.is_file():
         raise LatteError(f"--replay: {sidecar}: no such file, wanted the .json beside a sample")
     if not dry_run:
-        _show_files(recipe.replay(sidecar, out=out))
-
-
-def _show_files(reports: "Iterable[SampleReport]") -> None:
-    """Follow sampling, and name each file once it is there."""
-    from latte_cli.display import follow, sampling_line, show
-
-    for report in follow(reports, sampling_line):
-        for path in report.files:
-            show(f"{path}\n")
-
-
-def _set_logging(level: str) -> None:
-    from latte_cli.display import LogHandler
-
-    logging.basicConfig(level=level.upper(), handlers=[LogHandler()], force=True)
-    if level in ("debug", "info"):
-        os.environ.setdefault("GLOG_v", "1")  # MindSpore's C++ side: 1 is info
-
-
-def _load(
-    command: "Command | None",
-    config: Path | None,
-    assignments: list[str] | None,
-    flags: dict[str, Any],
-    log_level: str,
-    *,
-    unset: "Sequence[str]" = (),
-) -> "Settings":
-    """The settings of a command: the file, then --set in order, then the command's own flags."""
-    _set_logging(log_level)
-    from latte_cli.core.settings_io import load_settings, parse_override
-
-    overrides = [parse_override(text) for text in assignments or []]
-    overrides += [(name, None) for name in unset]
-    overrides += [(name, _plain(value)) for name, value in flags.items() if value is not None]
-    return load_settings(config, overrides, command=command)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
-    """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
-    if dry_run:
-        from latte_cli.core.settings_io import dump_settings
-        from latte_cli.display import show_plan
-
-        show_plan(dump_settings(settings, explained=False), plan)
-    plan.demand()
-    return dry_run
+        show_files(recipe.replay(sidecar, out=out))

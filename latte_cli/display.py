@@ -14,6 +14,8 @@ from latte_cli.core.errors import printable
 from latte_cli.core.plan import Plan
 
 if TYPE_CHECKING:
+    from latte_cli.core.data.cache_check import Checked
+    from latte_cli.core.recipes.cache import CacheReport
     from latte_cli.core.recipes.convert import ConvertReport
     from latte_cli.core.recipes.sample import SampleReport
     from latte_cli.core.recipes.train import EncodeReport
@@ -65,6 +67,19 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
         return Line("encoding", report.done, report.total)
     text = f"loss {report.losses.loss:.4f}, {report.frames_per_second:.1f} frames/s"
     return Line("training", report.step, report.steps, text)
+
+
+def caching_line(report: "CacheReport") -> Line:
+    """Videos looked at, then frames encoded."""
+    if report.doing == "looking":
+        return Line("looking at videos", report.videos, report.total_videos)
+    text = f"{report.videos} of {report.total_videos} videos, {report.frames_per_second:.1f} frames/s"
+    return Line("encoding", report.frames, report.total_frames, text)
+
+
+def checking_line(checked: "Checked") -> Line:
+    """Entries of the cache looked at."""
+    return Line("checking", checked.done, checked.total)
 
 
 def sampling_line(report: "SampleReport") -> Line:

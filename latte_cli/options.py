@@ -24,6 +24,13 @@ def _assignment(text: str) -> str:
     return text
 
 
+def _place(text: str) -> str:
+    """auto, or a video's number. Raises typer.BadParameter for anything else."""
+    if text != "auto" and not text.isdecimal():
+        raise typer.BadParameter(f"{text}: wanted auto, or the number of a video, from 0")
+    return text
+
+
 Config = Annotated[
     Path | None,
     typer.Option("-c", "--config", help="Experiment file; else latte.yaml here, else the built-in demo."),
@@ -66,6 +73,22 @@ TargetDtype = Annotated[
 To = Annotated[Literal["mindspore", "torch"], typer.Option("--to", help="Whose file to write.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Also write what was done, as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+
+CacheOut = Annotated[Path | None, typer.Option("--out", help="Folder for the latents (cache.dir).")]
+CacheType = Annotated[
+    Literal["numpy", "mindrecord"] | None, typer.Option("--type", help="How they are stored (cache.type).")
+]
+CacheResume = Annotated[
+    str,
+    typer.Option(
+        "--resume", metavar="auto|N", parser=_place, help="Skip what is whole; or start at video N."
+    ),
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Check every entry; encode nothing.")]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="With --verify: strike faulty entries off, to be encoded anew.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Encode everything anew.")]
 
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Train on cached latents (cache.dir).")]
 TrainSteps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps (train.steps).")]

@@ -16,6 +16,7 @@ runner = CliRunner()
 COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
 FLAGS = {
     "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force"},
+    "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite"},
     "train": {"--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes"},
     "sample": {
         "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
@@ -63,6 +64,8 @@ def test_the_version_is_said_on_stdout() -> None:
         (["train", "--foo"], "No such option: --foo"),
         (["train", "--set", "steps"], "Invalid value for '--set': steps: wanted KEY.PATH=VALUE, such as train.steps=100"),
         (["train", "--set", "a..b=1"], "Invalid value for '--set': a..b=1: wanted KEY.PATH=VALUE, such as train.steps=100"),
+        (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: wanted auto, or the number of a video, from 0"),
+        (["cache", "--repair"], "Invalid value for --repair: goes with --verify"),
         (["convert"], "Missing option '--source'."),
         (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes everything but --out from its file"),
     ],
@@ -82,7 +85,10 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
         (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, wanted a multiple of 24: patch_size 3 x 8"),
         (["train", "--steps", "0"], "train.steps: found 0, wanted a whole number, at least 1"),
         (["train", "--data", "nope"], "data.root: nope: no such folder"),
-        (["train", "--cache", "nope"], "cache.dir: nope: no such file or folder"),
+        (["train", "--cache", "nope"], "cache.dir: nope: no such folder: run latte cache first"),
+        (["cache"], "latte.yaml: cache.dir: not set, wanted a folder for the latents"),
+        (["cache", "--out", "latents", "--data", "nope"], "data.root: nope: no such folder"),
+        (["cache", "--out", "latents", "--verify"], "cache.dir: latents: holds no cache: run latte cache first"),
         (["train", "--set", "vae.weights=x[red]y"], "vae.weights: x[red]y: no such file or folder"),
         (["train", "--set", 'vae.weights="\\e[31m"'], "vae.weights: \\x1b[31m: no such file or folder"),
         (

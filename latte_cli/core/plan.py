@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latte_cli.core.data.datasets import check_labels, scan
+from latte_cli.core.data.cached import open_cache
+from latte_cli.core.data.datasets import check_labels, labelled_videos, scan
 from latte_cli.core.data.demo import clips_root
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -64,11 +65,10 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan.add("memory", f"about {_bytes(memory.total)} a worker: {parts}")
     _add_time(plan, train.steps, step_flops(shape, train), "step")
     if settings.cache.dir is None:
-        _add_clips(plan, settings, global_batch)
+        _add_videos(plan, settings, global_batch)
         _require_vae(plan, settings)
     else:
-        plan.add("data", f"latents of {settings.cache.dir}")
-        plan.require("cache.dir", settings.cache.dir)
+        _add_cache(plan, settings, global_batch)
     plan.require("data.captions", settings.data.captions)
     plan.require("train.init_from", train.init_from)
     plan.add(
@@ -80,7 +80,11 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
 def cache_plan(settings: Settings) -> Plan:
     """What caching would read and write."""
     plan = Plan()
-    _add_clips(plan, settings, None)
+    try:
+        videos, _ = labelled_videos(settings.data)
+        plan.add("data", f"{settings.data.root}: {_videos(len(videos))}")
+    except LatteError as error:
+        plan.problems.append(str(error))
     _require_vae(plan, settings)
     cache = settings.cache
     plan.add(
@@ -125,7 +129,7 @@ def _add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
     plan.add("time", f"{work}; on this processor {rough}")
 
 
-def _add_clips(plan: Plan, settings: Settings, global_batch: int | None) -> None:
+def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
     """Look at the videos: how many there are, and whether they give clips."""
     data = settings.data
     try:
@@ -138,16 +142,32 @@ def _add_clips(plan: Plan, settings: Settings, global_batch: int | None) -> None
         plan.add("steps an epoch", "unknown: no videos found")
         return
     count = len(found.videos) - len(found.opened.left_out)
-    unopened = "" if found.complete else f", {len(found.opened.videos)} of them opened so far"
-    left_out = f", {len(found.opened.left_out)} left out" if found.opened.left_out else ""
-    plan.add(
-        "data",
-        f"{clips_root(data.root or Path())}: {count:,} video{'s' if count != 1 else ''}{unopened}{left_out}",
-    )
-    if global_batch is not None:
-        steps = settings.train.steps
-        epochs = _short(steps * global_batch / count)
-        plan.add("steps an epoch", f"{_short(count / global_batch)}: {steps:,} steps are {epochs} epochs")
+    text = f"{clips_root(data.root or Path())}: {_videos(count)}"
+    if not found.complete:
+        text += f", {len(found.opened.videos)} of them opened so far"
+    if found.opened.left_out:
+        text += f", {len(found.opened.left_out)} left out"
+    plan.add("data", text)
+    _add_epoch(plan, settings.train.steps, count, global_batch)
+
+
+def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
+    """Open the cache: whether it is of these settings, and how many of its videos give clips."""
+    try:
+        index, _ = open_cache(settings)
+        if settings.model.condition == "class" and settings.model.num_classes is not None:
+            check_labels(index.videos, settings.model.num_classes)
+    except LatteError as error:
+        plan.problems.append(str(error))
+        plan.add("data", f"{settings.cache.dir}: not ready")
+        return
+    plan.add("data", f"{settings.cache.dir}: latents of {_videos(len(index.videos))}")
+    _add_epoch(plan, settings.train.steps, len(index.videos), global_batch)
+
+
+def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
+    epochs = _short(steps * global_batch / videos)
+    plan.add("steps an epoch", f"{_short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
 
 
 def _require_vae(plan: Plan, settings: Settings) -> None:
@@ -162,6 +182,10 @@ def _require_vae(plan: Plan, settings: Settings) -> None:
 def _short(number: float) -> str:
     """Three digits, no exponent: 13,600 or 0.125."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count:,} videos"
 
 
 def _size(shape: LatteShape) -> str:

@@ -71,7 +71,7 @@ def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
 def test_training_from_a_cache_asks_for_the_cache_alone(tmp_path: Path) -> None:
     cache = CacheSettings(dir=tmp_path / "latents")
     plan = train_plan(Settings(model=MODEL, cache=cache))
-    assert plan.problems == [f"cache.dir: {tmp_path}/latents: no such file or folder"]
+    assert plan.problems == [f"cache.dir: {tmp_path}/latents: no such folder: run latte cache first"]
 
 
 def test_videos_without_a_class_are_a_problem_for_a_class_conditional_model(tmp_path: Path) -> None:

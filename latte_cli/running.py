@@ -1,0 +1,84 @@
+"""What commands share: settings from file and flags, the plan, loops followed to their files or faults."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latte_cli.core.errors import LatteError
+
+if TYPE_CHECKING:
+    from latte_cli.core.data.cache_check import Checked
+    from latte_cli.core.plan import Plan
+    from latte_cli.core.recipes.sample import SampleReport
+    from latte_cli.core.settings import Settings
+    from latte_cli.core.settings_rules import Command
+
+
+def show_files(reports: "Iterable[SampleReport]") -> None:
+    """Follow sampling, and name each file once it is there."""
+    from latte_cli.display import follow, sampling_line, show
+
+    for report in follow(reports, sampling_line):
+        for path in report.files:
+            show(f"{path}\n")
+
+
+def show_faults(settings: "Settings", checks: "Iterable[Checked]") -> None:
+    """Name every entry of the cache that is missing, torn or stale. Raises LatteError when there are any."""
+    from latte_cli.display import checking_line, follow, show
+
+    total = faults = 0
+    for checked in follow(checks, checking_line):
+        total = checked.total
+        if checked.fault is not None:
+            faults += 1
+            show(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}\n")
+    if faults:
+        raise LatteError(
+            f"cache.dir: {settings.cache.dir}: {faults} of {total} entries are missing, torn or stale"
+        )
+    show(f"{total} entries, all whole\n")
+
+
+def set_logging(level: str) -> None:
+    from latte_cli.display import LogHandler
+
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler()], force=True)
+    if level in ("debug", "info"):
+        os.environ.setdefault("GLOG_v", "1")  # MindSpore's C++ side: 1 is info
+
+
+def load(
+    command: "Command | None",
+    config: Path | None,
+    assignments: list[str] | None,
+    flags: dict[str, Any],
+    log_level: str,
+    *,
+    unset: Sequence[str] = (),
+) -> "Settings":
+    """The settings of a command: the file, then --set in order, then the command's own flags."""
+    set_logging(log_level)
+    from latte_cli.core.settings_io import load_settings, parse_override
+
+    overrides = [parse_override(text) for text in assignments or []]
+    overrides += [(name, None) for name in unset]
+    overrides += [(name, _plain(value)) for name, value in flags.items() if value is not None]
+    return load_settings(config, overrides, command=command)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
+    """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
+    if dry_run:
+        from latte_cli.core.settings_io import dump_settings
+        from latte_cli.display import show_plan
+
+        show_plan(dump_settings(settings, explained=False), plan)
+    plan.demand()
+    return dry_run
