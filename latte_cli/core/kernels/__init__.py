@@ -53,6 +53,19 @@ def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
     return plain.gelu_tanh(plain.add_bias(x, bias))
 
 
+def add_bias(x: Tensor, bias: Tensor) -> Tensor:
+    """Give x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
+    if _use_fused():
+        return fused.add_bias()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
+    return plain.add_bias(x, bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Give x @ weight.T + bias in x's type. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
+    product = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight.astype(x.dtype))
+    return add_bias(product, bias).reshape(*x.shape[:-1], weight.shape[0])
+
+
 def attention(
     qkv: Tensor, num_heads: int, num_frames: int, axis: str, *, bias: Tensor | None = None
 ) -> Tensor:

@@ -217,14 +217,29 @@ LATTE_KERNEL(LatteBiasGeluGrad) {
   return 0;
 }
 
-// dy (..., D) -> dbias (D)
+// x (..., D), bias (D) -> x + bias
+LATTE_KERNEL(LatteAddBias) {
+  const Rows d = Rows::flat(shapes[0], ndims[0]);
+  const float* __restrict bias = floats(params, 1);
+  for_chunks(d, 1, [&](int64_t, int64_t start, int64_t stop, int64_t) {
+    for (int64_t i = start; i < stop; ++i) {
+      const float* __restrict x = floats(params, 0) + i * d.width;
+      float* __restrict y = floats(params, 2) + i * d.width;
+#pragma omp simd
+      for (int64_t j = 0; j < d.width; ++j) y[j] = x[j] + bias[j];
+    }
+  });
+  return 0;
+}
+
+// dy (..., D), bias (D) -> dbias (D)
 LATTE_KERNEL(LatteColumnSum) {
   const Rows d = Rows::flat(shapes[0], ndims[0]);
   std::vector<float> partial(d.batch * d.chunks * d.width);
   for_chunks(d, 1, [&](int64_t, int64_t start, int64_t stop, int64_t chunk) {
     sum_rows(floats(params, 0) + start * d.width, stop - start, d.width, d.width, partial.data() + chunk * d.width);
   });
-  sum_rows(partial.data(), d.batch * d.chunks, d.width, d.width, floats(params, 1));
+  sum_rows(partial.data(), d.batch * d.chunks, d.width, d.width, floats(params, 2));
   return 0;
 }
 

@@ -52,6 +52,10 @@ def _like_x_bias(x: Any, bias: Any, dout: Any) -> Any:
     return x, bias
 
 
+def _like_bias(x: Any, bias: Any) -> Any:
+    return bias
+
+
 def _attention_out_shape(qkv: Any, bias: Any, facts: Any) -> Any:
     return [qkv[0], qkv[1], qkv[2] // 3]
 
@@ -69,6 +73,7 @@ _gated_residual_grad = _operator("LatteGatedResidualGrad", _like_gate_y_bias)
 _bias_gelu_grad = _operator("LatteBiasGeluGrad", _like_x_bias)
 
 
+_column_sum = _operator("LatteColumnSum", _like_bias)
 _attention_grad = _operator("LatteAttentionGrad", _like_qkv_bias)
 
 
@@ -89,6 +94,10 @@ def _bias_gelu_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tupl
     return _bias_gelu_grad()(x, bias, dout)
 
 
+def _add_bias_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    return dout, _column_sum()(dout, bias)
+
+
 def _attention_bprop(
     qkv: Tensor, bias: Tensor, facts: Tensor, out: Tensor, dout: Tensor
 ) -> tuple[Tensor, ...]:
@@ -102,6 +111,8 @@ layer_norm = _operator("LatteLayerNorm", _like_x_shift_scale, _layer_norm_bprop)
 gated_residual = _operator("LatteGatedResidual", _like_x_gate_y_bias, _gated_residual_bprop)
 # x (..., D), bias (D) -> gelu_tanh(x + bias)
 bias_gelu = _operator("LatteBiasGelu", _like_x, _bias_gelu_bprop)
+# x (..., D), bias (D) -> x + bias
+add_bias = _operator("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)
 attention = _operator("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
 

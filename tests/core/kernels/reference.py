@@ -30,6 +30,14 @@ def gated_residual_grad(x: Array, gate: Array, y: Array, bias: Array, dout: Arra
     return dout, (dout * (y + bias)).sum(1), dy, dy.sum((0, 1))
 
 
+def add_bias(x: Array, bias: Array) -> Array:
+    return x + bias
+
+
+def add_bias_grad(x: Array, bias: Array, dout: Array) -> tuple[Array, ...]:
+    return dout, dout.reshape(-1, dout.shape[-1]).sum(0)
+
+
 def bias_gelu_tanh(x: Array, bias: Array) -> Array:
     z = x + bias
     return z / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))

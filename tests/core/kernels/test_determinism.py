@@ -33,6 +33,7 @@ CASES = [
     (kernels.modulated_layer_norm, [ROWS, (2, 144), (2, 144)], ROWS),
     (kernels.gated_residual, [ROWS, (2, 144), ROWS, WIDTH], ROWS),
     (kernels.bias_gelu_tanh, [ROWS, WIDTH], ROWS),
+    (kernels.add_bias, [ROWS, WIDTH], ROWS),
     (space, [(2, 4 * 96, 3 * 144), (3 * 144,)], ROWS),
     (time, [(2, 4 * 96, 3 * 144), (3 * 144,)], ROWS),
 ]

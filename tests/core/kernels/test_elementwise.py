@@ -9,6 +9,7 @@ from latte_cli.core import kernels
 from tests.core.kernels import reference
 from tests.core.kernels.compare import assert_close, value_and_grads
 
+NAMES = ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh", "add_bias"]
 SIZES = [(1, 1, 1), (2, 12, 24), (3, 35, 36), (2, 70, 144), (1, 257, 384)]
 
 
@@ -19,6 +20,7 @@ def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
         "modulated_layer_norm": [size, (batch, width), (batch, width)],
         "gated_residual": [size, (batch, width), size, (width,)],
         "bias_gelu_tanh": [size, (width,)],
+        "add_bias": [size, (width,)],
     }[name]
     rng = np.random.default_rng(rows)
     return [rng.normal(size=shape, scale=1.5).astype(np.float32) for shape in shapes]
@@ -26,7 +28,7 @@ def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+@pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_equal_the_formula(
     name: str, size: tuple[int, int, int], jit: bool, path: str
 ) -> None:
@@ -49,6 +51,19 @@ def test_the_forms_without_a_bias_equal_a_bias_of_zero(path: str) -> None:
     assert_close(kernels.gelu_tanh(Tensor(x)).asnumpy(), reference.bias_gelu_tanh(x, zero), "gelu_tanh")
 
 
+def test_linear_equals_the_formula_with_its_gradients(path: str) -> None:
+    rng = np.random.default_rng(3)
+    x, weight, bias, dout = [
+        rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 24), (36, 24), (36,), (2, 5, 36))
+    ]
+    out, grads = value_and_grads(kernels.linear, [x, weight, bias], dout, jit=True)
+    rows, drows = x.reshape(-1, 24).astype(np.float64), dout.reshape(-1, 36).astype(np.float64)
+    assert_close(out, (rows @ weight.T + bias).reshape(2, 5, 36), "value")
+    assert_close(grads[0], (drows @ weight).reshape(x.shape), "gradient of x")
+    assert_close(grads[1], drows.T @ rows, "gradient of the weight")
+    assert_close(grads[2], drows.sum(0), "gradient of the bias")
+
+
 def test_gelu_is_right_to_a_millionth_over_its_range(path: str) -> None:
     x = np.linspace(-30, 30, 4096, dtype=np.float32)[None]
     out = kernels.gelu_tanh(Tensor(x)).asnumpy()
@@ -57,7 +72,7 @@ def test_gelu_is_right_to_a_millionth_over_its_range(path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_nan_in_gives_a_nan_out_and_in_the_gradients(name: str, path: str) -> None:
     size = (2, 6, 40)
     arrays = inputs(name, size)
@@ -71,7 +86,7 @@ def test_a_nan_in_gives_a_nan_out_and_in_the_gradients(name: str, path: str) -> 
     assert all(np.isnan(grad).any() for grad in grads)
 
 
-@pytest.mark.parametrize("name", ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh"])
+@pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_rounded_once(name: str, path: str) -> None:
     arrays = [array.astype(np.float16) for array in inputs(name, (2, 6, 40))]
     out = getattr(kernels, name)(*[Tensor(array) for array in arrays])
