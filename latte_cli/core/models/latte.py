@@ -5,6 +5,7 @@ Parameter names and shapes equal the PyTorch original's, so that its checkpoints
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -108,7 +109,7 @@ def initialise(model: Latte, seed: int) -> None:
             _set(parameter, _initial(parameter.name, parameter.shape, generator))
 
 
-def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[np.float32]], *, source: str) -> None:
+def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
     """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
 
     Raises LatteError naming `source` and the first names that are missing, unexpected or misshapen.
@@ -128,7 +129,7 @@ def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[np.float32]], *, 
         _set(parameter, weights[name])
 
 
-def _set(parameter: Parameter, values: NDArray[np.float32]) -> None:
+def _set(parameter: Parameter, values: NDArray[Any]) -> None:
     # Parameter.set_data leaves functions that are already compiled with the old values.
     tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
     if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign

@@ -26,13 +26,17 @@ LATENTS = "latents"
 
 @dataclass(frozen=True)
 class SampleReport:
-    """A step of a clip; on its last one, or at the end of all, the files that were written."""
+    """A step of a clip; on its last one, or at the end of all, the files that were written.
+
+    `frames` are the finished clip's, (F, H, W, 3) uint8, where it was decoded.
+    """
 
     clip: int
     clips: int
     step: int
     steps: int
     files: tuple[Path, ...] = ()
+    frames: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def _run(settings: Settings, job: Job) -> Iterator[SampleReport]:
         write_whole(sidecar, json.dumps(record, indent=2) + "\n")
         if frames is not None:
             pictures.append(frames)
-        yield SampleReport(place, len(job.clips), total, total, (*files, sidecar))
+        yield SampleReport(place, len(job.clips), total, total, (*files, sidecar), frames)
     if len(pictures) > 1:
         together = np.stack(pictures)
         files = [job.out / "grid.png", job.out / "grid.mp4"]
