@@ -24,6 +24,7 @@ class Stream(IntEnum):
     IMAGE = 8  # (step, place): the still images of joint training
     SAMPLE = 9  # (sampling step,): noise of one sample, whose own seed is the seed
     INIT = 10  # (parameter's place,): initial weights
+    STORED = 11  # (video's name, frame, mirrored): the draw that a cache of samples stores
 
 
 def draw(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

@@ -177,9 +177,7 @@ class _Loader:
             if values is not None:
                 break
         else:
-            raise LatteError(
-                f"data.root: {self.data.root}: none of its {num_videos} videos can be read any more"
-            )
+            raise LatteError(f"data: none of the {num_videos} videos can be read any more")
         if not self.data.use_image_num:
             return _Clip(values, video, epoch, [])
         images, image_videos = self._images(video, step, place)
@@ -214,9 +212,7 @@ class _Loader:
                 if values is not None:
                     break
             else:
-                raise LatteError(
-                    f"data.root: {self.data.root}: none of its {num_videos} videos can be read any more"
-                )
+                raise LatteError(f"data: none of the {num_videos} videos can be read any more")
             images.append(values)
             videos.append(video)
         return images, videos

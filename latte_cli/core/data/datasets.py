@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,15 +79,16 @@ def find_videos(root: Path) -> list[VideoFile]:
     if not names:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise LatteError(f"data.root: {root}: holds no videos: wanted folders of images, or files of {kinds}")
-    tops = {
-        top: number
-        for number, top in enumerate(sorted({name.split("/")[0] for name in names if "/" in name}))
-    }
+    labels = class_numbers(names)
     parent = root if root.is_dir() else root.parent
-    return [
-        VideoFile(parent / name, name, tops[name.split("/")[0]] if "/" in name else None)
-        for name in sorted(names, key=natural_order)
-    ]
+    return [VideoFile(parent / name, name, labels.get(name)) for name in sorted(names, key=natural_order)]
+
+
+def class_numbers(names: Iterable[str]) -> dict[str, int]:
+    """The class of each video that lies in a folder: the place of its topmost folder among those, sorted."""
+    tops = {name: name.split("/")[0] for name in names if "/" in name}
+    numbers = {top: number for number, top in enumerate(sorted(set(tops.values())))}
+    return {name: numbers[top] for name, top in tops.items()}
 
 
 def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
@@ -95,7 +96,7 @@ def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
     return [
         (
             [
-                (int(piece), "") if piece.isdigit() else (-1, piece)
+                (int(piece), "") if piece[0] in "0123456789" else (-1, piece)
                 for piece in re.findall(r"[0-9]+|[^0-9]+", part)
             ],
             part,
@@ -133,7 +134,7 @@ def index_clips(data: DataSettings) -> ClipIndex:
     for video in left_out:
         log.warning("left out: %s: %s", video.name, video.reason)
     if not index.videos:
-        raise LatteError(_nothing_left(data, index.left_out))
+        raise LatteError(nothing_left(str(data.root), data, index.left_out))
     return replace(index, left_out=left_out)
 
 
@@ -147,8 +148,32 @@ def scan(data: DataSettings, *, seconds: float = 1.0) -> Scan:
     opened = _count(videos, data, until=end)
     complete = len(opened.videos) + len(opened.left_out) == len(videos)
     if complete and not opened.videos:
-        raise LatteError(_nothing_left(data, opened.left_out))
+        raise LatteError(nothing_left(str(data.root), data, opened.left_out))
     return Scan(tuple(videos), replace(opened, left_out=(*unlisted, *opened.left_out)), complete)
+
+
+def too_short(frames: int, data: DataSettings) -> str | None:
+    """Why a video of so many frames gives no clip, if it gives none."""
+    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
+    return f"too short: {frames} frames, where {_span(data)} needs {needed}" if frames < needed else None
+
+
+def nothing_left(root: str, data: DataSettings, left_out: Sequence[LeftOut]) -> str:
+    """Why no video gives a clip, in a line."""
+    short = {
+        video.name: int(match[1])
+        for video in left_out
+        if (match := re.match(r"too short: (\d+) frames", video.reason))
+    }
+    if not short:
+        found = f"none of its {len(left_out)} videos can be read; the first, {left_out[0].name}"
+        return f"data.root: {root}: {found}: {left_out[0].reason}"
+    longest = max(short, key=lambda name: short[name])
+    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
+    return (
+        f"data.num_frames: a clip is longer than every video: {_span(data)} needs {needed} frames; "
+        f"the longest, {longest}, has {short[longest]}"
+    )
 
 
 def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
@@ -184,24 +209,25 @@ def _walk(root: Path) -> Iterator[str]:
                 yield prefix + entry.name
 
 
+def count_frames(
+    videos: Sequence[VideoFile], workers: int, *, until: float | None = None
+) -> Iterator[int | str | None]:
+    """Each video's number of frames, or what is wrong with it, or None once a time has passed; several
+    threads."""
+    with ThreadPoolExecutor(workers, "count") as pool:
+        yield from pool.map(partial(_frames_or_fault, until=until), videos)
+
+
 def _count(videos: Sequence[VideoFile], data: DataSettings, *, until: float | None = None) -> ClipIndex:
-    """Open videos on several threads, until a time if given, and part those that give clips from the
-    others."""
-    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
+    """Part the videos that give clips from the others."""
     kept: list[tuple[VideoFile, int]] = []
     left_out: list[LeftOut] = []
-    with ThreadPoolExecutor(data.workers, "count") as pool:
-        for video, found in zip(
-            videos, pool.map(partial(_frames_or_fault, until=until), videos), strict=True
-        ):
-            if isinstance(found, str):
-                left_out.append(LeftOut(video.name, found))
-            elif found is not None and found < needed:
-                left_out.append(
-                    LeftOut(video.name, f"too short: {found} frames, where {_span(data)} needs {needed}")
-                )
-            elif found is not None:
-                kept.append((video, found))
+    for video, found in zip(videos, count_frames(videos, data.workers, until=until), strict=True):
+        reason = too_short(found, data) if isinstance(found, int) else found
+        if reason is not None:
+            left_out.append(LeftOut(video.name, reason))
+        elif isinstance(found, int):
+            kept.append((video, found))
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
 
 
@@ -219,23 +245,4 @@ def _span(data: DataSettings) -> str:
     """The settings that decide how long a clip is."""
     return f"num_frames {data.num_frames}" + (
         f" x frame_stride {data.frame_stride}" if data.spacing == "stride" else ""
-    )
-
-
-def _nothing_left(data: DataSettings, left_out: Sequence[LeftOut]) -> str:
-    """Why no video gives a clip, in a line."""
-    short = {
-        video.name: int(match[1])
-        for video in left_out
-        if (match := re.match(r"too short: (\d+) frames", video.reason))
-    }
-    if not short:
-        first = left_out[0]
-        found = f"none of its {len(left_out)} videos can be read; the first, {first.name}"
-        return f"data.root: {data.root}: {found}: {first.reason}"
-    longest = max(short, key=lambda name: short[name])
-    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
-    return (
-        f"data.num_frames: a clip is longer than every video: {_span(data)} needs {needed} frames; "
-        f"the longest, {longest}, has {short[longest]}"
     )

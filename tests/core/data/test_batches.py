@@ -138,7 +138,7 @@ def test_an_unreadable_video_is_named_once_and_its_places_filled_the_same_way_ea
 
 
 def test_when_no_video_can_be_read_any_more_the_run_ends() -> None:
-    with pytest.raises(LatteError, match="none of its 5 videos can be read any more"):
+    with pytest.raises(LatteError, match="none of the 5 videos can be read any more"):
         take(1, Sharing(4), source=FakeSource(broken=(0, 1, 2, 3, 4)))
 
 

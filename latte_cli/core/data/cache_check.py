@@ -1,0 +1,77 @@
+"""Checking a cache: every entry against its checksum, its video and the settings that made it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from latte_cli.core.data.cache_plan import is_there
+from latte_cli.core.data.datasets import VideoFile
+from latte_cli.core.data.latents import checksum
+from latte_cli.core.data.manifest import Entry, Header, read_manifest, unchanged
+from latte_cli.core.data.shards import read_video
+from latte_cli.core.data.video import VideoError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An entry that is not as it should be."""
+
+    kind: Literal["missing", "torn", "stale"]
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One entry looked at: its fault, if it has one."""
+
+    done: int
+    total: int
+    fault: Fault | None
+
+
+def check_entries(folder: Path, header: Header, videos: Sequence[VideoFile] | None) -> Iterator[Checked]:
+    """Look at every entry, and at every video that should have one (None: the videos are not at hand)."""
+    entries = read_manifest(folder)
+    by_name = {video.name: video for video in videos or ()}
+    names = [*entries, *(name for name in by_name if name not in entries)]
+    for done, name in enumerate(names, 1):
+        if name not in entries:
+            fault: Fault | None = Fault("missing", name, "has no entry")
+        else:
+            fault = _check(folder, header, entries[name])
+            if fault is None and videos is not None:
+                fault = _check_source(entries[name], by_name.get(name))
+        yield Checked(done, len(names), fault)
+
+
+def _check(folder: Path, header: Header, entry: Entry) -> Fault | None:
+    """What is wrong with an entry itself."""
+    if entry.settings != header.digest():
+        return Fault("stale", entry.name, "was made with other settings than cache.json says")
+    path = folder / entry.file
+    if not path.exists():
+        return Fault("missing", entry.name, f"{entry.file} is not there")
+    if not is_there(folder, entry):
+        return Fault("torn", entry.name, f"{entry.file} is not of its length, or lacks its .db")
+    try:
+        if entry.row is None:
+            values = np.load(path, mmap_mode="r")
+        else:
+            assert header.rows is not None
+            values = read_video(folder, entry, header.rows)
+    except (OSError, ValueError, EOFError, VideoError) as error:
+        return Fault("torn", entry.name, f"{entry.file} cannot be read: {str(error).splitlines()[0]}")
+    if values.shape != entry.shape or checksum(values) != entry.checksum:
+        return Fault("torn", entry.name, f"{entry.file} does not match its checksum")
+    return None
+
+
+def _check_source(entry: Entry, video: VideoFile | None) -> Fault | None:
+    """Whether the video an entry was made of is still that."""
+    if video is None:
+        return Fault("stale", entry.name, "its video is gone")
+    return None if unchanged(entry, video) else Fault("stale", entry.name, "its video has changed since")

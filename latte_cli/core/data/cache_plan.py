@@ -1,0 +1,129 @@
+"""What a run of `latte cache` has to do: which videos, in which shards, and clearing up after a run that
+died.
+
+A video's shard is decided once and kept in shards.json, so that a run that was killed, or shared among
+workers, ends in the same shards as one that was not.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latte_cli.core.data.datasets import VideoFile
+from latte_cli.core.data.latents import HEAD_BYTES, LATENTS
+from latte_cli.core.data.manifest import Entry, unchanged
+from latte_cli.core.data.shards import SHARD_BYTES, shard_name
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+
+PLAN = "shards.json"
+SPOOL = ".spool"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Videos that become whole together: one, or those of a shard."""
+
+    videos: tuple[VideoFile, ...]
+    shard: int | None = None
+
+
+def pending(
+    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, start: int
+) -> list[VideoFile]:
+    """The videos from place `start` on that have no whole entry, or have changed since."""
+    return [
+        video
+        for video in videos[start:]
+        if (entry := entries.get(video.name)) is None
+        or not is_there(folder, entry)
+        or not unchanged(entry, video)
+    ]
+
+
+def is_there(folder: Path, entry: Entry) -> bool:
+    """Whether an entry's file is there and, for one of its own, of the right length. Its content is not
+    read."""
+    path = folder / entry.file
+    if entry.row is not None:
+        return path.exists() and path.with_name(f"{path.name}.db").exists()
+    try:
+        return path.stat().st_size == HEAD_BYTES + math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    except OSError:
+        return False
+
+
+def plan_shards(
+    folder: Path,
+    todo: Sequence[VideoFile],
+    entries: Mapping[str, Entry],
+    *,
+    frames: Mapping[str, int],
+    frame_bytes: int,
+) -> list[Group]:
+    """Put videos into shards: those planned before into theirs, the others in order into new ones; writes
+    shards.json.
+
+    A shard that holds a whole entry of another video is closed for good. Raises LatteError when the plan is
+    damaged.
+    """
+    plan = _read_plan(folder)
+    by_name = {video.name: video for video in todo}
+    closed = {
+        entry.file for entry in entries.values() if entry.name not in by_name and is_there(folder, entry)
+    }
+    groups: list[Group] = []
+    placed: set[str] = set()
+    for number, names in enumerate(plan):
+        chosen = tuple(by_name[name] for name in names if name in by_name and name not in placed)
+        if chosen and shard_name(number) not in closed:
+            groups.append(Group(chosen, number))
+            placed.update(video.name for video in chosen)
+    room = 0
+    added: list[list[VideoFile]] = []
+    for video in todo:
+        if video.name not in placed:
+            size = frames[video.name] * frame_bytes
+            if not added or size > room:
+                added.append([])
+                room = SHARD_BYTES
+            added[-1].append(video)
+            room -= size
+    groups += [Group(tuple(videos), len(plan) + place) for place, videos in enumerate(added)]
+    if added:
+        plan += [[video.name for video in videos] for videos in added]
+        write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+    return groups
+
+
+def clear_up(folder: Path) -> None:
+    """Remove what a run that died left unfinished."""
+    shutil.rmtree(folder / SPOOL, ignore_errors=True)
+    for path in [*folder.glob(".*partial*"), *(folder / LATENTS).glob(".*partial*")]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".shard-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_out(folder: Path) -> None:
+    """Remove a whole cache, and nothing else that may be in its folder."""
+    clear_up(folder)
+    shutil.rmtree(folder / LATENTS, ignore_errors=True)
+    for pattern in ("manifest*.jsonl", "shard-*.mindrecord", "shard-*.mindrecord.db", PLAN, "cache.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _read_plan(folder: Path) -> list[list[str]]:
+    try:
+        plan = json.loads((folder / PLAN).read_text())
+        return [[str(name) for name in names] for names in plan]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise LatteError(f"{folder / PLAN}: cannot be read: {error}") from error

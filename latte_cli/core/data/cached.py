@@ -1,0 +1,181 @@
+"""Opening a cache of latents for training: ours of either type, or MindONE's of one file a frame."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.batches import ClipSource, Content
+from latte_cli.core.data.datasets import (
+    ClipIndex,
+    LeftOut,
+    VideoFile,
+    class_numbers,
+    labelled_videos,
+    natural_order,
+    nothing_left,
+    too_short,
+)
+from latte_cli.core.data.labels import read_labels
+from latte_cli.core.data.latents import NumpySource
+from latte_cli.core.data.manifest import Header, read_header, read_manifest
+from latte_cli.core.data.shards import ShardSource
+from latte_cli.core.data.video import VideoError
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings import DataSettings, Settings
+
+log = logging.getLogger(__name__)
+
+MINDONE_FRAME = "video_latent-*.npy"
+
+
+def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
+    """The clips of settings.cache.dir, and which videos give them. Videos, classes and captions are as from
+    data.root.
+
+    Raises LatteError when there is no cache, when it was made with another autoencoder, size or crop (naming
+    each difference), or when no video is long enough.
+    """
+    folder = settings.cache.dir
+    if folder is None:
+        raise LatteError("cache.dir: not set: wanted a folder made by latte cache")
+    if not folder.is_dir():
+        raise LatteError(f"cache.dir: {folder}: no such folder: run latte cache first")
+    header = read_header(folder)
+    if header is None:
+        return _open_mindone(folder, settings)
+    differences = header.differences(Header.of(settings, vae_hash(settings)), reading=True)
+    if differences:
+        raise LatteError(f"cache.dir: {folder}: {'; '.join(differences)}")
+    if settings.data.random_flip and not header.mirror:
+        raise LatteError(
+            f"data.random_flip: the cache {folder} holds no mirrored copies:"
+            " make it with cache.mirror=true, or set false"
+        )
+    entries = read_manifest(folder)
+    index = _index(
+        {name: (Path(entry.source), entry.frames) for name, entry in entries.items()}, settings.data, folder
+    )
+    content: Content = "moments" if header.store == "moments" else "latents"
+    if header.type == "numpy":
+        return index, NumpySource(folder, index, entries, content)
+    assert header.rows is not None
+    return index, ShardSource(folder, index, entries, content, rows=header.rows)
+
+
+def vae_hash(settings: Settings) -> str:
+    """SHA-256 of the autoencoder's weights file. Raises LatteError when there is none."""
+    path = weights_file(settings.vae.weights)
+    digest = sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise LatteError(f"vae.weights: {path}: cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def weights_file(weights: str | None) -> Path:
+    """The file of the autoencoder's weights: itself, that of a diffusers folder, or the package's own for
+    "demo"."""
+    if weights is None:
+        raise LatteError('vae.weights: not set, wanted a file, a diffusers folder, or "demo"')
+    path = Path(str(files("latte_cli") / "assets")) if weights == "demo" else Path(weights)
+    if not path.exists():
+        raise LatteError(f"vae.weights: {weights}: no such file or folder")
+    if path.is_file():
+        return path
+    found = [file for kind in ("safetensors", "bin", "ckpt") for file in sorted(path.rglob(f"*.{kind}"))]
+    if not found:
+        raise LatteError(
+            f"vae.weights: {weights}: a folder without weights, wanted diffusion_pytorch_model.safetensors"
+        )
+    return found[0]
+
+
+class MindOneSource:
+    """Clips from MindONE's numpy cache: a folder a video, a file a frame, samples already scaled. See
+    ClipSource."""
+
+    content: Content = "latents"
+
+    def __init__(self, index: ClipIndex, files: dict[str, Sequence[Path]]) -> None:
+        self.names = tuple(video.name for video in index.videos)
+        self.frames = index.frames
+        self.labels = tuple(video.label for video in index.videos)
+        self.files = [files[name] for name in self.names]
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
+        """Frames of one video: (N, 4, h, w). Raises VideoError."""
+        return np.stack([self._frame(self.files[video][index]) for index in indices])
+
+    def _frame(self, path: Path) -> NDArray[np.float32]:
+        try:
+            return np.asarray(np.load(path), np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise VideoError(path, "cannot be read") from error
+
+
+def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSource]:
+    """MindONE's layout: `video_latent-<frame>.npy`, ordered by the last number of the frame's name."""
+    files: dict[str, Sequence[Path]] = {}
+    for path in folder.rglob(MINDONE_FRAME):
+        files.setdefault(str(path.parent.relative_to(folder).as_posix()), [])
+    if not files:
+        raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
+    if settings.data.random_flip:
+        raise LatteError(f"data.random_flip: the cache {folder} holds no mirrored copies: set false")
+    for name in files:
+        files[name] = sorted((folder / name).glob(MINDONE_FRAME), key=_frame_number)
+    ordered = {name: files[name] for name in sorted(files, key=natural_order)}
+    index = _index(
+        {name: (folder / name, len(paths)) for name, paths in ordered.items()}, settings.data, folder
+    )
+    side = settings.data.image_size // 8
+    shape = np.load(ordered[index.videos[0].name][0], mmap_mode="r").shape
+    if shape != (4, side, side):
+        wanted = f"data.image_size {settings.data.image_size} wants {(4, side, side)}"
+        raise LatteError(f"cache.dir: {folder}: holds latents of {shape}, where {wanted}")
+    return index, MindOneSource(index, ordered)
+
+
+def _frame_number(path: Path) -> tuple[int, str]:
+    numbers = re.findall(r"\d+", path.stem)
+    return (int(numbers[-1]) if numbers else -1, path.name)
+
+
+def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path) -> ClipIndex:
+    """The cached videos that give clips, labelled as the videos themselves would be."""
+    labels = _labels(list(videos), data)
+    kept: list[tuple[VideoFile, int]] = []
+    left_out: list[LeftOut] = []
+    for name, (path, frames) in videos.items():
+        unlisted = data.labels is not None and name not in labels
+        reason = f"not listed in {data.labels}" if unlisted else too_short(frames, data)
+        if reason is None:
+            kept.append((VideoFile(path, name, labels.get(name)), frames))
+        else:
+            left_out.append(LeftOut(name, reason))
+    for video in left_out:
+        log.warning("left out: %s: %s", video.name, video.reason)
+    if not videos:
+        raise LatteError(f"cache.dir: {folder}: holds no videos yet: run latte cache first")
+    if not kept:
+        raise LatteError(nothing_left(str(folder), data, left_out))
+    return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
+
+
+def _labels(names: Sequence[str], data: DataSettings) -> Mapping[str, int | None]:
+    """Classes by video name: of data.labels, else of the folders under data.root where it is there, else of
+    the cache's."""
+    if data.labels is not None:
+        return read_labels(data.labels, names)
+    if data.root is not None and data.root.exists():
+        return {video.name: video.label for video in labelled_videos(data)[0]}
+    return class_numbers(names)

@@ -1,0 +1,231 @@
+"""Encode every video once, so that training reads latents; any number of crashes ends in the same cache as
+none."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.ahead import decode_ahead
+from latte_cli.core.data.cache_check import Checked, check_entries
+from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards
+from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, read_job, write_job
+from latte_cli.core.data.cached import vae_hash
+from latte_cli.core.data.datasets import LeftOut, VideoFile, count_frames, labelled_videos
+from latte_cli.core.data.encoding import encode_full_batches
+from latte_cli.core.data.manifest import (
+    Header,
+    mend_manifest,
+    only_run,
+    read_header,
+    read_manifest,
+    write_header,
+    write_manifest,
+)
+from latte_cli.core.data.shards import row_layout
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings import Settings
+
+Array = NDArray[np.float32]
+Encode = Callable[[Array], Array]
+LATENT_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """How far a run is: all of its videos and frames, those that were there before included in `skipped`
+    alone."""
+
+    doing: Literal["looking", "encoding"]
+    videos: int
+    total_videos: int
+    frames: int
+    total_frames: int
+    frames_per_second: float
+    skipped: int
+
+
+def run(
+    settings: Settings,
+    *,
+    status: Status,
+    resume: int | None = None,
+    overwrite: bool = False,
+    encode: Encode | None = None,
+) -> Iterator[CacheReport]:
+    """Encode what is not in the cache yet, yielding how far it is.
+
+    resume: place of the first video to look at, in the sorted order; None looks at all. overwrite: remove the
+    cache first. encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder.
+    Raises LatteError when a video failed, at the end, and when the run cannot go on; what is done is kept.
+    """
+    with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
+        yield from preparing
+        job = read_job(_folder(settings))
+        if job.groups:
+            try:
+                yield from work(settings, job, status=status, encode=encode)
+            except LatteError as error:
+                raise LatteError(
+                    f"{error}; what is done is kept: run the same command again to go on"
+                ) from error
+    if status.failed:
+        first = status.failed[0]
+        count = f"{len(status.failed)} of {status.looked_at} videos could not be cached"
+        raise LatteError(f"{settings.cache.dir}: {count}, the first {first.name}: {first.reason}")
+
+
+@contextmanager
+def prepared(
+    settings: Settings, *, status: Status, resume: int | None = None, overwrite: bool = False
+) -> Iterator[Iterator[CacheReport]]:
+    """Hold the cache's folder while workers fill it, and put together what they entered when they are done.
+
+    Gives the reports of finding out what there is to do, to be read to the end; then every worker's
+    `read_job` has it.
+    """
+    folder = _folder(settings)
+    videos, _ = labelled_videos(settings.data)
+    if resume is not None and not 0 <= resume < len(videos):
+        raise LatteError(f"--resume {resume}: wanted auto, or the place of a video: 0 to {len(videos) - 1}")
+    header = Header.of(settings, vae_hash(settings))
+    status.start = resume or 0
+    status.looked_at = len(videos) - status.start
+    with only_run(folder):
+        if overwrite:
+            clear_out(folder)
+        else:
+            clear_up(folder)
+        mend_manifest(folder)
+        header = _agree(folder, header, settings)
+        try:
+            yield _prepare(folder, header, videos, settings, status)
+        finally:
+            write_manifest(folder, read_manifest(folder).values())
+            (folder / JOB).unlink(missing_ok=True)
+
+
+def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
+    """Check every entry of the cache; with `repair`, faulty ones are struck off, so that a run encodes them
+    anew."""
+    folder = _folder(settings)
+    header = read_header(folder)
+    if header is None:
+        raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
+    if differences := header.differences(Header.of(settings, vae_hash(settings)), reading=True):
+        raise LatteError(f"cache.dir: {folder}: all of it is stale: {'; '.join(differences)}")
+    at_hand = settings.data.root is not None and settings.data.root.exists()
+    videos = labelled_videos(settings.data)[0] if at_hand else None
+    if not repair:
+        yield from check_entries(folder, header, videos)
+        return
+    with only_run(folder):
+        mend_manifest(folder)
+        faulty = set()
+        for checked in check_entries(folder, header, videos):
+            if checked.fault is not None:
+                faulty.add(checked.fault.name)
+            yield checked
+        entries = read_manifest(folder)
+        # Of a shard with a damaged entry all is encoded anew: the shard is written again as a whole.
+        shards = {entries[name].file for name in faulty if name in entries and entries[name].row is not None}
+        kept = [entry for entry in entries.values() if entry.name not in faulty and entry.file not in shards]
+        write_manifest(folder, kept)
+
+
+def work(
+    settings: Settings,
+    job: Job,
+    *,
+    status: Status,
+    encode: Encode | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[CacheReport]:
+    """Encode this worker's share of the job: every `world`-th group from `rank` on."""
+    groups = job.groups[rank::world]
+    writer = CacheWriter(settings, job, groups, status, rank, world)
+    if encode is None:
+        from latte_cli.core.device import use_device
+        from latte_cli.core.models.vae import load_vae
+
+        use_device(settings.device)
+        encode = load_vae(settings.vae).encode
+    chunk = settings.vae.chunk_frames
+    videos = [video for group in groups for video in group.videos]
+    total = sum(job.frames[video.name] for video in videos)
+    pieces = decode_ahead(videos, settings.data, piece_frames=chunk, mirror=job.header.mirror)
+    begun, frames = time.perf_counter(), 0
+    copies = 1 + job.header.mirror
+    with closing(pieces), closing(writer):  # type: ignore[type-var]
+        for encoded in encode_full_batches(pieces, encode, chunk):
+            writer.take(encoded)
+            frames += 0 if encoded.moments is None else len(encoded.moments)
+            yield CacheReport(
+                doing="encoding",
+                videos=status.saved + len(status.failed),
+                total_videos=len(videos),
+                frames=frames // copies,
+                total_frames=total,
+                frames_per_second=frames / copies / (time.perf_counter() - begun),
+                skipped=job.skipped,
+            )
+
+
+def _folder(settings: Settings) -> Path:
+    if settings.cache.dir is None:
+        raise LatteError("cache.dir: not set: wanted a folder for the latents (--out)")
+    return settings.cache.dir
+
+
+def _agree(folder: Path, wanted: Header, settings: Settings) -> Header:
+    """The header of the cache that is there, or a new one, written."""
+    found = read_header(folder)
+    if found is not None:
+        if differences := found.differences(wanted, reading=False):
+            raise LatteError(
+                f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
+            )
+        return found
+    if wanted.type == "mindrecord":
+        data = settings.data
+        span = (data.num_frames - 1) * data.frame_stride + 1
+        wanted = replace(wanted, rows=row_layout(span, _frame_bytes(wanted)))
+    write_header(folder, wanted)
+    return wanted
+
+
+def _frame_bytes(header: Header) -> int:
+    """Bytes of one frame's latents, mirrored copy included."""
+    channels = LATENT_CHANNELS * (2 if header.store == "moments" else 1)
+    values = channels * (header.image_size // 8) ** 2 * (1 + header.mirror)
+    return int(values * np.dtype(header.dtype).itemsize)
+
+
+def _prepare(
+    folder: Path, header: Header, videos: Sequence[VideoFile], settings: Settings, status: Status
+) -> Iterator[CacheReport]:
+    """Find out what is to be done; videos that cannot even be opened fail here."""
+    entries = read_manifest(folder)
+    todo = pending(folder, videos, entries, start=status.start)
+    skipped = len(videos) - status.start - len(todo)
+    frames: dict[str, int] = {}
+    for number, (video, found) in enumerate(
+        zip(todo, count_frames(todo, settings.data.workers), strict=True), 1
+    ):
+        if isinstance(found, int):
+            frames[video.name] = found
+        else:
+            status.failed.append(LeftOut(video.name, str(found)))
+        yield CacheReport("looking", number, len(todo), 0, 0, 0.0, skipped)
+    readable = [video for video in todo if video.name in frames]
+    if header.type == "numpy":
+        groups = [Group((video,)) for video in readable]
+    else:
+        groups = plan_shards(folder, readable, entries, frames=frames, frame_bytes=_frame_bytes(header))
+    write_job(Job(folder, header, groups, frames, skipped))
