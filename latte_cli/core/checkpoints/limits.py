@@ -9,7 +9,7 @@ MAX_TENSORS = 100_000
 """Tensors, storages or zip members in one file."""
 MAX_PICKLE_BYTES = 64 << 20
 """Length of a pickle."""
-MAX_PICKLE_STEPS = 2_000_000
+MAX_PICKLE_STEPS = 500_000
 """Instructions of a pickle, and entries they move at one go, added up: bounds time and memory both."""
 MAX_HEADER_BYTES = 8 << 20
 """JSON of a safetensors header or a shard index: every byte of it may cost forty in memory."""

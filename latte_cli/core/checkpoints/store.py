@@ -8,7 +8,8 @@ metadata.
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -48,8 +49,10 @@ def save_weights(
     the names stand. source: the file that an error about the numbers names, in place of the target. Raises
     LatteError when the target cannot be written, is of an unknown suffix or the numbers may not be written.
     """
+    numpy_types = (np.ndarray, np.generic)
     tensors = {
-        name: InMemory(array) if isinstance(array, np.ndarray) else array for name, array in arrays.items()
+        name: InMemory(np.asarray(array)) if isinstance(array, numpy_types) else array
+        for name, array in arrays.items()
     }
     with whole_file(target) as partial:
         try:
@@ -63,6 +66,15 @@ def save_weights(
                 raise RefusedError(f"found suffix {target.suffix!r}, wanted .ckpt, .safetensors or .pt")
         except RefusedError as refusal:
             raise LatteError(f"{source or target}: {refusal}") from refusal
+
+
+def check_numbers(tensors: Mapping[str, Tensor], source: Path, *, dtype: str | None) -> None:
+    """Read all the numbers as `save_weights` would and write nothing. Raises the LatteError that it would."""
+    try:
+        for name, tensor in tensors.items():
+            deque(pieces(name, tensor, wanted=dtype, finite=True), maxlen=0)
+    except RefusedError as refusal:
+        raise LatteError(f"{source}: {refusal}") from refusal
 
 
 def _write_safetensors(
@@ -111,16 +123,25 @@ def _write_mindspore(
             crc = _put(file, crc, _entry_head(key, (0,), TEXT_TYPE, len(content)) + content)
         for name, tensor in tensors.items():
             code = _code(name, stored_dtype(tensor, dtype).mindspore, tensor.dtype)
-            left = stored_nbytes(tensor, dtype)
-            room = 0
-            for piece in pieces(name, tensor, wanted=dtype, finite=finite):
-                if not room:
-                    room = min(left, _SLICE_BYTES)
-                    crc = _put(file, crc, _entry_head(name, tensor.shape, code, room))
-                crc = _put(file, crc, piece)
-                room -= len(piece)
-                left -= len(piece)
+            parts = pieces(name, tensor, wanted=dtype, finite=finite)
+            for length, part in _entries(parts, stored_nbytes(tensor, dtype)):
+                if length:
+                    crc = _put(file, crc, _entry_head(name, tensor.shape, code, length))
+                crc = _put(file, crc, part)
         file.write(CRC_MARK + crc.to_bytes(10, "big"))
+
+
+def _entries(content: Iterable[memoryview], total: int) -> Iterator[tuple[int, memoryview]]:
+    """The content cut where entries end; beside each entry's first part its length, beside others 0."""
+    room = 0
+    for piece in content:
+        at = 0
+        while at < len(piece):
+            begins = not room
+            room = room or min(total, _SLICE_BYTES)
+            part = piece[at : at + room]
+            yield room if begins else 0, part
+            at, room, total = at + len(part), room - len(part), total - len(part)
 
 
 def _put(file: IO[bytes], crc: int, content: bytes | memoryview) -> int:

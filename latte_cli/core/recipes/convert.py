@@ -59,7 +59,7 @@ def run(
     force: bool = False,
     dry_run: bool = False,
 ) -> ConvertReport:
-    """Convert `source` to `target`, or with `dry_run` only check that it can be.
+    """Convert `source` to `target`, or with `dry_run` only check that it can be done.
 
     The target holds the source's numbers exactly, in their own type unless `dtype` rounds them. Without a
     target it is put beside the source. Raises LatteError, before anything is written, for whatever a user can
@@ -70,7 +70,9 @@ def run(
     target = target or _beside(source, to)
     _check_target(source, target, to=to, force=force)
     mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
-    if not dry_run:
+    if dry_run:
+        store.check_numbers(mapped.tensors, mapped.weights.path, dtype=dtype)
+    else:
         _write(mapped, target, dtype=dtype, to=to)
     result = _report(mapped, target, digest=report is not None)
     if report is not None and not dry_run:

@@ -1,0 +1,195 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latte_cli.core.checkpoints.formats import Weights
+from latte_cli.core.checkpoints.latte_names import describe_latte, latte_layout
+from latte_cli.core.checkpoints.mapping import Mapped, load_latte, load_vae, map_weights
+from latte_cli.core.checkpoints.store import save_weights
+from latte_cli.core.checkpoints.tensors import InMemory, Shape, Tensor
+from latte_cli.core.checkpoints.vae_names import diffusers_name
+from latte_cli.core.errors import LatteError
+from latte_cli.core.presets import PRESETS
+from tests.core.checkpoints.reference import GOLDEN
+
+KEYS = {path.stem: json.loads(path.read_text()) for path in (GOLDEN / "keys").glob("*.json")}
+VAE = KEYS["sd-vae-ft-mse"]
+
+
+def shapes(listed: Mapping[str, tuple[str, list[int]]]) -> dict[str, Shape]:
+    return {name: tuple(shape) for name, (_, shape) in listed.items()}
+
+
+def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN) -> Mapped:
+    """The mapping of tensors that have shapes but no memory of their own."""
+    zero = np.zeros((), np.float32)
+    tensors: dict[str, Tensor] = {
+        name: InMemory(np.broadcast_to(zero, shape)) for name, shape in listed.items()
+    }
+    weights = Weights(path, "torch", "bare", tensors, {name: name for name in tensors}, {}, ())
+    object.__setattr__(weights, "size", lambda: 1 << 40)
+    return map_weights(weights)
+
+
+@pytest.mark.parametrize("name", [name for name in KEYS if name.startswith("Latte-")])
+def test_the_full_size_latte_maps_onto_itself_both_ways(name: str) -> None:
+    listed = shapes(KEYS[name]["tensors"])
+    found = mapped(listed)
+    assert (found.kind, found.parameters()) == ("latte", KEYS[name]["num_params"])
+    assert {key: tensor.shape for key, tensor in found.tensors.items()} == listed
+    assert found.sources == {key: key for key in listed}
+    assert found.ignored == {}
+
+
+def test_the_full_size_latte_is_described_by_its_shapes() -> None:
+    found = describe_latte(shapes(KEYS["Latte-XL-2_ucf101_class101_256_f16"]["tensors"]))
+    assert found.preset == "Latte-XL/2"
+    assert (found.hidden_size, found.depth, found.patch_size, found.num_frames) == (1152, 28, 2, 16)
+    assert (found.image_size, found.condition, found.num_classes) == (256, "class", 101)
+    assert (found.learn_sigma, found.mlp_ratio) == (True, 4)
+    found = describe_latte(shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"]))
+    assert (found.preset, found.condition, found.num_classes) == ("Latte-XL/2", "none", None)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("condition", ["none", "class", "text"])
+def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
+    size = PRESETS[name]
+    base = describe_latte(shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"]))
+    wanted = {
+        "hidden_size": size.hidden_size,
+        "depth": size.depth,
+        "patch_size": size.patch_size,
+        "image_size": 512,
+        "num_frames": 8,
+        "condition": condition,
+        "num_classes": 7 if condition == "class" else None,
+        "text_features": 77 * 768 if condition == "text" else None,
+        "learn_sigma": False,
+        "mlp_ratio": 4.0,
+    }
+    described = type(base)(**wanted)
+    assert describe_latte(latte_layout(described)) == described
+    assert described.preset == name
+
+
+def test_the_full_size_video_transformer_maps_onto_itself_both_ways() -> None:
+    listed = shapes(KEYS["LatteTransformer3DModel_Latte-1"]["tensors"])
+    found = mapped(listed | {"caption_projection.y_embedding": (120, 4096)})
+    assert (found.kind, found.parameters()) == ("t2v", KEYS["LatteTransformer3DModel_Latte-1"]["num_params"])
+    assert {key: tensor.shape for key, tensor in found.tensors.items()} == listed
+    assert list(found.ignored) == ["caption_projection.y_embedding"]
+
+
+def test_the_full_size_autoencoder_maps_from_every_layout() -> None:
+    wanted = shapes(VAE["diffusers"])
+    old_names = {VAE["old_attn_renames"].get(name, name): shape for name, shape in wanted.items()}
+    inside = {f"first_stage_model.{name}": shape for name, shape in shapes(VAE["ldm"]).items()}
+    for listed in (wanted, old_names, shapes(VAE["ldm"]), inside | {"model.diffusion_model.x": (1,)}):
+        found = mapped(listed)
+        assert (found.kind, found.parameters()) == ("vae", VAE["num_params"])
+        assert {key: tensor.shape for key, tensor in found.tensors.items()} == wanted
+
+
+def test_compvis_names_and_diffusers_names_are_one_to_one() -> None:
+    # The table lists what changes; quant_conv and its like are called the same in both.
+    to_ldm = {name: VAE["diffusers_to_ldm"].get(name, name) for name in VAE["diffusers"]}
+    assert set(to_ldm.values()) == set(VAE["ldm"])
+    assert {diffusers_name(ldm, stages=4): ldm for ldm in VAE["ldm"]} == to_ldm
+
+
+def uncond() -> dict[str, Shape]:
+    return shapes(json.loads((GOLDEN / "latte/uncond/keys.json").read_text())["tensors"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"blocks.1.mlp.fc1.bias": None}, "missing blocks.1.mlp.fc1.bias"),
+        ({"pos_embed": None}, "missing pos_embed"),
+        ({"blocks.1.mlp.fc1.bias": (95,)}, "blocks.1.mlp.fc1.bias of shape (95,), wanted (96,)"),
+        ({"x_embedder.proj.bias": (23,)}, "x_embedder.proj.bias of shape (23,), wanted (24,)"),
+        ({"pos_embed": (1, 15, 24)}, "15 tokens"),
+        ({"temp_embed": (1, 0, 24)}, "0 frames"),
+        ({"extra": (1,)}, "unexpected extra"),
+        ({"blocks.9999.x": (1,)}, "unexpected blocks.9999.x"),
+        ({"x_embedder.proj.weight": (24, 3, 2, 2)}, "wanted (width, 4, patch, patch)"),
+        ({"x_embedder.proj.weight": (24, 17)}, "no patch embedder of four channels"),
+        ({"final_layer.linear.bias": (33,)}, "final_layer.linear.bias of shape (33,), wanted (32,)"),
+        ({"temp_embed": None}, "missing temp_embed"),
+    ],
+)
+def test_what_is_missing_unexpected_or_misshapen_is_named(
+    change: dict[str, Shape | None], words: str
+) -> None:
+    listed = {name: shape for name, shape in {**uncond(), **change}.items() if shape is not None}
+    with pytest.raises(LatteError) as caught:
+        mapped(listed)
+    assert words in str(caught.value)
+
+
+def test_the_tensors_of_another_model_are_named() -> None:
+    with pytest.raises(
+        LatteError, match=r"holds bert\.layer: that is no Latte checkpoint or a Stable Diffusion"
+    ):
+        mapped({"bert.layer": (1,)})
+
+
+def test_a_file_of_another_kind_says_what_it_is_and_how_to_make_the_right_one() -> None:
+    with pytest.raises(LatteError) as caught:
+        load_latte(GOLDEN / "vae/ldm_bare.safetensors")
+    assert str(caught.value) == (
+        f"{GOLDEN}/vae/ldm_bare.safetensors: is a Stable Diffusion autoencoder, wanted a Latte checkpoint; "
+        "to make it anew: latte convert --kind latte --source <original> --target ldm_bare.ckpt --force"
+    )
+    with pytest.raises(
+        LatteError, match="wanted a Stable Diffusion autoencoder; to make it anew: latte convert --kind vae"
+    ):
+        load_vae(GOLDEN / "bad/good.pt")
+    with pytest.raises(
+        LatteError, match=r"truncated_zip.pt: is cut short: .*; to make it anew: latte convert --kind latte"
+    ):
+        load_latte(GOLDEN / "bad/truncated_zip.pt")
+
+
+def test_many_tensors_over_one_storage_do_not_blow_a_small_file_up(tmp_path: Path) -> None:
+    from tests.core.checkpoints import hostile
+
+    listed = shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"])
+    of = hostile.storage(count=1 << 20)
+    items = b"".join(
+        hostile.text(name) + hostile.tensor(shape, (0,) * len(shape), of=of)
+        for name, shape in listed.items()
+        if np.prod(shape) <= 1 << 20
+    )
+    large = b"".join(
+        hostile.text(name) + hostile.tensor(shape, (0,) * len(shape), of=hostile.storage("1", 1 << 24))
+        for name, shape in listed.items()
+        if np.prod(shape) > 1 << 20
+    )
+    pickled = b"\x80\x02}" + hostile.text("ema") + b"}(" + items + large + b"us."
+    path = hostile.zip_file(tmp_path / "x.pt", pickled, {"data/0": bytes(1 << 22), "data/1": bytes(1 << 26)})
+    with pytest.raises(LatteError, match=r"its tensors claim 2695979648 bytes, the file has 71\d{6};"):
+        load_latte(path)
+
+
+def test_mindones_linear_patch_embedder_becomes_the_convolution_it_computes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    listed = uncond()
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in listed.items()}
+    convolution = arrays["x_embedder.proj.weight"]
+    # MindONE's LinearPatchEmbed flattens a patch row by row, its channels last.
+    linear = np.stack(
+        [[convolution[o, c, y, x] for y in (0, 1) for x in (0, 1) for c in range(4)] for o in range(24)]
+    )
+    theirs = {
+        f"network.{name}": array for name, array in (arrays | {"x_embedder.proj.weight": linear}).items()
+    }
+    save_weights(tmp_path / "theirs.ckpt", theirs)
+    found = load_latte(tmp_path / "theirs.ckpt")
+    assert {name: found.read(name).tolist() for name in listed} == {
+        name: arrays[name].tolist() for name in listed
+    }
