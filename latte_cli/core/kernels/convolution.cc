@@ -79,6 +79,24 @@ std::vector<int64_t> sources(const Geometry& g, int64_t first) {
   return found;
 }
 
+// One channel's lines for an output block that begins at row `first`; `from` as `sources` gives it.
+void pack_lines(const Geometry& g, int64_t first, const std::vector<int64_t>& from, const float* source, float* to) {
+  if (g.stride > 1 || g.stretch > 1) {
+    for (int64_t i = 0; i < g.line(); ++i) to[i] = from[i] < 0 ? 0.0f : source[from[i]];
+    return;
+  }
+  const int64_t width = g.line_width(), last = std::min(width, g.pad_x + g.in.width);
+  for (int64_t y = first - g.pad_y; y < first - g.pad_y + g.plane() / width; ++y, to += width) {
+    if (y < 0 || y >= g.in.height) {
+      std::fill(to, to + width, 0.0f);
+    } else {
+      std::fill(to, to + g.pad_x, 0.0f);
+      std::copy(source + y * g.in.width, source + y * g.in.width + last - g.pad_x, to + g.pad_x);
+      std::fill(to + last, to + width, 0.0f);
+    }
+  }
+}
+
 // The filter in blocks of kTileRows outputs: [block][tap][in channel][output within the block]. `mirrored` swaps in and out
 // channels and reverses the taps.
 std::vector<float> pack_filter(const float* filter, int64_t outs, int64_t ins, int64_t taps, bool mirrored) {
@@ -122,9 +140,7 @@ void convolve(const Geometry& g, int64_t batch, const float* x, const std::vecto
     s.sums.resize(std::max<size_t>(s.sums.size(), kTileRows * sums_row));
     const std::vector<int64_t> from = sources(g, first);
     for (int64_t c = 0; c < ins; ++c) {
-      const float* source = x + image * g.in.total() + c * g.in.pixels();
-      float* to = s.lines.data() + c * line;
-      for (int64_t i = 0; i < g.line(); ++i) to[i] = from[i] < 0 ? 0.0f : source[from[i]];
+      pack_lines(g, first, from, x + image * g.in.total() + c * g.in.pixels(), s.lines.data() + c * line);
     }
     for (int64_t block = channel_blocks * share / shares; block < channel_blocks * (share + 1) / shares; ++block) {
       const int64_t start = block * kTileRows, height = std::min<int64_t>(kTileRows, g.out.channels - start);
@@ -155,9 +171,12 @@ void add_filter_gradient(const Geometry& g, const float* x, const float* dout, f
   for (int64_t first = 0; first < g.out.height; first += rows) {
     const int64_t now = std::min(rows, g.out.height - first);
     const std::vector<int64_t> from = sources(g, first);
-    for (int64_t c = 0; c < ins; ++c) {
-      const float* source = x + c * g.in.pixels();
-      for (int64_t i = 0; i < g.line(); ++i) s.lines[i * depth + c] = from[i] < 0 ? 0.0f : source[from[i]];
+    for (int64_t start = 0; start < g.line(); start += kLanes) {  // few places at a time: what is written stays in cache
+      const int64_t stop = std::min<int64_t>(start + kLanes, g.line());
+      for (int64_t c = 0; c < ins; ++c) {
+        const float* source = x + c * g.in.pixels();
+        for (int64_t i = start; i < stop; ++i) s.lines[i * depth + c] = from[i] < 0 ? 0.0f : source[from[i]];
+      }
     }
     for (int64_t o = 0; o < outs; ++o) {
       for (int64_t row = 0; row < now; ++row) {

@@ -1,4 +1,4 @@
-"""The compiled kernels for images (N, C, H, W) as MindSpore operators, with their gradients. float32 in and out."""
+"""The compiled kernels for images (N, C, H, W), float32, as MindSpore operators with their gradients."""
 
 from functools import cache
 from typing import Any

@@ -1,13 +1,25 @@
-# ruff: noqa: A002, PLR0917  (conv2d keeps the parameters of mint.nn.functional.conv2d)
-"""Convolution on a CPU. At AVX-512, oneDNN runs a plain one on its reference kernel: 100 times slower."""
+# ruff: noqa: A002, PLR0917  (the functions keep the parameters of mint.nn.functional)
+"""What an autoencoder of images is made of, on a CPU: compiled kernels where there are any, else operators.
+
+At AVX-512 oneDNN runs a plain convolution on its reference kernel, 100 times slower than a matrix product.
+"""
 
 import os
 from typing import Any
 
+import mindspore as ms
 from mindspore import Tensor, ops
+
+from latte_cli.core.kernels import images
+from latte_cli.core.kernels.fused import zeros
+from latte_cli.core.kernels.selection import kernels_available
 
 PLAIN_IS_FAST = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("SSE41", "AVX", "AVX2")
 """Below AVX-512 oneDNN convolves by its own products. Read once: oneDNN does so too."""
+
+_compiled: Any = ops.constexpr(
+    kernels_available, reuse_result=False
+)  # a graph cannot parse it, but may run it
 
 
 def conv2d(
@@ -22,6 +34,12 @@ def conv2d(
     """Cross-correlate (N, C, H, W) with (O, C / groups, kh, kw), as `mint.nn.functional.conv2d` does."""
     strides, pads, dilations = _pair(stride), _pair(padding), _pair(dilation)
     kernel = weight.shape[2:]
+    if _compiled() and groups == 1 and dilations == (1, 1) and input.dtype == ms.float32:
+        filled = zeros(weight.shape[0]) if bias is None else bias
+        if strides == (1, 1) and kernel == (2 * pads[0] + 1, 2 * pads[1] + 1):
+            return images.convolve_same()(input, weight, filled)
+        if strides == (2, 2) and pads == (0, 0):
+            return images.convolve_halving()(input, weight, filled)
     if PLAIN_IS_FAST or groups != 1 or kernel == (1, 1):
         spread = (pads[0], pads[0], pads[1], pads[1])
         plain = ops.Conv2D(weight.shape[0], kernel, 1, "pad", spread, strides, dilations, groups)
@@ -29,6 +47,27 @@ def conv2d(
     else:
         output = _as_product(input, weight, strides, pads, dilations)
     return output if bias is None else ops.bias_add(output, bias)
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, silu: bool = False
+) -> Tensor:
+    """Normalise (N, C, H, W) by groups of channels, scale and shift by channel, and take x sigmoid(x) if asked."""
+    if _compiled() and input.ndim == 4 and input.dtype == ms.float32:
+        return images.group_norm()(input, weight, bias, images.group_norm_facts(num_groups, eps, silu))
+    output = ops.group_norm(input, num_groups, weight, bias, eps)
+    return ops.silu(output) if silu else output
+
+
+def double(input: Tensor) -> Tensor:
+    """Enlarge (N, C, H, W) to (N, C, 2H, 2W), each pixel four times."""
+    if _compiled() and input.dtype == ms.float32:
+        return images.double()(input)
+    batch, channels, height, width = input.shape
+    apart = input.reshape((batch, channels, height, 1, width, 1))
+    return apart.broadcast_to((batch, channels, height, 2, width, 2)).reshape(
+        (batch, channels, 2 * height, 2 * width)
+    )
 
 
 def _as_product(input: Tensor, weight: Tensor, strides: Any, pads: Any, dilations: Any) -> Tensor:

