@@ -1,0 +1,128 @@
+"""What the workers compute together: averages of gradients and of numbers, the same bits in all of them.
+
+MindSpore's CPU has AllReduce as a sum in float32 and float16; Barrier, other types and reductions fail.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.parallel import scheduler, shared_memory
+from latte_cli.core.parallel.world import World
+
+CHUNK = 8 * 2**20  # numbers that MindSpore sums at once, so that buffers stay small: 32 MiB
+
+Reals = NDArray[np.float32]
+
+
+class Collective:
+    """The workers of a run, seen from one of them. With a single one, nothing is computed or sent.
+
+    Every method must be called by all workers, in the same order.
+    """
+
+    def __init__(
+        self, world: World, total: Callable[[Reals], None], *, chunk: int = CHUNK, on_device: bool = False
+    ):
+        """Use `join`. total: replaces at most `chunk` numbers by their sums over all workers."""
+        self.world = world
+        self._total = total
+        self._chunk = chunk
+        self._on_device = on_device
+        self._flat = np.empty(0, np.float32)
+
+    def average(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """Each tensor's mean over the workers, in its own shape and dtype; not for use inside ms.jit."""
+        if self.world.size == 1:
+            return tuple(tensors)
+        if self._on_device:
+            return tuple(_all_reduce()(tensor) / self.world.size for tensor in tensors)
+        from mindspore import Tensor
+
+        arrays = [tensor.asnumpy() for tensor in tensors]
+        ends = np.cumsum([0, *(array.size for array in arrays)])
+        if self._flat.size != ends[-1]:
+            self._flat = np.empty(ends[-1], np.float32)  # kept: fresh memory costs more than the sums
+        pieces = [self._flat[start:end] for start, end in pairwise(ends)]
+        for piece, array in zip(pieces, arrays, strict=True):
+            piece[:] = array.ravel()
+        for start in range(0, self._flat.size, self._chunk):
+            self._total(self._flat[start : start + self._chunk])
+        self._flat /= self.world.size
+        return tuple(
+            Tensor(piece.reshape(array.shape).astype(array.dtype, copy=False))
+            for piece, array in zip(pieces, arrays, strict=True)
+        )
+
+    def mean(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Each number's mean over the workers, in float32 if there are several."""
+        if self.world.size == 1:
+            return tuple(values)
+        numbers = np.array(values, np.float32)
+        self._total(numbers)
+        return tuple(float(number) for number in numbers / np.float32(self.world.size))
+
+    def anywhere(self, fact: bool) -> bool:
+        """Whether it is a fact for any worker: to stop, say, all at the same step."""
+        return self.mean([float(fact)])[0] > 0
+
+    def barrier(self) -> None:
+        """Return once all workers are here."""
+        self.anywhere(False)
+
+
+def join(world: World) -> Collective:
+    """Meet the other workers, on the device that MindSpore was set to; returns once all are there.
+
+    Raises LatteError when they do not meet; SystemExit, once all have left, in the process that msrun starts
+    only to introduce them.
+    """
+    if world.is_scheduler:
+        scheduler.serve()
+    if world.size == 1:
+        return Collective(world, lambda _: None)
+    import mindspore as ms
+    from mindspore import communication
+
+    on_cpu = ms.get_context("device_target") == "CPU"
+    if on_cpu and world.launcher == "mpirun":
+        scheduler.meet_under_mpirun(world)
+    if on_cpu and world.launcher == "rank table":
+        raise LatteError("RANK_TABLE_FILE: a rank table is for Ascend, wanted msrun or mpirun on a CPU")
+    try:
+        communication.init()
+    except RuntimeError as error:
+        reason = next(line for line in str(error).splitlines() if line.strip())
+        raise LatteError(
+            f"{world.launcher}: worker {world.rank} could not meet the others: {reason}"
+        ) from error
+    found = World(communication.get_rank(), communication.get_group_size(), world.local_rank, world.launcher)
+    if found != world:
+        raise LatteError(
+            f"{world.launcher}: found worker {found.rank} of {found.size}, the environment says"
+            f" {world.rank} of {world.size}"
+        )
+    if not on_cpu:
+        return Collective(world, _sum_on_host, on_device=True)
+    total, chunk = shared_memory.open_total(world, _sum_on_host) or (_sum_on_host, CHUNK)
+    return Collective(world, total, chunk=chunk)
+
+
+@lru_cache(maxsize=1)
+def _all_reduce() -> Any:
+    """MindSpore's sum over all workers; made once, since making it costs more than a small sum."""
+    from mindspore import ops
+
+    return ops.AllReduce()
+
+
+def _sum_on_host(numbers: Reals) -> None:
+    """Replace numbers by their sums over all workers, by MindSpore."""
+    from mindspore import Tensor
+
+    numbers[:] = _all_reduce()(Tensor(numbers)).asnumpy()

@@ -1,0 +1,114 @@
+"""Who this process is among the workers, read from what launchers leave in the environment. No MindSpore."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from latte_cli.core.errors import LatteError
+
+Launcher = Literal["msrun", "mpirun", "rank table"]
+
+FAILURE = "LATTE_WORKER_FAILURE"  # where a worker that we launched leaves its reason for ending
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place: `rank` of `size`, `local_rank` on its machine, and who launched it, if anyone."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    launcher: Launcher | None = None
+    is_scheduler: bool = False
+    """msrun starts one process more, by the same command, only to introduce the workers to each other."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the worker that writes."""
+        return self.rank == 0 and not self.is_scheduler
+
+
+def current_world(environment: Mapping[str, str] = os.environ) -> World:
+    """This process's place, by msrun, mpirun or a rank table; one worker alone where none launched it.
+
+    Raises LatteError when a launcher's variables are incomplete or contradict each other.
+    """
+    # msrun first: it may itself have been started by mpirun, once a machine, or been given a rank table.
+    if "MS_ROLE" in environment:
+        return _from_msrun(environment)
+    if "OMPI_COMM_WORLD_RANK" in environment:
+        rank, size = (_number(environment, f"OMPI_COMM_WORLD_{name}") for name in ("RANK", "SIZE"))
+        local_rank = _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK", rank)
+        return _checked(World(rank, size, local_rank, "mpirun"))
+    if "RANK_TABLE_FILE" in environment and "RANK_ID" in environment:
+        return _from_rank_table(environment)
+    return World()
+
+
+def _from_msrun(environment: Mapping[str, str]) -> World:
+    size = _number(environment, "MS_WORKER_NUM")
+    if environment["MS_ROLE"] == "MS_SCHED":
+        return World(size=size, launcher="msrun", is_scheduler=True)
+    if "MS_NODE_ID" not in environment:
+        raise LatteError(
+            "msrun: found no MS_NODE_ID, so this worker's rank is unknown: with several machines, give"
+            " msrun --node_rank"
+        )
+    rank = _number(environment, "MS_NODE_ID")
+    return _checked(World(rank, size, _number(environment, "DEVICE_ID", rank), "msrun"))
+
+
+def _from_rank_table(environment: Mapping[str, str]) -> World:
+    rank = _number(environment, "RANK_ID")
+    servers = read_rank_table(Path(environment["RANK_TABLE_FILE"]))
+    size = sum(len(devices) for devices in servers)
+    device = next((devices[rank] for devices in servers if rank in devices), 0)
+    return _checked(World(rank, size, _number(environment, "DEVICE_ID", device), "rank table"))
+
+
+def read_rank_table(path: Path) -> list[dict[int, int]]:
+    """The devices of each machine of an Ascend rank table, by rank.
+
+    Raises LatteError when the file is no rank table, or its ranks are not 0, 1, ... once each.
+    """
+    try:
+        table = json.loads(path.read_text())
+        servers = [
+            {int(device["rank_id"]): int(device["device_id"]) for device in server["device"]}
+            for server in table["server_list"]
+        ]
+        listed = sum(len(server["device"]) for server in table["server_list"])
+    except OSError as error:
+        raise LatteError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LatteError(f"{path}: is no rank table: wanted JSON with server_list and devices") from error
+    ranks = sorted(rank for server in servers for rank in server)
+    if not ranks or ranks != list(range(listed)):
+        raise LatteError(f"{path}: found the ranks {ranks}, wanted 0, 1, ... once each")
+    return servers
+
+
+def report_failure(reason: str) -> bool:
+    """Leave the reason this worker ends for whoever launched it to show; False where nobody reads it."""
+    path = os.environ.get(FAILURE)
+    if path is None:
+        return False
+    Path(path).write_text(reason)
+    return True
+
+
+def _number(environment: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    found = environment.get(name, default)
+    try:
+        return int(found)
+    except (TypeError, ValueError):
+        raise LatteError(f"{name}: found {found!r} in the environment, wanted a number") from None
+
+
+def _checked(world: World) -> World:
+    if not 0 <= world.rank < world.size:
+        raise LatteError(f"{world.launcher}: found rank {world.rank} of {world.size}, wanted 0 to size - 1")
+    return world
