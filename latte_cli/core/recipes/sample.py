@@ -1,7 +1,7 @@
 """Make clips from a checkpoint: files a person can watch, and beside each what made it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -127,14 +127,13 @@ def _clips(settings: Settings, noise: NDArray[np.float32] | None) -> "dict[str, 
 def _run(settings: Settings, job: Job) -> Iterator[SampleReport]:
     from latte_cli.core.device import use_device
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.vae import load_vae, to_uint8
     from latte_cli.core.sampling import denoise
 
     use_device(settings.device)
     sample = settings.sample
     schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
     denoiser = _denoiser(settings, job.checkpoint)
-    vae = load_vae(settings.vae) if set(job.formats) != {LATENTS} else None
+    decode = None if set(job.formats) == {LATENTS} else _decoder(settings)
     digests = {str(path): _digest(path) for path in (job.checkpoint, job.initial_latents) if path}
     total, pictures = schedule.num_timesteps, []
     for place, (name, clip) in enumerate(job.clips.items()):
@@ -142,7 +141,7 @@ def _run(settings: Settings, job: Job) -> Iterator[SampleReport]:
             if step.index + 1 < total:
                 yield SampleReport(place, len(job.clips), step.index + 1, total)
         latents = step.x_t[0]
-        frames = None if vae is None else to_uint8(vae.decode(latents))
+        frames = None if decode is None else decode(latents)
         files = [*_write(job, name, latents=latents, frames=frames, fps=sample.fps)]
         record = {
             "latte": __version__,
@@ -168,6 +167,14 @@ def _run(settings: Settings, job: Job) -> Iterator[SampleReport]:
         write_png(files[0], contact_sheet(together))
         write_mp4(files[1], grid(together), sample.fps)
         yield SampleReport(len(job.clips) - 1, len(job.clips), total, total, tuple(files))
+
+
+def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:
+    """Scaled latents (F, 4, h, w) to frames (F, H, W, 3)."""
+    from latte_cli.core.models.vae import load_vae, to_uint8
+
+    vae = load_vae(settings.vae)
+    return lambda latents: to_uint8(vae.decode(latents))
 
 
 def _denoiser(settings: Settings, checkpoint: Path) -> "Denoiser":
