@@ -117,13 +117,14 @@ def cache(
 
     if stop_at_plan(settings, cache_plan(settings), dry_run=dry_run):
         return
+    from latte_cli.core.data.cache_writer import Status
     from latte_cli.core.recipes import cache as recipe
     from latte_cli.display import caching_line, follow, show
 
     if verify:
         show_faults(settings, recipe.verify(settings, repair=repair))
         return
-    status = recipe.Status()
+    status = Status()
     start = None if resume == "auto" else int(resume)
     try:
         for _ in follow(recipe.run(settings, status=status, resume=start, overwrite=overwrite), caching_line):

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,14 @@ class Sharing:
         return range(first, first + self.batch_size)
 
 
+class FrameOf(NamedTuple):
+    """Which frame of which video, and whether mirrored."""
+
+    name: str
+    frame: int
+    mirror: bool
+
+
 @dataclass(frozen=True)
 class Batch:
     """The clips of one forward pass: values (B, F, C, H, W) float32 of the kind that `content` says.
@@ -95,6 +103,8 @@ class Batch:
     """(B,) classes; 0 where videos have none."""
     image_labels: NDArray[np.int64]
     """(B, data.use_image_num) classes of the still images."""
+    drawn_from: tuple[tuple[FrameOf, ...], ...] = ()
+    """What each frame of each clip, and each still image, is."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ class _Clip:
     video: int
     epoch: int
     image_videos: list[int]
+    drawn_from: list[FrameOf]
 
 
 def batches(
@@ -173,15 +184,17 @@ class _Loader:
         mirror = self.data.random_flip and bool(draw(self.seed, Stream.FLIP, step, place).integers(2))
         for further in range(num_videos):
             video = int(order[(first + further) % num_videos])
-            values = self._try(video, self._cut(video, step, place), mirror)
+            indices = self._cut(video, step, place)
+            values = self._try(video, indices, mirror)
             if values is not None:
                 break
         else:
             raise LatteError(f"data: none of the {num_videos} videos can be read any more")
+        drawn_from = [FrameOf(self.source.names[video], index, mirror) for index in indices]
         if not self.data.use_image_num:
-            return _Clip(values, video, epoch, [])
-        images, image_videos = self._images(video, step, place)
-        return _Clip(np.concatenate([values, *images]), video, epoch, image_videos)
+            return _Clip(values, video, epoch, [], drawn_from)
+        images, image_videos, image_frames = self._images(video, step, place)
+        return _Clip(np.concatenate([values, *images]), video, epoch, image_videos, drawn_from + image_frames)
 
     def _cut(self, video: int, step: int, place: int) -> list[int]:
         """The source frames of a place's clip when it is cut from this video."""
@@ -192,13 +205,16 @@ class _Loader:
             begin, total, num_frames=data.num_frames, frame_stride=data.frame_stride, spacing=data.spacing
         )
 
-    def _images(self, clip_video: int, step: int, place: int) -> tuple[list[NDArray[np.float32]], list[int]]:
+    def _images(
+        self, clip_video: int, step: int, place: int
+    ) -> tuple[list[NDArray[np.float32]], list[int], list[FrameOf]]:
         """Still images, each a frame of another video than the clip's (of the same one if it is the only
         one)."""
         num_videos = len(self.source.names)
         generator = draw(self.seed, Stream.IMAGE, step, place)
         images: list[NDArray[np.float32]] = []
         videos: list[int] = []
+        frames: list[FrameOf] = []
         for _ in range(self.data.use_image_num):
             shift, instant, flip = (
                 generator.integers(max(1, num_videos - 1)),
@@ -208,14 +224,16 @@ class _Loader:
             for further in range(num_videos):
                 video = (clip_video + 1 + int(shift) + further) % num_videos
                 index = int(instant * self.source.frames[video])
-                values = self._try(video, [index], self.data.random_flip and bool(flip))
+                mirror = self.data.random_flip and bool(flip)
+                values = self._try(video, [index], mirror)
                 if values is not None:
                     break
             else:
                 raise LatteError(f"data: none of the {num_videos} videos can be read any more")
             images.append(values)
             videos.append(video)
-        return images, videos
+            frames.append(FrameOf(self.source.names[video], index, mirror))
+        return images, videos, frames
 
     def _try(self, video: int, indices: list[int], mirror: bool) -> NDArray[np.float32] | None:
         """Read frames, or name the video in the log, the first time, and give None."""
@@ -242,4 +260,5 @@ def _join(source: ClipSource, clips: list[_Clip], step: int, micro: int, places:
         image_labels=np.array(
             [[source.labels[v] or 0 for v in clip.image_videos] for clip in clips], np.int64
         ),
+        drawn_from=tuple(tuple(clip.drawn_from) for clip in clips),
     )

@@ -127,9 +127,7 @@ class CacheWriter:
         copies = 1 + self.job.header.mirror
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         noise = [
-            stored_noise(
-                self.settings.seed, video.name, place // copies, mirror=bool(place % copies), shape=shape
-            )
+            stored_noise(self.settings.seed, video.name, place // copies, bool(place % copies), shape=shape)
             for place in range(first, first + len(moments))
         ]
         return draw_latents(moments, np.stack(noise), self.settings.vae.scaling_factor)

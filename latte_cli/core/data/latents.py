@@ -95,7 +95,7 @@ def entry_file(name: str) -> str:
     return f"{LATENTS}/{readable}-{sha256(name.encode()).hexdigest()[:16]}.npy"
 
 
-def stored_noise(seed: int, name: str, index: int, *, mirror: bool, shape: tuple[int, ...]) -> Array:
+def stored_noise(seed: int, name: str, index: int, mirror: bool, *, shape: tuple[int, ...]) -> Array:
     """The draw that a stored sample of one frame is made with: a function of the video's name and the frame
     alone."""
     key = int.from_bytes(sha256(name.encode()).digest()[:8], "big")

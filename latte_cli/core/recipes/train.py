@@ -2,15 +2,16 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from latte_cli.core.data.batches import ClipSource
+from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.datasets import ClipIndex, check_labels, index_clips
 from latte_cli.core.data.frames import FrameSource
-from latte_cli.core.data.memory import MemorySource
+from latte_cli.core.data.memory import Array, MemorySource
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 from latte_cli.core.models.shape import resolve_model
@@ -43,24 +44,23 @@ def run(
     for what a user can fix, before anything heavy is imported where that can be known.
     """
     checkpoint = _checkpoint(settings, resume)
-    index = _clips(settings)
+    index, source = _clips(settings)
 
     from latte_cli.core.device import use_device
 
     use_device(settings.device)
     trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes)
-    source: ClipSource = FrameSource(index, settings.data)
-    vae = _load_vae(settings)
-    if settings.cache.in_memory:
+    encode = _load_vae(settings).encode if source.content == "frames" else None
+    if settings.cache.in_memory and encode is not None:
         memory = MemorySource(source)
-        yield from _encode(memory, vae, settings)
+        yield from _encode(memory, encode, settings)
         source = memory
 
     write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
     metrics = settings.run_dir / "metrics.jsonl"
     _cut(metrics, trainer.progress.step)
     with stop_requests() as stopping:
-        for report in trainer.run(source, vae.encode, stopping=stopping):
+        for report in trainer.run(source, encode, stopping=stopping):
             if report.metrics is not None:
                 _append(metrics, report.metrics)
             yield report
@@ -84,11 +84,17 @@ def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Pa
     return found[-1] if found else None
 
 
-def _clips(settings: Settings) -> ClipIndex:
-    index = index_clips(settings.data)
+def _clips(settings: Settings) -> tuple[ClipIndex, ClipSource]:
+    """The clips to train on, of the cache if there is one."""
+    source: ClipSource
+    if settings.cache.dir is not None:
+        index, source = open_cache(settings)
+    else:
+        index = index_clips(settings.data)
+        source = FrameSource(index, settings.data)
     if settings.model.num_classes is not None:
         check_labels(index.videos, settings.model.num_classes)
-    return index
+    return index, source
 
 
 def _trainer(
@@ -129,10 +135,12 @@ def _load_vae(settings: Settings) -> "Vae":
     return load_vae(settings.vae)
 
 
-def _encode(memory: MemorySource, vae: "Vae", settings: Settings) -> Iterator[EncodeReport]:
+def _encode(
+    memory: MemorySource, encode: Callable[[Array], Array], settings: Settings
+) -> Iterator[EncodeReport]:
     mirrored = settings.data.random_flip
     total, done = sum(memory.frames) * (1 + mirrored), 0
-    for frames in memory.fill(vae.encode, mirrored=mirrored, chunk=settings.vae.chunk_frames):
+    for frames in memory.fill(encode, mirrored=mirrored, chunk=settings.vae.chunk_frames):
         done += frames
         yield EncodeReport(done, total)
 

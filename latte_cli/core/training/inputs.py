@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.batches import Batch
+from latte_cli.core.data.encoding import draw_latents
+from latte_cli.core.data.latents import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.shape import LatteShape
-from latte_cli.core.models.vae import sample_latents
 
 Array = NDArray[np.float32]
 
@@ -60,11 +61,12 @@ def labels_or_null(batch: Batch, shape: LatteShape, seed: int) -> NDArray[np.int
 
 
 def latents_of(
-    batch: Batch, encode: Callable[[Array], Array] | None, *, scaling_factor: float, seed: int
+    batch: Batch, encode: Callable[[Array], Array] | None, *, scaling_factor: float, seed: int, stored: bool
 ) -> Array:
-    """The batch's scaled latents (B, F, 4, h, w), drawn afresh from the autoencoder's moments.
+    """The batch's scaled latents (B, F, 4, h, w), drawn from the autoencoder's moments.
 
-    `encode` gives moments (N, 8, h, w) of frames (N, 3, H, W); only a batch of frames needs it.
+    `encode` gives moments (N, 8, h, w) of frames (N, 3, H, W); only a batch of frames needs it. stored: draw
+    each frame once and for all, as a cache of samples does (cache.store: sample), else afresh each time.
     """
     if batch.content == "latents":
         return batch.values
@@ -74,13 +76,18 @@ def latents_of(
         moments = encode(moments.reshape(-1, *moments.shape[2:]))
         moments = moments.reshape(*batch.values.shape[:2], *moments.shape[1:])
     _, frames, channels, *sides = moments.shape
-    eps = np.stack(
-        [
-            at(batch, seed, Stream.LATENT, place).standard_normal((frames, channels // 2, *sides), np.float32)
+    shape = (channels // 2, *sides)
+    if stored:
+        drawn = [
+            np.stack([stored_noise(seed, *frame, shape=shape) for frame in clip]) for clip in batch.drawn_from
+        ]
+    else:
+        drawn = [
+            at(batch, seed, Stream.LATENT, place).standard_normal((frames, *shape), np.float32)
             for place in batch.places
         ]
-    )
-    return sample_latents(moments, eps, scaling_factor)
+    eps = np.stack(drawn)
+    return draw_latents(moments, eps, scaling_factor)
 
 
 def at(batch: Batch, seed: int, stream: Stream, place: int) -> np.random.Generator:

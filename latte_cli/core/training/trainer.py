@@ -150,7 +150,11 @@ class Trainer:
         for _ in range(settings.train.accumulation):
             batch = next(stream)
             x_start = latents_of(
-                batch, encode, scaling_factor=settings.vae.scaling_factor, seed=settings.seed
+                batch,
+                encode,
+                scaling_factor=settings.vae.scaling_factor,
+                seed=settings.seed,
+                stored=settings.cache.store == "sample",
             )
             inputs = draw_inputs(
                 batch, x_start, schedule=self.schedule, shape=self.model.shape, seed=settings.seed

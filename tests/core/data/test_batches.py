@@ -178,6 +178,15 @@ def test_still_images_of_other_videos_follow_the_frames_with_labels_of_their_own
     assert by_place(take(8, Sharing(1, rank=1, world=2), data=data)).items() <= by_place(taken).items()
 
 
+def test_a_batch_says_which_frames_it_shows() -> None:
+    for batch in take(10, Sharing(2), data=DATA.model_copy(update={"use_image_num": 2})):
+        for clip, frames in zip(batch.values, batch.drawn_from, strict=True):
+            shown = [
+                ("abcde"[int(video)], int(index), bool(mirror)) for video, index, mirror in clip[:, :, 0, 0]
+            ]
+            assert shown == [tuple(frame) for frame in frames]
+
+
 def test_clips_from_files_are_the_files_frames(
     tmp_path: Path,
     make_folder: Callable[..., Path],

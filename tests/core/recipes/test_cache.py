@@ -15,7 +15,7 @@ from PIL import Image
 
 from latte_cli.core.data import cache_plan, shards
 from latte_cli.core.data.batches import Sharing, batches
-from latte_cli.core.data.cache_writer import read_job
+from latte_cli.core.data.cache_writer import Status, read_job
 from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.datasets import index_clips
 from latte_cli.core.data.encoding import draw_latents
@@ -65,9 +65,9 @@ def experiment(tmp_path: Path) -> Callable[..., Settings]:
     return make
 
 
-def run(settings: Settings, **options: Any) -> tuple[cache.Status, str]:
+def run(settings: Settings, **options: Any) -> tuple[Status, str]:
     """Run to the end: the status, and the error if there was one."""
-    status = cache.Status()
+    status = Status()
     try:
         list(cache.run(settings, status=status, encode=options.pop("encode", encode), **options))
     except LatteError as error:
@@ -139,9 +139,7 @@ def test_a_stored_sample_is_drawn_from_the_videos_name_and_the_frame_alone(
     frames = FrameSource(index_clips(settings.data), settings.data)
     indices = [26, 2, 2, 5, 6, 7, 8, 9]
     moments = encode(frames.read(3, indices, mirror=False))
-    noise = [
-        stored_noise(settings.seed, index.videos[3].name, i, mirror=False, shape=(4, 2, 2)) for i in indices
-    ]
+    noise = [stored_noise(settings.seed, index.videos[3].name, i, False, shape=(4, 2, 2)) for i in indices]
     expected = draw_latents(moments, np.stack(noise), settings.vae.scaling_factor)
     np.testing.assert_array_equal(cached.read(3, indices, mirror=False), expected)
 
@@ -183,7 +181,7 @@ def test_a_run_that_is_broken_off_and_run_again_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return encode(frames)
 
-    status = cache.Status()
+    status = Status()
     with pytest.raises(KeyboardInterrupt):
         list(cache.run(broken, status=status, encode=failing))
     assert f"save {status.saved} videos" in status.lines()
@@ -199,7 +197,7 @@ def test_workers_that_share_the_videos_make_the_same_files(
     monkeypatch.setattr(cache_plan, "SHARD_BYTES", 60 * 8 * 4 * 4)
     one, shared = experiment(type=kind), experiment(type=kind, dir=tmp_path / "shared")
     run(one)
-    status = cache.Status()
+    status = Status()
     with cache.prepared(shared, status=status) as preparing:
         list(preparing)
         for rank in (1, 0):
