@@ -104,7 +104,12 @@ def plan_shards(
 def clear_up(folder: Path) -> None:
     """Remove what a run that died left unfinished."""
     shutil.rmtree(folder / SPOOL, ignore_errors=True)
-    for path in [*folder.glob(".*partial*"), *(folder / LATENTS).glob(".*partial*")]:
+    left = [
+        *folder.glob(".*partial*"),
+        *(folder / LATENTS).glob(".*partial*"),
+        *folder.glob("failed.*.jsonl"),
+    ]
+    for path in left:
         path.unlink(missing_ok=True)
     for path in folder.glob(".shard-*"):
         shutil.rmtree(path, ignore_errors=True)

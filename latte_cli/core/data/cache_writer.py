@@ -14,7 +14,7 @@ from latte_cli.core.data.cache_plan import SPOOL, Group
 from latte_cli.core.data.datasets import LeftOut, VideoFile
 from latte_cli.core.data.encoding import Encoded, draw_latents
 from latte_cli.core.data.latents import GrowingFile, entry_file, stored_noise
-from latte_cli.core.data.manifest import Entry, Header, append_entries, read_header
+from latte_cli.core.data.manifest import WORKERS_MANIFESTS, Entry, Header, append_entries, read_header
 from latte_cli.core.data.shards import shard_name, write_shard
 from latte_cli.core.files import write_whole
 from latte_cli.core.settings import Settings
@@ -74,6 +74,16 @@ def read_job(folder: Path) -> Job:
     return Job(folder, header, groups, content["frames"], content["skipped"])
 
 
+def gather(job: Job, status: Status) -> None:
+    """Add what the workers of a job did to the status of the run."""
+    names = [video.name for group in job.groups for video in group.videos]
+    for path in sorted(job.folder.glob("failed.*.jsonl")):
+        failed = [LeftOut(*json.loads(line)) for line in path.read_text().splitlines()]
+        status.failed += sorted(failed, key=lambda video: names.index(video.name))
+        path.unlink()
+    status.saved += sum(path.read_bytes().count(b"\n") for path in job.folder.glob(WORKERS_MANIFESTS))
+
+
 class CacheWriter:
     """Puts encoded videos on disk, group by group, and enters them in the manifest."""
 
@@ -102,11 +112,18 @@ class CacheWriter:
         else:
             if file is not None:
                 file.abandon()
-            self.status.failed.append(LeftOut(piece.video.name, piece.fault or "has no frames"))
-            log.warning("%s: %s", piece.video.name, piece.fault)
+            self._fail(piece.video, piece.fault or "has no frames")
         group = self.group_of[piece.video.name]
         if group.shard is not None and piece.video is group.videos[-1]:
             self._write_shard(group.shard)
+
+    def _fail(self, video: VideoFile, reason: str) -> None:
+        """Count a video as failed, for the other workers' sake on disk too."""
+        log.warning("%s: %s", video.name, reason)
+        self.status.failed.append(LeftOut(video.name, reason))
+        if self.world > 1:
+            with (self.job.folder / f"failed.{self.rank}.jsonl").open("a") as file:
+                file.write(json.dumps([video.name, reason]) + "\n")
 
     def close(self) -> None:
         """Leave no half of a file behind."""

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from latte_cli.core.data.manifest import Header, read_header, read_manifest
 from latte_cli.core.data.shards import ShardSource
 from latte_cli.core.data.video import VideoError
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.vae_weights import find_source
 from latte_cli.core.settings import DataSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,10 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
     header = read_header(folder)
     if header is None:
         return _open_mindone(folder, settings)
-    differences = header.differences(Header.of(settings, vae_hash(settings)), reading=True)
+    vae = (
+        header.vae if settings.vae.weights is None else vae_hash(settings)
+    )  # latents alone need no autoencoder
+    differences = header.differences(Header.of(settings, vae), reading=True)
     if differences:
         raise LatteError(f"cache.dir: {folder}: {'; '.join(differences)}")
     if settings.data.random_flip and not header.mirror:
@@ -70,7 +73,7 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
 
 def vae_hash(settings: Settings) -> str:
     """SHA-256 of the autoencoder's weights file. Raises LatteError when there is none."""
-    path = weights_file(settings.vae.weights)
+    path = find_source(settings.vae.weights).weights
     digest = sha256()
     try:
         with path.open("rb") as file:
@@ -79,24 +82,6 @@ def vae_hash(settings: Settings) -> str:
     except OSError as error:
         raise LatteError(f"vae.weights: {path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
-
-
-def weights_file(weights: str | None) -> Path:
-    """The file of the autoencoder's weights: itself, that of a diffusers folder, or the package's own for
-    "demo"."""
-    if weights is None:
-        raise LatteError('vae.weights: not set, wanted a file, a diffusers folder, or "demo"')
-    path = Path(str(files("latte_cli") / "assets")) if weights == "demo" else Path(weights)
-    if not path.exists():
-        raise LatteError(f"vae.weights: {weights}: no such file or folder")
-    if path.is_file():
-        return path
-    found = [file for kind in ("safetensors", "bin", "ckpt") for file in sorted(path.rglob(f"*.{kind}"))]
-    if not found:
-        raise LatteError(
-            f"vae.weights: {weights}: a folder without weights, wanted diffusion_pytorch_model.safetensors"
-        )
-    return found[0]
 
 
 class MindOneSource:

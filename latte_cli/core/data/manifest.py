@@ -22,6 +22,7 @@ from latte_cli.core.settings import Settings
 
 FORMAT = 1
 HEADER, MANIFEST, LOCK = "cache.json", "manifest.jsonl", "lock"
+WORKERS_MANIFESTS = "manifest.*.jsonl"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def write_header(folder: Path, header: Header) -> None:
 def read_manifest(folder: Path) -> dict[str, Entry]:
     """The entries of a cache by name, in natural order."""
     entries: dict[str, Entry] = {}
-    for path in [folder / MANIFEST, *sorted(folder.glob("manifest.*.jsonl"))]:
+    for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]:
         for content in _whole_lines(path):
             entry = _entry(content)
             if entry is not None:
@@ -184,16 +185,21 @@ def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
     """Replace the manifest and the workers' parts by one file, in natural order."""
     ordered = sorted(entries, key=lambda entry: natural_order(entry.name))
     write_whole(folder / MANIFEST, "".join(entry.line() for entry in ordered))
-    for part in folder.glob("manifest.*.jsonl"):
+    for part in folder.glob(WORKERS_MANIFESTS):
         part.unlink()
     sync(folder)
 
 
 def mend_manifest(folder: Path) -> None:
-    """Cut a line torn by a crash off the manifest, so that the next one starts on a line of its own."""
-    for path in [folder / MANIFEST, *folder.glob("manifest.*.jsonl")]:
+    """Cut a line torn by a crash off the manifest, so that the next one starts on a line of its own.
+
+    Parts left by workers are taken in.
+    """
+    for path in [folder / MANIFEST, *folder.glob(WORKERS_MANIFESTS)]:
         if path.exists() and not (content := path.read_bytes()).endswith(b"\n") and content:
             os.truncate(path, content.rfind(b"\n") + 1)
+    if any(folder.glob(WORKERS_MANIFESTS)):
+        write_manifest(folder, read_manifest(folder).values())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latte_cli.core.data.ahead import decode_ahead
 from latte_cli.core.data.cache_check import Checked, check_entries
 from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards
-from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, read_job, write_job
+from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
 from latte_cli.core.data.cached import vae_hash
 from latte_cli.core.data.datasets import LeftOut, VideoFile, count_frames, labelled_videos
 from latte_cli.core.data.encoding import encode_full_batches
@@ -29,6 +29,8 @@ from latte_cli.core.data.manifest import (
 )
 from latte_cli.core.data.shards import row_layout
 from latte_cli.core.errors import LatteError
+from latte_cli.core.parallel.commands import Cluster
+from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.settings import Settings
 
 Array = NDArray[np.float32]
@@ -74,10 +76,35 @@ def run(
                 raise LatteError(
                     f"{error}; what is done is kept: run the same command again to go on"
                 ) from error
-    if status.failed:
-        first = status.failed[0]
-        count = f"{len(status.failed)} of {status.looked_at} videos could not be cached"
-        raise LatteError(f"{settings.cache.dir}: {count}, the first {first.name}: {first.reason}")
+    _complain(settings, status)
+
+
+def run_parallel(
+    settings: Settings, workers: int, *, status: Status, resume: int | None = None, overwrite: bool = False
+) -> Iterator[CacheReport]:
+    """`run`, its videos shared among workers on this machine, which run this same command; the files are the
+    same."""
+    with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
+        yield from preparing
+        job = read_job(_folder(settings))
+        if job.groups:
+            count = min(workers, len(job.groups))
+            code = launch(
+                same_command(), Cluster(count), log_dir=settings.run_dir / "logs" / "cache", collective=False
+            )
+            gather(job, status)
+            if code:
+                raise LatteError(
+                    f"{settings.cache.dir}: stopped; what is done is kept: run the same command again"
+                )
+    _complain(settings, status)
+
+
+def run_share(settings: Settings, *, rank: int, world: int) -> Iterator[CacheReport]:
+    """One worker's share of a run that `run_parallel` prepared; what failed is left for it to find."""
+    job = read_job(_folder(settings))
+    status = Status()
+    yield from work(settings, job, status=status, rank=rank, world=world)
 
 
 @contextmanager
@@ -175,6 +202,14 @@ def work(
                 frames_per_second=frames / copies / (time.perf_counter() - begun),
                 skipped=job.skipped,
             )
+
+
+def _complain(settings: Settings, status: Status) -> None:
+    """Raise LatteError when videos failed."""
+    if status.failed:
+        first = status.failed[0]
+        count = f"{len(status.failed)} of {status.looked_at} videos could not be cached"
+        raise LatteError(f"{settings.cache.dir}: {count}, the first {first.name}: {first.reason}")
 
 
 def _folder(settings: Settings) -> Path:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from latte_cli.core.data import cache_plan, shards
 from latte_cli.core.data.batches import Sharing, batches
-from latte_cli.core.data.cache_writer import Status, read_job
+from latte_cli.core.data.cache_writer import Status, gather, read_job
 from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.datasets import index_clips
 from latte_cli.core.data.encoding import draw_latents
@@ -452,3 +452,20 @@ def test_what_is_no_cache_says_what_to_do(experiment: Callable[..., Settings], t
     (tmp_path / "cache").mkdir()
     with pytest.raises(LatteError, match=r"cache\.dir: .*/cache: holds no cache: run latte cache first"):
         open_cache(settings)
+
+
+def test_what_workers_did_is_put_together(experiment: Callable[..., Settings]) -> None:
+    settings = experiment()
+    folder, root = settings.cache.dir, settings.data.root
+    assert folder is not None
+    assert root is not None
+    (root / "class1" / "v1" / "f_19.png").write_bytes(b"torn")
+    status = Status()
+    with cache.prepared(settings, status=status) as preparing:
+        list(preparing)
+        job = read_job(folder)
+        for rank in (0, 1):
+            list(cache.work(settings, job, status=Status(), encode=encode, rank=rank, world=2))
+        gather(job, status)
+    assert (status.saved, [video.name for video in status.failed]) == (4, ["class1/v1"])
+    assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "latents", "manifest.jsonl"]
