@@ -1,0 +1,165 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte import Latte, initialise
+from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.settings import Settings
+from latte_cli.core.training.resuming import changes, check_unchanged
+from latte_cli.core.training.state import checkpoints, read_progress
+from latte_cli.core.training.trainer import Trainer, TrainReport
+
+
+class Moments:
+    """Two videos of 12 frames, as moments of latents 8 x 8."""
+
+    content = "moments"
+    names, frames, labels = ("a", "b"), (12, 12), (0, 1)
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> np.ndarray:
+        values = np.random.default_rng(video).normal(size=(12, 8, 8, 8)).astype(np.float32)
+        return values[indices]
+
+
+def settings_in(run_dir: Path, **train: Any) -> Settings:
+    sizes = {"batch_size": 2, "steps": 6, "learning_rate": 1e-3, "dtype": "float32", "log_every": 4}
+    return Settings.model_validate(
+        {
+            "run_dir": str(run_dir),
+            "data": {"image_size": 64, "num_frames": 4, "frame_stride": 2},
+            "model": {
+                "hidden_size": 24,
+                "depth": 2,
+                "num_heads": 2,
+                "patch_size": 2,
+                "condition": "class",
+                "num_classes": 2,
+            },
+            "train": {**sizes, "checkpoint_every": 2, "keep": 2, **train},
+        }
+    )
+
+
+def trainer_of(settings: Settings) -> Trainer:
+    model = Latte(resolve_model(settings), dtype=settings.train.dtype)
+    initialise(model, settings.seed)
+    return Trainer(settings, model, schedule=make_schedule(settings.diffusion))
+
+
+def weights_of(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {name: tensor.asnumpy().copy() for name, tensor in trainer.tensors.items()}
+
+
+def untimed(reports: list[TrainReport]) -> list[dict[str, float]]:
+    lines = [report.metrics for report in reports if report.metrics is not None]
+    timings = ("step_seconds", "frames_per_second")
+    return [{name: value for name, value in line.items() if name not in timings} for line in lines]
+
+
+def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
+    tmp_path: Path,
+) -> None:
+    whole = trainer_of(settings_in(tmp_path / "whole"))
+    expected = list(whole.run(Moments(), None))
+    assert [report.step for report in expected] == [1, 2, 3, 4, 5, 6]
+
+    settings = settings_in(tmp_path / "parts")
+    first = trainer_of(settings)
+    reports = list(first.run(Moments(), None, stopping=lambda: first.progress.step == 3))
+    second = trainer_of(settings)
+    second.resume(checkpoints(tmp_path / "parts" / "ckpt")[-1])
+    reports += list(second.run(Moments(), None))
+
+    assert [report.losses for report in reports] == [report.losses for report in expected]
+    assert untimed(reports) == untimed(expected)
+    found = weights_of(second)
+    for name, values in weights_of(whole).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert [path.name for path in checkpoints(tmp_path / "parts" / "ckpt")] == [
+        "step-00000004.safetensors",
+        "step-00000006.safetensors",
+    ]
+
+
+def test_a_batch_taken_in_two_passes_trains_as_one_taken_at_once(tmp_path: Path) -> None:
+    at_once = trainer_of(settings_in(tmp_path / "once", batch_size=4, steps=3))
+    twice = trainer_of(settings_in(tmp_path / "twice", batch_size=2, accumulation=2, steps=3))
+    for one, other in zip(at_once.run(Moments(), None), twice.run(Moments(), None), strict=True):
+        assert other.losses.loss == pytest.approx(one.losses.loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+    found = weights_of(twice)
+    for name, values in weights_of(at_once).items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
+
+
+def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
+    trainer = trainer_of(settings_in(tmp_path, dtype="float16", steps=3))
+    generator = np.random.default_rng(0)
+    for parameter in trainer.model.trainable_params():  # at the start no gradient reaches the blocks
+        parameter.asnumpy()[...] += generator.normal(0, 0.05, parameter.shape)
+    scale = replace(trainer.progress.loss_scale, value=2.0**40)
+    trainer.progress = replace(trainer.progress, loss_scale=scale)
+    before = weights_of(trainer)
+    reports = list(trainer.run(Moments(), None, stopping=lambda: trainer.progress.step == 1))
+    assert reports[0].loss_scale.value == 2.0**39
+    assert reports[0].loss_scale.dropped == 1
+    for name, values in weights_of(trainer).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+    trainer.progress = replace(trainer.progress, loss_scale=replace(scale, value=1024.0))
+    reports = list(trainer.run(Moments(), None))
+    assert [report.step for report in reports] == [2, 3]
+    assert all(math.isfinite(report.grad_norm) for report in reports)
+    assert (
+        trainer.model.final_layer.linear.weight.asnumpy() != before["model/final_layer.linear.weight"]
+    ).any()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
+    trainer = trainer_of(settings_in(tmp_path, steps=6))
+    stream = trainer.run(Moments(), None)
+    for _ in range(3):
+        next(stream)
+    trainer.model.final_layer.linear.bias.asnumpy()[0] = np.nan
+    with pytest.raises(LatteError, match=r"^train: the loss is nan .* at step 4: stopped"):
+        next(stream)
+    assert [path.name for path in checkpoints(tmp_path / "ckpt")] == ["step-00000002.safetensors"]
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, steps=1)
+    list(trainer_of(settings).run(Moments(), None))
+    path = checkpoints(tmp_path / "ckpt")[-1]
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LatteError, match=r"step-00000001\.safetensors: damaged: .* its checksum"):
+        trainer_of(settings).resume(path)
+    path.write_bytes(content[:-100])
+    with pytest.raises(LatteError, match=r"step-00000001\.safetensors: cannot be read as a checkpoint"):
+        read_progress(path)
+
+
+def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_path: Path) -> None:
+    before = settings_in(tmp_path).model_dump(mode="json")
+    free = settings_in(tmp_path / "other", keep=7, steps=9, recompute=True).model_dump(mode="json")
+    assert not list(changes(before, free))
+    changed = settings_in(tmp_path, learning_rate=2e-3, batch_size=3).model_dump(mode="json")
+    assert list(changes(before, changed)) == [
+        "train.batch_size was 2, now 3",
+        "train.learning_rate was 0.001, now 0.002",
+    ]
+    with pytest.raises(LatteError, match=r"^x\.safetensors: .*batch_size was 2, now 3.*--allow-changes"):
+        check_unchanged(Path("x.safetensors"), before, changed)
+
+
+def test_a_longer_run_goes_on_only_where_the_rate_does_not_depend_on_its_length(tmp_path: Path) -> None:
+    for schedule, found in (("constant", []), ("linear", ["train.steps was 6, now 9"])):
+        before = settings_in(tmp_path, schedule=schedule).model_dump(mode="json")
+        after = settings_in(tmp_path, schedule=schedule, steps=9).model_dump(mode="json")
+        assert list(changes(before, after)) == found
