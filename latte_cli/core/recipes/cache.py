@@ -3,7 +3,7 @@ none."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -132,8 +132,9 @@ def prepared(
         header = _agree(folder, header, settings)
         try:
             yield _prepare(folder, header, videos, settings, status)
+            with suppress(LatteError):  # no room for a tidied copy: the manifest is right as it is
+                write_manifest(folder, read_manifest(folder).values())
         finally:
-            write_manifest(folder, read_manifest(folder).values())
             (folder / JOB).unlink(missing_ok=True)
 
 
