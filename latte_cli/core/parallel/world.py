@@ -65,8 +65,8 @@ def _from_rank_table(environment: Mapping[str, str]) -> World:
     rank = _number(environment, "RANK_ID")
     servers = read_rank_table(Path(environment["RANK_TABLE_FILE"]))
     size = sum(len(devices) for devices in servers)
-    device = next((devices[rank] for devices in servers if rank in devices), 0)
-    return _checked(World(rank, size, _number(environment, "DEVICE_ID", device), "rank table"))
+    neighbours = next((sorted(devices) for devices in servers if rank in devices), [rank])
+    return _checked(World(rank, size, neighbours.index(rank), "rank table"))
 
 
 def read_rank_table(path: Path) -> list[dict[int, int]]:
