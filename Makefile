@@ -1,4 +1,5 @@
-# install, demo, test, lint, bench, clean. Each makes .venv where it is missing; needs Python 3.10, 3.11 or 3.12.
+# install, demo, test, lint, bench, bench-peers, fuzz, clean. Each makes .venv where it is missing.
+# It needs Python 3.10, 3.11 or 3.12.
 # Another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench bench-peers fuzz clean
 
 install: $(INSTALLED)
 
@@ -43,6 +44,31 @@ lint: install
 bench: install
 	@$(BIN)/latte bench --out bench.json
 
+# Against a plain PyTorch Latte, in turns (tests/peers/): some 20 minutes. PEERS="--task train --size S/2" picks.
+PEERS_VENV := .venv-torch
+TORCH := torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PEERS ?=
+
+bench-peers: install $(PEERS_VENV)/.installed
+	@$(PEERS_VENV)/bin/python -m pytest -q -c /dev/null -p no:cacheprovider tests/peers/check_goldens.py
+	@mkdir -p runs
+	@$(BIN)/python tests/peers/compare.py --torch $(PEERS_VENV)/bin/python --out runs/bench-peers.json $(PEERS)
+ifeq ($(PEERS),)
+	@$(BIN)/python tests/peers/bench_convert.py --torch-python $(PEERS_VENV)/bin/python
+endif
+
+$(PEERS_VENV)/.installed:
+	@test -x $(PEERS_VENV)/bin/python || $(BIN)/python -m venv $(PEERS_VENV)
+	@echo "Installing $(TORCH) for CPUs into $(PEERS_VENV)."
+	@pip="$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --no-input --quiet"; \
+		{ $$pip --retries 0 install --index-url $(TORCH_INDEX) $(TORCH) 2> /dev/null || $$pip install $(TORCH); } \
+		&& $$pip install numpy safetensors pytest
+	@touch $@
+
+fuzz: install
+	@$(BIN)/python -m tests.core.checkpoints.fuzz --count 100000
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis rank_0 kernel_meta
+	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis rank_0 kernel_meta
 	find latte_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +

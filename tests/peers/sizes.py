@@ -1,0 +1,49 @@
+"""What is timed, at which sizes, with which numbers: shared by the workers of both frameworks."""
+
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLING_STEPS = 10
+GUIDANCE_SCALE = 4.0
+NUM_CLASSES = 10
+IMAGE_SIZE, IMAGES = 256, 2  # of the autoencoder's frames; how many at once
+LATENT_SIDE = IMAGE_SIZE // 8
+
+
+class Size(NamedTuple):
+    """A Latte, and how many clips it sees at once."""
+
+    input_size: int
+    hidden_size: int
+    depth: int
+    num_heads: int
+    batch: int
+    patch_size: int = 2
+    num_frames: int = 16
+
+    @property
+    def clips(self) -> tuple[int, ...]:
+        """The shape of a batch of latents."""
+        return (self.batch, self.num_frames, 4, self.input_size, self.input_size)
+
+
+SIZES = {"S/2": Size(32, 384, 12, 6, batch=1), "demo": Size(8, 144, 4, 3, batch=8)}
+
+
+def weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A parameter's values: the same in both frameworks, and none that makes activations explode.
+
+    Fan-in scaling for matrices and convolutions, a gain near 1 for norms.
+    """
+    values = np.random.default_rng(crc32(name.encode())).standard_normal(shape, np.float32)
+    if len(shape) > 1:
+        return values / np.float32(np.sqrt(np.prod(shape[1:])))
+    return values * np.float32(0.02) + np.float32(name.endswith("weight"))
+
+
+def latents(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Some latents, or frames."""
+    return np.random.default_rng(7).standard_normal(shape, np.float32)
