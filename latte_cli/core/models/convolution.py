@@ -17,9 +17,8 @@ from latte_cli.core.kernels.selection import kernels_available
 PLAIN_IS_FAST = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("SSE41", "AVX", "AVX2")
 """Below AVX-512 oneDNN convolves by its own products. Read once: oneDNN does so too."""
 
-_compiled: Any = ops.constexpr(
-    kernels_available, reuse_result=False
-)  # a graph cannot parse it, but may run it
+# Run, not parsed, where a graph is compiled.
+_compiled: Any = ops.constexpr(kernels_available, reuse_result=False)
 
 
 def conv2d(
@@ -52,7 +51,7 @@ def conv2d(
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, silu: bool = False
 ) -> Tensor:
-    """Normalise (N, C, H, W) by groups of channels, scale and shift by channel, and take x sigmoid(x) if asked."""
+    """Normalise (N, C, H, W) by groups of channels, scale and shift each channel, and apply SiLU if asked."""
     if _compiled() and input.ndim == 4 and input.dtype == ms.float32:
         return images.group_norm()(input, weight, bias, images.group_norm_facts(num_groups, eps, silu))
     output = ops.group_norm(input, num_groups, weight, bias, eps)

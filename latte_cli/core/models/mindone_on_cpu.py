@@ -26,8 +26,8 @@ _interpolate = mint.nn.functional.interpolate
 def supply_cpu_kernels() -> None:
     """Put operators that run on a CPU in the place of MindSpore's Ascend-only ones.
 
-    On another device, and when called again, it does nothing. Call it before MindONE builds a model. What MindONE
-    already imported by value is replaced too.
+    On another device, and when called again, it does nothing. Call it before MindONE builds a model. What
+    MindONE already imported by value is replaced too.
     """
     if ms.get_context("device_target") != "CPU" or mint.stack is stack:
         return
@@ -66,10 +66,10 @@ def fuse_autoencoder(autoencoder: Any) -> None:
         return
     for _, cell in autoencoder.cells_and_names():
         if type(cell).__name__ == "ResnetBlock2D":
-            norms = (cell.norm1, cell.norm2)
+            norms = [cell.norm1, cell.norm2]
             cell.construct = MethodType(_construct_residual_block, cell)
         elif type(cell).__name__ in ("Encoder", "Decoder"):
-            norms = (cell.conv_norm_out,)
+            norms = [cell.conv_norm_out]
             cell.conv_act = mint.nn.Identity()
         else:
             continue
