@@ -120,7 +120,7 @@ def _open_file(path: Path, wanted: Choice) -> Weights:
     mapped = map_file(path)
     if mapped[:4] == zip_directory.SIGNATURE:
         return _open_torch(path, torch_reader.read_zip(path, mapped), wanted)
-    if mapped[: len(torch_reader.OLD_FORMAT_START)] == torch_reader.OLD_FORMAT_START:
+    if torch_reader.looks_old(mapped):
         return _open_torch(path, torch_reader.read_old(path, mapped), wanted)
     if safetensors_reader.looks_like(mapped):
         tensors, metadata = safetensors_reader.read_safetensors(path, mapped)

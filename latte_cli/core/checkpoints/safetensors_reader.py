@@ -17,9 +17,8 @@ from latte_cli.core.checkpoints.limits import (
 )
 from latte_cli.core.checkpoints.tensors import Storage, StoredTensor
 
-CRC_KEY = "latte.crc32"
-"""Metadata that our own files carry: the CRC-32 of each tensor, eight hexadecimal digits each, in the
-header's order."""
+CRC_KEY = "crc32"
+"""Metadata that this program's own files carry: JSON, the CRC-32 of each tensor by name."""
 
 
 def looks_like(mapped: memoryview) -> bool:
@@ -48,11 +47,11 @@ def read_safetensors(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTe
         at = spans[name][1]
     if data + at != len(mapped):
         raise RefusedError(f"is cut short or damaged: {len(mapped)} bytes, its header describes {data + at}")
-    checksums = _checksums(metadata.pop(CRC_KEY, ""), len(header))
+    checksums = _checksums(metadata.pop(CRC_KEY, "{}"))
     tensors = {}
-    for crc, (name, entry) in zip(checksums, header.items(), strict=True):
+    for name, entry in header.items():
         begin, end = spans[name]
-        storage = Storage(path, name, mapped, [(data + begin, data + end)], crc)
+        storage = Storage(path, name, mapped, [(data + begin, data + end)], checksums.get(name))
         tensors[name] = StoredTensor(SAFETENSORS_NAMES[entry["dtype"]], tuple(entry["shape"]), storage)
     return tensors, metadata
 
@@ -115,10 +114,10 @@ def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 48 for item in value)
 
 
-def _checksums(text: str, count: int) -> list[int | None]:
-    if len(text) != 8 * count:
-        return [None] * count
+def _checksums(text: str) -> dict[str, int]:
+    """Checksums by name; none when the words are not this program's."""
     try:
-        return [int(text[8 * index : 8 * index + 8], 16) for index in range(count)]
-    except ValueError as error:
-        raise RefusedError("its header is malformed: checksums that are no numbers") from error
+        values = read_json(text.encode("utf-8", "surrogatepass"))
+    except RefusedError:
+        return {}
+    return {name: crc for name, crc in values.items() if type(crc) is int}

@@ -29,6 +29,7 @@ MINDSPORE_SUFFIXES = (".ckpt",)
 SAFETENSORS_SUFFIXES = (".safetensors",)
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 
+_LONGEST_CRC = len(str(0xFFFFFFFF))
 _SLICE_BYTES = 512 << 20  # MindSpore's own: a larger tensor is several entries, each below protobuf's 2 GB
 
 
@@ -98,7 +99,8 @@ def _safetensors_header(
     dtype: str | None,
 ) -> bytes:
     """The header; its length does not depend on the checksums, so it is written twice, first with zeros."""
-    words = "".join(f"{crc:08x}" for crc in checksums.values())
+    words = json.dumps(checksums, separators=(",", ":"))
+    words += " " * sum(_LONGEST_CRC - len(str(crc)) for crc in checksums.values())
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata, CRC_KEY: words}}
     at = 0
     for name, tensor in tensors.items():

@@ -19,7 +19,7 @@ from latte_cli.core.checkpoints.zip_directory import Member, read_directory
 # torch/serialization.py: what an old file starts with, as pickled integers.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-OLD_FORMAT_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_MAGIC_PICKLE_SIZE = 24
 
 
 @dataclass
@@ -75,9 +75,17 @@ def _find_pickle(members: dict[str, Member]) -> tuple[str, Member]:
     return prefix, members[f"{prefix}data.pkl"]
 
 
+def looks_old(mapped: memoryview) -> bool:
+    """Whether a file starts as the format before 1.6 does: the magic number, pickled by any protocol."""
+    start = bytes(mapped[:_MAGIC_PICKLE_SIZE])
+    return start[:1] == b"\x80" and _MAGIC.to_bytes(10, "little") in start
+
+
 def read_old(path: Path, mapped: memoryview) -> TorchFile:
-    """A file of the format before 1.6: pickles, then each storage's length and bytes. Raises RefusedError as
-    `read_zip`."""
+    """A file of the format before 1.6: pickles, then each storage's length and bytes.
+
+    Raises RefusedError as `read_zip`.
+    """
     at = 0
     parts: list[Any] = []
     claims = Claims()

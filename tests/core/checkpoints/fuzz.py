@@ -86,6 +86,7 @@ def cases(folder: Path, first: int, count: int, *, seed: int) -> Iterator[str]:
     Raises AssertionError naming the case when it takes too long, too much memory, or leaves a file behind;
     whatever else a conversion raises comes through with the case's number as a note on stderr.
     """
+    most = _peak_megabytes() + MEGABYTES
     for case in range(first, first + count):
         content = spoiled(np.random.default_rng([seed, case]))
         source, target = folder / "x.bin", folder / "y.ckpt"
@@ -99,7 +100,7 @@ def cases(folder: Path, first: int, count: int, *, seed: int) -> Iterator[str]:
         left = sorted(path.name for path in folder.iterdir())
         assert left == (["x.bin", "y.ckpt"] if outcome == "converted" else ["x.bin"]), (case, seed, left)
         assert time.monotonic() - started < SECONDS, (case, seed, "slow")
-        assert _peak_megabytes() < MEGABYTES, (case, seed, "memory")
+        assert _peak_megabytes() < most, (case, seed, "memory")
         target.unlink(missing_ok=True)
         yield outcome
 

@@ -91,3 +91,10 @@ def is_damaged(weights: Weights, name: str) -> bool:
     except LatteError as error:
         return str(error).endswith("is damaged: its bytes do not match their checksum")
     return False
+
+
+@pytest.mark.parametrize("start", [b"\x80\x03\x8a\n", b"\x80\x04\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\n"])
+def test_the_old_format_is_known_whatever_the_pickle_protocol(tmp_path: Path, start: bytes) -> None:
+    content = (GOLDEN / "latte/variants/legacy_bare.pt").read_bytes()
+    (tmp_path / "x.pt").write_bytes(start + content.removeprefix(b"\x80\x02\x8a\n"))
+    assert len(open_weights(tmp_path / "x.pt").names) == 33

@@ -1,0 +1,39 @@
+"""Models that load what `latte convert` wrote compute what the PyTorch original computes."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from latte_cli.core.checkpoints.mapping import load_latte
+from latte_cli.core.models.latte import load_weights
+from latte_cli.core.recipes.convert import run
+from tests.core.checkpoints.reference import DIGESTS, GOLDEN
+from tests.core.models.golden_latte import arrays, model_of
+
+ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # of which no outputs are recorded
+
+
+@pytest.mark.parametrize("folder", ["class", "uncond", "variants"])
+def test_the_converted_weights_give_the_original_s_numbers(tmp_path: Path, folder: str) -> None:
+    inputs, model = arrays(folder, "inputs.npz"), model_of(folder, "ema")
+    labels = inputs.get("y", np.zeros(len(inputs["t"])))
+    for file in DIGESTS:
+        for section in (
+            DIGESTS[file] if file.startswith(f"latte/{folder}/") and not file.endswith(ROUNDED) else ()
+        ):
+            run(
+                GOLDEN / file, tmp_path / "x.ckpt", weights=None if section == "bare" else section, force=True
+            )
+            load_weights(model, load_latte(tmp_path / "x.ckpt").read_all(), source=file)
+            found = model(Tensor(inputs["x"]), Tensor(inputs["t"], ms.int32), Tensor(labels, ms.int32))
+            golden = arrays(folder, f"golden_{which(file, section)}.npz")["out"]
+            np.testing.assert_allclose(found.asnumpy(), golden, rtol=0, atol=1e-4)
+
+
+def which(file: str, section: str) -> str:
+    """ema or model, for an unmarked set by its numbers: the folder's ckpt_train.pt holds both."""
+    both = DIGESTS[f"{Path(file).parent}/ckpt_train.pt"]
+    return next(name for name, listed in both.items() if listed == DIGESTS[file][section])
