@@ -15,7 +15,7 @@ from latte_cli.core.parallel.logs import Relay, last_error
 from latte_cli.core.parallel.meeting import Meeting
 
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_TO_BEGIN = 120.0  # msrun imports MindSpore before it starts anything
+SECONDS_TO_BEGIN = 300.0  # msrun imports MindSpore first: 3 s, minutes on a machine that is busy
 SECONDS_TO_STOP = 60.0  # for the others, once one has stopped as asked
 SECONDS_TO_LEAVE = 20.0  # for workers of other machines, to take leave of the scheduler
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a worker that saved and stopped
