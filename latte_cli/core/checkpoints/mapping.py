@@ -47,8 +47,10 @@ class Mapped:
         return sum(prod(tensor.shape) for tensor in self.tensors.values())
 
     def read(self, name: str) -> Bits:
-        """A tensor's numbers; bfloat16 as float32 of the same values. Raises LatteError when they are
-        damaged."""
+        """A tensor's numbers; bfloat16 as float32 of the same values.
+
+        Raises LatteError when they are damaged.
+        """
         return widen(self.tensors[name].bits(), self.tensors[name].dtype)
 
     def read_all(self) -> dict[str, Bits]:
@@ -79,22 +81,15 @@ def map_weights(weights: Weights, kind: Kind | Literal["auto"] = "auto") -> Mapp
 
 
 def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
-    """A Latte checkpoint of any format, ready to read. Raises LatteError: what is wrong, and the command that
-    helps."""
-    return _load(path, "latte", weights)
+    """A Latte checkpoint of any format, ready to read.
 
-
-def load_vae(path: Path) -> Mapped:
-    """An autoencoder of any layout or format, ready to read. Raises LatteError as `load_latte`."""
-    return _load(path, "vae", "auto")
-
-
-def _load(path: Path, kind: Kind, weights: Choice) -> Mapped:
+    Raises LatteError: what is wrong with it, and the command that makes a right one.
+    """
     try:
-        return map_weights(open_weights(path, weights=weights, kind=kind), kind)
+        return map_weights(open_weights(path, weights=weights, kind="latte"), "latte")
     except LatteError as error:
         target = path.with_suffix(".ckpt").name
-        command = f"latte convert --kind {kind} --source <original> --target {target} --force"
+        command = f"latte convert --kind latte --source <original> --target {target} --force"
         raise LatteError(f"{error}; to make it anew: {command}") from error
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from latte_cli.core.checkpoints.formats import Weights
 from latte_cli.core.checkpoints.latte_names import describe_latte, latte_layout
-from latte_cli.core.checkpoints.mapping import Mapped, load_latte, load_vae, map_weights
+from latte_cli.core.checkpoints.mapping import Mapped, load_latte, map_weights
 from latte_cli.core.checkpoints.store import save_weights
 from latte_cli.core.checkpoints.tensors import InMemory, Shape, Tensor
 from latte_cli.core.checkpoints.vae_names import diffusers_name
@@ -138,20 +138,15 @@ def test_the_tensors_of_another_model_are_named() -> None:
         mapped({"bert.layer": (1,)})
 
 
-def test_a_file_of_another_kind_says_what_it_is_and_how_to_make_the_right_one() -> None:
+def test_a_file_that_is_no_latte_says_what_it_is_and_how_to_make_the_right_one() -> None:
     with pytest.raises(LatteError) as caught:
         load_latte(GOLDEN / "vae/ldm_bare.safetensors")
     assert str(caught.value) == (
         f"{GOLDEN}/vae/ldm_bare.safetensors: is a Stable Diffusion autoencoder, wanted a Latte checkpoint; "
         "to make it anew: latte convert --kind latte --source <original> --target ldm_bare.ckpt --force"
     )
-    with pytest.raises(
-        LatteError, match="wanted a Stable Diffusion autoencoder; to make it anew: latte convert --kind vae"
-    ):
-        load_vae(GOLDEN / "bad/good.pt")
-    with pytest.raises(
-        LatteError, match=r"truncated_zip.pt: is cut short: .*; to make it anew: latte convert --kind latte"
-    ):
+    words = r"truncated_zip\.pt: is cut short: .*; to make it anew: latte convert --kind latte"
+    with pytest.raises(LatteError, match=words):
         load_latte(GOLDEN / "bad/truncated_zip.pt")
 
 
