@@ -25,8 +25,11 @@ def show_files(reports: "Iterable[SampleReport]") -> None:
             show(f"{path}\n")
 
 
-def show_faults(settings: "Settings", checks: "Iterable[Checked]") -> None:
-    """Name every entry of the cache that is missing, torn or stale. Raises LatteError when there are any."""
+def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bool = False) -> None:
+    """Name every entry of the cache that is missing, torn or stale.
+
+    Raises LatteError when there are any, unless they are about to be mended.
+    """
     from latte_cli.display import checking_line, follow, show
 
     total = faults = 0
@@ -35,11 +38,11 @@ def show_faults(settings: "Settings", checks: "Iterable[Checked]") -> None:
         if checked.fault is not None:
             faults += 1
             show(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}\n")
-    if faults:
+    if faults and not mended:
         raise LatteError(
             f"cache.dir: {settings.cache.dir}: {faults} of {total} entries are missing, torn or stale"
         )
-    show(f"{total} entries, all whole\n")
+    show(f"{total} entries, {faults or 'no'} faults\n" if mended else f"{total} entries, all whole\n")
 
 
 def set_logging(level: str) -> None:

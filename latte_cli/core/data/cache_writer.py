@@ -16,6 +16,7 @@ from latte_cli.core.data.encoding import Encoded, draw_latents
 from latte_cli.core.data.latents import GrowingFile, entry_file, stored_noise
 from latte_cli.core.data.manifest import WORKERS_MANIFESTS, Entry, Header, append_entries, read_header
 from latte_cli.core.data.shards import shard_name, write_shard
+from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 from latte_cli.core.settings import Settings
 
@@ -65,8 +66,13 @@ def write_job(job: Job) -> None:
 def read_job(folder: Path) -> Job:
     """What there is to do, as the run that holds the folder found it."""
     header = read_header(folder)
+    try:
+        content = json.loads((folder / JOB).read_text())
+    except FileNotFoundError as error:
+        raise LatteError(
+            f"{folder}: no run is under way: start workers by latte cache --parallel N"
+        ) from error
     assert header is not None
-    content = json.loads((folder / JOB).read_text())
     groups = [
         Group(tuple(VideoFile(Path(path), name) for name, path in group["videos"]), group["shard"])
         for group in content["groups"]
