@@ -63,10 +63,12 @@ class LatteT2V(nn.Cell):
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, out_channels, h, w) float32.
 
+        `timesteps` are whole numbers; (B, 256) rows of `timestep_rows` stand for any others.
         `condition` is `pack_text`'s (B, N, D + 1), one text a clip; or (B, 1 + I, N, D + 1) for a clip of
         num_frames with I still images after it, each with a text of its own (image-video joint training).
         """
-        embedded, timestep = self.adaln_single(ops.gather(self.timestep_table, timesteps, 0))
+        rows = timesteps if timesteps.ndim == 2 else ops.gather(self.timestep_table, timesteps, 0)
+        embedded, timestep = self.adaln_single(rows)
         states, score_bias = self.read_text(condition)
         tokens = self.embed(x_t)
         frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]

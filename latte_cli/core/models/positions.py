@@ -31,13 +31,18 @@ def frame_table(width: int, num_frames: int) -> Array:
 
 
 def timestep_table(width: int, num_timesteps: int) -> NDArray[np.float32]:
-    """Cosines then sines of every timestep, frequencies falling to 1 / 10000 (Nichol et al. 2022, GLIDE).
+    """`timestep_rows` of every timestep: (num_timesteps, width) float32."""
+    return timestep_rows(width, np.arange(num_timesteps))
 
-    Returns (num_timesteps, width) float32. Frequencies and angles are rounded to float32 where the original
-    rounds them, since published models were trained so: it moves an angle near 1000 by up to 3e-5.
+
+def timestep_rows(width: int, timesteps: NDArray[np.int64] | Array) -> NDArray[np.float32]:
+    """Cosines then sines of timesteps (N,), frequencies falling to 1 / 10000 (Nichol et al. 2022, GLIDE).
+
+    Returns (N, width) float32. Frequencies and angles are rounded to float32 where the original rounds them,
+    since published models were trained so: it moves an angle near 1000 by up to 3e-5.
     """
     half = width // 2
     exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
-    angles = (np.arange(num_timesteps, dtype=np.float32)[:, None] * frequencies).astype(np.float64)
+    angles = (timesteps.astype(np.float32)[:, None] * frequencies).astype(np.float64)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

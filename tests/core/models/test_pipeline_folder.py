@@ -104,7 +104,8 @@ def test_a_torn_file_is_named(folder: Path) -> None:
 
 def test_looking_into_a_folder_imports_nothing_slow() -> None:
     code = (
-        "import sys; from pathlib import Path; from latte_cli.core.models.pipeline_folder import open_pipeline;"
+        "import sys; from pathlib import Path;"
+        "from latte_cli.core.models.pipeline_folder import open_pipeline;"
         f"open_pipeline(Path({str(PIPELINE)!r})); sys.exit('mindspore' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
