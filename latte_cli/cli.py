@@ -1,5 +1,6 @@
 """The Typer app: thin commands and the one error boundary. Heavy imports wait until they are needed."""
 
+from collections import deque
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,6 +103,7 @@ def cache(
     verify: options.Verify = False,
     repair: options.Repair = False,
     overwrite: options.Overwrite = False,
+    parallel: options.Parallel = 1,
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
@@ -118,17 +120,26 @@ def cache(
     if stop_at_plan(settings, cache_plan(settings), dry_run=dry_run):
         return
     from latte_cli.core.data.cache_writer import Status
+    from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import cache as recipe
     from latte_cli.display import caching_line, follow, show
 
-    if verify:
-        show_faults(settings, recipe.verify(settings, repair=repair))
+    world = current_world()
+    if world.launcher is not None:  # one of the workers that --parallel started
+        deque(follow(recipe.run_share(settings, rank=world.rank, world=world.size), caching_line), maxlen=0)
         return
+    if verify:
+        show_faults(settings, recipe.verify(settings, repair=repair), mended=repair)
+        if not repair:
+            return
     status = Status()
     start = None if resume == "auto" else int(resume)
+    if parallel == 1:
+        reports = recipe.run(settings, status=status, resume=start, overwrite=overwrite)
+    else:
+        reports = recipe.run_parallel(settings, parallel, status=status, resume=start, overwrite=overwrite)
     try:
-        for _ in follow(recipe.run(settings, status=status, resume=start, overwrite=overwrite), caching_line):
-            pass
+        deque(follow(reports, caching_line), maxlen=0)
     finally:
         show(status.lines())
 
@@ -166,8 +177,8 @@ def train(
     checkpoint: Path | Literal["auto"] | None = None
     if resume is not None:
         checkpoint = "auto" if resume == "auto" else Path(resume)
-    for _ in follow(recipe.run(settings, resume=checkpoint, allow_changes=allow_changes), training_line):
-        pass
+    reports = recipe.run(settings, resume=checkpoint, allow_changes=allow_changes)
+    deque(follow(reports, training_line), maxlen=0)
     show(f"{settings.run_dir}\n")
 
 
@@ -223,6 +234,33 @@ def sample(
                 settings, checkpoint=checkpoint, formats=written, out=out, initial_latents=initial_latents
             )
         )
+
+
+@app.command()
+def bench(
+    rows: options.Rows = None,
+    parallel: options.Cards = None,
+    steps: options.BenchSteps = None,
+    out: options.BenchOut = None,
+    against: options.Against = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Measure training, encoding and sampling on this machine."""
+    settings = load("bench", config, assignments, {"bench.steps": steps, "device": device}, log_level)
+    from latte_cli.core.benchmark.rows import parse_rows
+    from latte_cli.core.recipes import bench as recipe
+    from latte_cli.display import follow
+    from latte_cli.tables import bench_line, show_bench
+
+    wanted = parse_rows(rows or [], settings, cards=parallel or [])
+    if stop_at_plan(settings, recipe.plan(settings, wanted, against=against), dry_run=dry_run):
+        return
+    *_, last = follow(recipe.run(settings, wanted, out=out, against=against), bench_line)
+    show_bench(last.found or {})
 
 
 def _replay(sidecar: Path, out: Path | None, *, alone: bool, dry_run: bool, log_level: str) -> None:

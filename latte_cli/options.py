@@ -90,6 +90,8 @@ Repair = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Encode everything anew.")]
 
+Parallel = Annotated[int, typer.Option("--parallel", min=1, help="Workers on this machine.")]
+
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Train on cached latents (cache.dir).")]
 TrainSteps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps (train.steps).")]
 Resume = Annotated[
@@ -131,3 +133,21 @@ SampleOut = Annotated[
 Replay = Annotated[
     Path | None, typer.Option("--replay", help="Make a clip again from its .json: the same bytes.")
 ]
+
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--row",
+        metavar="SPEC",
+        help="A row of the table, as recompute=off,sink=off,cache=on,batch=4,frames=16: what is left out is"
+        " the experiment's. Repeatable; else the usual rows.",
+    ),
+]
+Cards = Annotated[
+    list[int] | None, typer.Option("--parallel", min=1, help="Workers for each row; repeatable.")
+]
+BenchSteps = Annotated[int | None, typer.Option("--steps", help="Counted steps a row (bench.steps).")]
+BenchOut = Annotated[
+    Path | None, typer.Option("--out", help="Also write it all as JSON, and a chart beside it as .png.")
+]
+Against = Annotated[Path | None, typer.Option("--compare", help="An earlier --out, to give the ratios to.")]

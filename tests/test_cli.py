@@ -16,12 +16,13 @@ runner = CliRunner()
 COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
 FLAGS = {
     "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force"},
-    "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite"},
+    "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite", "--parallel"},
     "train": {"--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes"},
     "sample": {
         "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
         "--initial-latents", "--format", "--out", "--replay", "--run-dir",
     },
+    "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
 }  # fmt: skip
 TINY = """
 run_dir: run

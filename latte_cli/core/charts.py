@@ -1,7 +1,9 @@
 """Pictures of numbers."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from latte_cli.core.files import whole_file
 
@@ -19,5 +21,40 @@ def loss_curve(metrics: Path, target: Path) -> None:
     axes.set(xlabel="step", ylabel="loss", yscale="log", title=str(metrics.parent))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
+    with whole_file(target) as partial:
+        figure.savefig(partial, format="png")
+
+
+def bench_chart(found: Mapping[str, Any], target: Path) -> None:
+    """Draw what `latte bench` found as a PNG: training by row and sampling by sampler, those with numbers."""
+    from matplotlib.figure import Figure
+
+    rows = [entry for entry in found["train"] if "problem" not in entry]
+    samplers = [entry for entry in found["sample"] if "problem" not in entry]
+    figure = Figure(figsize=(10, 2.4 + 0.45 * (len(rows) + len(samplers))), dpi=100, layout="constrained")
+    upper, lower = figure.subplots(2, height_ratios=[len(rows) + 1, len(samplers) + 1])
+    for place, row in enumerate(rows):
+        images = row["images_per_second"] * row["step_seconds"]["median"]
+        low, high = (images / row["step_seconds"][name] for name in ("high", "low"))
+        value = row["images_per_second"]
+        upper.barh(place, value, xerr=[[value - low], [high - value]], color="tab:blue", capsize=3)
+    switches = ("recompute", "sink", "cache")
+    upper.set_yticks(
+        range(len(rows)),
+        [
+            f"{row['cards']} x {row['batch']} clips of {row['frames']}"
+            + "".join(f", {name}" for name in switches if row[name])
+            for row in rows
+        ],
+    )
+    lower.barh(range(len(samplers)), [entry["video_seconds"] for entry in samplers], color="tab:orange")
+    lower.set_yticks(
+        range(len(samplers)), [f"{entry['sampler']}, {entry['steps']} steps" for entry in samplers]
+    )
+    upper.set(xlabel="images a second in training (with quartiles)", title=found["machine"]["processor"])
+    lower.set(xlabel="seconds a video in sampling")
+    for axes in (upper, lower):
+        axes.invert_yaxis()
+        axes.grid(visible=True, axis="x", alpha=0.3)
     with whole_file(target) as partial:
         figure.savefig(partial, format="png")

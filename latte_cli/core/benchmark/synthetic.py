@@ -21,7 +21,9 @@ class SyntheticSource:
         side = data.image_size // (1 if content == "frames" else 8)
         self.names = tuple(f"synthetic-{place}" for place in range(VIDEOS))
         self.frames = (length,) * VIDEOS
-        self.labels = tuple(place % (settings.model.num_classes or 1) for place in range(VIDEOS))
+        self.labels: tuple[int | None, ...] = tuple(
+            place % (settings.model.num_classes or 1) for place in range(VIDEOS)
+        )
         noise = draw(settings.seed, Stream.NOISE).standard_normal
         self.values = noise((length, CHANNELS[content], side, side), np.float32)
         if content == "frames":

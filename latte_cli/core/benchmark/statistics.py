@@ -1,0 +1,82 @@
+"""Times as medians with their spread, and the ratios of two benchmarks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds: the median of `count` steps, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Spread":
+        """That of some steps."""
+        low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+        return cls(float(median), float(low), float(high), len(seconds))
+
+
+# What of an entry is compared, and where it is in the entry.
+COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
+    "train": {
+        "step": ("step_seconds", "median"),
+        "imgs/s": ("images_per_second",),
+        "memory": ("peak_bytes",),
+        "compile": ("compile_seconds",),
+    },
+    "encode": {"frames/s": ("frames_per_second",), "memory": ("peak_bytes",)},
+    "sample": {"a video": ("video_seconds",), "step": ("step_seconds", "median"), "memory": ("peak_bytes",)},
+}
+# What makes two entries the same experiment.
+IDENTITY = {
+    "train": ("cards", "recompute", "sink", "cache", "batch", "frames"),
+    "encode": ("image_size", "chunk_frames"),
+    "sample": ("sampler", "steps", "guidance_scale", "frames"),
+}
+
+
+def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """New over old, for each measured entry that both benchmarks have: its identity and its ratios.
+
+    Entries are those of bench.json; one that could not be measured has no ratios and is left out.
+    """
+    found = []
+    for kind, identity in IDENTITY.items():
+        before = {_key(entry, identity): entry for entry in old.get(kind, ())}
+        for entry in new.get(kind, ()):
+            other = before.get(_key(entry, identity))
+            if other is None or entry.get("problem") or other.get("problem"):
+                continue
+            ratios = {name: _at(entry, place) / _at(other, place) for name, place in COMPARED[kind].items()}
+            named = {name: entry.get(name) for name in identity}
+            found.append({"kind": kind, **named, "ratios": ratios})
+    return found
+
+
+def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """What else differs between two benchmarks: the machine, its software, or the model."""
+    found = [
+        f"{name}: {old['machine'].get(name)}, now {value}"
+        for name, value in new["machine"].items()
+        if old["machine"].get(name) != value
+    ]
+    model = new["experiment"]["model"] != old["experiment"]["model"]
+    return [*found, *(["the model"] if model else [])]
+
+
+def _key(entry: Mapping[str, Any], identity: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(entry.get(name) for name in identity)
+
+
+def _at(entry: Mapping[str, Any], place: Sequence[str]) -> float:
+    value: Any = entry
+    for name in place:
+        value = value[name]
+    return float(value)

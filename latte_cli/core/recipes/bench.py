@@ -1,0 +1,140 @@
+"""Measure training, encoding and sampling on this machine, each in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latte_cli.core.benchmark.rows import Row, lack, to_json
+from latte_cli.core.benchmark.sources import has_videos, lacks_vae
+from latte_cli.core.benchmark.statistics import compare, differences
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+from latte_cli.core.plan import Plan
+from latte_cli.core.settings import Settings
+
+FORMAT = "latte bench 1"
+WORKER = "latte_cli.core.benchmark.worker"
+# The steps that each sampler is usually given; the experiment's own sampler has its own.
+USUAL_STEPS = {"ddpm": 250, "ddim": 50, "dpm++": 25}
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What is measured next, `done` of `total` being behind; at the end, all that was found."""
+
+    done: int
+    total: int
+    doing: str
+    found: Mapping[str, Any] | None = None
+    """What bench.json holds; with `comparison` and `differences` when there was something to compare with."""
+
+
+def run(
+    settings: Settings, rows: Sequence[Row], *, out: Path | None = None, against: Path | None = None
+) -> Iterator[BenchReport]:
+    """Measure every row, then encoding and every sampler, yielding a report before each.
+
+    out: a JSON file for all of it, with its chart beside it as .png. against: an earlier `out`. What cannot
+    be measured says why in its entry and does not end the run. Raises LatteError for what a user can fix.
+    """
+    old = None if against is None else read(against)
+    jobs = [*(("train", row) for row in rows), ("encode", None), *(("sample", name) for name in USUAL_STEPS)]
+    total = len(jobs) + 1
+    yield BenchReport(0, total, "machine")
+    found: dict[str, Any] = {
+        "format": FORMAT,
+        "machine": _measured("machine", settings),
+        "experiment": json.loads(settings.model_dump_json()),
+        "train": [],
+        "encode": [],
+        "sample": [],
+    }
+    if problem := found["machine"].get("problem"):
+        raise LatteError(problem)
+    for done, (kind, subject) in enumerate(jobs, 1):
+        yield BenchReport(done, total, f"{kind} {subject or ''}".strip())
+        found[kind].append(_entry(kind, subject, settings, device=found["machine"]["device"]))
+    if old is not None:
+        found |= {"comparison": compare(found, old), "differences": differences(found, old)}
+    if out is not None:
+        write_whole(out, json.dumps(found, indent=1) + "\n")
+        _draw(found, out.with_suffix(".png"))
+    yield BenchReport(total, total, "done", found)
+
+
+def plan(settings: Settings, rows: Sequence[Row], *, against: Path | None = None) -> Plan:
+    """What would be measured, on what."""
+    result = Plan()
+    for row in rows:
+        result.add("row", str(row))
+    result.add("steps", f"{settings.bench.warmup_steps} to warm up, {settings.bench.steps} counted")
+    result.add("data", str(settings.data.root) if has_videos(settings) else "synthetic")
+    reason = lacks_vae(settings)
+    result.add("autoencoder", reason or str(settings.vae.weights))
+    if reason is not None and any(not row.cache for row in rows):
+        result.problems.append(f"{reason}, or rows with cache=on")
+    result.require("--compare", against)
+    return result
+
+
+def read(path: Path) -> dict[str, Any]:
+    """An earlier benchmark. Raises LatteError when the file holds none."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if found["format"] == FORMAT:
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LatteError(f"--compare: {path}: cannot be read as a file of latte bench --out") from error
+    raise LatteError(f"--compare: {path}: found format {found['format']!r}, wanted {FORMAT!r}")
+
+
+def _entry(kind: str, subject: Any, settings: Settings, *, device: str) -> dict[str, Any]:
+    """One entry of the file: what identifies it, and its measurement or the problem."""
+    if kind == "train":
+        problem = lack(subject, device)
+        measured = {"problem": problem} if problem else _measured(kind, settings, row=to_json(subject))
+        return {**to_json(subject), **measured}
+    no_vae = lacks_vae(settings)
+    if kind == "encode":
+        return {"problem": no_vae} if no_vae else _measured(kind, settings)
+    values = settings.model_dump()
+    if subject != settings.sample.sampler:
+        steps = min(USUAL_STEPS[subject], settings.diffusion.num_timesteps)
+        values["sample"] |= {"sampler": subject, "steps": steps, "respacing": None}
+    measured = _measured(kind, Settings.model_validate(values), decodes=no_vae is None)
+    return {"sampler": subject, **measured}
+
+
+def _measured(kind: str, settings: Settings, **wanted: Any) -> dict[str, Any]:
+    """The result of a worker's job; its `problem` when there is none."""
+    with tempfile.TemporaryDirectory(prefix="latte-bench-") as name:
+        folder = Path(name)
+        job, result, log = folder / "job.json", folder / "result.json", folder / "log"
+        job.write_text(json.dumps({"kind": kind, "settings": settings.model_dump(mode="json"), **wanted}))
+        command = [sys.executable, "-m", WORKER, str(job), str(result)]
+        # In our working directory, where the experiment's paths start; a failed compile leaves files there.
+        with log.open("wb") as file:
+            done = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False)
+        if result.exists():
+            return dict(json.loads(result.read_text("utf-8")))
+        return {"problem": _reason(done.returncode, log.read_text("utf-8", "replace"))}
+
+
+def _reason(code: int, log: str) -> str:
+    """Why a worker ended without a result."""
+    if code == -signal.SIGKILL:
+        return "killed, as when memory runs out"
+    lines = [line for line in log.splitlines() if line.strip()]
+    return f"ended with code {code}: {lines[-1] if lines else 'no message'}"
+
+
+def _draw(found: Mapping[str, Any], target: Path) -> None:
+    from latte_cli.core.charts import bench_chart
+
+    bench_chart(found, target)
