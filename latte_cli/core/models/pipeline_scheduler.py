@@ -84,7 +84,7 @@ def walk(
 
 
 def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) -> Schedule:
-    """The chain that a `scheduler_config.json` describes, respaced to `steps`, for this program's own samplers.
+    """The chain that a `scheduler_config.json` describes, respaced to `steps`, for our own samplers.
 
     Raises LatteError naming `source` for a chain that they do not know.
     """
