@@ -1,0 +1,63 @@
+"""A file of prompts: a line a prompt, with what is special to it at its end."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latte_cli.core.errors import LatteError
+
+OPTIONS: dict[str, Callable[[str], Any]] = {"seed": int, "steps": int, "guidance-scale": float}
+LEAST = {"seed": 0, "steps": 1, "guidance-scale": 0.0}
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """A prompt, and what its line says besides."""
+
+    text: str
+    seed: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+
+
+def read_prompts(path: Path) -> list[PromptLine]:
+    """The prompts of a file. Empty lines and lines starting with # are passed over.
+
+    A line may end in `--seed N`, `--steps N` and `--guidance-scale X`; these alone make an empty prompt.
+    Raises LatteError naming the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise LatteError(f"--prompts-file: {path}: cannot be read: {reason}") from error
+    prompts = [
+        parse_prompt(line, source=f"--prompts-file: {path}: line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not prompts:
+        raise LatteError(f"--prompts-file: {path}: holds no prompts")
+    return prompts
+
+
+def parse_prompt(line: str, *, source: str) -> PromptLine:
+    """A line's prompt and options. Raises LatteError naming `source`."""
+    text, *rest = re.split(r"(?:^|(?<=\s))--(?=[a-z])", line.strip())
+    given: dict[str, Any] = {}
+    for option in rest:
+        name, _, value = re.sub(r"[=\s]+", " ", option.strip(), count=1).partition(" ")
+        if name not in OPTIONS:
+            known = ", ".join(f"--{known}" for known in OPTIONS)
+            raise LatteError(f"{source}: found --{name}, wanted {known} or none")
+        try:
+            number = OPTIONS[name](value)
+        except ValueError:
+            number = None
+        if number is None or not number >= LEAST[name] or number == float("inf"):
+            kind = "a whole number" if OPTIONS[name] is int else "a number"
+            raise LatteError(f"{source}: --{name}: found {value!r}, wanted {kind} of at least {LEAST[name]}")
+        given[name.replace("-", "_")] = number
+    return PromptLine(text.strip(), **given)
