@@ -16,7 +16,7 @@ from latte_cli.core.parallel.worker import lives
 
 ROOT = Path(__file__).parents[3]
 PROGRAM, START = (str(ROOT / "tests" / "parallel" / name) for name in ("program.py", "start.py"))
-SECONDS = 150  # on a machine with much else to do; a launch takes about ten
+SECONDS = 400  # on a machine with much else to do; a launch takes about ten
 STUB_MPIRUN = """\
 #!{python}
 # Open MPI's, as far as our command line and the variables it sets go.
