@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,20 @@ def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     assert again.stdout.endswith("save 0 videos, failed 0 videos.\n")
     plan = latte("train --cache latents --dry-run")
     assert "data            latents: latents of 2 videos\n" in plan.stdout
+
+
+def test_workers_share_a_cache_and_leave_the_same_files(trained: Path) -> None:
+    for target, flags in (("alone", ()), ("shared", ("--parallel", "2"))):
+        command = [sys.executable, "-m", "latte_cli", "cache", "--out", target, *flags]
+        done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("Saving Attempts: 0: save 2 videos, failed 0 videos.\n")
+    files = [
+        {path.name: path.read_bytes() for path in (trained / target).rglob("*.npy")}
+        for target in ("alone", "shared")
+    ]
+    assert len(files[0]) == 2
+    assert files[0] == files[1]
 
 
 @pytest.mark.usefixtures("trained")
