@@ -73,7 +73,7 @@ def convert(
     dry_run: options.DryRun = False,
     log_level: options.LogLevel = "warning",
 ) -> None:
-    """Convert weights between the PyTorch originals' files and MindSpore's."""
+    """Turn published weights into MindSpore's files, or back."""
     set_logging(log_level)
     if config is not None or assignments:
         load(None, config, assignments, {"device": device}, log_level)
