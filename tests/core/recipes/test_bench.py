@@ -1,0 +1,84 @@
+"""The benchmark end to end on a tiny model, and what it says of what it cannot measure."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from latte_cli.cli import app
+from latte_cli.core.benchmark.rows import parse_rows
+from latte_cli.core.errors import LatteError
+from latte_cli.core.recipes import bench
+from latte_cli.core.settings import Settings
+
+TINY = """
+data: {image_size: 32, num_frames: 2, frame_stride: 1}
+model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}
+train: {batch_size: 1, dtype: float32}
+bench: {steps: 2, warmup_steps: 1}
+"""
+NO_VAE = 'vae.weights: not set; wanted a file, a diffusers folder, or "demo"'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a tiny experiment without data or autoencoder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latte.yaml").write_text(TINY)
+    return tmp_path
+
+
+def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
+    arguments = ["bench", "--row", "cache=on,batch=2", "--row", "cache=on,sink=on", "--out", "bench.json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(Path("bench.json").read_text())
+
+    plain, sunk = found["train"]
+    assert plain["data"] == "synthetic moments"
+    assert plain["step_seconds"]["count"] == 2
+    assert plain["images_per_second"] == pytest.approx(2 * 2 / plain["step_seconds"]["median"])
+    assert plain["compile_seconds"] > plain["step_seconds"]["median"]
+    assert plain["peak_bytes"] > 10**8
+    assert sunk["problem"] == "not on this device"
+    assert "step_seconds" not in sunk
+    assert found["encode"] == [{"problem": NO_VAE}]
+    (sampler,) = found["sample"]
+    assert (sampler["sampler"], sampler["steps"], sampler["decode_seconds"]) == ("ddim", 4, None)
+    assert sampler["video_seconds"] == pytest.approx(4 * sampler["step_seconds"]["median"])
+    assert {"processor", "cores", "memory_bytes", "system", "python", "mindspore", "mindone", "latte"} <= set(
+        found["machine"]
+    )
+    assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
+    lines = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
+        "Cards", "Recompute", "Dataset sink mode", "Embedding cache", "Batch", "Frames", "Step time",
+        "Train imgs/s", "Peak memory", "Compile",
+    ]  # fmt: skip
+    assert "not on this device" in lines[3]
+
+
+@pytest.mark.usefixtures("folder")
+def test_frames_without_an_autoencoder_are_refused_before_anything_is_measured() -> None:
+    result = CliRunner().invoke(app, ["bench", "--row", "cache=off"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"{NO_VAE}, or rows with cache=on\n"
+
+
+def test_a_worker_that_dies_leaves_its_reason_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "WORKER", "latte_cli.no_such_module")
+    entry = bench._entry("train", parse_rows([], Settings())[1], Settings(), device="cpu")
+    assert entry["problem"].startswith("ended with code 1: ")
+    assert "latte_cli.no_such_module" in entry["problem"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}'])
+def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(text)
+    with pytest.raises(LatteError, match=r"--compare: .*old\.json: "):
+        bench.read(path)
