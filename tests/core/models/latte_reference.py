@@ -1,7 +1,7 @@
 """Latte's forward pass in NumPy float64, from its paper's formulas (arXiv 2401.03048, section 3).
 
-With text, as the original's `extras: 78` model: CLIP's 77 x 768 states flattened, SiLU and a projection, added
-to the timestep in every block; the final layer is conditioned on the timestep alone.
+With text, as the original's `extras: 78` model: CLIP's 77 x 768 states flattened, SiLU and a projection,
+added to the timestep in every block; the final layer is conditioned on the timestep alone.
 """
 
 from collections.abc import Mapping
