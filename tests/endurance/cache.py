@@ -7,6 +7,7 @@ compared with a run that was left alone: the bytes of numpy caches, the rows of 
 """
 
 import argparse
+import logging
 import os
 import random
 import re
@@ -104,12 +105,13 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
     wanted, generator = content(work / "whole"), random.Random(seed)
     began: list[int] = []
     command = [sys.executable, __file__, "--child", str(root), str(work / "killed"), kind]
+    seconds = _alone(command)
     for number in range(rounds):
         shutil.rmtree(work / "killed", ignore_errors=True)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
         process.stdout.readline()  # the run begins
-        time.sleep(generator.uniform(0, 2.0))
+        time.sleep(generator.uniform(0, seconds))
         process.send_signal(signal.SIGKILL)
         process.wait()
         began.append(len(read_manifest(work / "killed")))
@@ -122,6 +124,16 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
     videos = len(read_manifest(work / "whole"))
     print(f"{kind}: {rounds} runs killed after {min(began)} to {max(began)} of {videos} videos: equal")
     return True
+
+
+def _alone(command: list[str]) -> float:
+    """How long a run left alone takes, from when it begins."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        begun = time.monotonic()
+        process.wait()
+    return time.monotonic() - begun
 
 
 @contextmanager
@@ -196,6 +208,7 @@ def main() -> int:
         os.write(1, b"begun\n")
         run_here(Path(options.child[0]), Path(options.child[1]), options.child[2])
         return 0
+    logging.disable(logging.WARNING)  # of videos that are meant to fail
     held = True
     for kind in options.type or ["numpy", "mindrecord"]:
         if options.kills:

@@ -96,9 +96,18 @@ def plan_shards(
             room -= size
     groups += [Group(tuple(videos), len(plan) + place) for place, videos in enumerate(added)]
     if added:
-        plan += [[video.name for video in videos] for videos in added]
-        write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+        _write_plan(folder, plan + [[video.name for video in videos] for videos in added])
     return groups
+
+
+def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Take shards that came to nothing off the plan's end: a video that failed again was given one of its
+    own."""
+    plan = _read_plan(folder)
+    made = {entry.file for entry in entries.values()}
+    length = max((number + 1 for number in range(len(plan)) if shard_name(number) in made), default=0)
+    if length < len(plan):
+        _write_plan(folder, plan[:length])
 
 
 def clear_up(folder: Path) -> None:
@@ -122,6 +131,10 @@ def clear_out(folder: Path) -> None:
     for pattern in ("manifest*.jsonl", "shard-*.mindrecord", "shard-*.mindrecord.db", PLAN, "cache.json"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
+    write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def _read_plan(folder: Path) -> list[list[str]]:

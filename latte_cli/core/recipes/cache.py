@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.ahead import decode_ahead
 from latte_cli.core.data.cache_check import Checked, check_entries
-from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards
+from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards, trim_plan
 from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
 from latte_cli.core.data.cached import vae_hash
 from latte_cli.core.data.datasets import LeftOut, VideoFile, count_frames, labelled_videos
@@ -132,8 +132,10 @@ def prepared(
         header = _agree(folder, header, settings)
         try:
             yield _prepare(folder, header, videos, settings, status)
-            with suppress(LatteError):  # no room for a tidied copy: the manifest is right as it is
-                write_manifest(folder, read_manifest(folder).values())
+            with suppress(LatteError):  # no room to tidy up: what is there is right
+                entries = read_manifest(folder)
+                write_manifest(folder, entries.values())
+                trim_plan(folder, entries)
         finally:
             (folder / JOB).unlink(missing_ok=True)
 

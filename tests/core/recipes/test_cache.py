@@ -235,6 +235,20 @@ def test_videos_that_fail_are_listed_and_cost_no_other_video(
 
 
 @pytest.mark.parametrize("kind", TYPES)
+def test_a_video_that_fails_again_leaves_no_trace(
+    kind: str, experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_plan, "SHARD_BYTES", 60 * 8 * 4 * 4)
+    settings = experiment(type=kind)
+    assert settings.data.root is not None
+    (settings.data.root / "class0" / "v2" / "f_19.png").write_bytes(b"torn")
+    run(settings)
+    before = content(settings.cache.dir)  # type: ignore[arg-type]
+    run(settings)
+    assert content(settings.cache.dir) == before  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", TYPES)
 def test_a_video_that_changed_is_encoded_anew_and_one_only_touched_is_not(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
