@@ -17,7 +17,7 @@ VAE_LAYERS = (
 
 
 class SamplingMemory(NamedTuple):
-    """Bytes of each stage. The encoder is freed before the transformer comes; the autoencoder stands beside it."""
+    """Bytes of each stage. The encoder is freed before the transformer comes, the autoencoder stands by."""
 
     text_encoder: int
     transformer: int

@@ -1,7 +1,6 @@
 """Text to the states that a transformer reads: MindONE's T5 and CLIP encoders, transformers' tokenizers."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -144,11 +143,6 @@ def encoder_digest(folder: TextFolder) -> str:
 def shortened(text: str, length: int = 60) -> str:
     """A text in quotes, cut for a message."""
     return repr(text if len(text) <= length else text[: length - 3] + "...")
-
-
-def unique(texts: Sequence[str]) -> list[str]:
-    """The different ones, in the order of their first appearance."""
-    return list(dict.fromkeys(texts))
 
 
 def _load(folder: TextFolder, dtype: Any) -> Any:
