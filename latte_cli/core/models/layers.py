@@ -20,10 +20,13 @@ class Linear(nn.Cell):
         self.dtype = dtype
 
     def construct(self, x: Tensor) -> Tensor:
+        return kernels.linear(x.astype(self.dtype), self.weight, self.bias)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x @ weight.T alone, for whoever adds the bias in passing."""
         rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
         product = ops.MatMul(transpose_b=True)(rows, self.weight.astype(self.dtype))
-        biased = ops.BiasAdd()(product, self.bias.astype(self.dtype))
-        return biased.reshape((*x.shape[:-1], self.bias.shape[0]))
+        return product.reshape((*x.shape[:-1], self.bias.shape[0]))
 
 
 class PatchEmbedder(nn.Cell):
@@ -81,7 +84,10 @@ class LabelEmbedder(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time")."""
+    """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time").
+
+    The bias of `proj` is left for the residual to add.
+    """
 
     def __init__(self, width: int, num_heads: int, *, num_frames: int, axis: str, dtype: ms.Type):
         super().__init__()
@@ -90,12 +96,12 @@ class Attention(nn.Cell):
         self.num_heads, self.num_frames, self.axis = num_heads, num_frames, axis
 
     def construct(self, x: Tensor) -> Tensor:
-        heads = kernels.attention(self.qkv(x), self.num_heads, self.num_frames, self.axis)
-        return self.proj(heads)
+        sizes = self.num_heads, self.num_frames, self.axis
+        return self.proj.product(kernels.attention(self.qkv.product(x), *sizes, bias=self.qkv.bias))
 
 
 class Mlp(nn.Cell):
-    """Two projections around a tanh GELU."""
+    """Two projections around a tanh GELU; the bias of `fc2` is left for the residual to add."""
 
     def __init__(self, width: int, hidden: int, *, dtype: ms.Type):
         super().__init__()
@@ -103,7 +109,7 @@ class Mlp(nn.Cell):
         self.fc2 = Linear(hidden, width, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.fc2(kernels.gelu_tanh(self.fc1(x)))
+        return self.fc2.product(kernels.bias_gelu_tanh(self.fc1.product(x), self.fc1.bias))
 
 
 class Modulation(nn.SequentialCell):
@@ -127,12 +133,10 @@ class Block(nn.Cell):
     def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
         parts = ops.chunk(self.adaLN_modulation(conditioning), 6, 1)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
-        x = kernels.gated_residual(
-            x, gate_attn, self.attn(kernels.modulated_layer_norm(x, shift_attn, scale_attn))
-        )
-        return kernels.gated_residual(
-            x, gate_mlp, self.mlp(kernels.modulated_layer_norm(x, shift_mlp, scale_mlp))
-        )
+        branch = self.attn(kernels.modulated_layer_norm(x, shift_attn, scale_attn))
+        x = kernels.gated_residual(x, gate_attn, branch, self.attn.proj.bias)
+        branch = self.mlp(kernels.modulated_layer_norm(x, shift_mlp, scale_mlp))
+        return kernels.gated_residual(x, gate_mlp, branch, self.mlp.fc2.bias)
 
 
 class FinalLayer(nn.Cell):
