@@ -41,8 +41,9 @@ class Worker:
 
     def __init__(self, name: str, command: list[str]):
         self.name = name
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the worker)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
         self.ready = self._answer()
 
@@ -66,7 +67,9 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} ended with code {self.process.wait()}: {self.process.args}")
+            code = self.process.wait()
+            self.errors.seek(0)
+            raise SystemExit(f"{self.errors.read()[-2000:]}\n{self.name} ended with code {code}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -111,6 +114,7 @@ def measure(task: str, size: str, *, torch: str, rounds: int, seconds: float) ->
         "repeats": repeats,
         "seconds": {name: summary(values) for name, values in times.items()},
         "ratios": {name: ratio(times, name) for name in times if name != "ours"},
+        "least_ratios": {name: min(times["ours"]) / min(times[name]) for name in times if name != "ours"},
         "cpu_ratios": {name: ratio(busy, name) for name in busy if name != "ours"},
         "first_seconds": first,
         "peak_bytes": peaks,
@@ -144,8 +148,9 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 HEADING = (
-    "ours over PyTorch's: medians of ratios, round by round, with quartiles; cpu: all threads' time\n"
-    "task     size    against           ours     torch   ratio  quartiles   cpu  target first s mem GB  ratio"
+    "ours over PyTorch's: medians of ratios, with quartiles; least: of each side's best turn;\n"
+    "cpu: of all threads' time\n"
+    "task     size   against         ours    torch   ratio  quartiles least   cpu target first s mem GB ratio"
 )
 
 
@@ -154,11 +159,11 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     task, memory, first = result["task"], result["peak_bytes"], result["first_seconds"]["ours"]
     for name, found in result["ratios"].items():
         ours, other = (result["seconds"][side]["median"] for side in ("ours", name))
-        busy = result["cpu_ratios"][name]["median"]
+        least, busy = result["least_ratios"][name], result["cpu_ratios"][name]["median"]
         yield (
-            f"{task:<8} {result['size']:<7} {name:<12} {ours:9.3f} {other:9.3f} {found['median']:7.2f} "
-            f"{found['low']:5.2f}-{found['high']:.2f} {busy:5.2f} {TARGETS[task]:7.2f} {first:7.1f} "
-            f"{memory['ours'] / 1e9:6.2f} {memory['ours'] / memory[name]:6.2f}"
+            f"{task:<8} {result['size']:<6} {name:<11} {ours:8.3f} {other:8.3f} {found['median']:7.2f} "
+            f"{found['low']:5.2f}-{found['high']:.2f} {least:5.2f} {busy:5.2f} {TARGETS[task]:6.2f} "
+            f"{first:7.1f} {memory['ours'] / 1e9:6.2f} {memory['ours'] / memory[name]:5.2f}"
         )
 
 
