@@ -8,6 +8,7 @@ frames.
 import os
 import re
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from latte_cli.core.files import whole_file
 
 Array = NDArray[np.float32]
 LATENTS = "latents"
+FILES_KEPT_MAPPED = 256
 HEAD_BYTES = 128  # of an .npy file: fixed, so that it can be written last
 
 
@@ -116,13 +118,14 @@ class NumpySource:
         self.frames = index.frames
         self.labels = tuple(video.label for video in index.videos)
         self.paths = [folder / entries[name].file for name in self.names]
+        self.mapped = lru_cache(FILES_KEPT_MAPPED)(lambda path: np.load(path, mmap_mode="r"))
         self.mirrored = [len(entries[name].shape) == 5 for name in self.names]
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
         """Frames of one video: (N, C, h, w). Raises VideoError when its file is missing or torn."""
         path = self.paths[video]
         try:
-            stored = np.load(path, mmap_mode="r")
+            stored = self.mapped(path)
         except (OSError, ValueError, EOFError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "torn"
             raise VideoError(path, f"cannot be read: {reason}; latte cache --verify says more") from error

@@ -25,6 +25,7 @@ from latte_cli.core.data.manifest import only_run, read_manifest
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings import CacheSettings, DataSettings, Settings, VaeSettings
+from latte_cli.core.training.inputs import latents_of
 
 Array = NDArray[np.float32]
 CHUNK = 8
@@ -483,3 +484,21 @@ def test_what_workers_did_is_put_together(experiment: Callable[..., Settings]) -
         gather(job, status)
     assert (status.saved, [video.name for video in status.failed]) == (4, ["class1/v1"])
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "latents", "manifest.jsonl"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_stored_samples_are_the_latents_that_training_from_frames_draws(
+    kind: str, experiment: Callable[..., Settings]
+) -> None:
+    settings = experiment(type=kind, store="sample")
+    run(settings)
+    frames = FrameSource(index_clips(settings.data), settings.data)
+    pairs = zip(clips(settings, open_cache(settings)[1]), clips(settings, frames), strict=True)
+    for from_cache, from_frames in pairs:
+        drawn = [
+            latents_of(
+                batch, encode, scaling_factor=settings.vae.scaling_factor, seed=settings.seed, stored=True
+            )
+            for batch in (from_cache, from_frames)
+        ]
+        np.testing.assert_array_equal(*drawn)
