@@ -17,6 +17,7 @@ from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.settings import SampleSettings
+from latte_cli.core.waiting import Waiter
 
 Array = NDArray[np.float32]
 
@@ -40,10 +41,11 @@ class Denoiser:
         self.shape = model.shape
         model.set_train(False)
         self._compiled = ms.jit(model.construct)
+        self.waiter = Waiter()
 
     def __call__(self, x_t: FloatArray, timesteps: IntArray, condition: NDArray[np.int32]) -> Array:
         inputs = x_t.astype(np.float32), timesteps.astype(np.int32), condition
-        return self._compiled(*map(Tensor, inputs)).asnumpy()
+        return self.waiter.fetch(self._compiled(*map(Tensor, inputs)))
 
 
 def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: SampleSettings) -> Iterator[Step]:

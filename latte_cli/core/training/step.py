@@ -9,6 +9,7 @@ from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.training.inputs import StepInputs
+from latte_cli.core.waiting import Waiter
 
 
 class Losses(NamedTuple):
@@ -42,12 +43,14 @@ class GradientStep:
             return losses, gradients
 
         self._compiled = ms.jit(gradient_step)
+        self.waiter = Waiter()
 
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
         """Losses, free of `scale`, and the gradients of the loss times `scale`."""
         losses, gradients = self._compiled(*map(Tensor, inputs), Tensor(scale, ms.float32))
+        numbers = [float(self.waiter.fetch(losses[0])), *(float(loss.asnumpy()) for loss in losses[1:])]
         # Mutable: a plain tuple of tensors is a constant to the next compiled function, which compiles anew.
-        return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
+        return Losses(*numbers), ms.mutable(gradients)
 
 
 @ms.jit
