@@ -21,7 +21,11 @@ class _Boundary(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except LatteError as error:
-            typer.echo(printable(str(error)), err=True)
+            from latte_cli.core.parallel.world import report_failure
+
+            text = printable(str(error))
+            if not report_failure(text):  # a worker's reason is for whoever launched it to show
+                typer.echo(text, err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
@@ -152,6 +156,13 @@ def train(
     steps: options.TrainSteps = None,
     resume: options.Resume = None,
     allow_changes: options.AllowChanges = False,
+    parallel: options.Parallel = 1,
+    nodes: options.Nodes = 1,
+    node_rank: options.NodeRank = 0,
+    master_addr: options.MasterAddr = "127.0.0.1",
+    master_port: options.MasterPort = None,
+    launcher: options.Launcher = "msrun",
+    rank_table: options.RankTable = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
@@ -167,9 +178,16 @@ def train(
         "device": device,
     }
     settings = load("train", config, assignments, {**flags, "device": device}, log_level)
+    from latte_cli.core.parallel.commands import Cluster, check_cluster
+    from latte_cli.core.parallel.world import current_world
     from latte_cli.core.plan import train_plan
 
-    if stop_at_plan(settings, train_plan(settings), dry_run=dry_run):
+    cluster = Cluster(parallel, nodes, node_rank, master_addr, master_port, launcher, rank_table)
+    world = current_world()
+    plan = train_plan(settings, workers=cluster.size if world.launcher is None else world.size)
+    if world.launcher is None:
+        plan.check(lambda: check_cluster(cluster))
+    if stop_at_plan(settings, plan, dry_run=dry_run):
         return
     from latte_cli.core.recipes import train as recipe
     from latte_cli.display import follow, show, training_line
@@ -177,6 +195,8 @@ def train(
     checkpoint: Path | Literal["auto"] | None = None
     if resume is not None:
         checkpoint = "auto" if resume == "auto" else Path(resume)
+    if world.launcher is None and cluster.size > 1:
+        raise typer.Exit(recipe.run_parallel(settings, cluster, resume=checkpoint))
     reports = recipe.run(settings, resume=checkpoint, allow_changes=allow_changes)
     deque(follow(reports, training_line), maxlen=0)
     show(f"{settings.run_dir}\n")

@@ -92,6 +92,17 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Encode everything 
 
 Parallel = Annotated[int, typer.Option("--parallel", min=1, help="Workers on this machine.")]
 
+Nodes = Annotated[int, typer.Option("--nodes", min=1, help="Machines, each with --parallel workers.")]
+NodeRank = Annotated[int, typer.Option("--node-rank", min=0, help="Which machine this is, from 0.")]
+MasterAddr = Annotated[str, typer.Option("--master-addr", metavar="HOST", help="Machine 0, for --nodes.")]
+MasterPort = Annotated[
+    int | None, typer.Option("--master-port", metavar="PORT", help="Where workers meet on machine 0.")
+]
+Launcher = Annotated[Literal["msrun", "mpirun"], typer.Option("--launcher", help="What starts the workers.")]
+RankTable = Annotated[
+    Path | None, typer.Option("--rank-table", metavar="FILE", help="Ascend's table of machines and devices.")
+]
+
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Train on cached latents (cache.dir).")]
 TrainSteps = Annotated[int | None, typer.Option("--steps", help="Optimizer steps (train.steps).")]
 Resume = Annotated[

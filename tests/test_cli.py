@@ -17,7 +17,10 @@ COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
 FLAGS = {
     "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force"},
     "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite", "--parallel"},
-    "train": {"--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes"},
+    "train": {
+        "--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes", "--parallel", "--nodes",
+        "--node-rank", "--master-addr", "--master-port", "--launcher", "--rank-table",
+    },
     "sample": {
         "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
         "--initial-latents", "--format", "--out", "--replay", "--run-dir",
@@ -96,6 +99,8 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
             ["train", "--set", "data.num_frames=9"],
             "data.num_frames: a clip is longer than every video: num_frames 9 x frame_stride 1 needs 10 frames; the longest, one, has 4",
         ),
+        (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, wanted 0 to nodes - 1"),
+        (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: cannot be read: No such file or directory"),
         (["sample"], "run: holds no checkpoint; train first, or give --checkpoint"),
         (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
         (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),

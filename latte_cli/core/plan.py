@@ -59,7 +59,8 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan, train, shape = Plan(), settings.train, resolve_model(settings)
     _add_model(plan, shape)
     global_batch = train.batch_size * train.accumulation * workers
-    plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}")
+    shared = f", shared by {workers} workers" if workers > 1 else ""
+    plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
     memory = training_memory(shape, train)
     parts = ", ".join(f"{name} {_bytes(size)}" for name, size in memory._asdict().items())
     plan.add("memory", f"about {_bytes(memory.total)} a worker: {parts}")

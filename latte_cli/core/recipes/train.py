@@ -15,9 +15,13 @@ from latte_cli.core.data.memory import Array, MemorySource
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.parallel.collective import Collective, join
+from latte_cli.core.parallel.commands import Cluster
+from latte_cli.core.parallel.launch import launch, same_command
+from latte_cli.core.parallel.world import current_world
 from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import dump_settings
-from latte_cli.core.training.resuming import check_unchanged
+from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
 if TYPE_CHECKING:
@@ -41,32 +45,46 @@ def run(
     """Train, yielding a report a step (see `Trainer.run`); the run folder holds all it leaves.
 
     resume: a checkpoint to go on from, or "auto": the run folder's newest, if there is one. Raises LatteError
-    for what a user can fix, before anything heavy is imported where that can be known.
+    for what a user can fix, before anything heavy is imported where that can be known. Started by a launcher,
+    it is one of the run's workers, of which only the first writes.
     """
+    world = current_world()
+    if world.is_scheduler:
+        join(world)
     checkpoint = _checkpoint(settings, resume)
     index, source = _clips(settings)
 
     from latte_cli.core.device import use_device
 
     use_device(settings.device)
-    trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes)
+    collective = join(world)
+    trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes, collective=collective)
     encode = _load_vae(settings).encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
         memory = MemorySource(source)
         yield from _encode(memory, encode, settings)
         source = memory
 
-    write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
     metrics = settings.run_dir / "metrics.jsonl"
-    _cut(metrics, trainer.progress.step)
+    if world.is_first:
+        write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
+        _cut(metrics, trainer.progress.step)
     with stop_requests() as stopping:
         for report in trainer.run(source, encode, stopping=stopping):
-            if report.metrics is not None:
+            if report.metrics is not None and world.is_first:
                 _append(metrics, report.metrics)
             yield report
-        if metrics.exists():
+        if world.is_first and metrics.exists():
             _draw(metrics)
         stopping.finish()
+
+
+def run_parallel(
+    settings: Settings, cluster: Cluster, *, resume: Path | Literal["auto"] | None = None
+) -> int:
+    """`run` as this machine's workers of `cluster`, which run this same command; returns the exit code."""
+    _checkpoint(settings, resume)
+    return launch(same_command(), cluster, log_dir=settings.run_dir / "logs" / "train")
 
 
 def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Path | None:
@@ -98,7 +116,12 @@ def _clips(settings: Settings) -> tuple[ClipIndex, ClipSource]:
 
 
 def _trainer(
-    settings: Settings, index: ClipIndex, checkpoint: Path | None, *, allow_changes: bool
+    settings: Settings,
+    index: ClipIndex,
+    checkpoint: Path | None,
+    *,
+    allow_changes: bool,
+    collective: Collective,
 ) -> "Trainer":
     """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
     from latte_cli.core.diffusion.schedule import make_schedule
@@ -115,11 +138,13 @@ def _trainer(
 
         source = settings.train.init_from
         load_weights(model, load_latte(source).read_all(), source=str(source))
-    trainer = Trainer(settings, model, schedule=make_schedule(settings.diffusion), clips=index.fingerprint())
+    schedule, clips = make_schedule(settings.diffusion), index.fingerprint()
+    trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective)
     if checkpoint is not None:
         before = read_progress(checkpoint)
         if not allow_changes:
             check_unchanged(checkpoint, before.settings, trainer.progress.settings)
+            check_global_batch(checkpoint, before.global_batch, trainer.progress.global_batch)
             if before.data != trainer.progress.data:
                 raise LatteError(
                     f"{checkpoint}: the videos of data.root have changed since: clips would come in another"

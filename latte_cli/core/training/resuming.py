@@ -24,6 +24,9 @@ FREE = {
     "train.keep",
     "train.preview_every",
     "train.init_from",
+    # What matters of these is their product, with the workers: see check_global_batch.
+    "train.batch_size",
+    "train.accumulation",
 }
 
 
@@ -47,6 +50,15 @@ def check_unchanged(checkpoint: Path, before: Mapping[str, Any], after: Mapping[
         raise LatteError(
             f"{checkpoint}: the run was made with other settings: {'; '.join(found)}. Set them back, or go on"
             " with them by --allow-changes"
+        )
+
+
+def check_global_batch(checkpoint: Path, before: int, after: int) -> None:
+    """Raise LatteError when a step does not take as many clips as it did."""
+    if before != after:
+        raise LatteError(
+            f"{checkpoint}: a step took {before} clips, now train.batch_size x train.accumulation x workers"
+            f" is {after}. Set them so that it is {before} again, or go on with {after} by --allow-changes"
         )
 
 

@@ -33,6 +33,10 @@ class Progress:
     """The settings of the run, as in its settings.yaml."""
     data: str = ""
     """Fingerprint of the clips and their order."""
+    clips_taken: int = 0
+    """Clips of all workers' steps so far: where the next step's stand in the endless row of epochs."""
+    global_batch: int = 0
+    """Clips a step, of all workers."""
 
 
 def tensors_of(model: Latte, optimizer: AdamW) -> dict[str, Parameter]:

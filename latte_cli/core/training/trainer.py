@@ -14,6 +14,8 @@ from latte_cli.core.data.batches import Batch, ClipSource, Sharing, batches
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte import Latte
+from latte_cli.core.parallel.collective import Collective
+from latte_cli.core.parallel.world import World
 from latte_cli.core.settings import Settings
 from latte_cli.core.training.inputs import Array, draw_inputs, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
@@ -43,31 +45,53 @@ class TrainReport:
 
 
 class Trainer:
-    """A run in memory: the model, its optimizer, and where the run is."""
+    """A run in memory: the model, its optimizer, and where the run is.
 
-    def __init__(self, settings: Settings, model: Latte, *, schedule: Schedule, clips: str = ""):
+    Of several workers, which `collective` joins, each has one; they stay equal, and only the first writes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Latte,
+        *,
+        schedule: Schedule,
+        clips: str = "",
+        collective: Collective | None = None,
+    ):
         self.settings = settings
+        self.collective = collective or Collective(World(), lambda _: None)
         self.model = model
         self.schedule = schedule
         self.optimizer = AdamW(list(model.get_parameters()), weight_decay=settings.train.weight_decay)
         self.gradients = GradientStep(model)
         train, data = settings.train, settings.data
-        self.frames_per_step = train.batch_size * train.accumulation * (data.num_frames + data.use_image_num)
+        world = self.collective.world
+        self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
+        self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
         self.tensors = tensors_of(model, self.optimizer)
         self.progress = Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
             settings=json.loads(settings.model_dump_json()),
             data=clips,
+            global_batch=self.sharing.global_batch,
         )
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of this run. Raises LatteError when it is torn or of another model."""
         found = read_progress(path)
         load_state(path, self.tensors)
-        self.progress = replace(found, settings=self.progress.settings, data=self.progress.data)
+        self.progress = replace(
+            found,
+            settings=self.progress.settings,
+            data=self.progress.data,
+            global_batch=self.sharing.global_batch,
+        )
 
-    def save(self) -> Path:
-        """Write a checkpoint of the steps done so far."""
+    def save(self) -> Path | None:
+        """Write a checkpoint of the steps done so far, if this is the worker that writes."""
+        if not self.collective.world.is_first:
+            return None
         folder = self.settings.run_dir / "ckpt"
         return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
 
@@ -80,23 +104,24 @@ class Trainer:
     ) -> Iterator[TrainReport]:
         """Train to the last step, yielding a report a step; save as the settings say, and when `stopping`.
 
-        Raises LatteError when the loss is not finite any more; the last checkpoint is from before.
+        All workers stop after the step at which one is `stopping`. Raises LatteError when the loss is not
+        finite any more; the last checkpoint is from before.
         """
         train = self.settings.train
-        sharing = Sharing(train.batch_size, train.accumulation)
         stream = batches(
             source,
             data=self.settings.data,
-            sharing=sharing,
+            sharing=self.sharing,
             seed=self.settings.seed,
             start_step=self.progress.step,
+            start_position=self.progress.clips_taken,
         )
         try:
             while self.progress.step < train.steps:
                 report = self.step(stream, encode)
                 # Whoever reads this writes its line of metrics, before the checkpoint that is past it.
                 yield report
-                done = report.step == train.steps or stopping()
+                done = self.collective.anywhere(stopping()) or report.step == train.steps
                 if done or report.step % train.checkpoint_every == 0:
                     self.save()
                 if done:
@@ -144,7 +169,7 @@ class Trainer:
     def _accumulate(
         self, stream: Iterator[Batch], encode: Callable[[Array], Array] | None
     ) -> tuple[Losses, tuple[Tensor, ...]]:
-        """Mean losses and summed, scaled gradients over the forward passes of one step."""
+        """All workers' means of the losses, and of the scaled gradients summed over a step's passes."""
         settings = self.settings
         passes, total = [], None
         for _ in range(settings.train.accumulation):
@@ -163,7 +188,10 @@ class Trainer:
             passes.append(losses)
             total = gradients if total is None else mutable(add_gradients(total, gradients))
         assert total is not None
-        return Losses(*(sum(values) / len(passes) for values in zip(*passes, strict=True))), total
+        means = [sum(values) / len(passes) for values in zip(*passes, strict=True)]
+        if self.collective.world.size > 1:
+            means, total = list(self.collective.mean(means)), mutable(self.collective.average(total))
+        return Losses(*means), total
 
     def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
         """Count a step, and add it to the window unless it was dropped."""
@@ -174,6 +202,7 @@ class Trainer:
         self.progress = replace(
             self.progress,
             step=self.progress.step + 1,
+            clips_taken=self.progress.clips_taken + self.sharing.global_batch,
             loss_scale=self.progress.loss_scale.after(overflow=overflow),
             window=window,
         )

@@ -11,7 +11,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte import Latte, initialise
 from latte_cli.core.models.shape import resolve_model
 from latte_cli.core.settings import Settings
-from latte_cli.core.training.resuming import changes, check_unchanged
+from latte_cli.core.training.resuming import changes, check_global_batch, check_unchanged
 from latte_cli.core.training.state import checkpoints, read_progress
 from latte_cli.core.training.trainer import Trainer, TrainReport
 
@@ -149,13 +149,26 @@ def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_pat
     before = settings_in(tmp_path).model_dump(mode="json")
     free = settings_in(tmp_path / "other", keep=7, steps=9, recompute=True).model_dump(mode="json")
     assert not list(changes(before, free))
-    changed = settings_in(tmp_path, learning_rate=2e-3, batch_size=3).model_dump(mode="json")
+    changed = settings_in(tmp_path, learning_rate=2e-3, warmup_steps=3).model_dump(mode="json")
     assert list(changes(before, changed)) == [
-        "train.batch_size was 2, now 3",
         "train.learning_rate was 0.001, now 0.002",
+        "train.warmup_steps was 0, now 3",
     ]
-    with pytest.raises(LatteError, match=r"^x\.safetensors: .*batch_size was 2, now 3.*--allow-changes"):
+    with pytest.raises(LatteError, match=r"^x\.safetensors: .*warmup_steps was 0, now 3.*--allow-changes"):
         check_unchanged(Path("x.safetensors"), before, changed)
+
+
+def test_a_step_of_as_many_clips_goes_on_with_the_same_clips(tmp_path: Path) -> None:
+    expected = list(trainer_of(settings_in(tmp_path / "whole", batch_size=4)).run(Moments(), None))
+    first = trainer_of(settings_in(tmp_path / "parts", batch_size=4))
+    list(first.run(Moments(), None, stopping=lambda: first.progress.step == 3))
+    second = trainer_of(settings_in(tmp_path / "parts", batch_size=1, accumulation=4))
+    second.resume(checkpoints(tmp_path / "parts" / "ckpt")[-1])
+    assert (second.progress.clips_taken, second.progress.global_batch) == (12, 4)
+    found = [report.losses.loss for report in second.run(Moments(), None)]
+    np.testing.assert_allclose(found, [report.losses.loss for report in expected[3:]], rtol=1e-5)
+    with pytest.raises(LatteError, match=r"^x: a step took 4 clips, now .* workers is 6\. .*--allow-changes"):
+        check_global_batch(Path("x"), 4, 6)
 
 
 def test_a_longer_run_goes_on_only_where_the_rate_does_not_depend_on_its_length(tmp_path: Path) -> None:
