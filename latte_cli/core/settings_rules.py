@@ -84,6 +84,9 @@ def _condition_rules(settings: Settings, *, training: bool) -> Iterator[Fault]:
         and settings.cache.dir is None
     ):
         yield Fault("data.captions", _unset("a file of captions, for condition: text"), ("model.condition",))
+    if model.condition == "text" and training and settings.data.use_image_num:
+        text = found(settings.data.use_image_num, "0 for condition: text, since images have no captions")
+        yield Fault("data.use_image_num", text, ("model.condition",))
 
 
 def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:

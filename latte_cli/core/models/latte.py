@@ -50,7 +50,7 @@ class Latte(nn.Cell):
         self.pos_embed = _table(token_table(width, shape.sample_size // patch))
         self.temp_embed = _table(frame_table(width, shape.num_frames))
         block = partial(
-            Block, width, shape.num_heads, shape.mlp_size, num_frames=shape.num_frames, dtype=DTYPES[dtype]
+            Block, width, shape.num_heads, shape.mlp_size, tokens=shape.tokens, dtype=DTYPES[dtype]
         )
         self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
         self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
@@ -58,8 +58,11 @@ class Latte(nn.Cell):
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, C or 2C, h, w) float32.
 
-        `condition` is (B,) class labels, (B, 77, 768) text states, or anything for a model without one.
+        `condition` is (B,) class labels, (B, 77, 768) text states, or anything for a model without one. With
+        more than `num_frames` frames see `construct_joint`.
         """
+        if x_t.shape[1] > self.shape.num_frames:
+            return self.construct_joint(x_t, timesteps, condition)
         timestep = self.t_embedder(timesteps)
         conditioning = timestep
         if self.shape.condition == "class":
@@ -75,6 +78,38 @@ class Latte(nn.Cell):
         # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
         last = timestep if self.shape.condition == "text" else conditioning
         return self.unpatchify(self.final_layer(tokens, last))
+
+    def construct_joint(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Predict for clips followed by still images: (B, F + I, C, h, w) (arXiv 2401.03048).
+
+        Images take part in the spatial blocks alone, as frames of their own; temporal blocks and their places
+        are the video's. `condition` is (B, 1 + I) class labels, the clip's first, or anything without
+        classes.
+        """
+        clips, frames, width = x_t.shape[0], x_t.shape[1], self.shape.hidden_size
+        video_frames = self.shape.num_frames
+        conditioning = self.t_embedder(timesteps)
+        of_frames = ops.broadcast_to(conditioning.reshape(clips, 1, width), (clips, frames, width))
+        if self.shape.condition == "class":
+            labels = self.y_embedder(condition.reshape(-1)).reshape(clips, -1, width)
+            of_clip = labels[:, :1]
+            conditioning = conditioning + of_clip.reshape(clips, width)
+            of_video = ops.broadcast_to(of_clip, (clips, video_frames, width))
+            of_frames = of_frames + ops.concat((of_video, labels[:, 1:]), 1)
+        of_frames = of_frames.reshape(-1, width)
+        tokens = self.embed(x_t)
+        split = video_frames * self.shape.tokens
+        for place, block in enumerate(self.blocks):
+            if place % 2 == 0:
+                tokens = block(tokens.reshape(clips * frames, -1, width), of_frames)
+                tokens = tokens.reshape(clips, -1, width)
+            else:
+                video, images = tokens[:, :split], tokens[:, split:]
+                if place == 1:
+                    video = self.add_frame_places(video)
+                tokens = ops.concat((block(video, conditioning), images), 1)
+        patches = self.final_layer(tokens.reshape(clips * frames, -1, width), of_frames)
+        return self.unpatchify(patches.reshape(clips, -1, patches.shape[2]))
 
     def embed(self, x_t: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""

@@ -86,17 +86,18 @@ class LabelEmbedder(nn.Cell):
 class Attention(nn.Cell):
     """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time").
 
-    The bias of `proj` is left for the residual to add.
+    `tokens` are those of a frame; a spatial one takes any number of frames. The bias of `proj` is left for
+    the residual to add.
     """
 
-    def __init__(self, width: int, num_heads: int, *, num_frames: int, axis: str, dtype: ms.Type):
+    def __init__(self, width: int, num_heads: int, *, tokens: int, axis: str, dtype: ms.Type):
         super().__init__()
         self.qkv = Linear(width, 3 * width, dtype)
         self.proj = Linear(width, width, dtype)
-        self.num_heads, self.num_frames, self.axis = num_heads, num_frames, axis
+        self.num_heads, self.tokens, self.axis = num_heads, tokens, axis
 
     def construct(self, x: Tensor) -> Tensor:
-        sizes = self.num_heads, self.num_frames, self.axis
+        sizes = self.num_heads, x.shape[1] // self.tokens, self.axis
         return self.proj.product(kernels.attention(self.qkv.product(x), *sizes, bias=self.qkv.bias))
 
 
@@ -122,11 +123,9 @@ class Modulation(nn.SequentialCell):
 class Block(nn.Cell):
     """A transformer block over one axis; its conditioning is computed once a sample."""
 
-    def __init__(
-        self, width: int, num_heads: int, mlp_width: int, *, num_frames: int, axis: str, dtype: ms.Type
-    ):
+    def __init__(self, width: int, num_heads: int, mlp_width: int, *, tokens: int, axis: str, dtype: ms.Type):
         super().__init__()
-        self.attn = Attention(width, num_heads, num_frames=num_frames, axis=axis, dtype=dtype)
+        self.attn = Attention(width, num_heads, tokens=tokens, axis=axis, dtype=dtype)
         self.mlp = Mlp(width, mlp_width, dtype=dtype)
         self.adaLN_modulation = Modulation(width, 6)
 

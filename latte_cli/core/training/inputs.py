@@ -20,7 +20,8 @@ class StepInputs(NamedTuple):
     """The arguments of a compiled step.
 
     x_start, eps: (B, F, C, h, w) float32; timesteps: (B,) int32; columns: (B, K) float32 of
-    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, 77, 768) float32 text states.
+    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, 77, 768) float32 text states. With I
+    still images a clip, F counts them too and labels are (B, 1 + I).
     """
 
     x_start: Array
@@ -51,13 +52,16 @@ def draw_inputs(
 
 
 def labels_or_null(batch: Batch, shape: LatteShape, seed: int) -> NDArray[np.int32]:
-    """The clips' class labels (B,), each dropped to the null label as often as `condition_dropout` says."""
+    """The clips' class labels (B,), each dropped to the null label as often as `condition_dropout` says.
+
+    With I still images a clip: (B, 1 + I), the clip's first, each dropped by itself.
+    """
     if shape.num_classes is None:
         return np.zeros(len(batch.places), np.int32)
-    dropped = [
-        at(batch, seed, Stream.DROPOUT, place).random() < shape.condition_dropout for place in batch.places
-    ]
-    return np.where(dropped, shape.num_classes, batch.class_labels).astype(np.int32)
+    labels = np.hstack([batch.class_labels[:, None], batch.image_labels.reshape(len(batch.places), -1)])
+    shares = [at(batch, seed, Stream.DROPOUT, place).random(labels.shape[1]) for place in batch.places]
+    kept = np.where(np.stack(shares) < shape.condition_dropout, shape.num_classes, labels).astype(np.int32)
+    return kept if kept.shape[1] > 1 else kept[:, 0]
 
 
 def latents_of(

@@ -19,7 +19,12 @@ Weights = Mapping[str, Array]
 def forward(
     weights: Weights, shape: LatteShape, x_t: Array, timesteps: NDArray[np.int64], condition: Array | None
 ) -> Array:
-    """x_t: (B, F, C, h, w); condition: class labels (B,), text states (B, 77, 768), or None."""
+    """x_t: (B, F, C, h, w); condition: class labels (B,), text states (B, 77, 768), or None.
+
+    With I still images after the video's frames, as in image-video joint training: x_t (B, F + I, C, h, w)
+    and class labels (B, 1 + I). Spatial blocks see every frame with its own condition, temporal blocks the
+    video.
+    """
     clips, frames, channels, height, width = x_t.shape
     patch, rows, columns = shape.patch_size, height // shape.patch_size, width // shape.patch_size
     patches = x_t.reshape(clips, frames, channels, rows, patch, columns, patch).transpose(0, 1, 3, 5, 2, 4, 6)
@@ -29,21 +34,23 @@ def forward(
     angles = timesteps[:, None] * np.exp(-np.log(10000) * np.arange(128) / 128)
     timestep = linear(weights, "t_embedder.mlp.0", np.hstack([np.cos(angles), np.sin(angles)]))
     timestep = linear(weights, "t_embedder.mlp.2", silu(timestep))
-    told = timestep
+    video = shape.num_frames
+    told, told_each = timestep, np.repeat(timestep[:, None], frames, axis=1)
     if shape.condition == "class" and condition is not None:
-        told = timestep + weights["y_embedder.embedding_table.weight"][condition.astype(int)]
+        labels = weights["y_embedder.embedding_table.weight"][condition.astype(int).reshape(clips, -1)]
+        told = timestep + labels[:, 0]
+        told_each = np.stack([timestep + labels[:, max(0, f - video + 1)] for f in range(frames)], axis=1)
     if shape.condition == "text" and condition is not None:
         told = timestep + linear(weights, "text_embedding_projection.1", silu(condition.reshape(clips, -1)))
-    for place in range(shape.depth):
-        in_time = place % 2 == 1
-        if in_time:
-            x = x.swapaxes(1, 2)
-        if place == 1:
-            x = x + weights["temp_embed"]
-        x = block(weights, f"blocks.{place}", x, told, heads=shape.num_heads)
-        if in_time:
-            x = x.swapaxes(1, 2)
-    last = timestep if shape.condition == "text" else told
+        told_each = np.repeat(told[:, None], frames, axis=1)
+    for place in range(0, shape.depth, 2):
+        x = block(weights, f"blocks.{place}", x, told_each, heads=shape.num_heads)
+        courses = x[:, :video].swapaxes(1, 2)
+        if place == 0:
+            courses = courses + weights["temp_embed"]
+        courses = block(weights, f"blocks.{place + 1}", courses, told, heads=shape.num_heads)
+        x = np.concatenate([courses.swapaxes(1, 2), x[:, video:]], axis=1)
+    last = timestep if shape.condition == "text" else told_each
     shift, scale = modulation(weights, "final_layer", last, 2)
     x = linear(weights, "final_layer.linear", normal(x) * (1 + scale) + shift)
     x = x.reshape(clips, frames, rows, columns, patch, patch, -1).transpose(0, 1, 6, 2, 4, 3, 5)
@@ -51,7 +58,7 @@ def forward(
 
 
 def block(weights: Weights, name: str, x: Array, told: Array, *, heads: int) -> Array:
-    """x: (B, groups, tokens, D), attended over the tokens of each group."""
+    """x: (B, groups, tokens, D), attended over the tokens of each group; told: (B, D) or (B, groups, D)."""
     parts = modulation(weights, name, told, 6)
     y = normal(x) * (1 + parts[1]) + parts[0]
     qkv = linear(weights, f"{name}.attn.qkv", y).reshape(*x.shape[:3], 3, heads, -1)
@@ -65,6 +72,7 @@ def block(weights: Weights, name: str, x: Array, told: Array, *, heads: int) -> 
 
 
 def modulation(weights: Weights, name: str, told: Array, parts: int) -> list[Array]:
-    """Vectors of a sample, (B, 1, 1, D) each: adaLN."""
+    """Vectors of a sample, (B, 1, 1, D) each, or of its groups, (B, groups, 1, D): adaLN."""
     vectors = linear(weights, f"{name}.adaLN_modulation.1", silu(told))
-    return [part[:, None, None] for part in np.split(vectors, parts, axis=1)]
+    vectors = vectors[:, None] if told.ndim == 2 else vectors
+    return [part[:, :, None] for part in np.split(vectors, parts, axis=2)]
