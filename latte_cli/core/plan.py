@@ -7,6 +7,7 @@ from pathlib import Path
 from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.datasets import check_labels, labelled_videos, scan
 from latte_cli.core.data.demo import clips_root
+from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.estimates import (
@@ -72,6 +73,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
         _add_cache(plan, settings, global_batch)
     plan.require("data.captions", settings.data.captions)
     plan.require("train.init_from", train.init_from)
+    plan.check(lambda: check_switches(train, settings.device))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
     )

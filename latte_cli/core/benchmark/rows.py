@@ -116,6 +116,4 @@ def _parse(spec: str, base: Row) -> Row:
         if name in NUMBERS and not (text.isdecimal() and int(text)):
             raise LatteError(f"--row {spec}: {name}: found {text!r}, wanted a whole number, at least 1")
         values[name] = ON_OFF[text] if name in SWITCHES else int(text)
-    if values.get("recompute", base.recompute):
-        raise LatteError(f"--row {spec}: recompute: found on, wanted off: training keeps all activations")
     return replace(base, **values)

@@ -54,9 +54,9 @@ def run(
     checkpoint = _checkpoint(settings, resume)
     index, source = _clips(settings)
 
-    from latte_cli.core.device import use_device
+    from latte_cli.core.device import check_switches, use_device
 
-    use_device(settings.device)
+    check_switches(settings.train, use_device(settings.device))
     collective = join(world)
     trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes, collective=collective)
     encode = _load_vae(settings).encode if source.content == "frames" else None
@@ -125,7 +125,8 @@ def _trainer(
 ) -> "Trainer":
     """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte import Latte, initialise, load_weights
+    from latte_cli.core.models.latte import Latte, initialise
+    from latte_cli.core.training.starting import start_from
     from latte_cli.core.training.state import read_progress
     from latte_cli.core.training.trainer import Trainer
 
@@ -137,7 +138,8 @@ def _trainer(
         from latte_cli.core.checkpoints.mapping import load_latte
 
         source = settings.train.init_from
-        load_weights(model, load_latte(source).read_all(), source=str(source))
+        for note in start_from(model, load_latte(source).read_all(), source=str(source)):
+            log.warning("train.init_from: %s", note)
     schedule, clips = make_schedule(settings.diffusion), index.fingerprint()
     trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective)
     if checkpoint is not None:

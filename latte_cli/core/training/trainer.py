@@ -64,6 +64,9 @@ class Trainer:
         self.model = model
         self.schedule = schedule
         self.optimizer = AdamW(list(model.get_parameters()), weight_decay=settings.train.weight_decay)
+        if settings.train.recompute:
+            for block in model.blocks:
+                block.recompute()
         self.gradients = GradientStep(model)
         train, data = settings.train, settings.data
         world = self.collective.world

@@ -98,6 +98,24 @@ def test_a_batch_taken_in_two_passes_trains_as_one_taken_at_once(tmp_path: Path)
         np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
 
 
+def test_recomputing_blocks_leaves_losses_and_weights_as_they_are(tmp_path: Path) -> None:
+    plain = trainer_of(settings_in(tmp_path / "plain", steps=4))
+    again = trainer_of(settings_in(tmp_path / "again", steps=4, recompute=True))
+    for one, other in zip(plain.run(Moments(), None), again.run(Moments(), None), strict=True):
+        assert other.losses.loss == pytest.approx(one.losses.loss, rel=0, abs=1e-6)
+    found = weights_of(again)
+    for name, values in weights_of(plain).items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
+    values = settings_in(tmp_path, steps=3).model_dump()
+    values["data"]["use_image_num"] = 2
+    reports = list(trainer_of(Settings.model_validate(values)).run(Moments(), None))
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert reports[0].losses.mse == pytest.approx(1.0, abs=0.1)  # the model starts by predicting zero noise
+
+
 def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, dtype="float16", steps=3))
     generator = np.random.default_rng(0)
