@@ -147,7 +147,7 @@ def initialise(model: Latte, seed: int) -> None:
 def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
     """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
 
-    Raises LatteError naming `source` and the first names that are missing, unexpected or misshapen.
+    Raises LatteError: `source`, and the first names that are missing, unexpected, misshapen or not finite.
     """
     parameters = {parameter.name: parameter for parameter in model.get_parameters()}
     faults = [f"{name} is missing" for name in parameters if name not in weights]
@@ -156,6 +156,11 @@ def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[Any]], *, source:
         f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
         for name, parameter in parameters.items()
         if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
+    ]
+    faults = faults or [
+        f"{name} holds numbers that are not finite"
+        for name, values in weights.items()
+        if not np.isfinite(values).all()
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
