@@ -92,7 +92,7 @@ def content(folder: Path) -> dict[str, Any]:
             rows = reader.len()
             reader.close()
             found[path.name] = read_rows(path, range(rows))
-        elif path.is_file() and path.suffix != ".db":
+        elif path.is_file() and path.suffix not in {".db", ".sums"}:
             found[str(path.relative_to(folder))] = path.read_bytes()
     return found
 
@@ -115,6 +115,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
         process.send_signal(signal.SIGKILL)
         process.wait()
         began.append(len(read_manifest(work / "killed")))
+        print(f"{kind}: round {number}, killed after {began[-1]} videos", file=sys.stderr)
         run_here(root, work / "killed", kind)
         if content(work / "killed") != wanted:
             print(

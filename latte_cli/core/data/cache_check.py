@@ -1,7 +1,8 @@
 """Checking a cache: every entry against its checksum, its video and the settings that made it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from latte_cli.core.data.cache_plan import is_there
 from latte_cli.core.data.datasets import VideoFile
 from latte_cli.core.data.latents import checksum
 from latte_cli.core.data.manifest import Entry, Header, read_manifest, unchanged
-from latte_cli.core.data.shards import read_video
+from latte_cli.core.data.shards import read_video, shard_fault
 from latte_cli.core.data.video import VideoError
 
 
@@ -36,38 +37,45 @@ class Checked:
 def check_entries(folder: Path, header: Header, videos: Sequence[VideoFile] | None) -> Iterator[Checked]:
     """Look at every entry, and at every video that should have one (None: the videos are not at hand)."""
     entries = read_manifest(folder)
+    look_at = lru_cache(None)(partial(shard_fault, content=True))
     by_name = {video.name: video for video in videos or ()}
     names = [*entries, *(name for name in by_name if name not in entries)]
     for done, name in enumerate(names, 1):
         if name not in entries:
             fault: Fault | None = Fault("missing", name, "has no entry")
         else:
-            fault = _check(folder, header, entries[name])
+            fault = _check(folder, header, entries[name], look_at)
             if fault is None and videos is not None:
                 fault = _check_source(entries[name], by_name.get(name))
         yield Checked(done, len(names), fault)
 
 
-def _check(folder: Path, header: Header, entry: Entry) -> Fault | None:
-    """What is wrong with an entry itself."""
+def _check(folder: Path, header: Header, entry: Entry, look_at: Callable[[Path], str | None]) -> Fault | None:
+    """What is wrong with an entry itself. look_at: what is wrong with a shard."""
     if entry.settings != header.digest():
         return Fault("stale", entry.name, "was made with other settings than cache.json says")
     path = folder / entry.file
-    if not path.exists():
-        return Fault("missing", entry.name, f"{entry.file} is not there")
-    if not is_there(folder, entry):
-        return Fault("torn", entry.name, f"{entry.file} is not of its length, or lacks its .db")
+    fault = look_at(path) if entry.row is not None else None if path.exists() else "is missing"
+    if fault is None and not is_there(folder, entry):
+        fault = "is not of its length"
+    if fault is None:
+        fault = _check_values(folder, header, entry)
+    kind: Literal["missing", "torn"] = "missing" if fault == "is missing" else "torn"
+    return None if fault is None else Fault(kind, entry.name, f"{entry.file} {fault}")
+
+
+def _check_values(folder: Path, header: Header, entry: Entry) -> str | None:
+    """What is wrong with an entry's values, if anything."""
     try:
         if entry.row is None:
-            values = np.load(path, mmap_mode="r")
+            values = np.load(folder / entry.file, mmap_mode="r")
         else:
             assert header.rows is not None
             values = read_video(folder, entry, header.rows)
     except (OSError, ValueError, EOFError, VideoError) as error:
-        return Fault("torn", entry.name, f"{entry.file} cannot be read: {str(error).splitlines()[0]}")
-    if values.shape != entry.shape or checksum(values) != entry.checksum:
-        return Fault("torn", entry.name, f"{entry.file} does not match its checksum")
-    return None
+        return f"cannot be read: {str(error).splitlines()[0]}"
+    right = values.shape == entry.shape and checksum(values) == entry.checksum
+    return None if right else "does not match its checksum"
 
 
 def _check_source(entry: Entry, video: VideoFile | None) -> Fault | None:

@@ -17,7 +17,7 @@ import numpy as np
 from latte_cli.core.data.datasets import VideoFile
 from latte_cli.core.data.latents import HEAD_BYTES, LATENTS
 from latte_cli.core.data.manifest import Entry, unchanged
-from latte_cli.core.data.shards import SHARD_BYTES, shard_name
+from latte_cli.core.data.shards import SHARD_BYTES, shard_fault, shard_name
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 
@@ -51,7 +51,7 @@ def is_there(folder: Path, entry: Entry) -> bool:
     read."""
     path = folder / entry.file
     if entry.row is not None:
-        return path.exists() and path.with_name(f"{path.name}.db").exists()
+        return shard_fault(path) is None
     try:
         return path.stat().st_size == HEAD_BYTES + math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
     except OSError:
@@ -128,7 +128,14 @@ def clear_out(folder: Path) -> None:
     """Remove a whole cache, and nothing else that may be in its folder."""
     clear_up(folder)
     shutil.rmtree(folder / LATENTS, ignore_errors=True)
-    for pattern in ("manifest*.jsonl", "shard-*.mindrecord", "shard-*.mindrecord.db", PLAN, "cache.json"):
+    for pattern in (
+        "manifest*.jsonl",
+        "shard-*.mindrecord",
+        "shard-*.mindrecord.db",
+        "shard-*.sums",
+        PLAN,
+        "cache.json",
+    ):
         for path in folder.glob(pattern):
             path.unlink()
 

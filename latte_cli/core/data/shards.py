@@ -6,11 +6,13 @@ several rows. A row's `latents` are the values of its frames in order; shape and
 the manifest.
 """
 
+import json
 import math
 import os
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,7 +25,7 @@ from latte_cli.core.data.datasets import ClipIndex
 from latte_cli.core.data.manifest import Entry
 from latte_cli.core.data.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import sync
+from latte_cli.core.files import sync, write_whole
 
 Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
@@ -33,6 +35,7 @@ PAGE_BYTES = 32 * 2**20
 HEAD_BYTES = 2**20
 ROWS_KEPT_BYTES = 512 * 2**20
 READABLE = 0o644
+SUMS = ".sums"  # beside a shard: the sizes and SHA-256 of its files
 SCHEMA = {
     "name": {"type": "string"},
     "first": {"type": "int64"},
@@ -90,11 +93,12 @@ def write_shard(
                 writer.write_raw_data([content])
                 count += 1
         writer.commit()
-        for part in (f"{target.name}.db", target.name):
+        sums = {part: _sum(workshop / part) for part in (f"{target.name}.db", target.name)}
+        for part in sums:
             (workshop / part).chmod(READABLE)  # MindRecord keeps its files to their owner
             sync(workshop / part)
             (workshop / part).replace(target.parent / part)
-        sync(target.parent)
+        write_whole(target.with_suffix(SUMS), json.dumps(sums) + "\n")
     except (OSError, RuntimeError) as error:
         fault = re.search(r"\[ERROR\] *(.*)", str(error))
         reason = error.strerror if isinstance(error, OSError) else fault[1] if fault else str(error).strip()
@@ -107,8 +111,8 @@ def write_shard(
 def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes]]:
     """Rows of a shard by their numbers, each once, in this order: name, first frame, latents. Raises
     VideoError."""
-    if not shard.exists() or not shard.with_name(f"{shard.name}.db").exists():
-        raise VideoError(shard, "is missing; latte cache --verify says more")
+    if (fault := shard_fault(shard)) is not None:
+        raise VideoError(shard, f"{fault}; latte cache --verify says more")
     import mindspore.dataset as ds
 
     columns = ["name", "first", "latents"]
@@ -119,6 +123,26 @@ def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes
     except RuntimeError as error:
         raise VideoError(shard, "cannot be read: torn; latte cache --verify says more") from error
     return [(str(row["name"]), int(row["first"]), row["latents"].tobytes()) for row in found]
+
+
+def shard_fault(shard: Path, *, content: bool = False) -> str | None:
+    """What is wrong with a shard's files: their presence and size, or, if asked, their whole content.
+
+    MindRecord crashes on some damaged files, so they are looked at before they are opened.
+    """
+    try:
+        sums: dict[str, tuple[int, str]] = json.loads(shard.with_suffix(SUMS).read_text())
+        for part, (size, digest) in sums.items():
+            path = shard.with_name(part)
+            if path.stat().st_size != size:
+                return f"is torn: {part} is not of its length"
+            if content and _sum(path)[1] != digest:
+                return f"is torn: {part} does not match its checksum"
+    except OSError:
+        return "is missing"
+    except (ValueError, AttributeError, TypeError):
+        return f"is torn: {shard.with_suffix(SUMS).name} cannot be read"
+    return None
 
 
 class ShardSource:
@@ -194,6 +218,15 @@ def read_video(folder: Path, entry: Entry, rows: tuple[int, int]) -> NDArray[np.
         row = np.frombuffer(found[0][2], entry.dtype).reshape(-1, *entry.shape[1:])
         values[first : first + len(row)] = row
     return values
+
+
+def _sum(path: Path) -> tuple[int, str]:
+    """A file's size and SHA-256."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
 
 
 def _row_bytes(values: NDArray[np.generic], rows: tuple[int, int]) -> int:
