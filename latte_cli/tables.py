@@ -43,6 +43,8 @@ def show_bench(found: Mapping[str, Any]) -> None:
         (SAMPLE, [sample_cells(entry) for entry in found["sample"]]),
     ):
         show("".join(f"{line}\n" for line in table(title, rows)) + "\n")
+    if cores := [entry["cores"] // entry["cards"] for entry in found["train"] if "cores" in entry]:
+        show(f"a card is {cores[0]} of the cores\n")
     if data := sorted({entry["data"] for entry in found["train"] if "data" in entry}):
         show(f"data: {'; '.join(data)}\n")
     if "comparison" in found:
@@ -54,7 +56,11 @@ def show_comparison(found: Mapping[str, Any]) -> None:
     for difference in found["differences"]:
         show(f"changed: {difference}\n")
     for entry in found["comparison"]:
-        named = [f"{name} {_word(value)}" for name, value in entry.items() if name not in ("kind", "ratios")]
+        named = [
+            f"{name} {_word(value)}"
+            for name, value in entry.items()
+            if name not in ("kind", "ratios") and value is not None
+        ]
         ratios = [f"{name} x{value:.2f}" for name, value in entry["ratios"].items()]
         show(f"{entry['kind']} {', '.join(named)}: {', '.join(ratios)}\n")
     if not found["comparison"]:

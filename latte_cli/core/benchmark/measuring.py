@@ -14,6 +14,8 @@ from latte_cli.core.benchmark.sources import open_source
 from latte_cli.core.benchmark.statistics import Spread
 from latte_cli.core.device import use_device
 from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.parallel.collective import join
+from latte_cli.core.parallel.world import World
 from latte_cli.core.settings import Settings
 
 Entry = dict[str, Any]
@@ -26,9 +28,12 @@ def machine(settings: Settings) -> Entry:
     return describe(use_device(settings.device))
 
 
-def train(settings: Settings, row: Row) -> Entry:
-    """Steps of `Trainer.run`, over what the row asks for."""
+def train(settings: Settings, row: Row, world: World) -> Entry:
+    """Steps of `Trainer.run`, over what the row asks for, in each of its workers."""
+    if world.is_scheduler:
+        join(world)
     device = use_device(settings.device)
+    collective = join(world)
     from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.models.latte import Latte, initialise
     from latte_cli.core.training.trainer import Trainer
@@ -38,7 +43,8 @@ def train(settings: Settings, row: Row) -> Entry:
     num_timesteps = experiment.diffusion.num_timesteps
     model = Latte(resolve_model(experiment), num_timesteps=num_timesteps, dtype=experiment.train.dtype)
     initialise(model, experiment.seed)
-    trainer = Trainer(experiment, model, schedule=make_schedule(experiment.diffusion))
+    schedule = make_schedule(experiment.diffusion)
+    trainer = Trainer(experiment, model, schedule=schedule, collective=collective)
     reports = trainer.run(source, encode)
     bench = settings.bench
     compile_seconds, spread = timed(

@@ -83,9 +83,14 @@ def row_of(settings: Settings) -> Row:
 
 
 def usual_rows(base: Row) -> list[Row]:
-    """From frames, from the cache, and from the cache with its data sunk."""
-    plain = replace(base, sink=False)
-    return [replace(plain, cache=False), replace(plain, cache=True), replace(plain, cache=True, sink=True)]
+    """From frames, then from the cache: as it is, with recompute, with the data sunk."""
+    plain = replace(base, recompute=False, sink=False, cache=True)
+    return [
+        replace(plain, cache=False),
+        plain,
+        replace(plain, recompute=True),
+        replace(plain, sink=True),
+    ]
 
 
 def lack(row: Row, device: str) -> str | None:

@@ -36,7 +36,7 @@ COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # What makes two entries the same experiment.
 IDENTITY = {
-    "train": ("cards", "recompute", "sink", "cache", "batch", "frames"),
+    "train": ("cards", "cores", "recompute", "sink", "cache", "batch", "frames"),
     "encode": ("image_size", "chunk_frames"),
     "sample": ("sampler", "steps", "guidance_scale", "frames"),
 }

@@ -1,6 +1,7 @@
 """Measure training, encoding and sampling on this machine, each in a process of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def run(
     be measured says why in its entry and does not end the run. Raises LatteError for what a user can fix.
     """
     old = None if against is None else read(against)
+    jobs: list[tuple[str, Any]]
     jobs = [*(("train", row) for row in rows), ("encode", None), *(("sample", name) for name in USUAL_STEPS)]
     total = len(jobs) + 1
     yield BenchReport(0, total, "machine")
@@ -57,9 +59,12 @@ def run(
     }
     if problem := found["machine"].get("problem"):
         raise LatteError(problem)
+    device = found["machine"]["device"]
+    share = _cores_a_card(rows) if device == "cpu" else None
     for done, (kind, subject) in enumerate(jobs, 1):
         yield BenchReport(done, total, f"{kind} {subject or ''}".strip())
-        found[kind].append(_entry(kind, subject, settings, device=found["machine"]["device"]))
+        entry = _row(subject, settings, device, share) if kind == "train" else _entry(kind, subject, settings)
+        found[kind].append(entry)
     if old is not None:
         found |= {"comparison": compare(found, old), "differences": differences(found, old)}
     if out is not None:
@@ -94,12 +99,26 @@ def read(path: Path) -> dict[str, Any]:
     raise LatteError(f"--compare: {path}: found format {found['format']!r}, wanted {FORMAT!r}")
 
 
-def _entry(kind: str, subject: Any, settings: Settings, *, device: str) -> dict[str, Any]:
-    """One entry of the file: what identifies it, and its measurement or the problem."""
-    if kind == "train":
-        problem = lack(subject, device)
-        measured = {"problem": problem} if problem else _measured(kind, settings, row=to_json(subject))
-        return {**to_json(subject), **measured}
+def _cores_a_card(rows: Sequence[Row]) -> int | None:
+    """On a CPU a card is a share of the cores, the same in every row; None when no row has several."""
+    most = max((row.cards for row in rows), default=1)
+    if most == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    return max(1, len(os.sched_getaffinity(0)) // most)
+
+
+def _row(row: Row, settings: Settings, device: str, share: int | None) -> dict[str, Any]:
+    """A row of the table with its measurement, or the problem; `share`: cores a card."""
+    asked: dict[str, Any] = to_json(row)
+    if share is not None:
+        asked["cores"] = share * row.cards
+    if problem := lack(row, device):
+        return {**asked, "problem": problem}
+    return {**asked, **_measured("train", settings, row=to_json(row), cores=asked.get("cores"))}
+
+
+def _entry(kind: str, subject: Any, settings: Settings) -> dict[str, Any]:
+    """Encoding, or sampling by the sampler `subject`: its measurement or the problem."""
     no_vae = lacks_vae(settings)
     if kind == "encode":
         return {"problem": no_vae} if no_vae else _measured(kind, settings)

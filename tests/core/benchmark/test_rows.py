@@ -32,9 +32,14 @@ def test_images_a_second_count_all_frames_of_all_clips_on_all_cards() -> None:
     assert row.images == 4 * 3 * 7
 
 
-def test_without_rows_the_usual_ones_vary_cache_and_sink() -> None:
+def test_without_rows_the_usual_ones_vary_one_switch_each() -> None:
     rows = parse_rows([], EXPERIMENT)
-    assert [(row.cache, row.sink) for row in rows] == [(False, False), (True, False), (True, True)]
+    assert [(row.cache, row.recompute, row.sink) for row in rows] == [
+        (False, False, False),
+        (True, False, False),
+        (True, True, False),
+        (True, False, True),
+    ]
 
 
 def test_a_row_trains_one_pass_a_step_with_no_end_or_checkpoint_in_sight() -> None:

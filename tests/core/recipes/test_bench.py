@@ -71,7 +71,7 @@ def test_frames_without_an_autoencoder_are_refused_before_anything_is_measured()
 
 def test_a_worker_that_dies_leaves_its_reason_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "WORKER", "latte_cli.no_such_module")
-    entry = bench._entry("train", parse_rows([], Settings())[1], Settings(), device="cpu")
+    entry = bench._row(parse_rows([], Settings())[1], Settings(), "cpu", None)
     assert entry["problem"].startswith("ended with code 1: ")
     assert "latte_cli.no_such_module" in entry["problem"]
 
