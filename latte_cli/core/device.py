@@ -17,7 +17,8 @@ def use_device(wanted: str) -> str:
     os.environ.setdefault("GLOG_v", "3")  # its C++ side's warnings; errors stay
     import mindspore as ms
 
-    if wanted != "auto":
+    # Once something has run, MindSpore refuses even the device that it runs on.
+    if wanted != "auto" and TARGETS[wanted] != ms.get_context("device_target"):
         logging.disable(logging.CRITICAL)  # what it logs on the way is in the exception too
         try:
             ms.set_device(TARGETS[wanted])
