@@ -7,7 +7,7 @@ Frames = NDArray[np.uint8]
 
 
 def nearest_psnr(clip: Frames, clips: Frames) -> tuple[float, int]:
-    """Peak signal-to-noise ratio in dB of `clip` (F, H, W, 3) to the nearest of `clips` (N, ...), and which."""
+    """Peak signal-to-noise ratio in dB of `clip` (F, H, W, 3) to the nearest of `clips`, and which it is."""
     errors = np.array([np.square(other.astype(np.float64) - clip).mean() for other in clips])
     nearest = int(errors.argmin())
     with np.errstate(divide="ignore"):
