@@ -117,6 +117,7 @@ class Training:
         from mindspore import nn
 
         from latte_cli.core.models.mindone_on_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
+        from latte_cli.core.waiting import Waiter
 
         ms.set_seed(seed)
         supply_cpu_kernels()
@@ -148,19 +149,16 @@ class Training:
         def decoded(latents: Any) -> Any:
             return decode(latents)[0]
 
-        self.seconds = 0.0
+        self.waiter = Waiter()
         self.step, self.means, self.decoded = ms.jit(step), ms.jit(means), ms.jit(decoded)
 
     def update(self, frames: Array, eps: Array, learning_rate: float) -> float:
         """Take one step and return the mean squared error before it."""
-        start = time.monotonic()
         (_, squared), gradients = self.step(self.tensor(frames), self.tensor(eps))
-        time.sleep(0.8 * self.seconds)  # MindSpore waits by spinning, which would cost the kernels a core
-        squared.asnumpy()
-        self.seconds = 0.9 * self.seconds + 0.1 * min(time.monotonic() - start, 10)
+        error = float(self.waiter.fetch(squared))
         self.optimizer.learning_rate.set_data(self.tensor(np.float32(learning_rate)))
         self.optimizer(gradients)
-        return float(squared)
+        return error
 
     def latents(self, frames: Array) -> Array:
         """Encode the whole batches of REPORT_BATCH in frames: the means, before any normalisation."""
