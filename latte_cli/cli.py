@@ -242,11 +242,12 @@ def sample(
         return
     unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
     settings = load("sample", config, assignments, flags, log_level, unset=unset)
+    from latte_cli.core.clips import DEFAULT_FORMATS, LATENTS
     from latte_cli.core.plan import sample_plan
     from latte_cli.core.recipes import sample as recipe
 
-    written = recipe.DEFAULT_FORMATS if formats is None else tuple(wanted.value for wanted in formats)
-    plan = sample_plan(settings, checkpoint=checkpoint, decodes=set(written) != {recipe.LATENTS})
+    written = DEFAULT_FORMATS if formats is None else tuple(wanted.value for wanted in formats)
+    plan = sample_plan(settings, checkpoint=checkpoint, decodes=set(written) != {LATENTS})
     plan.require("--initial-latents", initial_latents)
     if not stop_at_plan(settings, plan, dry_run=dry_run):
         show_files(

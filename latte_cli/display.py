@@ -14,10 +14,10 @@ from latte_cli.core.errors import printable
 from latte_cli.core.plan import Plan
 
 if TYPE_CHECKING:
+    from latte_cli.core.clips import SampleReport
     from latte_cli.core.data.cache_check import Checked
     from latte_cli.core.recipes.cache import CacheReport
     from latte_cli.core.recipes.convert import ConvertReport
-    from latte_cli.core.recipes.sample import SampleReport
     from latte_cli.core.recipes.train import EncodeReport
     from latte_cli.core.training.trainer import TrainReport
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from latte_cli.core.errors import LatteError
 
 if TYPE_CHECKING:
+    from latte_cli.core.clips import SampleReport
     from latte_cli.core.data.cache_check import Checked
     from latte_cli.core.plan import Plan
-    from latte_cli.core.recipes.sample import SampleReport
     from latte_cli.core.settings import Settings
     from latte_cli.core.settings_rules import Command
 

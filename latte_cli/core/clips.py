@@ -1,0 +1,181 @@
+"""Clips as files: each in its formats, beside it the record of what made it, and all of them side by side."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli import __version__
+from latte_cli.core.data.media import contact_sheet, grid, write_gif, write_mp4, write_png
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import whole_file, write_whole
+
+Array = NDArray[np.float32]
+Frames = NDArray[np.uint8]
+Record = dict[str, Any]
+
+LATENTS = "latents"
+DEFAULT_FORMATS = ("mp4", "png")
+
+
+@dataclass(frozen=True)
+class ClipStep:
+    """Clip `clip` of `clips`, from 0, after `step` of `steps`.
+
+    The last step brings its scaled latents (F, 4, h, w), and frames (F, H, W, 3) where they are decoded.
+    """
+
+    clip: int
+    clips: int
+    step: int
+    steps: int
+    latents: Array | None = None
+    frames: Frames | None = None
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """A step of a clip; on its last one, or at the end of all, the files that were written.
+
+    `frames` are the finished clip's, (F, H, W, 3) uint8, where it was decoded.
+    """
+
+    clip: int
+    clips: int
+    step: int
+    steps: int
+    files: tuple[Path, ...] = ()
+    frames: Frames | None = None
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """Where clips are written, and as what."""
+
+    folder: Path
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    """Of mp4, gif, png and latents."""
+    fps: int = 8
+
+    @property
+    def decodes(self) -> bool:
+        """Whether any of it takes pixels."""
+        return set(self.formats) != {LATENTS}
+
+
+def write_clips(
+    steps: Iterable[ClipStep], records: Mapping[str, Record], target: ClipFiles
+) -> Iterator[SampleReport]:
+    """Write each clip once its last step is there, with its record, and all of them together at the end.
+
+    records: what made each clip, by its name, in the order of the clips. Yields a report a step.
+    """
+    names, pictures = list(records), []
+    report = None
+    for step in steps:
+        report = SampleReport(step.clip, step.clips, step.step, step.steps)
+        if step.latents is not None:
+            name = names[step.clip]
+            files = write_clip(target, name, latents=step.latents, frames=step.frames)
+            record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
+            files.append(write_record(target.folder, name, record))
+            report = SampleReport(step.clip, step.clips, step.step, step.steps, tuple(files), step.frames)
+            if step.frames is not None:
+                pictures.append(step.frames)
+        yield report
+    if report is not None and len(pictures) > 1:
+        files = write_grid(target, pictures)
+        yield SampleReport(report.clip, report.clips, report.step, report.steps, tuple(files))
+
+
+def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames | None) -> list[Path]:
+    """Write a clip in each format, and give the files; a png is its contact sheet.
+
+    Without frames, latents alone are written.
+    """
+    files = []
+    for wanted in target.formats:
+        path = target.folder / f"{name}.{'npy' if wanted == LATENTS else wanted}"
+        if wanted == LATENTS:
+            with whole_file(path) as partial:
+                np.save(partial, latents.astype(np.float32))
+        elif frames is None:
+            continue
+        elif wanted == "mp4":
+            write_mp4(path, frames, target.fps)
+        elif wanted == "gif":
+            write_gif(path, frames, target.fps)
+        else:
+            write_png(path, contact_sheet(frames[None]))
+        files.append(path)
+    return files
+
+
+def write_grid(target: ClipFiles, pictures: Sequence[Frames]) -> list[Path]:
+    """Write several clips side by side: a still of all their frames, and a clip; of images a still alone."""
+    together = np.stack(pictures)
+    still, moving = target.folder / "grid.png", target.folder / "grid.mp4"
+    if together.shape[1] == 1:
+        write_png(still, grid(together)[0])
+        return [still]
+    write_png(still, contact_sheet(together))
+    write_mp4(moving, grid(together), target.fps)
+    return [still, moving]
+
+
+def write_record(folder: Path, name: str, record: Record) -> Path:
+    """Write what made a clip beside it, as JSON."""
+    path = folder / f"{name}.json"
+    write_whole(path, json.dumps({"latte": __version__, "name": name} | record, indent=2) + "\n")
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """What `write_record` wrote, with the files that it names unchanged.
+
+    Raises LatteError when it is another file, or one it names is gone or has changed.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        digests = dict(record["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise no_record(path, error) from error
+    for name, digest in digests.items():
+        if not Path(name).is_file() or file_digest(Path(name)) != digest:
+            raise LatteError(f"{path}: {name} is not the file that the clip was made from")
+    return dict(record)
+
+
+def no_record(path: Path, error: Exception) -> LatteError:
+    """What is said of a file that `write_record` did not write."""
+    return LatteError(f"{path}: is no sidecar that `latte sample` wrote: {error!r}")
+
+
+def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
+    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
+    try:
+        noise = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
+    if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
+        raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
+    return np.asarray(noise, np.float32)
+
+
+def digests(paths: Iterable[Path | None]) -> dict[str, str]:
+    """The SHA-256 of each file by its path, for a record."""
+    return {str(path): file_digest(path) for path in paths if path is not None}
+
+
+def file_digest(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
