@@ -168,7 +168,9 @@ class TrainSettings(Section):
     keep: int = Field(3, ge=1)
     """Checkpoints kept, newest first."""
     preview_every: int = Field(0, ge=0)
-    """Steps from one preview clip to the next; 0 makes none."""
+    """Steps from one preview to the next, of up to three clips of `sample` in the run's samples/; 0 makes
+    none. Drawn by the first worker from the averaged weights, for which it holds a second model in float32 (4
+    bytes a parameter), and the autoencoder."""
     init_from: Path | None = None
     """Weights to start from: a checkpoint of ours, the PyTorch original's or MindONE's."""
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import current_world
 from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import dump_settings
+from latte_cli.core.training.events import EventLog
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
@@ -59,7 +61,8 @@ def run(
     check_switches(settings.train, use_device(settings.device))
     collective = join(world)
     trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes, collective=collective)
-    encode = _load_vae(settings).encode if source.content == "frames" else None
+    load = cache(lambda: _load_vae(settings))
+    encode = load().encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
         memory = MemorySource(source)
         yield from _encode(memory, encode, settings)
@@ -69,10 +72,13 @@ def run(
     if world.is_first:
         write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
         _cut(metrics, trainer.progress.step)
+        events = EventLog(settings.run_dir / "tensorboard", next_step=trainer.progress.step + 1)
     with stop_requests() as stopping:
-        for report in trainer.run(source, encode, stopping=stopping):
+        preview = _previews(trainer, load, stopping) if world.is_first else None
+        for report in trainer.run(source, encode, stopping=stopping, preview=preview):
             if report.metrics is not None and world.is_first:
                 _append(metrics, report.metrics)
+                events.add(report.metrics)
             yield report
         if world.is_first and metrics.exists():
             _draw(metrics)
@@ -154,6 +160,20 @@ def _trainer(
                 )
         trainer.resume(checkpoint)
     return trainer
+
+
+def _previews(
+    trainer: "Trainer", load: "Callable[[], Vae]", stopping: Callable[[], bool]
+) -> Callable[[int], object]:
+    """What draws the preview of a step. The other workers do not wait for it, but at their next sum."""
+    from latte_cli.core.training.previews import Previews
+
+    averages = {
+        name.removeprefix("ema/"): tensor
+        for name, tensor in trainer.tensors.items()
+        if name.startswith("ema/")
+    }
+    return partial(Previews(trainer.settings, averages, load).draw, stopping=stopping)
 
 
 def _load_vae(settings: Settings) -> "Vae":

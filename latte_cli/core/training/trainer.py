@@ -104,10 +104,12 @@ class Trainer:
         encode: Callable[[Array], Array] | None,
         *,
         stopping: Callable[[], bool] = lambda: False,
+        preview: Callable[[int], object] | None = None,
     ) -> Iterator[TrainReport]:
         """Train to the last step, yielding a report a step; save as the settings say, and when `stopping`.
 
-        All workers stop after the step at which one is `stopping`. Raises LatteError when the loss is not
+        All workers stop after the step at which one is `stopping`. `preview` is called with each
+        `train.preview_every`-th step, once that is done and saved. Raises LatteError when the loss is not
         finite any more; the last checkpoint is from before.
         """
         train = self.settings.train
@@ -127,6 +129,8 @@ class Trainer:
                 done = self.collective.anywhere(stopping()) or report.step == train.steps
                 if done or report.step % train.checkpoint_every == 0:
                     self.save()
+                if preview and train.preview_every and report.step % train.preview_every == 0:
+                    preview(report.step)
                 if done:
                     return
         finally:

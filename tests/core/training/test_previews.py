@@ -1,0 +1,130 @@
+"""Previews: the clips that sampling would draw, beside a run that they leave as it is."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from latte_cli.core.data.cache_writer import Status
+from latte_cli.core.recipes import cache, sample, train
+from latte_cli.core.settings import Settings
+from latte_cli.core.training.previews import Previews
+from latte_cli.core.training.trainer import TrainReport
+
+VAE = Path(__file__).parents[2] / "golden" / "vae" / "diffusers"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of one video each."""
+    root = tmp_path_factory.mktemp("videos")
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name / "video").mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (32, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / "video" / f"{number}.png")
+    return root
+
+
+def settings_of(run_dir: Path, root: Path, **train: Any) -> Settings:
+    model = {"hidden_size": 24, "depth": 2, "num_heads": 3, "patch_size": 2}
+    return Settings.model_validate(
+        {
+            "run_dir": run_dir,
+            "data": {"root": root, "image_size": 32, "num_frames": 2, "frame_stride": 1},
+            "vae": {"weights": str(VAE)},
+            "model": {**model, "condition": "class", "num_classes": 2},
+            "cache": {"in_memory": True},
+            "train": {"batch_size": 2, "steps": 4, "log_every": 1, "learning_rate": 1e-2, **train},
+            "sample": {"sampler": "ddpm", "steps": 3, "num_samples": 5, "class_labels": [1, 0]},
+        }
+    )
+
+
+def untimed(run_dir: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in line.items() if k not in ("step_seconds", "frames_per_second")} for line in lines
+    ]
+
+
+def weights(run_dir: Path) -> dict[str, np.ndarray]:
+    return load_file(max((run_dir / "ckpt").iterdir()))
+
+
+def test_previews_leave_the_run_as_it_is_and_are_the_clips_that_sampling_draws(
+    tmp_path: Path, videos: Path
+) -> None:
+    with_them = settings_of(tmp_path / "with", videos, preview_every=2)
+    list(train.run(with_them))
+    list(train.run(settings_of(tmp_path / "without", videos)))
+    assert untimed(tmp_path / "with") == untimed(tmp_path / "without")
+    expected = weights(tmp_path / "without")
+    for name, values in weights(tmp_path / "with").items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+    samples = tmp_path / "with" / "samples"
+    clips = ("000-seed42-class1", "001-seed43-class0", "002-seed44-class1")
+    assert sorted(path.name for path in samples.iterdir()) == sorted(
+        f"step-{step:08d}-{clip}{suffix}" for step in (2, 4) for clip in clips for suffix in (".mp4", ".png")
+    )
+    list(sample.run(with_them, out=tmp_path / "drawn"))
+    for clip in clips:
+        for suffix in (".mp4", ".png"):
+            drawn = (tmp_path / "drawn" / f"{clip}{suffix}").read_bytes()
+            assert drawn == (samples / f"step-00000004-{clip}{suffix}").read_bytes()
+            assert drawn != (samples / f"step-00000002-{clip}{suffix}").read_bytes()
+
+
+def test_a_run_stopped_and_resumed_draws_the_same_previews(tmp_path: Path, videos: Path) -> None:
+    whole = settings_of(tmp_path / "whole", videos, preview_every=2, checkpoint_every=1)
+    list(train.run(whole))
+    parts = settings_of(tmp_path / "parts", videos, preview_every=2, checkpoint_every=1)
+    for report in train.run(parts):
+        if isinstance(report, TrainReport) and report.step == 3:
+            break
+    list(train.run(parts, resume="auto"))
+    assert untimed(tmp_path / "parts") == untimed(tmp_path / "whole")
+    for path in (tmp_path / "whole" / "samples").iterdir():
+        assert (tmp_path / "parts" / "samples" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), RuntimeError("no room\nfor it"), OSError("no room")]
+)
+def test_a_preview_that_fails_is_one_warning_and_the_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    previews = Previews(settings_of(tmp_path, tmp_path), {}, fail)
+    monkeypatch.setattr(previews, "_draw", fail)
+    with caplog.at_level(logging.WARNING):
+        assert previews.draw(10) == []
+        assert previews.draw(20) == []
+    reason = f"{type(error).__name__}: no room"
+    assert [record.message for record in caplog.records] == [
+        f"no preview of step 10, and none from here on: {reason}"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_from_the_cache_without_an_autoencoder_goes_on_to_its_end(
+    tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = settings_of(tmp_path / "run", videos, preview_every=1, steps=2).model_dump()
+    values["cache"] |= {"dir": tmp_path / "latents", "in_memory": False}
+    list(cache.run(Settings.model_validate(values), status=Status()))
+    values["vae"]["weights"] = None
+    settings = Settings.model_validate(values)
+    reports = [report for report in train.run(settings) if isinstance(report, TrainReport)]
+    assert [report.step for report in reports] == [1, 2]
+    (warning,) = [record.message for record in caplog.records if "preview" in record.message]
+    assert warning.startswith("no preview of step 1, and none from here on: vae.weights: not set")
