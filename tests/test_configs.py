@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.models.sizes import sizes_of
 from latte_cli.core.plan import train_plan
 from latte_cli.core.settings_io import load_settings
 from latte_cli.core.settings_schema import schema_text
@@ -23,7 +23,7 @@ def config(request: pytest.FixtureRequest) -> Path:
 
 def test_an_experiment_loads_and_its_model_has_a_size(config: Path) -> None:
     settings = load_settings(config, command="train")
-    assert resolve_model(settings).parameters() > 0
+    assert sizes_of(settings).parameters() > 0
     load_settings(config, command="sample")
 
 

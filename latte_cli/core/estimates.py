@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.settings import TrainSettings
 
 FLOAT32, HALF = 4, 2
@@ -13,6 +13,7 @@ FLOAT32, HALF = 4, 2
 # heads x keys for the attention weights (Korthikanti et al. 2022, section 4, counts 17 and 2.5 with all
 # operators fused; about twice that is kept by operators that each save their inputs).
 KEPT_WIDTHS, KEPT_WEIGHTS = 34, 5
+KEPT_TEXT_WIDTHS = 12  # of these, the share of an attention's queries and outputs: that to the text
 BUSY_FRACTION = 0.5  # of a processor's speed at matrix products that a whole step reaches
 
 
@@ -31,40 +32,47 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def training_memory(shape: LatteShape, train: TrainSettings) -> Memory:
+def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
     """Bytes of one worker's training step; those of the autoencoder and of MindSpore itself come on top.
 
-    Weights, gradients, AdamW's two moments and the EMA are float32; activations, and a second copy of the
-    weights when it is a half, have the size of train.dtype. With recompute, each block keeps its input only,
-    and one pair of blocks at a time keeps the rest.
+    Weights are float32, as are gradients, AdamW's two moments and the EMA of those that are trained;
+    activations, and a second copy of the weights when it is a half, have the size of train.dtype. With
+    recompute, each block keeps its input only, and one pair of blocks at a time keeps the rest.
     """
     number = FLOAT32 if train.dtype == "float32" else HALF
     trained, every = shape.trained_parameters(), shape.parameters()
+    multiplied = every - shape.position_parameters()
     tokens = train.batch_size * shape.num_frames * shape.tokens
     inputs = tokens * shape.hidden_size
     inside = sum(_kept_inside(shape, keys) * tokens for keys in (shape.tokens, shape.num_frames))
+    if shape.text_tokens:
+        inside += tokens * (KEPT_TEXT_WIDTHS * shape.hidden_size)
+        inside += tokens * KEPT_WEIGHTS * shape.num_heads * shape.text_tokens
     pairs = shape.depth // 2
     kept = shape.depth * inputs + inside if train.recompute else pairs * inside
     return Memory(
-        weights=FLOAT32 * every + (0 if number == FLOAT32 else number * trained),
+        weights=FLOAT32 * every + (0 if number == FLOAT32 else number * multiplied),
         gradients=FLOAT32 * trained,
         moments=2 * FLOAT32 * trained,
-        ema=FLOAT32 * every,
+        ema=FLOAT32 * trained,
         activations=number * kept,
     )
 
 
-def forward_flops(shape: LatteShape) -> int:
+def forward_flops(shape: Sizes) -> int:
     """Floating-point operations of one clip's forward pass: two a multiply-add, matrix products only."""
     width, frames, tokens = shape.hidden_size, shape.num_frames, shape.tokens
     dense = 4 * width * width + 2 * width * shape.mlp_size  # of a token in a block
     outside = shape.patch_size**2 * (shape.in_channels + shape.out_channels) * width
     attention = width * (tokens + frames)  # of a token in a pair of blocks: scores, then the weighted sum
-    every_token = shape.depth * dense + shape.depth // 2 * 2 * attention + outside
-    return 2 * frames * tokens * every_token
+    # Of a token in a spatial block that reads text: query, output, scores and the weighted sum.
+    reading = 2 * width * width + 2 * width * shape.text_tokens if shape.text_tokens else 0
+    every_token = shape.depth * dense + shape.depth // 2 * (2 * attention + reading) + outside
+    text = shape.depth // 2 * 2 * width * width * shape.text_tokens  # its keys and values
+    return 2 * (frames * tokens * every_token + text)
 
 
-def step_flops(shape: LatteShape, train: TrainSettings) -> int:
+def step_flops(shape: Sizes, train: TrainSettings) -> int:
     """Operations of one worker's optimizer step: a backward pass costs two forward ones, recompute one."""
     passes = 4 if train.recompute else 3
     return passes * train.batch_size * train.accumulation * forward_flops(shape)
@@ -81,6 +89,6 @@ def processor_speed() -> float:
     return 2 * 1024**3 / min(seconds)
 
 
-def _kept_inside(shape: LatteShape, keys: int) -> int:
+def _kept_inside(shape: Sizes, keys: int) -> int:
     """Numbers that a block keeps, a token, when each token looks at `keys` others."""
     return KEPT_WIDTHS * shape.hidden_size + KEPT_WEIGHTS * shape.num_heads * keys

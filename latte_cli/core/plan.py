@@ -17,7 +17,7 @@ from latte_cli.core.estimates import (
     step_flops,
     training_memory,
 )
-from latte_cli.core.models.shape import LatteShape, resolve_model
+from latte_cli.core.models.sizes import Sizes, sizes_of, text_folder
 from latte_cli.core.settings import Settings
 
 SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
@@ -57,7 +57,7 @@ class Plan:
 
 def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     """Size, memory, time and data of a training run."""
-    plan, train, shape = Plan(), settings.train, resolve_model(settings)
+    plan, train, shape = Plan(), settings.train, sizes_of(settings)
     _add_model(plan, shape)
     global_batch = train.batch_size * train.accumulation * workers
     shared = f", shared by {workers} workers" if workers > 1 else ""
@@ -73,6 +73,8 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
         _add_cache(plan, settings, global_batch)
     plan.require("data.captions", settings.data.captions)
     plan.require("train.init_from", train.init_from)
+    if settings.model.condition == "text":
+        _add_text(plan, settings)
     plan.check(lambda: check_switches(train, settings.device))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
@@ -89,6 +91,9 @@ def cache_plan(settings: Settings) -> Plan:
     except LatteError as error:
         plan.problems.append(str(error))
     _require_vae(plan, settings)
+    plan.require("data.captions", settings.data.captions)
+    if settings.text.encoder is not None or settings.model.condition == "text":
+        _add_text(plan, settings)
     cache = settings.cache
     plan.add(
         "writes",
@@ -99,7 +104,7 @@ def cache_plan(settings: Settings) -> Plan:
 
 def sample_plan(settings: Settings, *, checkpoint: Path | None = None, decodes: bool = True) -> Plan:
     """Size, time and files of sampling; `decodes`: whether latents become pixels."""
-    plan, sample, shape = Plan(), settings.sample, resolve_model(settings)
+    plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
     steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
     passes = 2 if sample.guidance_scale != 1 else 1
@@ -118,7 +123,7 @@ def sample_plan(settings: Settings, *, checkpoint: Path | None = None, decodes: 
     return plan
 
 
-def _add_model(plan: Plan, shape: LatteShape) -> None:
+def _add_model(plan: Plan, shape: Sizes) -> None:
     heads = f"{shape.num_heads} heads, patch {shape.patch_size}"
     plan.add("model", f"{shape.hidden_size} wide, {shape.depth} deep, {heads}, condition {shape.condition}")
     plan.add("parameters", f"{shape.parameters():,}, of which {shape.trained_parameters():,} are trained")
@@ -173,6 +178,17 @@ def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
     plan.add("steps an epoch", f"{_short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
 
 
+def _add_text(plan: Plan, settings: Settings) -> None:
+    """Look at the text encoder, where the states of captions are not read from a cache."""
+    if settings.text.encoder is None and settings.cache.dir is not None and settings.train.init_from is None:
+        return
+    try:
+        found = text_folder(settings)
+        plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")
+    except LatteError as error:
+        plan.problems.append(str(error))
+
+
 def _require_vae(plan: Plan, settings: Settings) -> None:
     weights = settings.vae.weights
     plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else str(weights))
@@ -191,7 +207,7 @@ def _videos(count: int) -> str:
     return "1 video" if count == 1 else f"{count:,} videos"
 
 
-def _size(shape: LatteShape) -> str:
+def _size(shape: Sizes) -> str:
     return f"latents {shape.sample_size} x {shape.sample_size}"
 
 

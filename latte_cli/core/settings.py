@@ -59,7 +59,8 @@ class DataSettings(Section):
     """Class list for condition: class. A text file of `video-or-folder label` lines; null takes the folder
     names, sorted."""
     captions: Path | None = None
-    """Captions for condition: text. A CSV or JSON-lines file (video, caption), or a folder of .txt files."""
+    """Captions for condition: text. A CSV or JSON-lines file (video, caption), or a folder of .txt files;
+    null takes the .txt beside each video."""
     workers: int = Field(2, ge=1)
     """Threads that decode ahead of training."""
 
@@ -75,15 +76,28 @@ class VaeSettings(Section):
     """Frames encoded or decoded at a time: bounds the memory."""
 
 
+class TextSettings(Section):
+    """The encoder that turns captions and prompts into what the transformer is told, for condition: text."""
+
+    encoder: Path | None = None
+    """Folder of an encoder with its tokenizer, or a pipeline folder that holds both: CLIP for latte, T5 for
+    latte-t2v. Null takes that of train.init_from, where it is a pipeline."""
+    dtype: Dtype = "float32"
+    """Arithmetic of the encoder."""
+
+
 class ModelSettings(Section):
     """The transformer: a preset, or a size by number (numbers override the preset's)."""
 
+    architecture: Literal["latte", "latte-t2v"] = "latte"
+    """latte: Latte, told by its adaptive normalisation. latte-t2v: the transformer of Latte-1, which reads
+    captions by cross-attention."""
     preset: str | None = None
-    """Latte-XL/2, Latte-L/4, Latte-B/8, Latte-S/2, ...: size / patch."""
+    """Latte-XL/2, Latte-L/4, Latte-B/8, Latte-S/2, ...: size / patch. Latte-1 for latte-t2v."""
     hidden_size: int | None = Field(None, ge=1)
     """Width of a token."""
     depth: int | None = Field(None, ge=2)
-    """Number of blocks, spatial and temporal in turn: even."""
+    """Number of blocks, spatial and temporal together: even."""
     num_heads: int | None = Field(None, ge=1)
     """Attention heads; divides hidden_size."""
     patch_size: int | None = Field(None, ge=1)
@@ -172,7 +186,15 @@ class TrainSettings(Section):
     none. Drawn by the first worker from the averaged weights, for which it holds a second model in float32 (4
     bytes a parameter), and the autoencoder."""
     init_from: Path | None = None
-    """Weights to start from: a checkpoint of ours, the PyTorch original's or MindONE's."""
+    """Weights to start from: a checkpoint of ours, the PyTorch original's or MindONE's; for latte-t2v also a
+    pipeline folder or its transformer's."""
+    part: Literal["all", "temporal", "lora"] = "all"
+    """What is trained of a latte-t2v: all of it, its temporal blocks, or low-rank changes of its attention
+    (Hu et al. 2021) while the weights of init_from stay as they are."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of the changes, for part: lora."""
+    lora_alpha: float | None = Field(None, gt=0)
+    """The changes are scaled by lora_alpha / lora_rank; null is the rank."""
 
 
 class SampleSettings(Section):
@@ -192,6 +214,12 @@ class SampleSettings(Section):
     """Clips to make."""
     class_labels: tuple[int, ...] = ()
     """Classes to draw, in turn, for condition: class; empty draws 0, 1, 2, ..."""
+    prompts: tuple[str, ...] = ()
+    """Texts to draw, in turn, for condition: text."""
+    negative_prompt: str = ""
+    """What guidance leads away from, for condition: text."""
+    pipeline: Path | None = None
+    """Folder of a text-to-video pipeline in the layout of diffusers (Latte-1), in place of a run."""
     seed: int = Field(42, ge=0)
     """Seed of the first clip; each further clip's is one more."""
     batch_size: int = Field(4, ge=1)
@@ -220,6 +248,7 @@ class Settings(Section):
     """Where MindSpore runs; auto takes what its installation was built for."""
     data: DataSettings = DataSettings()
     vae: VaeSettings = VaeSettings()
+    text: TextSettings = TextSettings()
     model: ModelSettings = ModelSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     cache: CacheSettings = CacheSettings()

@@ -17,8 +17,8 @@ _KINDS: dict[object, str] = {
     str: "text",
     bool: "true or false",
     Path: "a path",
-    tuple: "a list of whole numbers",
 }
+_LISTED: dict[object, str] = {int: "whole numbers", str: "texts"}
 _BOUNDS = {
     "ge": "at least",
     "gt": "more than",
@@ -135,7 +135,9 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
         return str(choices[0]) if len(choices) == 1 else f"one of {', '.join(choices)}"
-    return _KINDS[get_origin(annotation) or annotation]
+    if get_origin(annotation) is tuple:
+        return f"a list of {_LISTED[get_args(annotation)[0]]}"
+    return _KINDS[annotation]
 
 
 def _shown(value: object) -> str:

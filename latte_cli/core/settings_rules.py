@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from latte_cli.core.presets import PRESETS, ModelSize
+from latte_cli.core.presets import PRESETS, ModelSize, presets_of
 from latte_cli.core.settings import Settings
 from latte_cli.core.settings_faults import Fault, found, nearest
 
 Command = Literal["train", "cache", "sample", "bench"]
 _VAE_FACTOR = 8
+_MLP_RATIO = 4.0  # of a latte-t2v: diffusers' feed-forward
 
 
 def broken_rules(settings: Settings, command: Command | None = None) -> Iterator[Fault]:
     """Every rule that the settings break; those of `command` too, when one is named."""
     yield from _size_rules(settings, needed=command in ("train", "sample", "bench"))
-    yield from _condition_rules(settings, training=command == "train")
+    yield from _condition_rules(settings)
+    yield from _text_rules(settings, command)
+    yield from _part_rules(settings)
     yield from _data_rules(settings, command)
     yield from _sample_rules(settings)
 
@@ -23,15 +26,18 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
     """The transformer has a whole size that fits the frames."""
     model = settings.model
     given = model.model_dump(include=set(ModelSize._fields), exclude_none=True)
-    if model.preset in PRESETS:
-        given = PRESETS[model.preset]._asdict() | given
+    presets = presets_of(model)
+    if model.preset in presets:
+        given = presets[model.preset]._asdict() | given
     missing = [name for name in ModelSize._fields if name not in given]
-    if model.preset is not None and model.preset not in PRESETS:
+    if model.preset is not None and model.preset not in presets:
         near = nearest(model.preset, list(PRESETS))
         hint = "" if near is None else f"; did you mean {near}?"
-        yield Fault("model.preset", found(model.preset, f"Latte-XL, -L, -B or -S with /2, /4 or /8{hint}"))
+        wanted = f"Latte-XL, -L, -B or -S with /2, /4 or /8{hint}" if presets is PRESETS else "Latte-1"
+        yield Fault("model.preset", found(model.preset, wanted), ("model.architecture",))
     elif missing and (given or needed):
-        text = f"no size; wanted {', '.join(missing)} by number, or model.preset such as Latte-XL/2"
+        example = "such as Latte-XL/2" if presets is PRESETS else "Latte-1"
+        text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example}"
         yield Fault("model", text, ("model.preset", *(f"model.{name}" for name in missing)))
     if given.get("depth", 0) % 2:
         yield Fault(
@@ -57,7 +63,7 @@ def _width_rules(width: int, num_heads: int | None) -> Iterator[Fault]:
         yield Fault("model.num_heads", text, ("model.hidden_size", "model.preset"))
 
 
-def _condition_rules(settings: Settings, *, training: bool) -> Iterator[Fault]:
+def _condition_rules(settings: Settings) -> Iterator[Fault]:
     """The condition has what it needs, and nothing is given that it would ignore."""
     model, sample = settings.model, settings.sample
     if model.condition == "class" and model.num_classes is None:
@@ -77,16 +83,42 @@ def _condition_rules(settings: Settings, *, training: bool) -> Iterator[Fault]:
                 wrong[0], f"labels from 0 to {model.num_classes - 1} (model.num_classes {model.num_classes})"
             )
             yield Fault("sample.class_labels", text, ("model.num_classes", "model.condition"))
-    if (
-        model.condition == "text"
-        and training
-        and settings.data.captions is None
-        and settings.cache.dir is None
-    ):
-        yield Fault("data.captions", _unset("a file of captions, for condition: text"), ("model.condition",))
-    if model.condition == "text" and training and settings.data.use_image_num:
-        text = found(settings.data.use_image_num, "0 for condition: text, since images have no captions")
-        yield Fault("data.use_image_num", text, ("model.condition",))
+
+
+def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
+    """A model that is told captions has an encoder for them, and no other is given prompts."""
+    model, sample = settings.model, settings.sample
+    of_model = ("model.condition", "model.architecture")
+    if model.architecture == "latte-t2v" and model.condition != "text":
+        text = found(model.condition, "text, for architecture: latte-t2v")
+        yield Fault("model.condition", text, ("model.architecture",))
+    if model.architecture == "latte-t2v" and model.mlp_ratio != _MLP_RATIO:
+        text = found(model.mlp_ratio, f"{_MLP_RATIO:g}, for architecture: latte-t2v")
+        yield Fault("model.mlp_ratio", text, ("model.architecture",))
+    if model.condition != "text" and sample.pipeline is None and sample.prompts:
+        text = f"found prompts, wanted none for condition: {model.condition}"
+        yield Fault("sample.prompts", text, ("model.condition", "sample.pipeline"))
+    if model.condition != "text" or command not in ("train", "cache"):
+        return
+    kind = "T5" if model.architecture == "latte-t2v" else "CLIP"
+    reads_states = command == "train" and settings.cache.dir is not None
+    if settings.text.encoder is None and settings.train.init_from is None and not reads_states:
+        text = _unset(f"the folder of a {kind} text encoder, for condition: text")
+        yield Fault("text.encoder", text, (*of_model, "train.init_from", "cache.dir"))
+    if model.architecture == "latte" and settings.data.use_image_num:
+        text = found(settings.data.use_image_num, "0 for condition: text of architecture: latte")
+        yield Fault("data.use_image_num", text, of_model)
+
+
+def _part_rules(settings: Settings) -> Iterator[Fault]:
+    """Parts are trained of a text-to-video transformer alone, and changes need what they change."""
+    train = settings.train
+    if train.part != "all" and settings.model.architecture != "latte-t2v":
+        text = found(train.part, f"all, for architecture: {settings.model.architecture}")
+        yield Fault("train.part", text, ("model.architecture",))
+    elif train.part == "lora" and train.init_from is None:
+        text = _unset("weights to change, for part: lora: a pipeline folder or a transformer's weights")
+        yield Fault("train.init_from", text, ("train.part",))
 
 
 def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
@@ -103,9 +135,10 @@ def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
     if cache.dir is not None and data.random_flip and not cache.mirror:
         text = found(True, "false, or cache.mirror: true, since the cache holds no mirrored clips")
         yield Fault("data.random_flip", text, ("cache.dir", "cache.mirror"))
-    if settings.train.dtype == "bfloat16" and settings.model.patch_embedder == "conv" and command == "train":
+    convolves = settings.model.architecture == "latte" and settings.model.patch_embedder == "conv"
+    if settings.train.dtype == "bfloat16" and convolves and command == "train":
         text = found("conv", "linear, for train.dtype: bfloat16")
-        yield Fault("model.patch_embedder", text, ("train.dtype",))
+        yield Fault("model.patch_embedder", text, ("train.dtype", "model.architecture"))
 
 
 def _sample_rules(settings: Settings) -> Iterator[Fault]:

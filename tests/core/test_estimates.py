@@ -35,7 +35,7 @@ def test_a_step_is_three_forward_passes_of_every_clip_and_a_fourth_with_recomput
 def test_weights_gradients_moments_and_average_are_float32() -> None:
     memory = training_memory(SHAPE, TrainSettings(dtype="float32"))
     trained, every = SHAPE.trained_parameters(), SHAPE.parameters()
-    assert memory[:4] == (4 * every, 4 * trained, 8 * trained, 4 * every)
+    assert memory[:4] == (4 * every, 4 * trained, 8 * trained, 4 * trained)
 
 
 def test_half_precision_halves_activations_and_adds_a_copy_of_the_weights() -> None:

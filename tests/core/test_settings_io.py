@@ -103,6 +103,7 @@ def test_written_settings_explain_every_key() -> None:
         ("data: {image_size: 100}", "data.image_size: found 100, wanted a whole number, at least 8, a multiple of 8"),
         ("data: 3", "data: found 3, wanted keys and values"),
         ("model: {condition: x}", 'model.condition: found "x", wanted one of none, class, text'),
+        ("sample: {prompts: [1.5]}", "sample.prompts: found 1.5, wanted a list of texts"),
         ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", wanted a list of whole numbers'),
     ],
 )  # fmt: skip
@@ -128,6 +129,12 @@ def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
         ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, wanted false, or cache.mirror: true, since the cache holds no mirrored clips"),
         ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
         ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("model: {architecture: latte-t2v, preset: Latte-S/2, condition: text}", 'model.preset: found "Latte-S/2", wanted Latte-1'),
+        ("model: {architecture: latte-t2v, preset: Latte-1}", 'model.condition: found "none", wanted text, for architecture: latte-t2v'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text, mlp_ratio: 2}", "model.mlp_ratio: found 2.0, wanted 4, for architecture: latte-t2v"),
+        ("train: {part: temporal}", 'train.part: found "temporal", wanted all, for architecture: latte'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, wanted weights to change, for part: lora: a pipeline folder or a transformer's weights"),
+        ("sample: {prompts: [a cat]}", "sample.prompts: found prompts, wanted none for condition: none"),
         ("sample: {steps: 1001}", "sample.steps: found 1001, wanted at most diffusion.num_timesteps 1000"),
     ],
 )  # fmt: skip
@@ -179,7 +186,7 @@ def test_each_command_names_what_it_lacks(experiment: Path) -> None:
         "  cache.dir: not set, wanted a folder for the latents"
     )
     text = "model: {preset: Latte-S/2, condition: text}\ndata: {root: x}\nvae: {weights: y}"
-    fault = "data.captions: not set, wanted a file of captions, for condition: text"
+    fault = "text.encoder: not set, wanted the folder of a CLIP text encoder, for condition: text"
     assert fault_of(experiment, text, command="train") == f"sky.yaml: {fault}"
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from latte_cli.core.errors import LatteError
 from latte_cli.core.presets import model_size
 from latte_cli.core.settings import Settings
 
@@ -45,6 +46,11 @@ class LatteShape:
         """Tokens a frame."""
         return (self.sample_size // self.patch_size) ** 2
 
+    @property
+    def text_tokens(self) -> int:
+        """Text tokens that a spatial block attends to: none, its normalisation is told the text."""
+        return 0
+
     def position_parameters(self) -> int:
         """Numbers in the two position tables, which are loaded or computed but never trained."""
         return (self.tokens + self.num_frames) * self.hidden_size
@@ -71,11 +77,13 @@ class LatteShape:
 
 
 def resolve_model(settings: Settings) -> LatteShape:
-    """The shape that an experiment's settings come to.
+    """The shape that an experiment's settings come to, for model.architecture: latte.
 
-    Raises LatteError when the model section names no whole size (see `model_size`).
+    Raises LatteError when the model section names no whole size (see `model_size`), or another architecture.
     """
     model = settings.model
+    if model.architecture != "latte":
+        raise LatteError(f"model.architecture: found {model.architecture}, wanted latte")
     return LatteShape(
         **model_size(model)._asdict(),
         mlp_ratio=model.mlp_ratio,

@@ -51,16 +51,25 @@ class TextToVideoShape:
     def parameters(self) -> int:
         """All numbers of a checkpoint; the position tables are computed, never stored."""
         width, patch = self.hidden_size, self.patch_size**2
-        attention = 3 * (width * width + self.attention_bias * width) + _dense(width, width)
-        block = attention + _dense(width, MLP_RATIO * width) + _dense(MLP_RATIO * width, width) + 6 * width
         embedders = _dense(patch * self.in_channels, width) + _dense(self.caption_channels, width)
         embedders += _dense(FREQUENCY_SIZE, width) + 2 * _dense(width, width) + _dense(width, 6 * width)
-        return (
-            embedders
-            + self.depth * (2 * block + attention)
-            + 2 * width
-            + _dense(width, patch * self.out_channels)
-        )
+        spatial = self.temporal_parameters() + self.depth * self._attention()
+        last = 2 * width + _dense(width, patch * self.out_channels)
+        return embedders + spatial + self.temporal_parameters() + last
+
+    def temporal_parameters(self) -> int:
+        """Numbers of the temporal blocks."""
+        width = self.hidden_size
+        feed_forward = _dense(width, MLP_RATIO * width) + _dense(MLP_RATIO * width, width)
+        return self.depth * (self._attention() + feed_forward + 6 * width)
+
+    def lora_parameters(self, rank: int) -> int:
+        """Numbers of low-rank changes of every attention: two of a spatial block, one of a temporal one."""
+        return 3 * self.depth * 4 * 2 * rank * self.hidden_size
+
+    def _attention(self) -> int:
+        width = self.hidden_size
+        return 3 * (width * width + self.attention_bias * width) + _dense(width, width)
 
     def to_config(self) -> dict[str, Any]:
         """The `config.json` that diffusers and MindONE build the same transformer from."""

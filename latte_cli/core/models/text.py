@@ -127,6 +127,14 @@ def masked_states(text: TextStates) -> NDArray[np.float32]:
     return np.hstack([text.states, text.mask[:, None]])
 
 
+def condition_of(text: TextStates, folder: TextFolder) -> NDArray[np.float32]:
+    """What a model is told for a text that this folder's encoder read, `StepInputs.condition` of one clip.
+
+    CLIP, for Latte: the states of all tokens, (77, 768). T5, for LatteT2V: states and mask, (120, width + 1).
+    """
+    return text.states if folder.kind == "clip" else masked_states(text)
+
+
 def encoder_digest(folder: TextFolder) -> str:
     """SHA-256 over the encoder's and the tokenizer's files: what a cache of states was made with."""
     digest = sha256()
