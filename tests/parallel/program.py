@@ -8,12 +8,14 @@ from pathlib import Path
 
 from latte_cli.core.parallel.world import World, current_world, report_failure
 
+SECONDS_LATE = 40.0  # MindSpore's sums wait for 30, unless told
+
 
 def main(what: str, folder: Path) -> None:
     """Be one worker."""
     world = current_world()
-    if what in ("average", "wait"):
-        together(world, folder, waits=what == "wait")
+    if what in ("average", "wait", "late"):
+        together(world, folder, waits=what == "wait", late=what == "late")
     else:
         alone(world, folder, what)
 
@@ -35,8 +37,8 @@ def alone(world: World, folder: Path, what: str) -> None:
         time.sleep(120)
 
 
-def together(world: World, folder: Path, *, waits: bool) -> None:
-    """Average, and wait in step with the others for a signal."""
+def together(world: World, folder: Path, *, waits: bool, late: bool) -> None:
+    """Average, the first one `late`, and wait in step with the others for a signal."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
 
@@ -48,6 +50,8 @@ def together(world: World, folder: Path, *, waits: bool) -> None:
     import numpy as np
     from mindspore import Tensor
 
+    if late and world.is_first:
+        time.sleep(SECONDS_LATE)
     own = np.random.default_rng(world.rank)
     tensors = [own.standard_normal(shape).astype(np.float32) for shape in ((3, 5), (7,), (2, 2, 2))]
     means = collective.average([Tensor(tensor) for tensor in tensors])

@@ -3,6 +3,7 @@
 MindSpore's CPU has AllReduce as a sum in float32 and float16; Barrier, other types and reductions fail.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -15,6 +16,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel import scheduler, shared_memory
 from latte_cli.core.parallel.world import World
 
+SECONDS_TO_WAIT = 7 * 24 * 3600  # for the last worker to come to a sum, on a CPU
 CHUNK = 8 * 2**20  # numbers that MindSpore sums at once, so that buffers stay small: 32 MiB
 
 Reals = NDArray[np.float32]
@@ -94,6 +96,10 @@ def join(world: World) -> Collective:
         scheduler.meet_under_mpirun(world)
     if on_cpu and world.launcher == "rank table":
         raise LatteError("RANK_TABLE_FILE: a rank table is for Ascend, wanted msrun or mpirun on a CPU")
+    if on_cpu:
+        # A sum fails 30 s after the first worker is there. One may be hours behind, writing or encoding; dead
+        # ones are noticed by whoever launched them, and by MindSpore's heartbeats.
+        os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", str(SECONDS_TO_WAIT))
     try:
         communication.init()
     except RuntimeError as error:

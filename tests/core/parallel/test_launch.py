@@ -107,6 +107,14 @@ def test_two_workers_average_and_only_the_first_is_heard(launched: Callable[...,
     assert not any(lives(pid) for pid in run.pids().values())
 
 
+@pytest.mark.slow
+def test_a_worker_that_comes_late_is_waited_for(launched: Callable[..., Launched]) -> None:
+    run = launched("late", workers=2)
+    code, out, err = run.finish()
+    assert (code, out, err) == (0, "mean (0.5, 0.5), facts [True, False]\n", "")
+    check_means(run.folder)
+
+
 def test_under_mpirun_they_average_too(
     launched: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
