@@ -75,7 +75,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan.require("train.init_from", train.init_from)
     if settings.model.condition == "text":
         _add_text(plan, settings)
-    plan.check(lambda: check_switches(train, settings.device))
+    plan.check(lambda: check_switches(settings, settings.device))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
     )

@@ -172,9 +172,9 @@ class TrainSettings(Section):
     recompute: bool = False
     """Recompute each block's activations in the backward pass: less memory, more time."""
     flash_attention: Switch = "auto"
-    """The device's fused attention."""
+    """Ascend's fused attention, for float16 and bfloat16; auto: wherever it is served. Untested on Ascend."""
     sink_mode: Switch = "auto"
-    """MindSpore's dataset sinking."""
+    """MindSpore's dataset sinking, of cached latents, on Ascend and GPU; auto: off. Untested on them."""
     log_every: int = Field(50, ge=1)
     """Steps a line of metrics.jsonl averages over."""
     checkpoint_every: int = Field(10_000, ge=1)

@@ -15,7 +15,7 @@ files.
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -126,7 +126,7 @@ def batches(
     seed: int,
     start_step: int = 0,
     start_position: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of one worker from `start_step` on, without end, decoded ahead by data.workers threads.
 
     start_position: clips already taken by the steps before, when they were not of this global batch's size.

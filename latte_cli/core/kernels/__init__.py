@@ -2,6 +2,7 @@
 
 On a CPU each function is one pass of compiled C++ (fused.py; built on first use), elsewhere MindSpore's
 operators (plain.py). Both work in float32 and return the type they are given: `selection.kernels_available`.
+Ascend has an attention of its own (flash.py).
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from latte_cli.core.kernels import fused, plain
+from latte_cli.core.kernels import flash, fused, plain
 from latte_cli.core.kernels.selection import kernels_available
 
 # Run, not parsed, where a graph is compiled.
@@ -67,13 +68,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def attention(
-    qkv: Tensor, num_heads: int, num_frames: int, axis: str, *, bias: Tensor | None = None
+    qkv: Tensor,
+    num_heads: int,
+    num_frames: int,
+    axis: str,
+    *,
+    bias: Tensor | None = None,
+    flash_attention: bool = False,
 ) -> Tensor:
     """Attend within each frame (`axis` "space") or each token's course over the frames ("time"), per head.
 
     qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; `bias` (3 * D) is yet to be
     added to it; scale 1 / sqrt(head_dim). Returns (B, num_frames * T, D). Its gradient keeps nothing but qkv.
+    flash_attention: by Ascend's operator (flash.py).
     """
+    if flash_attention:
+        return flash.attention(qkv if bias is None else add_bias(qkv, bias), num_heads, num_frames, axis)
     if _use_fused():
         offset = fused.zeros(qkv.shape[2]) if bias is None else bias.astype(ms.float32)
         facts = fused.attention_facts(num_heads, num_frames, axis)

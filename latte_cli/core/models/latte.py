@@ -55,6 +55,11 @@ class Latte(nn.Cell):
         self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
         self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
 
+    def use_flash_attention(self) -> None:
+        """Have every block attend by Ascend's fused operator; to be called before anything is compiled."""
+        for block in self.blocks:
+            block.attn.flash_attention = True
+
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, C or 2C, h, w) float32.
 

@@ -87,8 +87,10 @@ class Attention(nn.Cell):
     """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time").
 
     `tokens` are those of a frame; a spatial one takes any number of frames. The bias of `proj` is left for
-    the residual to add.
+    the residual to add. `flash_attention` is for Ascend, with a `dtype` of 16 bits.
     """
+
+    flash_attention = False
 
     def __init__(self, width: int, num_heads: int, *, tokens: int, axis: str, dtype: ms.Type):
         super().__init__()
@@ -98,7 +100,8 @@ class Attention(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         sizes = self.num_heads, x.shape[1] // self.tokens, self.axis
-        return self.proj.product(kernels.attention(self.qkv.product(x), *sizes, bias=self.qkv.bias))
+        qkv, bias, flash = self.qkv.product(x), self.qkv.bias, self.flash_attention
+        return self.proj.product(kernels.attention(qkv, *sizes, bias=bias, flash_attention=flash))
 
 
 class Mlp(nn.Cell):

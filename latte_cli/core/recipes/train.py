@@ -58,7 +58,7 @@ def run(
 
     from latte_cli.core.device import check_switches, use_device
 
-    check_switches(settings.train, use_device(settings.device))
+    check_switches(settings, use_device(settings.device))
     collective = join(world)
     trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes, collective=collective)
     load = cache(lambda: _load_vae(settings))

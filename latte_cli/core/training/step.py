@@ -47,7 +47,11 @@ class GradientStep:
 
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
         """Losses, free of `scale`, and the gradients of the loss times `scale`."""
-        losses, gradients = self._compiled(*map(Tensor, inputs), Tensor(scale, ms.float32))
+        return self.on_tensors(tuple(map(Tensor, inputs)), scale)
+
+    def on_tensors(self, inputs: tuple[Tensor, ...], scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
+        """The same of inputs that are on the device already."""
+        losses, gradients = self._compiled(*inputs, Tensor(scale, ms.float32))
         numbers = [float(self.waiter.fetch(losses[0])), *(float(loss.asnumpy()) for loss in losses[1:])]
         # Mutable: a plain tuple of tensors is a constant to the next compiled function, which compiles anew.
         return Losses(*numbers), ms.mutable(gradients)

@@ -4,27 +4,32 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mindspore import Tensor, mutable
 
-from latte_cli.core.data.batches import Batch, ClipSource, Sharing, batches
+from latte_cli.core.data.batches import ClipSource, Sharing, batches
+from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings import Settings
-from latte_cli.core.training.inputs import Array, draw_inputs, latents_of
+from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.sinking import Feed, SunkStep
 from latte_cli.core.training.state import Progress, load_state, read_progress, save_state, tensors_of
 from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
 
 log = logging.getLogger(__name__)
 
+Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # loss scale to losses and scaled gradients
 SUMMED = ("loss", "mse", "vb", "grad_norm", "seconds")  # of the steps since the last line of metrics
 
 
@@ -64,6 +69,9 @@ class Trainer:
         self.model = model
         self.schedule = schedule
         self.optimizer = AdamW(list(model.get_parameters()), weight_decay=settings.train.weight_decay)
+        self.device = device_in_use()
+        if uses_flash_attention(settings.train, self.device):
+            model.use_flash_attention()
         if settings.train.recompute:
             for block in model.blocks:
                 block.recompute()
@@ -113,17 +121,19 @@ class Trainer:
         finite any more; the last checkpoint is from before.
         """
         train = self.settings.train
-        stream = batches(
-            source,
-            data=self.settings.data,
-            sharing=self.sharing,
-            seed=self.settings.seed,
-            start_step=self.progress.step,
-            start_position=self.progress.clips_taken,
-        )
+        inputs = partial(self._inputs, source, encode, self.progress)
+        stream = inputs()
+
+        def take_fed(scale: float) -> tuple[Losses, tuple[Tensor, ...]]:
+            return self.gradients(next(stream), scale)
+
+        take: Pass = take_fed
+        if uses_sink_mode(train, self.device):
+            passes = (train.steps - self.progress.step) * train.accumulation
+            take = SunkStep(self.gradients, Feed(inputs, passes))
         try:
             while self.progress.step < train.steps:
-                report = self.step(stream, encode)
+                report = self.step(take)
                 # Whoever reads this writes its line of metrics, before the checkpoint that is past it.
                 yield report
                 done = self.collective.anywhere(stopping()) or report.step == train.steps
@@ -134,14 +144,40 @@ class Trainer:
                 if done:
                     return
         finally:
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()
 
-    def step(self, stream: Iterator[Batch], encode: Callable[[Array], Array] | None) -> TrainReport:
-        """Take one optimizer step on the next batches."""
+    def _inputs(
+        self, source: ClipSource, encode: Callable[[Array], Array] | None, start: Progress
+    ) -> Generator[StepInputs, None, None]:
+        """The inputs of one pass after another, from `start` on, drawn as they are asked for."""
+        settings = self.settings
+        stream = batches(
+            source,
+            data=settings.data,
+            sharing=self.sharing,
+            seed=settings.seed,
+            start_step=start.step,
+            start_position=start.clips_taken,
+        )
+        with closing(stream):
+            for batch in stream:
+                x_start = latents_of(
+                    batch,
+                    encode,
+                    scaling_factor=settings.vae.scaling_factor,
+                    seed=settings.seed,
+                    stored=settings.cache.store == "sample",
+                )
+                yield draw_inputs(
+                    batch, x_start, schedule=self.schedule, shape=self.model.shape, seed=settings.seed
+                )
+
+    def step(self, take: Pass) -> TrainReport:
+        """Take one optimizer step on the next passes."""
         settings, step, scale = self.settings, self.progress.step, self.progress.loss_scale
         train = settings.train
         start = time.perf_counter()
-        losses, gradients = self._accumulate(stream, encode)
+        losses, gradients = self._accumulate(take)
         divisor = scale.value * train.accumulation
         norm = float(global_norm(gradients).asnumpy()) / divisor
         overflow = scale.dynamic and math.isfinite(losses.loss) and not math.isfinite(norm)
@@ -173,25 +209,11 @@ class Trainer:
             return report
         return replace(report, metrics=self._close_window(report))
 
-    def _accumulate(
-        self, stream: Iterator[Batch], encode: Callable[[Array], Array] | None
-    ) -> tuple[Losses, tuple[Tensor, ...]]:
+    def _accumulate(self, take: Pass) -> tuple[Losses, tuple[Tensor, ...]]:
         """All workers' means of the losses, and of the scaled gradients summed over a step's passes."""
-        settings = self.settings
         passes, total = [], None
-        for _ in range(settings.train.accumulation):
-            batch = next(stream)
-            x_start = latents_of(
-                batch,
-                encode,
-                scaling_factor=settings.vae.scaling_factor,
-                seed=settings.seed,
-                stored=settings.cache.store == "sample",
-            )
-            inputs = draw_inputs(
-                batch, x_start, schedule=self.schedule, shape=self.model.shape, seed=settings.seed
-            )
-            losses, gradients = self.gradients(inputs, self.progress.loss_scale.value)
+        for _ in range(self.settings.train.accumulation):
+            losses, gradients = take(self.progress.loss_scale.value)
             passes.append(losses)
             total = gradients if total is None else mutable(add_gradients(total, gradients))
         assert total is not None

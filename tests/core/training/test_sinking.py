@@ -1,0 +1,53 @@
+"""Dataset sinking, MindSpore's queue replaced by one on the host, since a CPU has none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore.dataset import GeneratorDataset
+
+from latte_cli.core.training import trainer as trainer_module
+from latte_cli.core.training.state import checkpoints
+from tests.core.training.test_trainer import Moments, settings_in, trainer_of, untimed, weights_of
+
+
+def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_size: int) -> Callable[[], Any]:
+    """As documented: look at the data's shapes, then send it from its start, and call `fn` with the next."""
+    assert sink_size == 1
+    assert len(dataset.output_shapes()) == len(dataset.output_types())
+    sent = dataset.create_tuple_iterator(num_epochs=1)
+    return lambda: fn(*next(sent))
+
+
+@pytest.fixture
+def sinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have training sink when it is asked to."""
+    monkeypatch.setattr(ms, "data_sink", queue_on_the_host)
+    monkeypatch.setattr(trainer_module, "uses_sink_mode", lambda train, _: train.sink_mode is True)
+
+
+@pytest.mark.usefixtures("sinking")
+def test_a_sinking_run_stopped_and_resumed_has_the_bits_of_one_that_does_neither(tmp_path: Path) -> None:
+    same = {"dtype": "float16", "accumulation": 2, "steps": 4}
+    plain = trainer_of(settings_in(tmp_path / "plain", **same))
+    plain.progress = replace(plain.progress, loss_scale=replace(plain.progress.loss_scale, value=2.0**40))
+    expected = list(plain.run(Moments(), None))
+    assert expected[-1].loss_scale.dropped >= 1  # the scale of a step is told by the step before
+
+    settings = settings_in(tmp_path / "sunk", sink_mode=True, **same)
+    first = trainer_of(settings)
+    first.progress = replace(first.progress, loss_scale=replace(first.progress.loss_scale, value=2.0**40))
+    reports = list(first.run(Moments(), None, stopping=lambda: first.progress.step == 2))
+    second = trainer_of(settings)
+    second.resume(checkpoints(tmp_path / "sunk" / "ckpt")[-1])
+    reports += list(second.run(Moments(), None))
+
+    assert [report.losses for report in reports] == [report.losses for report in expected]
+    assert untimed(reports) == untimed(expected)
+    found = weights_of(second)
+    for name, values in weights_of(plain).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
