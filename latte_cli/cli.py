@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from latte_cli import __version__, options
+from latte_cli import __version__, options, sample_command
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.running import load, set_logging, show_faults, show_files, stop_at_plan
+from latte_cli.running import load, set_logging, show_faults, stop_at_plan
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say
 
@@ -204,16 +204,27 @@ def train(
 
 @app.command()
 def sample(
+    prompts: options.Prompts = None,
+    prompts_file: options.PromptsFile = None,
+    negative_prompt: options.NegativePrompt = None,
+    pipeline: options.Pipeline = None,
+    lora: options.Lora = None,
     checkpoint: options.Checkpoint = None,
     class_labels: options.ClassLabels = None,
     num_samples: options.NumSamples = None,
+    num_frames: options.NumFrames = None,
+    height: options.Height = None,
+    width: options.Width = None,
     sampler: options.Sampler = None,
     steps: options.SampleSteps = None,
+    eta: options.Eta = None,
     guidance_scale: options.GuidanceScale = None,
     seed: options.Seed = None,
+    dtype: options.SampleDtype = None,
     initial_latents: options.InitialLatents = None,
     formats: options.Formats = None,
     out: options.SampleOut = None,
+    parallel: options.Parallel = 1,
     replay: options.Replay = None,
     run_dir: options.RunDir = None,
     config: options.Config = None,
@@ -222,7 +233,7 @@ def sample(
     dry_run: options.DryRun = False,
     log_level: options.LogLevel = "warning",
 ) -> None:
-    """Make clips with a trained Latte."""
+    """Make clips with a trained Latte, or from prompts with a text-to-video pipeline."""
     if class_labels and num_samples is None:
         num_samples = len(class_labels)
     flags = {
@@ -230,31 +241,36 @@ def sample(
         "sample.num_samples": num_samples,
         "sample.sampler": sampler,
         "sample.steps": steps,
+        "sample.eta": eta,
         "sample.guidance_scale": guidance_scale,
+        "sample.negative_prompt": negative_prompt,
+        "sample.pipeline": pipeline,
+        "sample.dtype": dtype,
         "sample.seed": seed,
         "run_dir": run_dir,
         "device": device,
     }
-    if replay is not None:
-        given = [checkpoint, initial_latents, formats, config, assignments, *flags.values()]
-        alone = all(value is None for value in given)
-        _replay(replay, out, alone=alone, dry_run=dry_run, log_level=log_level)
-        return
-    unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
-    settings = load("sample", config, assignments, flags, log_level, unset=unset)
-    from latte_cli.core.clips import DEFAULT_FORMATS, LATENTS
-    from latte_cli.core.plan import sample_plan
-    from latte_cli.core.recipes import sample as recipe
-
-    written = DEFAULT_FORMATS if formats is None else tuple(wanted.value for wanted in formats)
-    plan = sample_plan(settings, checkpoint=checkpoint, decodes=set(written) != {LATENTS})
-    plan.require("--initial-latents", initial_latents)
-    if not stop_at_plan(settings, plan, dry_run=dry_run):
-        show_files(
-            recipe.run(
-                settings, checkpoint=checkpoint, formats=written, out=out, initial_latents=initial_latents
-            )
-        )
+    asked = sample_command.Asked(
+        checkpoint=checkpoint,
+        prompts=tuple(prompts or ()),
+        prompts_file=prompts_file,
+        lora=lora,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        initial_latents=initial_latents,
+        formats=tuple(wanted.value for wanted in formats) if formats else None,
+        out=None if replay is not None else out,
+        parallel=parallel,
+    )
+    if replay is None:
+        sample_command.sample(asked, config, assignments, flags, dry_run=dry_run, log_level=log_level)
+    elif (
+        asked != sample_command.Asked() or config or assignments or any(v is not None for v in flags.values())
+    ):
+        raise typer.BadParameter("takes everything but --out from its file", param_hint="--replay")
+    else:
+        sample_command.replay(replay, out, dry_run=dry_run, log_level=log_level)
 
 
 @app.command()
@@ -282,15 +298,3 @@ def bench(
         return
     *_, last = follow(recipe.run(settings, wanted, out=out, against=against), bench_line)
     show_bench(last.found or {})
-
-
-def _replay(sidecar: Path, out: Path | None, *, alone: bool, dry_run: bool, log_level: str) -> None:
-    if not alone:
-        raise typer.BadParameter("takes everything but --out from its file", param_hint="--replay")
-    set_logging(log_level)
-    from latte_cli.core.recipes import sample as recipe
-
-    if not sidecar.is_file():
-        raise LatteError(f"--replay: {sidecar}: no such file, wanted the .json beside a sample")
-    if not dry_run:
-        show_files(recipe.replay(sidecar, out=out))

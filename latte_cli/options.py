@@ -113,16 +113,57 @@ AllowChanges = Annotated[
     bool, typer.Option("--allow-changes", help="Go on although settings or videos have changed.")
 ]
 
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", metavar="TEXT", help="What a clip shows; repeatable.")
+]
+PromptsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts-file", help="A prompt a line, which may end in --seed N, --steps N, --guidance-scale X."
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    typer.Option(
+        "--negative-prompt", metavar="TEXT", help="What guidance leads away from (sample.negative_prompt)."
+    ),
+]
+Pipeline = Annotated[
+    Path | None,
+    typer.Option("--pipeline", metavar="DIR", help="A text-to-video pipeline, as Latte-1 (sample.pipeline)."),
+]
+Lora = Annotated[
+    Path | None, typer.Option("--lora", help="Low-rank changes of the pipeline's transformer, .safetensors.")
+]
+NumFrames = Annotated[
+    int | None,
+    typer.Option("--num-frames", min=1, help="Of a pipeline's clip, else as it was trained; 1 is an image."),
+]
+Height = Annotated[
+    int | None, typer.Option("--height", min=8, help="Of a pipeline's frames in pixels, else as trained.")
+]
+Width = Annotated[
+    int | None, typer.Option("--width", min=8, help="Of a pipeline's frames in pixels, else as trained.")
+]
+Eta = Annotated[float | None, typer.Option("--eta", help="Fresh noise of a ddim step, 0 to 1 (sample.eta).")]
+SampleDtype = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    typer.Option("--dtype", help="Of a pipeline's weights in memory (sample.dtype)."),
+]
+
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights; else the newest of the run folder.")
 ]
 ClassLabels = Annotated[
     list[int] | None, typer.Option("--class-label", help="Class to show; repeatable (sample.class_labels).")
 ]
-NumSamples = Annotated[int | None, typer.Option("--num-samples", help="Clips to make (sample.num_samples).")]
+NumSamples = Annotated[
+    int | None,
+    typer.Option("--num-samples", help="Clips to make; with prompts, of each (sample.num_samples)."),
+]
 Sampler = Annotated[
     Literal["ddpm", "ddim", "dpm++"] | None,
-    typer.Option("--sampler", help="The method (sample.sampler)."),
+    typer.Option("--sampler", help="The method; else a pipeline's own (sample.sampler)."),
 ]
 SampleSteps = Annotated[
     int | None, typer.Option("--steps", help="Sampling steps (sample.steps, without sample.respacing).")

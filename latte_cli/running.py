@@ -61,15 +61,19 @@ def load(
     log_level: str,
     *,
     unset: Sequence[str] = (),
+    demo: bool = True,
 ) -> "Settings":
-    """The settings of a command: the file, then --set in order, then the command's own flags."""
+    """The settings of a command: the file, then --set in order, then the command's own flags.
+
+    demo: whether the built-in demo takes the place of a file that is not there.
+    """
     set_logging(log_level)
     from latte_cli.core.settings_io import load_settings, parse_override
 
     overrides = [parse_override(text) for text in assignments or []]
     overrides += [(name, None) for name in unset]
     overrides += [(name, _plain(value)) for name, value in flags.items() if value is not None]
-    return load_settings(config, overrides, command=command)
+    return load_settings(config, overrides, command=command, demo=demo)
 
 
 def _plain(value: Any) -> Any:

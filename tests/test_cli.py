@@ -23,7 +23,9 @@ FLAGS = {
     },
     "sample": {
         "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
-        "--initial-latents", "--format", "--out", "--replay", "--run-dir",
+        "--initial-latents", "--format", "--out", "--replay", "--run-dir", "--prompt", "--prompts-file",
+        "--negative-prompt", "--pipeline", "--lora", "--num-frames", "--height", "--width", "--eta", "--dtype",
+        "--parallel",
     },
     "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
 }  # fmt: skip

@@ -27,7 +27,8 @@ DEFAULT_FORMATS = ("mp4", "png")
 class ClipStep:
     """Clip `clip` of `clips`, from 0, after `step` of `steps`.
 
-    The last step brings its scaled latents (F, 4, h, w), and frames (F, H, W, 3) where they are decoded.
+    `latents` (F, 4, h, w), scaled, are those after the step, where they are told; the last step has them, and
+    frames (F, H, W, 3) where they are decoded.
     """
 
     clip: int
@@ -36,6 +37,11 @@ class ClipStep:
     steps: int
     latents: Array | None = None
     frames: Frames | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it finishes the clip."""
+        return self.step == self.steps
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ class ClipFiles:
 
 
 def write_clips(
-    steps: Iterable[ClipStep], records: Mapping[str, Record], target: ClipFiles
+    steps: Iterable[ClipStep], records: Mapping[str, Record], target: ClipFiles, *, together: bool = True
 ) -> Iterator[SampleReport]:
-    """Write each clip once its last step is there, with its record, and all of them together at the end.
+    """Write each clip once its last step is there, with its record, and all of them `together` at the end.
 
     records: what made each clip, by its name, in the order of the clips. Yields a report a step.
     """
@@ -79,13 +85,13 @@ def write_clips(
     report = None
     for step in steps:
         report = SampleReport(step.clip, step.clips, step.step, step.steps)
-        if step.latents is not None:
+        if step.is_last and step.latents is not None:
             name = names[step.clip]
             files = write_clip(target, name, latents=step.latents, frames=step.frames)
             record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
             files.append(write_record(target.folder, name, record))
             report = SampleReport(step.clip, step.clips, step.step, step.steps, tuple(files), step.frames)
-            if step.frames is not None:
+            if together and step.frames is not None:
                 pictures.append(step.frames)
         yield report
     if report is not None and len(pictures) > 1:
@@ -135,17 +141,17 @@ def write_record(folder: Path, name: str, record: Record) -> Path:
     return path
 
 
-def read_record(path: Path) -> Record:
-    """What `write_record` wrote, with the files that it names unchanged.
+def read_record(path: Path, *, check: bool = True) -> Record:
+    """What `write_record` wrote.
 
-    Raises LatteError when it is another file, or one it names is gone or has changed.
+    Raises LatteError when it is another file, or with `check` one that it names is gone or has changed.
     """
     try:
         record = json.loads(path.read_text("utf-8"))
-        digests = dict(record["sha256"])
+        recorded = dict(record["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_record(path, error) from error
-    for name, digest in digests.items():
+    for name, digest in recorded.items() if check else ():
         if not Path(name).is_file() or file_digest(Path(name)) != digest:
             raise LatteError(f"{path}: {name} is not the file that the clip was made from")
     return dict(record)

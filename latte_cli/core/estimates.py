@@ -59,9 +59,12 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
     )
 
 
-def forward_flops(shape: Sizes) -> int:
-    """Floating-point operations of one clip's forward pass: two a multiply-add, matrix products only."""
-    width, frames, tokens = shape.hidden_size, shape.num_frames, shape.tokens
+def forward_flops(shape: Sizes, *, tokens: int | None = None) -> int:
+    """Floating-point operations of one clip's forward pass: two a multiply-add, matrix products only.
+
+    tokens: of a frame, where its size is not the shape's.
+    """
+    width, frames, tokens = shape.hidden_size, shape.num_frames, tokens or shape.tokens
     dense = 4 * width * width + 2 * width * shape.mlp_size  # of a token in a block
     outside = shape.patch_size**2 * (shape.in_channels + shape.out_channels) * width
     attention = width * (tokens + frames)  # of a token in a pair of blocks: scores, then the weighted sum

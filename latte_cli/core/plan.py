@@ -63,9 +63,9 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     shared = f", shared by {workers} workers" if workers > 1 else ""
     plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
     memory = training_memory(shape, train)
-    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in memory._asdict().items())
-    plan.add("memory", f"about {_bytes(memory.total)} a worker: {parts}")
-    _add_time(plan, train.steps, step_flops(shape, train), "step")
+    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items())
+    plan.add("memory", f"about {bytes_of(memory.total)} a worker: {parts}")
+    add_time(plan, train.steps, step_flops(shape, train), "step")
     if settings.cache.dir is None:
         _add_videos(plan, settings, global_batch)
         _require_vae(plan, settings)
@@ -113,7 +113,7 @@ def sample_plan(settings: Settings, *, checkpoint: Path | None = None, decodes: 
         "clips", f"{sample.num_samples} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}"
     )
     plan.add("sampler", f"{sample.sampler}, {steps} steps{guided}")
-    _add_time(plan, steps, passes * sample.num_samples * forward_flops(shape), "step")
+    add_time(plan, steps, passes * sample.num_samples * forward_flops(shape), "step")
     plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
     plan.require("--checkpoint", checkpoint)
     if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
@@ -129,7 +129,8 @@ def _add_model(plan: Plan, shape: Sizes) -> None:
     plan.add("parameters", f"{shape.parameters():,}, of which {shape.trained_parameters():,} are trained")
 
 
-def _add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
+def add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
+    """A row on how long steps of so many operations take on this processor."""
     speed = processor_speed() * BUSY_FRACTION
     seconds = operations / speed
     work = f"{operations / 1e12:.3g} TFLOP a {unit}"
@@ -211,7 +212,7 @@ def _size(shape: Sizes) -> str:
     return f"latents {shape.sample_size} x {shape.sample_size}"
 
 
-def _bytes(number: float) -> str:
+def bytes_of(number: float) -> str:
     """Bytes for people: 1.5 GB."""
     for unit in ("B", "kB", "MB"):
         if number < 1000:

@@ -219,7 +219,10 @@ class SampleSettings(Section):
     negative_prompt: str = ""
     """What guidance leads away from, for condition: text."""
     pipeline: Path | None = None
-    """Folder of a text-to-video pipeline in the layout of diffusers (Latte-1), in place of a run."""
+    """Folder of a text-to-video pipeline in the layout of diffusers (Latte-1), in place of a run. What is not
+    set of sampler, steps, guidance_scale and num_samples is then its scheduler, 50, 7.5 and 1 a prompt."""
+    dtype: Dtype = "float32"
+    """Of a pipeline's weights in memory; a CPU computes in float32."""
     seed: int = Field(42, ge=0)
     """Seed of the first clip; each further clip's is one more."""
     batch_size: int = Field(4, ge=1)

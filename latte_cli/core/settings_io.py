@@ -19,14 +19,19 @@ Override = tuple[str, Any]
 
 
 def load_settings(
-    config: Path | None = None, overrides: Sequence[Override] = (), *, command: Command | None = None
+    config: Path | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    command: Command | None = None,
+    demo: bool = True,
 ) -> Settings:
-    """The experiment in `config`, else latte.yaml here, else the built-in demo; overrides applied in order.
+    """The experiment in `config`, else latte.yaml here, else the built-in `demo`; overrides applied in order.
 
+    Without the demo, what no file says is the settings' defaults.
     `command` adds what that command needs to the rules. Paths are relative to the working directory. Raises
     LatteError with all faults: a single one on one line, several one a line under a heading.
     """
-    source, text = _read(config)
+    source, text = _read(config, demo=demo)
     values = parse_yaml(text, source)
     values = {} if values is None else values
     if not isinstance(values, dict):
@@ -54,9 +59,11 @@ def dump_settings(settings: Settings, *, explained: bool = True) -> str:
     return "\n".join(line for line in lines if explained or line.strip()[:1] not in ("", "#")) + "\n"
 
 
-def _read(config: Path | None) -> tuple[str, str]:
+def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
     """The name and text of the experiment file."""
     if config is None and not LOCAL_CONFIG.exists():
+        if not demo:
+            return "the defaults", ""
         return "the built-in demo", (files("latte_cli") / "assets" / "demo.yaml").read_text("utf-8")
     path = LOCAL_CONFIG if config is None else config
     try:

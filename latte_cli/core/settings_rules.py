@@ -14,7 +14,8 @@ _MLP_RATIO = 4.0  # of a latte-t2v: diffusers' feed-forward
 
 def broken_rules(settings: Settings, command: Command | None = None) -> Iterator[Fault]:
     """Every rule that the settings break; those of `command` too, when one is named."""
-    yield from _size_rules(settings, needed=command in ("train", "sample", "bench"))
+    of_run = command == "sample" and settings.sample.pipeline is None
+    yield from _size_rules(settings, needed=of_run or command in ("train", "bench"))
     yield from _condition_rules(settings)
     yield from _text_rules(settings, command)
     yield from _part_rules(settings)

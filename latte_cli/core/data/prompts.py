@@ -9,6 +9,7 @@ from typing import Any
 from latte_cli.core.errors import LatteError
 
 OPTIONS: dict[str, Callable[[str], Any]] = {"seed": int, "steps": int, "guidance-scale": float}
+LONGEST_SLUG = 40  # characters of a prompt in the names of its files
 LEAST = {"seed": 0, "steps": 1, "guidance-scale": 0.0}
 
 
@@ -61,3 +62,15 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
             raise LatteError(f"{source}: --{name}: found {value!r}, wanted {kind} of at least {LEAST[name]}")
         given[name.replace("-", "_")] = number
     return PromptLine(text.strip(), **given)
+
+
+def slug(text: str) -> str:
+    """The beginning of a prompt as a part of a file's name: its words in lower case, joined by dashes."""
+    words = re.findall(r"\w+", text.lower())
+    kept = ""
+    for word in words:
+        longer = f"{kept}-{word}" if kept else word[:LONGEST_SLUG]
+        if len(longer) > LONGEST_SLUG:
+            break
+        kept = longer
+    return kept

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.shape import VAE_FACTOR
 from latte_cli.core.models.t2v_shape import TextToVideoShape, shape_of_config
 
+SCALING_FACTOR = 0.18215  # Stable Diffusion's, where a config names none
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
@@ -58,8 +60,8 @@ class PipelineFolder:
         return self.path / "vae"
 
 
-def open_pipeline(folder: Path | None) -> PipelineFolder:
-    """Look into a pipeline folder; no weights are read.
+def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:
+    """Look into a pipeline folder; no weights are read. Its autoencoder is looked for if it `decodes`.
 
     Raises LatteError naming the file at fault: a folder that is missing or holds another kind of pipeline, a
     part or tokenizer file that is missing, or parts that do not fit one another.
@@ -74,6 +76,8 @@ def open_pipeline(folder: Path | None) -> PipelineFolder:
     if kind != "LattePipeline":
         raise LatteError(f"{folder / 'model_index.json'}: found a {kind}, wanted a LattePipeline")
     for part in PARTS:
+        if part == "vae" and not decodes:
+            continue
         if not (folder / part).is_dir():
             raise LatteError(f"{folder / part}: no such folder; the pipeline is not whole")
     config = folder / "transformer" / "config.json"
@@ -85,7 +89,8 @@ def open_pipeline(folder: Path | None) -> PipelineFolder:
             f"{text.encoder}: found {found}, wanted a t5 encoder of width {shape.caption_channels}"
         )
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    return PipelineFolder(folder, shape, text, scheduler, _check_vae(folder / "vae" / "config.json", shape))
+    scaling_factor = _check_vae(folder / "vae" / "config.json", shape) if decodes else SCALING_FACTOR
+    return PipelineFolder(folder, shape, text, scheduler, scaling_factor)
 
 
 def find_text_encoder(folder: Path) -> TextFolder:
@@ -109,6 +114,17 @@ def find_text_encoder(folder: Path) -> TextFolder:
         if not (tokenizer / name).is_file():
             raise LatteError(f"{tokenizer / name}: no such file; the {kind} tokenizer needs it")
     return found
+
+
+def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Path]:
+    """The files that a clip is made from; `decodes`: those of the autoencoder too.
+
+    Raises LatteError when weights are missing.
+    """
+    parts = [pipeline.transformer, pipeline.text.encoder, *([pipeline.vae] if decodes else [])]
+    files = [pipeline.path / "scheduler" / "scheduler_config.json"]
+    files += [file for part in parts for file in (part / "config.json", *open_weights(part).files)]
+    return files + [file for file in sorted(pipeline.text.tokenizer.glob("*")) if file.is_file()]
 
 
 def read_json(path: Path, *, hint: str = "the folder is not whole") -> dict[str, Any]:
@@ -135,4 +151,4 @@ def _check_vae(path: Path, shape: TextToVideoShape) -> float:
         raise LatteError(
             f"{path}: found {channels} latent channels, wanted the transformer's {shape.in_channels}"
         )
-    return float(config.get("scaling_factor") or 0.18215)
+    return float(config.get("scaling_factor") or SCALING_FACTOR)

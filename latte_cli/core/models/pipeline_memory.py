@@ -42,8 +42,11 @@ def sampling_memory(
     guided: bool,
     dtype: str = "float32",
     chunk_frames: int = 8,
+    decodes: bool = True,
 ) -> SamplingMemory:
     """The memory that a clip of `num_frames` frames of `size` (height, width) pixels takes.
+
+    Without `decodes` there is no autoencoder.
 
     Raises LatteError when weights are missing or torn.
     """
@@ -53,14 +56,14 @@ def sampling_memory(
     tokens = rows * num_frames * frame
     wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the widest moment: before and after the GELU
     scores = 2 * tokens * shape.num_heads * max(frame, pipeline.text.max_tokens)
-    vae = read_json(pipeline.vae / "config.json")
+    channels = read_json(pipeline.vae / "config.json")["block_out_channels"][0] if decodes else 0
     pixels = min(chunk_frames, num_frames) * size[0] * size[1]
     return SamplingMemory(
         text_encoder=numbers(pipeline.text.encoder) * (4 if dtype == "bfloat16" else BYTES[dtype]),
         transformer=shape.parameters() * BYTES[dtype],
         activations=max(wide, scores) * FLOAT,
-        autoencoder=numbers(pipeline.vae) * FLOAT,
-        decoding=pixels * vae["block_out_channels"][0] * VAE_LAYERS * FLOAT,
+        autoencoder=numbers(pipeline.vae) * FLOAT if decodes else 0,
+        decoding=pixels * channels * VAE_LAYERS * FLOAT,
     )
 
 

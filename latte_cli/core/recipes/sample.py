@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,24 +18,15 @@ from latte_cli.core.clips import (
     no_record,
     read_noise,
     read_record,
-    write_clips,
 )
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.parallel.world import World
 from latte_cli.core.settings import Settings
+from latte_cli.core.shared_clips import make_all, make_share
 
 if TYPE_CHECKING:
     from latte_cli.core.sampling import Clip, Denoiser
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to make: clips by name."""
-
-    checkpoint: Path
-    clips: "Mapping[str, Clip]"
-    target: ClipFiles
-    initial_latents: Path | None = None
 
 
 def run(
@@ -46,17 +36,17 @@ def run(
     formats: Sequence[str] = DEFAULT_FORMATS,
     out: Path | None = None,
     initial_latents: Path | None = None,
+    workers: int = 1,
 ) -> Iterator[SampleReport]:
     """Sample, yielding a report a step; files appear whole, clip by clip, in `out` or the run's samples/.
 
     checkpoint: weights of any format; else the run folder's newest, whose averaged weights are used.
-    initial_latents: a .npy of noise (N, F, 4, h, w), a clip a row. Raises LatteError for what a user can fix.
+    initial_latents: a .npy of noise (N, F, 4, h, w), a clip a row. workers: processes that share the clips.
+    Raises LatteError for what a user can fix.
     """
     path = newest_checkpoint(settings) if checkpoint is None else checkpoint
-    noise = None if initial_latents is None else read_noise(initial_latents, _clip_shape(settings))
-    folder = settings.run_dir / "samples" if out is None else out
-    target = ClipFiles(folder, tuple(formats), settings.sample.fps)
-    yield from _run(settings, Job(path, _clips(settings, noise), target, initial_latents))
+    records = _records(settings, path, initial_latents)
+    yield from make_all(records, target_of(settings, formats, out), _make, workers)
 
 
 def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
@@ -64,20 +54,26 @@ def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
 
     Raises LatteError when the sidecar is none, or a file it names has changed.
     """
-    from latte_cli.core.sampling import Clip
-
     record = read_record(sidecar)
     try:
         settings = Settings.model_validate(record["settings"])
-        checkpoint, name, label = Path(record["checkpoint"]), record["name"], record["class_label"]
-        initial, row = record["initial_latents"], record["row"]
-        formats, seed = tuple(record["formats"]), record["seed"]
+        name, formats = record["name"], tuple(record["formats"])
     except (ValueError, KeyError, TypeError) as error:
         raise no_record(sidecar, error) from error
-    noise = None if initial is None else read_noise(Path(initial), _clip_shape(settings))[row]
-    clip = Clip(seed=seed, class_label=label, initial_latents=noise)
     target = ClipFiles(sidecar.parent if out is None else out, formats, settings.sample.fps)
-    yield from _run(settings, Job(checkpoint, {name: clip}, target, initial))
+    yield from make_all({name: record}, target, _make)
+
+
+def run_share(
+    settings: Settings, world: World, *, formats: Sequence[str] = DEFAULT_FORMATS, out: Path | None = None
+) -> Iterator[SampleReport]:
+    """One worker's share of a run with several."""
+    yield from make_share(target_of(settings, formats, out), _make, world)
+
+
+def target_of(settings: Settings, formats: Sequence[str], out: Path | None) -> ClipFiles:
+    """Where the clips go."""
+    return ClipFiles(out or settings.run_dir / "samples", tuple(formats), settings.sample.fps)
 
 
 def newest_checkpoint(settings: Settings) -> Path:
@@ -88,64 +84,59 @@ def newest_checkpoint(settings: Settings) -> Path:
     return found[-1]
 
 
-def _clips(settings: Settings, noise: NDArray[np.float32] | None) -> "dict[str, Clip]":
-    """The clips by name. Labels come in turn, as do the seeds."""
-    from latte_cli.core.sampling import Clip
-
-    number = settings.sample.num_samples if noise is None else len(noise)
-    clips = {}
+def _records(settings: Settings, checkpoint: Path, initial_latents: Path | None) -> dict[str, Record]:
+    """What makes each clip, by its name. Labels come in turn, as do the seeds."""
+    sample, classes, number = settings.sample, settings.model.num_classes, settings.sample.num_samples
+    if initial_latents is not None:
+        number = len(read_noise(initial_latents, _clip_shape(settings)))
+    common = {
+        "checkpoint": str(checkpoint),
+        "initial_latents": None if initial_latents is None else str(initial_latents),
+        "sha256": digests([checkpoint, initial_latents]),
+        "settings": json.loads(settings.model_dump_json()),
+    }
+    records: dict[str, Record] = {}
     for place in range(number):
         label = None
-        if settings.model.num_classes is not None:
-            labels = settings.sample.class_labels or range(settings.model.num_classes)
+        if classes is not None:
+            labels = sample.class_labels or range(classes)
             label = labels[place % len(labels)]
-        seed = settings.sample.seed + place
-        name = f"{place:03d}-seed{seed}" + ("" if label is None else f"-class{label}")
-        clips[name] = Clip(seed, label, None if noise is None else noise[place])
-    return clips
+        name = f"{place:03d}-seed{sample.seed + place}" + ("" if label is None else f"-class{label}")
+        records[name] = {"seed": sample.seed + place, "class_label": label, "row": place, **common}
+    return records
 
 
-def _run(settings: Settings, job: Job) -> Iterator[SampleReport]:
+def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
+    """Denoise and decode the clips that records tell. Raises LatteError for a record of something else."""
+    try:
+        common = next(iter(records.values()))
+        settings, checkpoint = Settings.model_validate(common["settings"]), Path(common["checkpoint"])
+        noise = None
+        if (initial := common["initial_latents"]) is not None:
+            noise = read_noise(Path(initial), _clip_shape(settings))
+        clips = [_clip(record, noise) for record in records.values()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
     from latte_cli.core.device import use_device
-
-    use_device(settings.device)
-    yield from write_clips(_steps(settings, job), _records(settings, job), job.target)
-
-
-def _records(settings: Settings, job: Job) -> dict[str, Record]:
-    """What makes each clip."""
-    files = digests([job.checkpoint, job.initial_latents])
-    plain = json.loads(settings.model_dump_json())
-    return {
-        name: {
-            "seed": clip.seed,
-            "class_label": clip.class_label,
-            "checkpoint": str(job.checkpoint),
-            "initial_latents": None if job.initial_latents is None else str(job.initial_latents),
-            "row": place,
-            "sha256": files,
-            "settings": plain,
-        }
-        for place, (name, clip) in enumerate(job.clips.items())
-    }
-
-
-def _steps(settings: Settings, job: Job) -> Iterator[ClipStep]:
-    """Denoise and decode clip by clip."""
     from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.sampling import denoise
 
-    sample, number = settings.sample, len(job.clips)
+    use_device(settings.device)
+    sample, number = settings.sample, len(clips)
     schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
-    denoiser = _denoiser(settings, job.checkpoint)
-    decode = _decoder(settings) if job.target.decodes else None
-    total = schedule.num_timesteps
-    for place, clip in enumerate(job.clips.values()):
+    denoiser = _denoiser(settings, checkpoint)
+    decode = _decoder(settings) if target.decodes else None
+    for place, clip in enumerate(clips):
         for step in denoise(denoiser, clip, schedule, sample):
-            if step.index + 1 < total:
-                yield ClipStep(place, number, step.index + 1, total)
-        latents = np.asarray(step.x_t[0], np.float32)
-        yield ClipStep(place, number, total, total, latents, None if decode is None else decode(latents))
+            done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
+            frames = decode(latents) if decode and done == schedule.num_timesteps else None
+            yield ClipStep(place, number, done, schedule.num_timesteps, latents, frames)
+
+
+def _clip(record: Record, noise: NDArray[np.float32] | None) -> "Clip":
+    from latte_cli.core.sampling import Clip
+
+    return Clip(record["seed"], record["class_label"], None if noise is None else noise[record["row"]])
 
 
 def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:

@@ -1,285 +1,217 @@
-"""Make clips from prompts with a text-to-video pipeline: its text encoder first, then its transformer."""
+"""Make clips from prompts with a text-to-video pipeline, each beside the record that makes it again."""
 
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.formats import open_weights
-from latte_cli.core.checkpoints.mapping import Mapped, map_weights
-from latte_cli.core.draws import Stream, draw
+from latte_cli.core.clips import (
+    DEFAULT_FORMATS,
+    ClipFiles,
+    ClipStep,
+    Record,
+    SampleReport,
+    digests,
+    no_record,
+    read_noise,
+    read_record,
+)
+from latte_cli.core.data.prompts import PromptLine, slug
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import PipelineFolder, open_pipeline
+from latte_cli.core.models.pipeline_folder import open_pipeline, pipeline_files
 from latte_cli.core.models.shape import VAE_FACTOR
-from latte_cli.core.settings import VaeSettings
+from latte_cli.core.parallel.world import World
+from latte_cli.core.pipeline_sampling import (
+    GUIDANCE_SCALE,
+    STEPS,
+    Job,
+    Prompt,
+    check_job,
+    clip_shape,
+    make_clips,
+)
+from latte_cli.core.settings import SampleSettings, Settings
+from latte_cli.core.shared_clips import make_all, make_share
 
-if TYPE_CHECKING:
-    from latte_cli.core.diffusion.samplers import Model
-    from latte_cli.core.models.latte_t2v import LatteT2V
-
-Array = NDArray[np.float32]
-STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What makes one clip. `initial_latents`, (F, 4, h, w), take the place of the seed's first noise."""
-
-    text: str
-    negative: str = ""
-    seed: int = 42
-    steps: int = STEPS
-    guidance_scale: float = GUIDANCE_SCALE
-    initial_latents: Array | None = None
-
-
-Sampler: TypeAlias = "Callable[[Model, Array, Prompt], Iterator[Any]]"
-"""(model, noise, prompt) -> a report a step, whose `x_t` are the latents after it."""
+IMAGE_FORMATS = ("png",)
+COMMON = ("sampler", "num_frames", "height", "width", "eta", "dtype", "chunk_frames", "device")  # as in a Job
 
 
 @dataclass(frozen=True)
-class Job:
-    """Clips to make with a pipeline, and how."""
+class Wish:
+    """What is asked for beside the settings; None is the pipeline's own."""
 
-    pipeline: Path | None
-    prompts: Sequence[Prompt]
-    sampler: str | None = None
-    """ddpm, ddim or dpm++; None is the pipeline's own scheduler."""
+    prompts: Sequence[PromptLine]
     num_frames: int | None = None
-    """1 makes an image; None is what the transformer was trained on, as for the size."""
     height: int | None = None
     width: int | None = None
-    """In pixels."""
-    eta: float = 0.0
-    dtype: str = "float32"
-    """Of the weights in memory."""
     lora: Path | None = None
-    decodes: bool = True
-    """Whether latents become frames; without it no autoencoder is loaded."""
-    chunk_frames: int = 8
-    """Frames decoded at a time."""
-    device: str = "auto"
+    initial_latents: Path | None = None
+    """A .npy of noise (N, F, 4, h, w), a clip a row."""
+    formats: Sequence[str] | None = None
+    out: Path | None = None
 
 
-@dataclass(frozen=True)
-class Made:
-    """A finished clip: scaled latents (F, 4, h, w), and frames (F, H, W, 3) if they were asked for."""
+def run(settings: Settings, wish: Wish, *, workers: int = 1) -> Iterator[SampleReport]:
+    """Sample every prompt, yielding a report a step; files appear whole, clip by clip.
 
-    latents: Array
-    frames: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True)
-class TextToVideoReport:
-    """Prompt `prompt` of `prompts`, from 0, encoded (step 0) or after `step` of `steps`: `x_t` (F, 4, h, w).
-
-    The last step brings the clip.
+    What the experiment does not set of sampler, steps and guidance is the pipeline's: its own scheduler, and
+    Latte-1's numbers. Raises LatteError for what a user can fix.
     """
-
-    prompt: int
-    prompts: int
-    step: int
-    steps: int
-    x_t: Array | None = None
-    made: Made | None = None
+    settings = resolved(settings, wish)
+    job, target = job_of(settings, wish), target_of(settings, wish)
+    yield from make_all(_records(job, wish, target), target, _make, workers)
 
 
-def run(job: Job) -> Iterator[TextToVideoReport]:
-    """Encode every prompt, free the encoder, then denoise and decode clip by clip, a report a step.
+def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
+    """Make a clip again from its sidecar: the same bytes, beside it or in `out`.
 
-    Raises LatteError for what a user can fix, before anything slow is loaded where it can be told.
+    Raises LatteError when the sidecar is none, or a file it names has changed.
     """
-    pipeline = open_pipeline(job.pipeline)
-    size = _latent_size(job, pipeline)
-    _check_noise(job, pipeline, size)
-    weights = _weights(job, pipeline)
-    from latte_cli.core.device import use_device
-
-    use_device(job.device)
-    sampler = _sampler(job, pipeline)
-    conditions = []
-    for place, condition in enumerate(_encode(job, pipeline)):
-        conditions.append(condition)
-        yield TextToVideoReport(place, len(job.prompts), 0, job.prompts[place].steps)
-    gc.collect()  # the encoder is several times the transformer
-    denoiser = _denoiser(job, pipeline, weights, size)
-    decode = _decoder(job, pipeline)
-    for place, prompt in enumerate(job.prompts):
-        for step in _denoise(prompt, denoiser, conditions[place], sampler):
-            done, x_t = step.index + 1, np.asarray(step.x_t[0], np.float32)
-            made = Made(x_t, decode(x_t)) if done == step.total else None
-            yield TextToVideoReport(place, len(job.prompts), done, step.total, x_t, made)
+    record = read_record(sidecar)
+    try:
+        name, formats, fps = record["name"], tuple(record["formats"]), record["fps"]
+    except (KeyError, TypeError) as error:
+        raise no_record(sidecar, error) from error
+    target = ClipFiles(sidecar.parent if out is None else out, formats, fps)
+    yield from make_all({name: record}, target, _make, 1)
 
 
-def _latent_size(job: Job, pipeline: PipelineFolder) -> tuple[int, int]:
-    """(height, width) in latent pixels. Raises LatteError for a size that is no whole number of patches."""
-    native = pipeline.shape.sample_size * VAE_FACTOR
-    unit = VAE_FACTOR * pipeline.shape.patch_size
-    for name, side in (("height", job.height or native), ("width", job.width or native)):
-        if side % unit:
-            raise LatteError(f"--{name}: found {side}, wanted a multiple of {unit}")
-    return (job.height or native) // VAE_FACTOR, (job.width or native) // VAE_FACTOR
+def run_share(settings: Settings, wish: Wish, world: World) -> Iterator[SampleReport]:
+    """One worker's share of a run with several."""
+    yield from make_share(target_of(settings, wish), _make, world)
 
 
-def _weights(job: Job, pipeline: PipelineFolder) -> Mapping[str, Array]:
-    """The transformer's weights, still in their files, with the low-rank changes that the job names."""
-    mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
-    weights: Mapping[str, Array] = LazyWeights(mapped)
-    if job.lora is None:
-        return weights
-    from latte_cli.core.models.lora import load_lora, with_lora
-
-    return with_lora(weights, load_lora(job.lora), source=str(job.lora))
+def resolved(settings: Settings, wish: Wish) -> Settings:
+    """The settings with a pipeline's own numbers where the experiment says none."""
+    own: dict[str, Any] = {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
+    if wish.initial_latents is None:
+        own["num_samples"] = 1
+    update = {name: value for name, value in own.items() if name not in settings.sample.model_fields_set}
+    return settings.model_copy(update={"sample": settings.sample.model_copy(update=update)})
 
 
-class LazyWeights(Mapping[str, Array]):
-    """A file's tensors by name, each read when it is asked for."""
-
-    def __init__(self, mapped: Mapped):
-        self.mapped = mapped
-
-    def __getitem__(self, name: str) -> Array:
-        return np.asarray(self.mapped.read(name))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.mapped.tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.mapped.tensors)
-
-    def __len__(self) -> int:
-        return len(self.mapped.tensors)
+def target_of(settings: Settings, wish: Wish) -> ClipFiles:
+    """Where the clips go: the folder asked for, else samples/ of the run folder, else samples/ here."""
+    in_run = settings.run_dir if "run_dir" in settings.model_fields_set else Path()
+    formats = wish.formats or (IMAGE_FORMATS if wish.num_frames == 1 else DEFAULT_FORMATS)
+    return ClipFiles(wish.out or in_run / "samples", tuple(formats), settings.sample.fps)
 
 
-def _encode(job: Job, pipeline: PipelineFolder) -> Iterator[tuple[Array, Array]]:
-    """Each prompt's packed states and its negative's, (1, N, D + 1) each; every text is encoded once."""
-    from latte_cli.core.models.text import TextEncoder, TextStates, pipeline_states
+def job_of(settings: Settings, wish: Wish) -> Job:
+    """What is to be done by `resolved` settings, checked as far as small files and headers tell.
 
-    encoder = TextEncoder(pipeline.text, dtype=job.dtype)
-    known: dict[str, TextStates] = {}
-    for prompt in job.prompts:
-        for text in (prompt.text, prompt.negative):
-            if text not in known:
-                known[text] = encoder.encode(text)
-        told, untold = pipeline_states(known[prompt.text], known[prompt.negative])
-        yield told[None], untold[None]
-
-
-def _sampler(job: Job, pipeline: PipelineFolder) -> "Sampler":
-    """The pipeline's scheduler, or one of our samplers over the same chain, as one kind of function."""
-    from latte_cli.core.diffusion.samplers import SAMPLERS
-    from latte_cli.core.models.pipeline_scheduler import load_scheduler, schedule_of_config, walk
-
-    source = str(pipeline.path / "scheduler" / "scheduler_config.json")
-    if job.sampler is None:
-        scheduler = load_scheduler(pipeline.scheduler, source=source)
-
-        def own(model: "Model", x_t: Array, prompt: Prompt) -> Iterator[Any]:
-            steps = prompt.steps
-            return walk(
-                scheduler, model, x_t, steps=steps, generator=partial(_generator, prompt), eta=job.eta
-            )
-
-        return own
-    sampler = SAMPLERS[job.sampler]
-    schedules = {steps: schedule_of_config(pipeline.scheduler, steps, source=source) for steps in _steps(job)}
-
-    def ours(model: "Model", x_t: Array, prompt: Prompt) -> Iterator[Any]:
-        def noise(index: int) -> Array:
-            return _generator(prompt, index).standard_normal(x_t.shape, np.float32)
-
-        return sampler(model, x_t, schedules[prompt.steps], noise, eta=job.eta)
-
-    return ours
-
-
-def _steps(job: Job) -> set[int]:
-    return {prompt.steps for prompt in job.prompts}
-
-
-def _generator(prompt: Prompt, index: int) -> np.random.Generator:
-    """The random numbers of sampling step `index`, from 0; -1 is the noise that a clip starts from."""
-    return draw(prompt.seed, Stream.SAMPLE, 1 + index)
-
-
-class Denoiser:
-    """The transformer as a function on the host: (x_t, timesteps, condition) to its output, float32.
-
-    It compiles at the first call for each number of rows: one with guidance, another without.
+    Raises LatteError naming the file, setting or option at fault.
     """
-
-    def __init__(self, model: "LatteT2V"):
-        import mindspore as ms
-
-        from latte_cli.core.models.layers import TIMESTEP_CHANNELS
-        from latte_cli.core.models.positions import timestep_rows
-
-        def forward(x_t, rows, condition):  # type: ignore[no-untyped-def]
-            return model(x_t, rows, condition)
-
-        sides = (side * model.shape.patch_size for side in model.grid)
-        self.clip_shape = (model.num_frames, model.shape.in_channels, *sides)
-        self._rows, self._channels, self._tensor = timestep_rows, TIMESTEP_CHANNELS, ms.Tensor
-        self._compiled = ms.jit(forward)
-
-    def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Array:
-        inputs = (x_t.astype(np.float32), self._rows(self._channels, timesteps), condition)
-        return np.asarray(
-            self._compiled(*(self._tensor(np.ascontiguousarray(part)) for part in inputs)).asnumpy()
+    sample = settings.sample
+    if sample.respacing is not None:
+        raise LatteError(
+            f"sample.respacing: found {sample.respacing}, wanted null with a pipeline: give sample.steps"
         )
-
-
-def _denoiser(
-    job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array], size: tuple[int, int]
-) -> Denoiser:
-    import mindspore as ms
-
-    from latte_cli.core.models.latte import load_weights
-    from latte_cli.core.models.latte_t2v import LatteT2V
-
-    # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
-    dtype = "float32" if ms.get_context("device_target") == "CPU" else job.dtype
-    frames = job.num_frames or pipeline.shape.num_frames
-    model = LatteT2V(pipeline.shape, size=size, num_frames=frames, dtype=dtype, stored=job.dtype)
-    load_weights(model, weights, source=str(pipeline.transformer))
-    model.set_train(False)
-    return Denoiser(model)
-
-
-def _decoder(job: Job, pipeline: PipelineFolder) -> Any:
-    """Scaled latents (F, 4, h, w) to frames (F, H, W, 3), or to nothing."""
-    if not job.decodes:
-        return lambda latents: None
-    from latte_cli.core.models.vae import load_vae, to_uint8
-
-    settings = VaeSettings(
-        weights=str(pipeline.vae), scaling_factor=pipeline.scaling_factor, chunk_frames=job.chunk_frames
+    job = Job(
+        pipeline=sample.pipeline,
+        prompts=(),
+        sampler=sample.sampler if "sampler" in sample.model_fields_set else None,
+        num_frames=wish.num_frames,
+        height=wish.height,
+        width=wish.width,
+        eta=sample.eta,
+        dtype=sample.dtype,
+        lora=wish.lora,
+        decodes=target_of(settings, wish).decodes,
+        chunk_frames=settings.vae.chunk_frames,
+        device=settings.device,
     )
-    vae = load_vae(settings)
-    return lambda latents: to_uint8(vae.decode(latents))
+    shape = clip_shape(job, open_pipeline(sample.pipeline, decodes=job.decodes))
+    noise = None if wish.initial_latents is None else read_noise(wish.initial_latents, shape)
+    job = replace(job, prompts=_prompts(sample, wish, noise))
+    check_job(job)
+    return job
 
 
-def _denoise(
-    prompt: Prompt, denoiser: Denoiser, condition: tuple[Array, Array], sampler: "Sampler"
-) -> Iterator[Any]:
-    """A report a step, whose `x_t` is (1, F, 4, h, w); noise depends on the seed and the step alone."""
-    from latte_cli.core.diffusion.guidance import guided
+def _prompts(sample: SampleSettings, wish: Wish, noise: NDArray[np.float32] | None) -> list[Prompt]:
+    """Every prompt as often as there are samples, with seeds one apart."""
+    number = sample.num_samples
+    if noise is not None and "num_samples" not in sample.model_fields_set:
+        number = max(1, len(noise) // len(wish.prompts))
+    if noise is not None and len(noise) != number * len(wish.prompts):
+        wanted = f"wanted a clip each: {len(wish.prompts)} prompts x {number} samples"
+        raise LatteError(f"--initial-latents: {wish.initial_latents}: found noise of {len(noise)}, {wanted}")
+    prompts: list[Prompt] = []
+    for line in wish.prompts:
+        for place in range(number):
+            first = sample.seed if line.seed is None else line.seed
+            guidance = sample.guidance_scale if line.guidance_scale is None else line.guidance_scale
+            steps = line.steps or sample.steps
+            row = None if noise is None else noise[len(prompts)]
+            prompts.append(Prompt(line.text, sample.negative_prompt, first + place, steps, guidance, row))
+    return prompts
 
-    size = (1, *denoiser.clip_shape)
-    x_t = _generator(prompt, -1).standard_normal(size, np.float32)
-    if prompt.initial_latents is not None:
-        x_t = prompt.initial_latents.reshape(size).astype(np.float32)
-    return sampler(guided(denoiser, *condition, prompt.guidance_scale), x_t, prompt)
+
+def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
+    """What makes each clip, by its name."""
+    pipeline = check_job(job)
+    num_frames, _, height, width = clip_shape(job, pipeline)
+    common = {
+        "pipeline": str(pipeline.path),
+        "scheduler": pipeline.scheduler.get("_class_name") if job.sampler is None else None,
+        "sampler": job.sampler,
+        "eta": job.eta,
+        "num_frames": num_frames,
+        "height": height * VAE_FACTOR,
+        "width": width * VAE_FACTOR,
+        "dtype": job.dtype,
+        "lora": None if job.lora is None else str(job.lora),
+        "chunk_frames": job.chunk_frames,
+        "fps": target.fps,
+        "device": job.device,
+        "initial_latents": None if wish.initial_latents is None else str(wish.initial_latents),
+        "sha256": digests([*pipeline_files(pipeline, decodes=job.decodes), job.lora, wish.initial_latents]),
+    }
+    records = {}
+    for place, prompt in enumerate(job.prompts):
+        name = "-".join(filter(None, (f"{place:03d}", f"seed{prompt.seed}", slug(prompt.text))))
+        records[name] = {
+            "prompt": prompt.text,
+            "negative_prompt": prompt.negative,
+            "seed": prompt.seed,
+            "steps": prompt.steps,
+            "guidance_scale": prompt.guidance_scale,
+            "row": place,
+            **common,
+        }
+    return records
 
 
-def _check_noise(job: Job, pipeline: PipelineFolder, size: tuple[int, int]) -> None:
-    wanted = (job.num_frames or pipeline.shape.num_frames, pipeline.shape.in_channels, *size)
-    for prompt in job.prompts:
-        if prompt.initial_latents is not None and prompt.initial_latents.shape != wanted:
-            found = prompt.initial_latents.shape
-            raise LatteError(f"initial latents: found shape {found}, wanted {wanted} for each prompt")
+def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
+    """The steps of the clips that records tell. Raises LatteError for a record of something else."""
+    common = next(iter(records.values()))
+    try:
+        job = Job(
+            pipeline=Path(common["pipeline"]),
+            prompts=(),
+            lora=None if common["lora"] is None else Path(common["lora"]),
+            decodes=target.decodes,
+            **{name: common[name] for name in COMMON},
+        )
+        noise = None
+        if (path := common["initial_latents"]) is not None:
+            noise = read_noise(Path(path), clip_shape(job, open_pipeline(job.pipeline, decodes=job.decodes)))
+        prompts = [_prompt(record, noise) for record in records.values()]
+    except (KeyError, TypeError) as error:
+        raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
+    yield from make_clips(replace(job, prompts=prompts))
+
+
+def _prompt(record: Record, noise: NDArray[np.float32] | None) -> Prompt:
+    return Prompt(
+        text=record["prompt"],
+        negative=record["negative_prompt"],
+        seed=record["seed"],
+        steps=record["steps"],
+        guidance_scale=record["guidance_scale"],
+        initial_latents=None if noise is None else noise[record["row"]],
+    )

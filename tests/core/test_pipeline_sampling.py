@@ -12,15 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from latte_cli.core.clips import ClipStep
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import open_pipeline
 from latte_cli.core.models.pipeline_scheduler import load_scheduler, schedule_of_config
 from latte_cli.core.models.vae import load_vae, to_uint8
-from latte_cli.core.recipes.text_to_video import Job, Made, Prompt, TextToVideoReport, run
+from latte_cli.core.pipeline_sampling import Job, Prompt, make_clips
 from latte_cli.core.settings import DiffusionSettings, VaeSettings
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
+GOLDEN = Path(__file__).parents[1] / "golden" / "t2v"
 PIPELINE = GOLDEN / "pipeline"
 RECORDED = dict(np.load(GOLDEN / "pipeline_golden.npz"))
 CALL = json.loads((GOLDEN / "pipeline_call.json").read_text())
@@ -41,13 +42,13 @@ PROMPT = Prompt(
 FREE = replace(PROMPT, initial_latents=None, steps=2)
 
 
-def reports(*prompts: Prompt, **options: Any) -> list[TextToVideoReport]:
+def reports(*prompts: Prompt, **options: Any) -> list[ClipStep]:
     options = {"pipeline": PIPELINE, "decodes": False, "device": "cpu"} | options
-    return list(run(Job(prompts=prompts, **options)))
+    return list(make_clips(Job(prompts=prompts, **options)))
 
 
-def made(*prompts: Prompt, **options: Any) -> list[Made]:
-    return [report.made for report in reports(*prompts, **options) if report.made]
+def made(*prompts: Prompt, **options: Any) -> list[ClipStep]:
+    return [report for report in reports(*prompts, **options) if report.is_last]
 
 
 def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) -> None:
@@ -55,20 +56,20 @@ def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) 
 
 
 @pytest.fixture(scope="module")
-def golden_run() -> list[TextToVideoReport]:
+def golden_run() -> list[ClipStep]:
     return reports(PROMPT, decodes=True)
 
 
-def test_every_step_is_the_pipelines(golden_run: list[TextToVideoReport]) -> None:
-    steps = [report.x_t for report in golden_run if report.x_t is not None]
+def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
+    steps = [report.latents for report in golden_run if report.latents is not None]
     assert len(steps) == len(RECORDED["step_latents"])
     for found, wanted in zip(steps, RECORDED["step_latents"], strict=True):
         assert_near(found, wanted[0].swapaxes(0, 1))
 
 
-def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[TextToVideoReport]) -> None:
-    clip = golden_run[-1].made
-    assert clip is not None
+def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[ClipStep]) -> None:
+    clip = golden_run[-1]
+    assert clip.latents is not None
     assert clip.frames is not None
     assert_near(clip.latents, latents("final_latents"))
     video = load_vae(VaeSettings(weights=str(PIPELINE / "vae"))).decode(clip.latents)
@@ -132,7 +133,7 @@ def encoders_alive() -> int:
 
 
 def test_the_encoder_is_gone_before_the_transformer_runs() -> None:
-    for report in run(Job(PIPELINE, (FREE,), decodes=False)):
+    for report in make_clips(Job(PIPELINE, (FREE,), decodes=False)):
         assert encoders_alive() == (1 if report.step == 0 else 0)
 
 
@@ -162,8 +163,11 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
             {"num_frames": 1},
             "initial latents: found shape (2, 4, 8, 8), wanted (1, 4, 8, 8) for each prompt",
         ),
-        (replace(FREE, steps=1001), {}, "sample.steps: found 1001"),
-        (replace(FREE, steps=1001), {"sampler": "ddim"}, 'sample.respacing: found "1001"'),
+        (
+            replace(FREE, steps=1001),
+            {},
+            "sample.steps: found 1001, wanted at most the 1000 of the pipeline's scheduler",
+        ),
         (FREE, {"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
     ],
 )
