@@ -5,7 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from latte_cli import cli
 from latte_cli.core.models.sizes import sizes_of
 from latte_cli.core.plan import train_plan
 from latte_cli.core.settings_io import load_settings
@@ -39,7 +41,16 @@ def test_an_experiment_writes_to_a_run_folder_of_its_own_name(config: Path) -> N
 
 def test_a_plan_of_an_experiment_names_only_paths_as_missing(config: Path) -> None:
     for problem in train_plan(load_settings(config, command="train")).problems:
-        assert problem.endswith(("no such folder", "no such file or folder"))
+        missing = ("no such folder", "no such file or folder", "no such folder: run latte cache first")
+        assert problem.endswith(missing)
+
+
+def test_a_dry_run_of_an_experiment_prints_its_plan(config: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["train", "-c", str(config), "--dry-run"], catch_exceptions=False)
+    settings = load_settings(config)
+    clips = settings.train.batch_size * settings.train.accumulation
+    assert f"clips a step    {clips} of {settings.data.num_frames} frames" in result.stdout
+    assert result.exit_code == (config.stem != "demo")  # the data of the others are not here
 
 
 def test_the_demo_in_the_package_is_the_shipped_one() -> None:

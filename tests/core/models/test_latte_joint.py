@@ -43,6 +43,10 @@ def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape)
     plain = compiled(*map(Tensor, (video, timesteps, of_clips))).asnumpy()
     np.testing.assert_allclose(ours[:, : shape.num_frames], plain, rtol=0, atol=1e-5)
 
+    without = of_clips[:, None] if condition.ndim == 2 else condition
+    joint = ms.jit(model.construct_joint)(*map(Tensor, (video, timesteps, without))).asnumpy()
+    np.testing.assert_allclose(joint, plain, rtol=0, atol=1e-5)
+
 
 def test_each_image_has_its_own_label_and_dropping_one_leaves_those_of_clips_as_they_were() -> None:
     shape = LatteShape(24, 2, 2, 2, condition="class", num_classes=5, condition_dropout=0.5)
