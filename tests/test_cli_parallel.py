@@ -75,6 +75,21 @@ def test_two_workers_train_as_one_with_twice_the_batch_or_with_two_passes_a_step
 
 
 @pytest.mark.usefixtures("experiment")
+def test_float16_on_two_workers_trains_as_on_one_with_twice_the_batch() -> None:
+    two = start("train --run-dir two --parallel 2 --set train.dtype=float16")
+    done = runner.invoke(
+        cli.app,
+        ["train", "--run-dir", "one", "--set", "train.batch_size=4", "--set", "train.dtype=float16"],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.stderr
+    out, err = two.communicate(timeout=SECONDS)
+    assert (two.returncode, out) == (0, "two\n"), err
+    # Rounding to 11 bits is the same for every clip, sums of products differ in order: a step's loss in 2^-11.
+    np.testing.assert_allclose(losses("two"), losses("one"), rtol=2**-11)
+
+
+@pytest.mark.usefixtures("experiment")
 def test_a_killed_worker_ends_the_run_with_one_line_and_one_worker_goes_on() -> None:
     run = start("train --run-dir run --parallel 2 --steps 1000000")
     deadline = time.monotonic() + SECONDS
