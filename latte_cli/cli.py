@@ -70,6 +70,7 @@ def convert(
     dtype: options.TargetDtype = None,
     to: options.To = "mindspore",
     report: options.ReportFile = None,
+    pipeline_from: options.PipelineFrom = None,
     force: options.Force = False,
     config: options.Config = None,
     assignments: options.Assignments = None,
@@ -92,6 +93,7 @@ def convert(
         dtype=dtype,
         to=to,
         report=report,
+        parts=pipeline_from,
         force=force,
         dry_run=dry_run,
     )

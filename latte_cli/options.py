@@ -72,6 +72,14 @@ TargetDtype = Annotated[
 ]
 To = Annotated[Literal["mindspore", "torch"], typer.Option("--to", help="Whose file to write.")]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Also write what was done, as JSON.")]
+PipelineFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--pipeline-from",
+        metavar="DIR",
+        help="Text encoder, tokenizer and autoencoder to make a pipeline folder with, as --target.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
 
 CacheOut = Annotated[Path | None, typer.Option("--out", help="Folder for the latents (cache.dir).")]

@@ -15,7 +15,7 @@ from latte_cli.core.settings import Settings
 runner = CliRunner()
 COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
 FLAGS = {
-    "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force"},
+    "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force", "--pipeline-from"},
     "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite", "--parallel"},
     "train": {
         "--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes", "--parallel", "--nodes",

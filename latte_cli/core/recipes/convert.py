@@ -12,6 +12,7 @@ from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
+from latte_cli.core.models.pipeline_writer import check_parts, write_pipeline
 from latte_cli.core.settings import Dtype
 
 Program = Literal["mindspore", "torch"]
@@ -56,22 +57,31 @@ def run(
     dtype: Dtype | None = None,
     to: Program = "mindspore",
     report: Path | None = None,
+    parts: Path | None = None,
     force: bool = False,
     dry_run: bool = False,
 ) -> ConvertReport:
     """Convert `source` to `target`, or with `dry_run` only check that it can be done.
 
     The target holds the source's numbers exactly, in their own type unless `dtype` rounds them. Without a
-    target it is put beside the source. Raises LatteError, before anything is written, for whatever a user can
-    put right.
+    target it is put beside the source. With `parts`, a folder of what else a text-to-video pipeline is made
+    of, the target is a pipeline folder. Raises LatteError, before anything is written, for whatever a user
+    can put right.
     """
     if not source.exists():
         raise LatteError(f"{source}: no such file or folder")
-    target = target or _beside(source, to)
-    _check_target(source, target, to=to, force=force)
+    if parts is not None:
+        kind, target = _pipeline_kind(kind), _pipeline_target(target, force=force)
+    else:
+        target = target or _beside(source, to)
+        _check_target(source, target, to=to, force=force)
     mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
+    if parts is not None:
+        check_parts(target, mapped, parts)
     if dry_run:
         store.check_numbers(mapped.tensors, mapped.weights.path, dtype=dtype)
+    elif parts is not None:
+        write_pipeline(target, mapped, parts, dtype=dtype, force=force)
     else:
         _write(mapped, target, dtype=dtype, to=to)
     result = _report(mapped, target, digest=report is not None)
@@ -118,6 +128,20 @@ def _check_target(source: Path, target: Path, *, to: Program, force: bool) -> No
         raise LatteError(f"{target}: is a folder, wanted a file")
     if target.exists() and not force:
         raise LatteError(f"{target}: exists already; --force replaces it")
+
+
+def _pipeline_kind(kind: str) -> Literal["t2v"]:
+    if kind not in ("auto", "t2v"):
+        raise LatteError(f"--kind: found {kind}, wanted t2v with --pipeline-from")
+    return "t2v"
+
+
+def _pipeline_target(target: Path | None, *, force: bool) -> Path:
+    if target is None:
+        raise LatteError("--target: not given, wanted a folder for the pipeline, such as models/Latte-1")
+    if target.exists() and not force:
+        raise LatteError(f"{target}: exists already; --force replaces it")
+    return target
 
 
 def _write(mapped: Mapped, target: Path, *, dtype: str | None, to: Program) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.data.prompts import PromptLine, parse_prompt, read_prompts
+from latte_cli.core.data.prompts import PromptLine, parse_prompt, read_prompts, slug
 from latte_cli.core.errors import LatteError
 
 
@@ -64,3 +64,19 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
         read_prompts(path)
     with pytest.raises(LatteError, match="cannot be read: No such file or directory"):
         read_prompts(tmp_path / "no.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Sunset over the sea", "sunset-over-the-sea"),
+        ('a [red] "cat"/../x', "a-red-cat-x"),
+        ("\U0001f431", ""),
+        ("", ""),
+        ("word " * 20, "word-word-word-word-word-word-word-word"),
+        ("x" * 50, "x" * 40),
+        ("猫と海", "猫と海"),
+    ],
+)
+def test_a_prompt_names_its_files_by_its_first_words(text: str, name: str) -> None:
+    assert slug(text) == name
