@@ -127,6 +127,7 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
     from latte_cli.core.recipes import sample as recipe
 
     _refuse_prompts(settings, asked, config)
+    prompts = _prompts(settings, asked) if settings.model.condition == "text" else []
     given = (asked.lora, asked.num_frames, asked.height, asked.width)
     for flag, value in zip(OF_PIPELINES, given, strict=True):
         if value is not None:
@@ -134,7 +135,10 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
     formats = asked.formats or DEFAULT_FORMATS
 
     def plan() -> "Plan":
-        found = sample_plan(settings, checkpoint=asked.checkpoint, decodes=set(formats) != {LATENTS})
+        decodes = set(formats) != {LATENTS}
+        found = sample_plan(
+            settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=[line.text for line in prompts]
+        )
         found.require("--initial-latents", asked.initial_latents)
         return found
 
@@ -147,6 +151,7 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
             formats=formats,
             out=asked.out,
             initial_latents=asked.initial_latents,
+            prompts=prompts,
             workers=asked.parallel,
         ),
         share=lambda world: recipe.run_share(settings, world, formats=formats, out=asked.out),

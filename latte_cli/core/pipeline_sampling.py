@@ -217,20 +217,20 @@ class Denoiser:
 
         from latte_cli.core.models.layers import TIMESTEP_CHANNELS
         from latte_cli.core.models.positions import timestep_rows
+        from latte_cli.core.sampling import latents_shape
+        from latte_cli.core.waiting import Waiter
 
         def forward(x_t, rows, condition):  # type: ignore[no-untyped-def]
             return model(x_t, rows, condition)
 
-        sides = (side * model.shape.patch_size for side in model.grid)
-        self.clip_shape = (model.num_frames, model.shape.in_channels, *sides)
+        self.clip_shape = latents_shape(model)
         self._rows, self._channels, self._tensor = timestep_rows, TIMESTEP_CHANNELS, ms.Tensor
-        self._compiled = ms.jit(forward)
+        self._compiled, self._waiter = ms.jit(forward), Waiter()
 
     def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Array:
         inputs = (x_t.astype(np.float32), self._rows(self._channels, timesteps), condition)
-        return np.asarray(
-            self._compiled(*(self._tensor(np.ascontiguousarray(part)) for part in inputs)).asnumpy()
-        )
+        tensors = (self._tensor(np.ascontiguousarray(part)) for part in inputs)
+        return np.asarray(self._waiter.fetch(self._compiled(*tensors)))
 
 
 def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> Denoiser:

@@ -1,6 +1,6 @@
 """What a command would do, and what stands in its way, without importing MindSpore."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from latte_cli.core.estimates import (
 from latte_cli.core.models.sizes import Sizes, sizes_of, text_folder
 from latte_cli.core.settings import Settings
 
+PROMPTS_SHOWN = 3
 SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
 
 
@@ -102,18 +103,23 @@ def cache_plan(settings: Settings) -> Plan:
     return plan
 
 
-def sample_plan(settings: Settings, *, checkpoint: Path | None = None, decodes: bool = True) -> Plan:
-    """Size, time and files of sampling; `decodes`: whether latents become pixels."""
+def sample_plan(
+    settings: Settings, *, checkpoint: Path | None = None, decodes: bool = True, prompts: Sequence[str] = ()
+) -> Plan:
+    """Size, time and files of sampling; `decodes`: whether latents become pixels; `prompts`: what is told."""
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
     steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
     passes = 2 if sample.guidance_scale != 1 else 1
     guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
-    plan.add(
-        "clips", f"{sample.num_samples} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}"
-    )
+    number = sample.num_samples * max(1, len(prompts))
+    plan.add("clips", f"{number} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}")
+    for prompt in prompts[:PROMPTS_SHOWN]:
+        plan.add("", prompt or "the empty prompt")
+    if prompts:
+        _add_text(plan, settings)
     plan.add("sampler", f"{sample.sampler}, {steps} steps{guided}")
-    add_time(plan, steps, passes * sample.num_samples * forward_flops(shape), "step")
+    add_time(plan, steps, passes * number * forward_flops(shape), "step")
     plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
     plan.require("--checkpoint", checkpoint)
     if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):

@@ -5,6 +5,7 @@ Clips are denoised alone: each depends on its own seed, bit for bit, and not on 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -15,6 +16,7 @@ from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.samplers import SAMPLERS, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.draws import Stream, draw
+from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.settings import SampleSettings
 from latte_cli.core.waiting import Waiter
@@ -29,21 +31,24 @@ class Clip:
     seed: int
     class_label: int | None = None
     initial_latents: Array | None = None
+    text: tuple[Array, Array] | None = None
+    """What a model of texts is told, and what guidance leads away from: `condition_of` each."""
 
 
 class Denoiser:
-    """A Latte as a function on the host: (x_t, timesteps, condition) to its output, float32.
+    """A transformer as a function on the host: (x_t, timesteps, condition) to its output, float32.
 
     It compiles at the first call, for a shape that must not change afterwards.
     """
 
-    def __init__(self, model: Latte):
-        self.shape = model.shape
+    def __init__(self, model: Transformer):
+        self.num_classes = model.shape.num_classes if isinstance(model, Latte) else None
+        self.clip_shape = latents_shape(model)
         model.set_train(False)
         self._compiled = ms.jit(model.construct)
         self.waiter = Waiter()
 
-    def __call__(self, x_t: FloatArray, timesteps: IntArray, condition: NDArray[np.int32]) -> Array:
+    def __call__(self, x_t: FloatArray, timesteps: IntArray, condition: NDArray[Any]) -> Array:
         inputs = x_t.astype(np.float32), timesteps.astype(np.int32), condition
         return self.waiter.fetch(self._compiled(*map(Tensor, inputs)))
 
@@ -53,17 +58,34 @@ def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: Sample
 
     The noise of step i is a function of the clip's seed and i alone.
     """
-    shape = denoiser.shape
-    size = (1, shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size)
+    size = (1, *denoiser.clip_shape)
 
     def noise(index: int) -> Array:
         return draw(clip.seed, Stream.SAMPLE, index).standard_normal(size, np.float32)
 
     x_t = noise(0) if clip.initial_latents is None else clip.initial_latents.reshape(size)
-    null = shape.num_classes or 0
-    told = np.array([null if clip.class_label is None else clip.class_label], np.int32)
-    # Without classes there is nothing to be led away from: guidance would double the work and change nothing.
-    scale = 1.0 if shape.num_classes is None else settings.guidance_scale
-    model = guided(denoiser, told, np.full_like(told, null), scale)
+    told, untold = _conditions(clip, denoiser.num_classes)
+    # Told nothing, there is nothing to be led away from: guidance would double the work and change nothing.
+    is_told = denoiser.num_classes is not None or clip.text is not None
+    model = guided(denoiser, told, untold, settings.guidance_scale if is_told else 1.0)
     sampler = SAMPLERS[settings.sampler]
     return sampler(model, x_t, schedule, lambda index: noise(1 + index), eta=settings.eta)
+
+
+def latents_shape(model: Transformer) -> tuple[int, int, int, int]:
+    """(F, C, h, w) of the clips that a model makes."""
+    shape = model.shape
+    if isinstance(model, Latte):
+        return shape.num_frames, shape.in_channels, model.shape.sample_size, model.shape.sample_size
+    height, width = (side * shape.patch_size for side in model.grid)
+    return model.num_frames, shape.in_channels, height, width
+
+
+def _conditions(clip: Clip, num_classes: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the model is told of one clip, and what guidance leads away from, (1, ...) each."""
+    if clip.text is not None:
+        told, untold = clip.text
+        return told[None], untold[None]
+    null = num_classes or 0
+    label = null if clip.class_label is None else clip.class_label
+    return np.array([label], np.int32), np.array([null], np.int32)

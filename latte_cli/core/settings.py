@@ -215,7 +215,7 @@ class SampleSettings(Section):
     class_labels: tuple[int, ...] = ()
     """Classes to draw, in turn, for condition: class; empty draws 0, 1, 2, ..."""
     prompts: tuple[str, ...] = ()
-    """Texts to draw, in turn, for condition: text."""
+    """Texts to draw, num_samples clips of each, for condition: text."""
     negative_prompt: str = ""
     """What guidance leads away from, for condition: text."""
     pipeline: Path | None = None

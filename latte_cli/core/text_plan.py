@@ -9,9 +9,7 @@ from latte_cli.core.models.pipeline_memory import sampling_memory
 from latte_cli.core.models.shape import VAE_FACTOR
 from latte_cli.core.models.sizes import TextToVideoSizes
 from latte_cli.core.pipeline_sampling import Job, check_job, clip_shape
-from latte_cli.core.plan import Plan, add_time, bytes_of
-
-PROMPTS_SHOWN = 3
+from latte_cli.core.plan import PROMPTS_SHOWN, Plan, add_time, bytes_of
 
 
 def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:

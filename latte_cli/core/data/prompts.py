@@ -64,6 +64,11 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
     return PromptLine(text.strip(), **given)
 
 
+def named(seed: int, text: str) -> str:
+    """The end of a clip's name."""
+    return "-".join(filter(None, (f"seed{seed}", slug(text))))
+
+
 def slug(text: str) -> str:
     """The beginning of a prompt as a part of a file's name: its words in lower case, joined by dashes."""
     words = re.findall(r"\w+", text.lower())

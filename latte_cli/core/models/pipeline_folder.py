@@ -20,6 +20,7 @@ WHAT_TO_DOWNLOAD = (
 
 # Files without which a tokenizer cannot be built.
 TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
+TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 MAX_TOKENS = {"t5": 120, "clip": 77}  # as the originals pad and cut
 
 
@@ -121,10 +122,19 @@ def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Pa
 
     Raises LatteError when weights are missing.
     """
-    parts = [pipeline.transformer, pipeline.text.encoder, *([pipeline.vae] if decodes else [])]
-    files = [pipeline.path / "scheduler" / "scheduler_config.json"]
-    files += [file for part in parts for file in (part / "config.json", *open_weights(part).files)]
-    return files + [file for file in sorted(pipeline.text.tokenizer.glob("*")) if file.is_file()]
+    files = [pipeline.path / "scheduler" / "scheduler_config.json", *_files(pipeline.transformer)]
+    return files + text_files(pipeline.text) + (_files(pipeline.vae) if decodes else [])
+
+
+def text_files(folder: TextFolder) -> list[Path]:
+    """The files of a text encoder and its tokenizer. Raises LatteError when weights are missing."""
+    tokenizer = [folder.tokenizer / name for name in (*TOKENIZERS[folder.kind], *TOKENIZER_CONFIGS)]
+    return _files(folder.encoder) + [file for file in tokenizer if file.is_file()]
+
+
+def _files(part: Path) -> list[Path]:
+    """The configuration and weights in a folder."""
+    return [part / "config.json", *open_weights(part).files]
 
 
 def read_json(path: Path, *, hint: str = "the folder is not whole") -> dict[str, Any]:

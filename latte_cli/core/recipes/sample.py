@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,14 @@ from latte_cli.core.clips import (
     read_noise,
     read_record,
 )
+from latte_cli.core.data.prompts import PromptLine, named
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.models.pipeline_folder import text_files
+from latte_cli.core.models.sizes import sizes_of, text_folder
 from latte_cli.core.parallel.world import World
-from latte_cli.core.settings import Settings
+from latte_cli.core.runs import checkpoint_files, newest_checkpoint
+from latte_cli.core.settings import SampleSettings, Settings
 from latte_cli.core.shared_clips import make_all, make_share
-
-if TYPE_CHECKING:
-    from latte_cli.core.sampling import Clip, Denoiser
 
 
 def run(
@@ -36,16 +35,17 @@ def run(
     formats: Sequence[str] = DEFAULT_FORMATS,
     out: Path | None = None,
     initial_latents: Path | None = None,
+    prompts: Sequence[PromptLine] = (),
     workers: int = 1,
 ) -> Iterator[SampleReport]:
     """Sample, yielding a report a step; files appear whole, clip by clip, in `out` or the run's samples/.
 
     checkpoint: weights of any format; else the run folder's newest, whose averaged weights are used.
-    initial_latents: a .npy of noise (N, F, 4, h, w), a clip a row. workers: processes that share the clips.
-    Raises LatteError for what a user can fix.
+    initial_latents: a .npy of noise (N, F, 4, h, w), a clip a row. prompts: what clips show, for condition:
+    text. workers: processes that share the clips. Raises LatteError for what a user can fix.
     """
     path = newest_checkpoint(settings) if checkpoint is None else checkpoint
-    records = _records(settings, path, initial_latents)
+    records = _records(settings, path, initial_latents, prompts)
     yield from make_all(records, target_of(settings, formats, out), _make, workers)
 
 
@@ -76,34 +76,68 @@ def target_of(settings: Settings, formats: Sequence[str], out: Path | None) -> C
     return ClipFiles(out or settings.run_dir / "samples", tuple(formats), settings.sample.fps)
 
 
-def newest_checkpoint(settings: Settings) -> Path:
-    """The run folder's newest checkpoint. Raises LatteError when there is none."""
-    found = sorted((settings.run_dir / "ckpt").glob("step-*.safetensors"))
-    if not found:
-        raise LatteError(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
-    return found[-1]
-
-
-def _records(settings: Settings, checkpoint: Path, initial_latents: Path | None) -> dict[str, Record]:
+def _records(
+    settings: Settings, checkpoint: Path, initial_latents: Path | None, prompts: Sequence[PromptLine]
+) -> dict[str, Record]:
     """What makes each clip, by its name. Labels come in turn, as do the seeds."""
-    sample, classes, number = settings.sample, settings.model.num_classes, settings.sample.num_samples
-    if initial_latents is not None:
-        number = len(read_noise(initial_latents, _clip_shape(settings)))
+    noise = None if initial_latents is None else read_noise(initial_latents, _clip_shape(settings))
+    files = [*checkpoint_files(settings, checkpoint), initial_latents]
+    if prompts:
+        clips = list(_told(settings, prompts, None if noise is None else len(noise)))
+        files += text_files(text_folder(settings))
+    else:
+        number = settings.sample.num_samples if noise is None else len(noise)
+        clips = list(_labelled(settings, number))
     common = {
         "checkpoint": str(checkpoint),
         "initial_latents": None if initial_latents is None else str(initial_latents),
-        "sha256": digests([checkpoint, initial_latents]),
+        "sha256": digests(files),
         "settings": json.loads(settings.model_dump_json()),
     }
-    records: dict[str, Record] = {}
+    return {
+        f"{place:03d}-{name}": {**record, "row": place, **common}
+        for place, (name, record) in enumerate(clips)
+    }
+
+
+def _labelled(settings: Settings, number: int) -> Iterator[tuple[str, Record]]:
+    """What is special to each of `number` clips without a prompt, and the end of its name."""
+    sample, classes = settings.sample, settings.model.num_classes
     for place in range(number):
-        label = None
+        seed, label = sample.seed + place, None
         if classes is not None:
             labels = sample.class_labels or range(classes)
             label = labels[place % len(labels)]
-        name = f"{place:03d}-seed{sample.seed + place}" + ("" if label is None else f"-class{label}")
-        records[name] = {"seed": sample.seed + place, "class_label": label, "row": place, **common}
-    return records
+        yield (
+            f"seed{seed}" + ("" if label is None else f"-class{label}"),
+            {"seed": seed, "class_label": label},
+        )
+
+
+def _told(
+    settings: Settings, prompts: Sequence[PromptLine], rows: int | None
+) -> Iterator[tuple[str, Record]]:
+    """What is special to each clip of the prompts, and the end of its name."""
+    sample = settings.sample
+    number = sample.num_samples if rows is None else rows // len(prompts)
+    if rows is not None and rows != number * len(prompts):
+        raise LatteError(
+            f"--initial-latents: found noise of {rows}, wanted as many for each of {len(prompts)} prompts"
+        )
+    for line in prompts:
+        for place in range(number):
+            seed = (sample.seed if line.seed is None else line.seed) + place
+            yield (
+                named(seed, line.text),
+                {
+                    "seed": seed,
+                    "class_label": None,
+                    "prompt": line.text,
+                    "negative_prompt": sample.negative_prompt,
+                    "steps": line.steps,
+                    "guidance_scale": line.guidance_scale,
+                },
+            )
 
 
 def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
@@ -114,29 +148,37 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
         noise = None
         if (initial := common["initial_latents"]) is not None:
             noise = read_noise(Path(initial), _clip_shape(settings))
-        clips = [_clip(record, noise) for record in records.values()]
+        walks = [_sampling(settings, record) for record in records.values()]
+        texts = [
+            (record["prompt"], record["negative_prompt"]) for record in records.values() if "prompt" in record
+        ]
+        clips = [(record["seed"], record["class_label"], record["row"]) for record in records.values()]
     except (ValueError, KeyError, TypeError) as error:
         raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
     from latte_cli.core.device import use_device
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.sampling import denoise
+    from latte_cli.core.sampling import Clip, Denoiser, denoise
+    from latte_cli.core.trained import encode_texts, load_trained
 
     use_device(settings.device)
-    sample, number = settings.sample, len(clips)
-    schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
-    denoiser = _denoiser(settings, checkpoint)
+    told = encode_texts(settings, texts)
+    denoiser = Denoiser(load_trained(settings, checkpoint))
     decode = _decoder(settings) if target.decodes else None
-    for place, clip in enumerate(clips):
+    for place, ((seed, label, row), sample) in enumerate(zip(clips, walks, strict=True)):
+        clip = Clip(seed, label, None if noise is None else noise[row], told[place] if told else None)
+        schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
         for step in denoise(denoiser, clip, schedule, sample):
             done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
             frames = decode(latents) if decode and done == schedule.num_timesteps else None
-            yield ClipStep(place, number, done, schedule.num_timesteps, latents, frames)
+            yield ClipStep(place, len(clips), done, schedule.num_timesteps, latents, frames)
 
 
-def _clip(record: Record, noise: NDArray[np.float32] | None) -> "Clip":
-    from latte_cli.core.sampling import Clip
-
-    return Clip(record["seed"], record["class_label"], None if noise is None else noise[record["row"]])
+def _sampling(settings: Settings, record: Record) -> SampleSettings:
+    """How a clip is sampled: as the settings say, or its line of a file of prompts."""
+    update = {name: record[name] for name in ("steps", "guidance_scale") if record.get(name) is not None}
+    if "steps" in update:
+        update["respacing"] = None
+    return settings.sample.model_copy(update=update)
 
 
 def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:
@@ -147,17 +189,7 @@ def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.u
     return lambda latents: to_uint8(vae.decode(latents))
 
 
-def _denoiser(settings: Settings, checkpoint: Path) -> "Denoiser":
-    from latte_cli.core.checkpoints.mapping import load_latte
-    from latte_cli.core.models.latte import Latte, load_weights
-    from latte_cli.core.sampling import Denoiser
-
-    model = Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps)
-    load_weights(model, load_latte(checkpoint).read_all(), source=str(checkpoint))
-    return Denoiser(model)
-
-
 def _clip_shape(settings: Settings) -> tuple[int, ...]:
     """(F, 4, h, w) of a clip's latents."""
-    shape = resolve_model(settings)
-    return (shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size)
+    sizes = sizes_of(settings)
+    return (sizes.num_frames, sizes.in_channels, sizes.sample_size, sizes.sample_size)

@@ -19,7 +19,7 @@ from latte_cli.core.clips import (
     read_noise,
     read_record,
 )
-from latte_cli.core.data.prompts import PromptLine, slug
+from latte_cli.core.data.prompts import PromptLine, named
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import open_pipeline, pipeline_files
 from latte_cli.core.models.shape import VAE_FACTOR
@@ -173,8 +173,7 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
     }
     records = {}
     for place, prompt in enumerate(job.prompts):
-        name = "-".join(filter(None, (f"{place:03d}", f"seed{prompt.seed}", slug(prompt.text))))
-        records[name] = {
+        records[f"{place:03d}-{named(prompt.seed, prompt.text)}"] = {
             "prompt": prompt.text,
             "negative_prompt": prompt.negative,
             "seed": prompt.seed,

@@ -1,0 +1,117 @@
+"""`latte sample --prompt` of a run of our own that was told captions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from latte_cli import cli
+
+PIPELINE = Path(__file__).parent / "golden" / "t2v" / "pipeline"
+WEIGHTS = PIPELINE / "transformer" / "diffusion_pytorch_model.safetensors"
+RUN = f"""
+run_dir: run
+device: cpu
+data: {{image_size: 64, num_frames: 2}}
+vae: {{weights: {PIPELINE / "vae"}}}
+text: {{encoder: {PIPELINE}}}
+model: {{architecture: latte-t2v, condition: text, hidden_size: 24, depth: 4, num_heads: 3, patch_size: 2}}
+sample: {{sampler: ddim, steps: 3, num_samples: 1, seed: 5}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a run whose checkpoint is the recorded pipeline's transformer."""
+    monkeypatch.chdir(tmp_path)
+    Path("run/ckpt").mkdir(parents=True)
+    shutil.copy(WEIGHTS, "run/ckpt/step-00000002.safetensors")
+    Path("run.yaml").write_text(RUN)
+    return tmp_path
+
+
+def latte(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, ["sample", *map(str, arguments)], catch_exceptions=False)
+
+
+def latents(*arguments: str | Path) -> list[np.ndarray]:
+    """The latents that a command wrote, in the order of the clips."""
+    result = latte(*arguments, "--format", "latents", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    found = [np.load(line) for line in result.stdout.splitlines() if line.endswith(".npy")]
+    shutil.rmtree("out")
+    return found
+
+
+def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_makes() -> None:
+    same = ("--prompt", "Sunset over the sea", "--prompt", "", "--guidance-scale", "1")
+    of_run = latents("-c", "run.yaml", *same)
+    chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
+    of_pipeline = latents("--pipeline", PIPELINE, *same, *chain)
+    assert len(of_run) == 2
+    np.testing.assert_allclose(of_run, of_pipeline, rtol=0, atol=1e-5 * np.abs(of_pipeline).max())
+    assert np.abs(of_run[0] - of_run[1]).max() > 1e-3
+
+
+def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -> None:
+    prompt = ("-c", "run.yaml", "--prompt", "the sea", "--guidance-scale", "4")
+    (away_from_nothing,) = latents(*prompt)
+    (from_empty,) = latents(*prompt, "--negative-prompt", "")
+    (from_text,) = latents(*prompt, "--negative-prompt", "low quality")
+    (from_itself,) = latents(*prompt, "--negative-prompt", "the sea")
+    (unguided,) = latents("-c", "run.yaml", "--prompt", "the sea")
+    np.testing.assert_array_equal(away_from_nothing, from_empty)
+    assert np.abs(from_text - from_empty).max() > 1e-4
+    np.testing.assert_allclose(from_itself, unguided, rtol=0, atol=1e-4 * np.abs(unguided).max())
+
+
+def test_clips_of_a_run_are_replayed_from_their_records() -> None:
+    Path("prompts.txt").write_text("the sea --seed 9 --steps 2 --guidance-scale 3\n")
+    result = latte(
+        "-c", "run.yaml", "--prompts-file", "prompts.txt", "--prompt", "A [cat]", "--format", "png"
+    )
+    assert result.exit_code == 0, result.stderr
+    names = [Path(line).name for line in result.stdout.splitlines()]
+    clips = ("000-seed5-a-cat", "001-seed9-the-sea")
+    assert names == [*(f"{clip}.{end}" for clip in clips for end in ("png", "json")), "grid.png", "grid.mp4"]
+    record = json.loads(Path("run/samples/001-seed9-the-sea.json").read_text())
+    assert (record["prompt"], record["steps"], record["guidance_scale"]) == ("the sea", 2, 3)
+    assert str(PIPELINE / "tokenizer" / "spiece.model") in record["sha256"]
+    again = latte("--replay", "run/samples/001-seed9-the-sea.json", "--out", "again")
+    assert again.exit_code == 0, again.stderr
+    for name in ("001-seed9-the-sea.png", "001-seed9-the-sea.json"):
+        assert Path("again", name).read_bytes() == Path("run/samples", name).read_bytes()
+
+
+def test_the_plan_tells_prompts_and_encoder() -> None:
+    result = latte("-c", "run.yaml", "--prompt", "[b]x", "--dry-run", "--num-samples", "2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "clips           2 of 2 frames, latents 8 x 8, seed 5\n                [b]x\n" in result.stdout
+    assert f"text            {PIPELINE}/text_encoder: t5, 120 tokens of width 16\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "--prompt: none was given, wanted what the clip shows; or --prompts-file FILE"),
+        (
+            ["--prompt", "x", "--set", "text.encoder=none"],
+            "text.encoder: none: no such folder",
+        ),
+        (
+            ["--prompt", "x", "--run-dir", "other"],
+            "other: holds no checkpoint; train first, or give --checkpoint",
+        ),
+        (
+            ["--prompt", "x", "--prompt", "y", "--initial-latents", "noise.npy"],
+            "--initial-latents: found noise of 3, wanted as many for each of 2 prompts",
+        ),
+    ],
+)
+def test_what_a_run_cannot_make_is_one_line(arguments: list[str], error: str) -> None:
+    np.save("noise.npy", np.zeros((3, 2, 4, 8, 8), np.float32))
+    result = latte("-c", "run.yaml", *arguments)
+    assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")
