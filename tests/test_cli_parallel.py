@@ -85,7 +85,7 @@ def test_float16_on_two_workers_trains_as_on_one_with_twice_the_batch() -> None:
     assert done.exit_code == 0, done.stderr
     out, err = two.communicate(timeout=SECONDS)
     assert (two.returncode, out) == (0, "two\n"), err
-    # Rounding to 11 bits is the same for every clip, sums of products differ in order: a step's loss in 2^-11.
+    # What is rounded to float16's 11 bits is the same; sums over clips differ in their order.
     np.testing.assert_allclose(losses("two"), losses("one"), rtol=2**-11)
 
 

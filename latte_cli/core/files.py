@@ -35,6 +35,13 @@ def write_whole(target: Path, content: bytes | str) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def clear_partials(folder: Path, names: str = "*") -> None:
+    """Remove what writers that were killed have left of files of such names in `folder`."""
+    for partial in folder.glob(f".{names}.partial*"):
+        with suppress(OSError):
+            partial.unlink()
+
+
 def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)

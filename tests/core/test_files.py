@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.files import clear_partials, whole_file, write_whole
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -25,3 +25,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LatteError, match=r"file/sub/x\.json: cannot be written: Not a directory"):
         write_whole(tmp_path / "file" / "sub" / "x.json", "{}")
+
+
+def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Path) -> None:
+    for name in (".step-1.77.partial.ckpt", ".metrics.78.partial.jsonl", ".hidden", "step-1.ckpt"):
+        (tmp_path / name).touch()
+    clear_partials(tmp_path, "step-*")
+    left = {".metrics.78.partial.jsonl", ".hidden", "step-1.ckpt"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+    clear_partials(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == left - {".metrics.78.partial.jsonl"}
+    clear_partials(tmp_path / "missing")

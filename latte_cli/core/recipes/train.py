@@ -14,7 +14,7 @@ from latte_cli.core.data.datasets import ClipIndex, check_labels, index_clips
 from latte_cli.core.data.frames import FrameSource
 from latte_cli.core.data.memory import Array, MemorySource
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
+from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.models.shape import resolve_model
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
@@ -72,6 +72,9 @@ def run(
     if world.is_first:
         write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
         _cut(metrics, trainer.progress.step)
+        clear_partials(settings.run_dir)
+        clear_partials(settings.run_dir / "ckpt")
+        clear_partials(settings.run_dir / "samples", "step-*")
         events = EventLog(settings.run_dir / "tensorboard", next_step=trainer.progress.step + 1)
     with stop_requests() as stopping:
         preview = _previews(trainer, load, stopping) if world.is_first else None
