@@ -3,7 +3,7 @@ not.
 
 One run of a tiny model in float16 is killed by SIGKILL at random moments, some while it starts, and resumed
 with `--resume auto` each time, then left to end. It must leave what a run left alone leaves: the bytes of
-every tensor of the last checkpoint (weights, averages, moments), where it is, and all of metrics.jsonl but the
+every tensor of the last checkpoint (weights, averages, moments), where it is, and metrics.jsonl but for the
 timings. From frames and from a cache. Thirty kills take some six minutes a source on two cores.
 """
 

@@ -41,9 +41,9 @@ def open_source(settings: Settings, *, cached: bool) -> tuple[ClipSource, Encode
         return open_cache(settings)[1], None, f"cache {settings.cache.dir}"
     if settings.cache.in_memory and videos and lacks_vae(settings) is None:
         frames = FrameSource(index_clips(settings.data), settings.data)
-        memory = MemorySource(frames)
         mirrored, chunk = settings.data.random_flip, settings.vae.chunk_frames
-        deque(memory.fill(load_vae(settings.vae).encode, mirrored=mirrored, chunk=chunk), maxlen=0)
+        memory = MemorySource(frames, mirrored=mirrored, chunk=chunk)
+        deque(memory.fill(load_vae(settings.vae).encode), maxlen=0)
         return memory, None, f"videos of {settings.data.root}, encoded into memory"
     return SyntheticSource(settings, "moments"), None, "synthetic moments"
 

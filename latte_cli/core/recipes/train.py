@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -64,8 +65,9 @@ def run(
     load = cache(lambda: _load_vae(settings))
     encode = load().encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
-        memory = MemorySource(source)
-        yield from _encode(memory, encode, settings)
+        mirrored, chunk = settings.data.random_flip, settings.vae.chunk_frames
+        memory = MemorySource(source, mirrored=mirrored, chunk=chunk)
+        yield from _encode(memory, encode, settings.run_dir, collective)
         source = memory
 
     metrics = settings.run_dir / "metrics.jsonl"
@@ -186,13 +188,30 @@ def _load_vae(settings: Settings) -> "Vae":
 
 
 def _encode(
-    memory: MemorySource, encode: Callable[[Array], Array], settings: Settings
+    memory: MemorySource, encode: Callable[[Array], Array], folder: Path, collective: Collective
 ) -> Iterator[EncodeReport]:
-    mirrored = settings.data.random_flip
-    total, done = sum(memory.frames) * (1 + mirrored), 0
-    for frames in memory.fill(encode, mirrored=mirrored, chunk=settings.vae.chunk_frames):
+    """Encode everything into memory. Workers encode a share each and exchange them through files in `folder`.
+
+    What another worker's file does not bring, as from a machine with a disk of its own, each encodes itself.
+    """
+    rank, size = collective.world.rank, collective.world.size
+    done = 0
+    for frames in memory.fill(encode, rank=rank, workers=size):
         done += frames
-        yield EncodeReport(done, total)
+        yield EncodeReport(done, memory.total)
+    if size == 1:
+        return
+    # A name of this launch: a file of one that was killed may be of other videos.
+    token = round(size * collective.mean([random.getrandbits(16) if rank == 0 else 0])[0])
+    files = [folder / f".moments-{token}-{worker}.partial.npz" for worker in range(size)]
+    memory.write_share(files[rank])
+    collective.barrier()
+    done += sum(memory.read_share(file) for file in files if file != files[rank])
+    for frames in memory.fill(encode):
+        done += frames
+        yield EncodeReport(done, memory.total)
+    collective.barrier()
+    files[rank].unlink(missing_ok=True)
 
 
 def _append(metrics: Path, line: Any) -> None:
