@@ -1,0 +1,71 @@
+"""Whether a seed gives the same run again: python tests/endurance/determinism.py --steps 120 (see --help).
+Prints the figures; exit 1 if a loss differs in a bit.
+
+The demo's experiment twice, the second time beside a process that multiplies matrices on all cores without
+end. Some four minutes on two cores.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+
+def work() -> None:
+    """Keep all cores busy."""
+    matrix = np.random.default_rng(0).standard_normal((1024, 1024))
+    while True:
+        matrix = matrix @ matrix
+        matrix /= np.abs(matrix).max()
+
+
+def train(run_dir: str, steps: int) -> tuple[list[list[float]], int, float]:
+    """Run the demo: each step's numbers but timings, the checkpoint's checksum, and the seconds it took."""
+    flags = ["--run-dir", run_dir, "--steps", str(steps), "--set", "train.log_every=1"]
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "latte_cli", "train", *flags]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    seconds = time.monotonic() - begun
+    lines = [json.loads(line) for line in Path(run_dir, "metrics.jsonl").read_text().splitlines()]
+    checksum = 0
+    for _, values in sorted(load_file(max(Path(run_dir, "ckpt").glob("step-*"))).items()):
+        checksum = zlib.crc32(values.tobytes(), checksum)
+    names = ("step", "loss", "mse", "vb", "grad_norm", "lr")
+    return [[line[name] for name in names] for line in lines], checksum, seconds
+
+
+def main() -> int:
+    """Parse the command line and try."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=120)
+    options = parser.parse_args()
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
+        os.chdir(folder)
+        alone, alone_sum, alone_seconds = train("alone", options.steps)
+        busy = multiprocessing.Process(target=work, daemon=True)
+        busy.start()
+        beside, beside_sum, beside_seconds = train("beside", options.steps)
+        busy.terminate()
+        os.chdir(here)
+    differing = [one[0] for one, other in zip(alone, beside, strict=True) if one != other]
+    print(
+        f"{len(alone)} steps, alone in {alone_seconds:.0f} s and beside a busy process in"
+        f" {beside_seconds:.0f} s: {len(differing)} differ in loss or norm; checkpoints"
+        f" {'equal' if alone_sum == beside_sum else 'differ'}"
+    )
+    return 0 if not differing and alone_sum == beside_sum else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
