@@ -17,6 +17,7 @@ Captions: TypeAlias = Mapping[str, tuple[str, ...]]
 CSV_ROW = "video,caption with quotes around a caption that has commas"
 Entry: TypeAlias = tuple[int, str, str]
 """A line's number, the video and the caption on it."""
+NO_CAPTION = ""  # what dropped captions are in training, and no prompt in sampling
 
 
 def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captions:

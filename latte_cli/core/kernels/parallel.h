@@ -13,7 +13,28 @@
 #include <mutex>
 #include <thread>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 namespace latte {
+
+// Numbers below 1.2e-38 are zero while a task runs. Whether they are is a flag of each thread, which libraries set in some and
+// not in others, so that a task's result would depend on the thread that takes it.
+class TinyIsZero {
+#if defined(__SSE__)
+ public:
+  TinyIsZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kFlushResults | kFlushOperands); }
+  ~TinyIsZero() { _mm_setcsr(before_); }
+
+ private:
+  static constexpr unsigned kFlushResults = 0x8000, kFlushOperands = 0x0040;
+  const unsigned before_;
+#else
+ public:
+  TinyIsZero() {}
+#endif
+};
 
 class Pool {
  public:
@@ -34,6 +55,7 @@ class Pool {
   void run(int64_t tasks, const std::function<void(int64_t)>& task) {
     std::unique_lock<std::mutex> running(run_mutex_, std::try_to_lock);
     if (tasks <= 1 || !running.owns_lock() || threads_ == 1 || getpid() != owner_) {
+      const TinyIsZero flags;
       for (int64_t i = 0; i < tasks; ++i) task(i);
       return;
     }
@@ -66,6 +88,7 @@ class Pool {
   }
 
   void work(const std::function<void(int64_t)>& task, int64_t tasks) {
+    const TinyIsZero flags;
     for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
   }
 
@@ -107,6 +130,7 @@ class Pool {
 // Waking a thread costs about 10 us: small work (`cost` in rough element operations) stays on the caller's.
 inline void parallel_for(int64_t tasks, int64_t cost, const std::function<void(int64_t)>& task) {
   if (cost < 65536) {
+    const TinyIsZero flags;
     for (int64_t i = 0; i < tasks; ++i) task(i);
   } else {
     Pool::instance().run(tasks, task);

@@ -3,7 +3,7 @@
 Parameter names and shapes equal the PyTorch original's, so that its checkpoints need no mapping.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -54,6 +54,10 @@ class Latte(nn.Cell):
         )
         self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
         self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
+
+    def every_block(self) -> Iterable[nn.Cell]:
+        """The blocks, over space and over time in turn."""
+        return self.blocks
 
     def use_flash_attention(self) -> None:
         """Have every block attend by Ascend's fused operator; to be called before anything is compiled."""

@@ -3,7 +3,7 @@
 MindONE's class of the same model is not used: on a CPU it runs uncompiled only, and fails with a text mask.
 """
 
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import mindspore as ms
@@ -15,7 +15,7 @@ from latte_cli.core import kernels
 from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.layers import TIMESTEP_CHANNELS, PatchEmbedder
 from latte_cli.core.models.positions import frame_table, position_table, timestep_table
-from latte_cli.core.models.t2v_layers import MASKED, Block, Precision, Projection, zeros
+from latte_cli.core.models.t2v_layers import MASKED, Precision, Projection, TextBlock, TimeBlock, zeros
 from latte_cli.core.models.t2v_shape import TextToVideoShape
 
 EMBEDDING_STD = 0.02  # of the embedders of timestep and text
@@ -54,11 +54,22 @@ class LatteT2V(nn.Cell):
         self.timestep_table = Tensor(timestep_table(TIMESTEP_CHANNELS, shape.num_timesteps))
         self.adaln_single = _TimestepEmbedder(width, wide)
         self.caption_projection = _TextProjection(shape.caption_channels, width, wide)
-        block = partial(Block, width, shape.num_heads, fast, bias=shape.attention_bias)
-        self.transformer_blocks = nn.CellList([block(axis="space") for _ in range(shape.depth)])
-        self.temporal_transformer_blocks = nn.CellList([block(axis="time") for _ in range(shape.depth)])
+        options = (width, shape.num_heads, fast)
+        over_space = [TextBlock(*options, bias=shape.attention_bias) for _ in range(shape.depth)]
+        over_time = [TimeBlock(*options, bias=shape.attention_bias) for _ in range(shape.depth)]
+        self.transformer_blocks = nn.CellList(over_space)
+        self.temporal_transformer_blocks = nn.CellList(over_time)
         self.scale_shift_table = zeros((2, width), wide.stored)
         self.proj_out = Projection(width, patch * shape.out_channels, wide)
+
+    def every_block(self) -> Iterable[nn.Cell]:
+        """The blocks over space, then those over time."""
+        return [*self.transformer_blocks, *self.temporal_transformer_blocks]
+
+    def use_flash_attention(self) -> None:
+        """Have every block attend to itself by Ascend's fused operator; before anything is compiled."""
+        for block in self.every_block():
+            block.attn1.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, out_channels, h, w) float32.
@@ -73,19 +84,14 @@ class LatteT2V(nn.Cell):
         tokens = self.embed(x_t)
         frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]
         for place in range(self.shape.depth):
-            block = self.transformer_blocks[place]
-            parts = block.modulation(timestep)
-            tokens = block.attend_to_self(tokens, parts, frames)
-            tokens = tokens + self.attend_to_text(block, tokens, states, score_bias)
-            tokens = block.feed_forward(tokens, parts)
+            read = self.transformer_blocks[place]
+            tokens = read(tokens, timestep, (frames, self.num_frames), states, score_bias)
             if not self.temporal:
                 continue
             moving = tokens if frames == self.num_frames else tokens[:, :clip]
             if place == 0 and self.num_frames > 1:
                 moving = self.add_frame_places(moving)
-            block = self.temporal_transformer_blocks[place]
-            parts = block.modulation(timestep)
-            moving = block.feed_forward(block.attend_to_self(moving, parts, self.num_frames), parts)
+            moving = self.temporal_transformer_blocks[place](moving, timestep, self.num_frames)
             tokens = moving if frames == self.num_frames else ops.concat((moving, tokens[:, clip:]), 1)
         return self.unpatchify(self.finish(tokens, embedded), frames)
 
@@ -95,18 +101,6 @@ class LatteT2V(nn.Cell):
         channels = self.shape.caption_channels
         states = self.caption_projection(packed[..., :channels].astype(ms.float32))
         return states, (1.0 - packed[..., channels].astype(ms.float32)) * MASKED
-
-    def attend_to_text(self, block: Block, tokens: Tensor, states: Tensor, score_bias: Tensor) -> Tensor:
-        """Each clip's frames read its text, each image its own: (B, F * T, D), to be added to the tokens."""
-        texts, width = states.shape[1], tokens.shape[2]
-        if texts == 1:
-            return block.attn2(tokens, states[:, 0], score_bias[:, 0]).astype(tokens.dtype)
-        clip = self.num_frames * self.grid[0] * self.grid[1]
-        moving = block.attn2(tokens[:, :clip], states[:, 0], score_bias[:, 0])
-        images = tokens[:, clip:].reshape(-1, self.grid[0] * self.grid[1], width)
-        words = states[:, 1:].reshape(images.shape[0], -1, width)
-        still = block.attn2(images, words, score_bias[:, 1:].reshape(images.shape[0], -1))
-        return ops.concat((moving, still.reshape(tokens.shape[0], -1, width)), 1).astype(tokens.dtype)
 
     def embed(self, x_t: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.data.text_states import MAX_TOKENS
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.shape import VAE_FACTOR
 from latte_cli.core.models.t2v_shape import TextToVideoShape, shape_of_config
@@ -21,7 +22,6 @@ WHAT_TO_DOWNLOAD = (
 # Files without which a tokenizer cannot be built.
 TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-MAX_TOKENS = {"t5": 120, "clip": 77}  # as the originals pad and cut
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from latte_cli.core.data.text_states import MAX_TOKENS
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import MAX_TOKENS, TextFolder, find_text_encoder, read_json
+from latte_cli.core.models.pipeline_folder import TextFolder, find_text_encoder, read_json
 from latte_cli.core.models.shape import TEXT_FEATURES, VAE_FACTOR, resolve_model
 from latte_cli.core.models.t2v_shape import MLP_RATIO, TextToVideoShape, shape_of_config
 from latte_cli.core.presets import model_size

@@ -57,7 +57,12 @@ class Projection(nn.Cell):
 
 
 class SelfAttention(nn.Cell):
-    """Attention within each frame ("space") or each token's course over the frames ("time")."""
+    """Attention within each frame ("space") or each token's course over the frames ("time").
+
+    `flash_attention` is for Ascend, with products of 16 bits.
+    """
+
+    flash_attention = False
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
         super().__init__()
@@ -71,7 +76,8 @@ class SelfAttention(nn.Cell):
         """x: (B, num_frames * T, D); the output projection's bias is left to the caller."""
         matrix = ops.concat((self.to_q.matrix(), self.to_k.matrix(), self.to_v.matrix()), 0)
         offset = ops.concat((self.to_q.offset(), self.to_k.offset(), self.to_v.offset()), 0)
-        mixed = kernels.attention(project(x, matrix, offset), self.num_heads, num_frames, self.axis)
+        qkv, flash = project(x, matrix, offset), self.flash_attention
+        mixed = kernels.attention(qkv, self.num_heads, num_frames, self.axis, flash_attention=flash)
         return self.to_out[0].without_bias(mixed)
 
 
@@ -108,13 +114,11 @@ class FeedForward(nn.Cell):
 
 
 class Block(nn.Cell):
-    """A transformer block over one axis; those over space also attend to the text."""
+    """What the blocks over space and over time share: attention along an axis, and a feed-forward half."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
         super().__init__()
         self.attn1 = SelfAttention(width, num_heads, precision, axis=axis, bias=bias)
-        if axis == "space":
-            self.attn2 = TextAttention(width, num_heads, precision, bias=bias)
         self.ff = FeedForward(width, 4 * width, precision)
         self.scale_shift_table = zeros((6, width), precision.stored)
 
@@ -132,6 +136,50 @@ class Block(nn.Cell):
         """x (B, N, D) after the feed-forward half."""
         mixed = self.ff(kernels.modulated_layer_norm(x, parts[3], parts[4]))
         return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset())
+
+
+class TimeBlock(Block):
+    """A transformer block over time."""
+
+    def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
+        super().__init__(width, num_heads, precision, axis="time", bias=bias)
+
+    def construct(self, x: Tensor, timestep: Tensor, num_frames: int) -> Tensor:
+        """x: (B, num_frames * T, D); timestep: (B, 6 * D)."""
+        parts = self.modulation(timestep)
+        return self.feed_forward(self.attend_to_self(x, parts, num_frames), parts)
+
+
+class TextBlock(Block):
+    """A transformer block over space, in which each clip's frames read its text, and each image its own."""
+
+    def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
+        super().__init__(width, num_heads, precision, axis="space", bias=bias)
+        self.attn2 = TextAttention(width, num_heads, precision, bias=bias)
+
+    def construct(
+        self, x: Tensor, timestep: Tensor, frames: tuple[int, int], text: Tensor, score_bias: Tensor
+    ) -> Tensor:
+        """x: (B, F * T, D); frames: F, and how many of these are the clip's; timestep: (B, 6 * D).
+
+        text: (B, 1 + I, N, D) with I images after the clip's frames, score_bias: (B, 1 + I, N).
+        """
+        parts = self.modulation(timestep)
+        x = self.attend_to_self(x, parts, frames[0])
+        return self.feed_forward(x + self.attend_to_text(x, frames, text, score_bias), parts)
+
+    def attend_to_text(self, x: Tensor, frames: tuple[int, int], text: Tensor, score_bias: Tensor) -> Tensor:
+        """What the text adds to x."""
+        if text.shape[1] == 1:
+            return self.attn2(x, text[:, 0], score_bias[:, 0]).astype(x.dtype)
+        clips, number, width = x.shape
+        of_frame = number // frames[0]
+        clip = frames[1] * of_frame
+        moving = self.attn2(x[:, :clip], text[:, 0], score_bias[:, 0])
+        images = x[:, clip:].reshape(-1, of_frame, width)
+        words = text[:, 1:].reshape(images.shape[0], -1, width)
+        still = self.attn2(images, words, score_bias[:, 1:].reshape(images.shape[0], -1))
+        return ops.concat((moving, still.reshape(clips, -1, width)), 1).astype(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, score_bias: Tensor, num_heads: int) -> Tensor:

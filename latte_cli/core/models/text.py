@@ -11,6 +11,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from latte_cli.core.data.text_states import kept, told
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.mindone_on_cpu import quiet_imports, supply_cpu_kernels
 from latte_cli.core.models.pipeline_folder import TextFolder
@@ -128,11 +129,11 @@ def masked_states(text: TextStates) -> NDArray[np.float32]:
 
 
 def condition_of(text: TextStates, folder: TextFolder) -> NDArray[np.float32]:
-    """What a model is told for a text that this folder's encoder read, `StepInputs.condition` of one clip.
+    """What a model is told for a text that this folder's encoder read, in training and in sampling.
 
     CLIP, for Latte: the states of all tokens, (77, 768). T5, for LatteT2V: states and mask, (120, width + 1).
     """
-    return text.states if folder.kind == "clip" else masked_states(text)
+    return told(kept(text.states, text.tokens, folder.kind), folder.kind)
 
 
 def encoder_digest(folder: TextFolder) -> str:

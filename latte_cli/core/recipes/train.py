@@ -1,9 +1,10 @@
 """Train Latte from an experiment file, and leave a run folder that sampling and resuming read."""
 
+import gc
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from latte_cli.core.data.batches import ClipSource
 from latte_cli.core.data.cached import open_cache
-from latte_cli.core.data.datasets import ClipIndex, check_labels, index_clips
+from latte_cli.core.data.captioned import CaptionedSource
+from latte_cli.core.data.captions import read_captions
+from latte_cli.core.data.datasets import check_labels, index_clips
+from latte_cli.core.data.demo import clips_root
 from latte_cli.core.data.frames import FrameSource
 from latte_cli.core.data.memory import Array, MemorySource
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
-from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.models.sizes import text_folder
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
@@ -29,6 +33,7 @@ from latte_cli.core.training.stopping import stop_requests
 
 if TYPE_CHECKING:
     from latte_cli.core.models.vae import Vae
+    from latte_cli.core.training.telling import Telling
     from latte_cli.core.training.trainer import Trainer, TrainReport
 
 log = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """Frames encoded into memory so far."""
+    """Captions, or frames, encoded into memory so far."""
 
     done: int
     total: int
@@ -55,13 +60,16 @@ def run(
     if world.is_scheduler:
         join(world)
     checkpoint = _checkpoint(settings, resume)
-    index, source = _clips(settings)
+    source, clips = _clips(settings)
 
     from latte_cli.core.device import check_switches, use_device
 
     check_switches(settings, use_device(settings.device))
     collective = join(world)
-    trainer = _trainer(settings, index, checkpoint, allow_changes=allow_changes, collective=collective)
+    if checkpoint is not None and not allow_changes:
+        _check_same_run(settings, checkpoint, clips, workers=world.size)
+    telling = (yield from _told(settings, source)) if isinstance(source, CaptionedSource) else None
+    trainer = _trainer(settings, checkpoint, clips=clips, collective=collective, telling=telling)
     load = cache(lambda: _load_vae(settings))
     encode = load().encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
@@ -113,8 +121,8 @@ def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Pa
     return found[-1] if found else None
 
 
-def _clips(settings: Settings) -> tuple[ClipIndex, ClipSource]:
-    """The clips to train on, of the cache if there is one."""
+def _clips(settings: Settings) -> tuple[ClipSource, str]:
+    """The clips to train on, of the cache if there is one, and a fingerprint of these and their captions."""
     source: ClipSource
     if settings.cache.dir is not None:
         index, source = open_cache(settings)
@@ -123,46 +131,79 @@ def _clips(settings: Settings) -> tuple[ClipIndex, ClipSource]:
         source = FrameSource(index, settings.data)
     if settings.model.num_classes is not None:
         check_labels(index.videos, settings.model.num_classes)
-    return index, source
+    if settings.model.condition != "text":
+        return source, index.fingerprint()
+    root = clips_root(settings.data.root or Path())
+    captioned = CaptionedSource(source, read_captions(settings.data.captions, source.names, root))
+    return captioned, captioned.fingerprint()
+
+
+def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers: int) -> None:
+    """Raise LatteError when a checkpoint is of other settings or clips, and so would not be gone on with."""
+    from latte_cli.core.training.starting import digest_of
+    from latte_cli.core.training.state import read_progress
+
+    before, train = read_progress(checkpoint), settings.train
+    check_unchanged(checkpoint, before.settings, settings.model_dump(mode="json"))
+    check_global_batch(checkpoint, before.global_batch, train.batch_size * train.accumulation * workers)
+    if before.data != clips:
+        captions = " or their captions" if settings.model.condition == "text" else ""
+        raise LatteError(
+            f"{checkpoint}: the videos of data.root{captions} have changed since: clips would come in another"
+            " order. Put them back, or go on with --allow-changes"
+        )
+    if train.part == "lora" and train.init_from is not None and before.base != digest_of(train.init_from):
+        raise LatteError(
+            f"{checkpoint}: train.init_from {train.init_from} holds other weights than those changed:"
+            " put them back, or go on with --allow-changes"
+        )
+
+
+def _told(settings: Settings, source: CaptionedSource) -> "Generator[EncodeReport, None, Telling]":
+    """Encode every caption once; the encoder is gone when this ends."""
+    from latte_cli.core.data.text_states import Array, kept, told
+    from latte_cli.core.models.text import TextEncoder
+    from latte_cli.core.training.telling import Telling
+
+    folder, texts = text_folder(settings), source.texts()
+    encoder = TextEncoder(folder, dtype=settings.text.dtype)
+    states: dict[str, Array] = {}
+    for done, text in enumerate(texts, 1):
+        encoded = encoder.encode(text)
+        states[text] = kept(encoded.states, encoded.tokens, folder.kind).copy()
+        yield EncodeReport(done, len(texts))
+    del encoder
+    gc.collect()  # an encoder may be several times the transformer
+
+    def states_of(text: str) -> Array:
+        return told(states[text], folder.kind)
+
+    return Telling(source.captions, states_of, dropout=settings.model.condition_dropout)
 
 
 def _trainer(
     settings: Settings,
-    index: ClipIndex,
     checkpoint: Path | None,
     *,
-    allow_changes: bool,
+    clips: str,
     collective: Collective,
+    telling: "Telling | None",
 ) -> "Trainer":
     """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte import Latte, initialise
-    from latte_cli.core.training.starting import start_from
-    from latte_cli.core.training.state import read_progress
+    from latte_cli.core.models.building import build_model
+    from latte_cli.core.training.starting import set_start
     from latte_cli.core.training.trainer import Trainer
 
-    model = Latte(
-        resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps, dtype=settings.train.dtype
-    )
-    initialise(model, settings.seed)
-    if settings.train.init_from is not None and checkpoint is None:
-        from latte_cli.core.checkpoints.mapping import load_latte
-
-        source = settings.train.init_from
-        for note in start_from(model, load_latte(source).read_all(), source=str(source)):
+    model = build_model(settings, dtype=settings.train.dtype)
+    start = settings.train.init_from
+    # Checkpoints of low-rank changes hold these alone.
+    if start is not None and (checkpoint is None or settings.train.part == "lora"):
+        for note in set_start(model, start):
             log.warning("train.init_from: %s", note)
-    schedule, clips = make_schedule(settings.diffusion), index.fingerprint()
-    trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective)
+    schedule = make_schedule(settings.diffusion)
+    trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective, telling=telling)
     if checkpoint is not None:
-        before = read_progress(checkpoint)
-        if not allow_changes:
-            check_unchanged(checkpoint, before.settings, trainer.progress.settings)
-            check_global_batch(checkpoint, before.global_batch, trainer.progress.global_batch)
-            if before.data != trainer.progress.data:
-                raise LatteError(
-                    f"{checkpoint}: the videos of data.root have changed since: clips would come in another"
-                    " order. Put them back, or go on with --allow-changes"
-                )
         trainer.resume(checkpoint)
     return trainer
 

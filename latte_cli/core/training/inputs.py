@@ -20,8 +20,9 @@ class StepInputs(NamedTuple):
     """The arguments of a compiled step.
 
     x_start, eps: (B, F, C, h, w) float32; timesteps: (B,) int32; columns: (B, K) float32 of
-    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, 77, 768) float32 text states. With I
-    still images a clip, F counts them too and labels are (B, 1 + I).
+    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, N, D) float32 text states: (B, 77, 768)
+    for Latte, (B, 120, D + 1) for LatteT2V. With I still images a clip, F counts them too, labels are
+    (B, 1 + I) and states (B, 1 + I, N, D).
     """
 
     x_start: Array
@@ -32,9 +33,9 @@ class StepInputs(NamedTuple):
 
 
 def draw_inputs(
-    batch: Batch, x_start: Array, *, schedule: Schedule, shape: LatteShape, seed: int
+    batch: Batch, x_start: Array, *, schedule: Schedule, condition: NDArray[np.int32] | Array, seed: int
 ) -> StepInputs:
-    """Each clip's timestep, noise, and label or null label. x_start: the batch's latents, (B, F, C, h, w)."""
+    """Each clip's timestep and noise, with its condition. x_start: the batch's latents, (B, F, C, h, w)."""
     timesteps = np.array(
         [at(batch, seed, Stream.TIMESTEP, place).integers(schedule.num_timesteps) for place in batch.places]
     )
@@ -47,7 +48,7 @@ def draw_inputs(
         np.stack(noises),
         schedule.timestep_map[timesteps].astype(np.int32),
         schedule.training_columns(timesteps),
-        labels_or_null(batch, shape, seed),
+        condition,
     )
 
 

@@ -1,18 +1,49 @@
 """Starting a run from other weights, where classes, frames or sizes have changed."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.mapping import load_latte, map_weights
+from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte, load_weights
+from latte_cli.core.models.latte_t2v import LatteT2V
 
 Arrays = dict[str, NDArray[Any]]
 LABELS = "y_embedder.embedding_table.weight"
 CONDITION = ("y_embedder.", "text_embedding_projection.")
+CHANGES = ".lora_"
 # The position tables are computed, not learned: those of another number are as good as the ones trained with.
 POSITIONS = {"pos_embed": "image size", "temp_embed": "number of frames"}
+
+
+def set_start(model: Transformer, path: Path) -> list[str]:
+    """Set a fresh model's parameters from a file or folder of weights; gives a line on each not so set.
+
+    Raises LatteError when they do not fit.
+    """
+    if isinstance(model, Latte):
+        return start_from(model, load_latte(path).read_all(), source=str(path))
+    weights = map_weights(open_weights(path, kind="t2v"), "t2v").read_all()
+    start_text_to_video(model, weights, source=str(path))
+    return []
+
+
+@cache
+def digest_of(path: Path) -> str:
+    """SHA-256 of the files that hold a text-to-video transformer's weights."""
+    digest = sha256()
+    for file in open_weights(path, kind="t2v").files:
+        with file.open("rb") as content:
+            while block := content.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def start_from(model: Latte, weights: Mapping[str, NDArray[Any]], *, source: str) -> list[str]:
@@ -25,6 +56,16 @@ def start_from(model: Latte, weights: Mapping[str, NDArray[Any]], *, source: str
     notes = list(_adapt(model, values))
     load_weights(model, values, source=source)
     return notes
+
+
+def start_text_to_video(model: LatteT2V, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
+    """Set a text-to-video transformer's parameters from `weights`; low-rank changes stay as they are.
+
+    Raises LatteError naming `source` when the weights are of another size.
+    """
+    values: Arrays = dict(weights)
+    values |= {p.name: p.asnumpy() for p in model.get_parameters() if CHANGES in p.name}
+    load_weights(model, values, source=source)
 
 
 def _adapt(model: Latte, values: Arrays) -> Iterator[str]:

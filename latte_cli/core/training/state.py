@@ -13,8 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file
-from latte_cli.core.models.latte import Latte
+from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.models.building import Transformer
+from latte_cli.core.models.latte_t2v import LatteT2V
+from latte_cli.core.models.lora import lora_of, save_lora
+from latte_cli.core.models.sizes import CONFIG
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 
@@ -37,12 +40,18 @@ class Progress:
     """Clips of all workers' steps so far: where the next step's stand in the endless row of epochs."""
     global_batch: int = 0
     """Clips a step, of all workers."""
+    base: str = ""
+    """SHA-256 of the weights that low-rank changes are added to."""
 
 
-def tensors_of(model: Latte, optimizer: AdamW) -> dict[str, Parameter]:
-    """Every tensor of a run by its name in a checkpoint: model/, ema/ and optimizer/."""
-    tensors = {f"model/{parameter.name}": parameter for parameter in model.get_parameters()}
-    # The position tables are not trained, so their average is themselves.
+def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = False) -> dict[str, Parameter]:
+    """Every tensor of a run by its name in a checkpoint: model/, ema/ and optimizer/.
+
+    trained_only: without those that training leaves alone.
+    """
+    parameters = optimizer.trained if trained_only else model.get_parameters()
+    tensors = {f"model/{parameter.name}": parameter for parameter in parameters}
+    # What is not trained, as the position tables, is its own average.
     tensors |= {f"ema/{name.removeprefix('model/')}": parameter for name, parameter in tensors.items()}
     for place, parameter in enumerate(optimizer.trained):
         tensors[f"ema/{parameter.name}"] = optimizer.averages[place]
@@ -63,17 +72,43 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
         "progress": json.dumps(asdict(progress), default=str),
         "crc32": json.dumps(checksums),
     }
-    path = folder / f"step-{progress.step:08d}.safetensors"
+    path = checkpoint_at(folder, progress.step)
     with whole_file(path) as partial:
         save_file(arrays, partial, metadata)
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
+        changes_beside(old).unlink(missing_ok=True)
     return path
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """The checkpoint of a run after that step."""
+    return folder / f"step-{step:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted(folder.glob("step-*.safetensors"))
+
+
+def save_beside(checkpoint: Path, model: LatteT2V, tensors: Mapping[str, Parameter]) -> None:
+    """Write what stands beside a text-to-video transformer's checkpoint, before that appears.
+
+    Its shape as config.json, which tells how far places are stretched, and the averages of low-rank changes.
+    """
+    write_whole(checkpoint.with_name(CONFIG), json.dumps(model.shape.to_config(), indent=1) + "\n")
+    averages = {
+        name.removeprefix("ema/"): tensor.asnumpy()
+        for name, tensor in tensors.items()
+        if name.startswith("ema/") and ".lora_" in name
+    }
+    if averages:
+        save_lora(changes_beside(checkpoint), lora_of(model, averages))
+
+
+def changes_beside(checkpoint: Path) -> Path:
+    """The file of low-rank changes that stands beside a checkpoint of a run that trains them."""
+    return checkpoint.with_name(checkpoint.name.replace("step-", "lora-"))
 
 
 def read_progress(path: Path) -> Progress:

@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
-from latte_cli.core.models.latte import Latte
+from latte_cli.core.models.building import Transformer
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.waiting import Waiter
 
@@ -26,7 +26,7 @@ class GradientStep:
     It compiles at the first call, for shapes that must not change afterwards.
     """
 
-    def __init__(self, model: Latte):
+    def __init__(self, model: Transformer):
         parameters = ms.ParameterTuple(model.trainable_params())
         learn_sigma = model.shape.learn_sigma
 

@@ -10,22 +10,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from mindspore import Tensor, mutable
+from numpy.typing import NDArray
 
-from latte_cli.core.data.batches import ClipSource, Sharing, batches
+from latte_cli.core.data.batches import Batch, ClipSource, Sharing, batches
 from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings import Settings
-from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, latents_of
+from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, labels_or_null, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
 from latte_cli.core.training.sinking import Feed, SunkStep
-from latte_cli.core.training.state import Progress, load_state, read_progress, save_state, tensors_of
+from latte_cli.core.training.starting import digest_of
+from latte_cli.core.training.state import (
+    Progress,
+    checkpoint_at,
+    load_state,
+    read_progress,
+    save_beside,
+    save_state,
+    tensors_of,
+)
 from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
+from latte_cli.core.training.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +66,21 @@ class Trainer:
     """A run in memory: the model, its optimizer, and where the run is.
 
     Of several workers, which `collective` joins, each has one; they stay equal, and only the first writes.
+    `telling` gives what clips are told, for condition: text.
     """
 
     def __init__(
         self,
         settings: Settings,
-        model: Latte,
+        model: Transformer,
         *,
         schedule: Schedule,
         clips: str = "",
         collective: Collective | None = None,
+        telling: Telling | None = None,
     ):
         self.settings = settings
+        self.telling = telling
         self.collective = collective or Collective(World(), lambda _: None)
         self.model = model
         self.schedule = schedule
@@ -73,19 +89,20 @@ class Trainer:
         if uses_flash_attention(settings.train, self.device):
             model.use_flash_attention()
         if settings.train.recompute:
-            for block in model.blocks:
+            for block in model.every_block():
                 block.recompute()
         self.gradients = GradientStep(model)
         train, data = settings.train, settings.data
         world = self.collective.world
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
-        self.tensors = tensors_of(model, self.optimizer)
+        self.tensors = tensors_of(model, self.optimizer, trained_only=train.part == "lora")
         self.progress = Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
             settings=json.loads(settings.model_dump_json()),
             data=clips,
             global_batch=self.sharing.global_batch,
+            base=digest_of(train.init_from) if train.part == "lora" and train.init_from else "",
         )
 
     def resume(self, path: Path) -> None:
@@ -96,6 +113,7 @@ class Trainer:
             found,
             settings=self.progress.settings,
             data=self.progress.data,
+            base=self.progress.base,
             global_batch=self.sharing.global_batch,
         )
 
@@ -104,6 +122,8 @@ class Trainer:
         if not self.collective.world.is_first:
             return None
         folder = self.settings.run_dir / "ckpt"
+        if not isinstance(self.model, Latte):
+            save_beside(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
         return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
 
     def run(
@@ -168,8 +188,9 @@ class Trainer:
                     seed=settings.seed,
                     stored=settings.cache.store == "sample",
                 )
+                condition = self._condition(batch)
                 yield draw_inputs(
-                    batch, x_start, schedule=self.schedule, shape=self.model.shape, seed=settings.seed
+                    batch, x_start, schedule=self.schedule, condition=condition, seed=settings.seed
                 )
 
     def step(self, take: Pass) -> TrainReport:
@@ -221,6 +242,14 @@ class Trainer:
         if self.collective.world.size > 1:
             means, total = list(self.collective.mean(means)), mutable(self.collective.average(total))
         return Losses(*means), total
+
+    def _condition(self, batch: Batch) -> NDArray[np.int32] | Array:
+        """What the clips of a batch are told."""
+        settings = self.settings
+        if self.telling is not None:
+            return self.telling(batch, num_frames=settings.data.num_frames, seed=settings.seed)
+        assert isinstance(self.model, Latte), "a text-to-video transformer is told captions"
+        return labels_or_null(batch, self.model.shape, settings.seed)
 
     def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
         """Count a step, and add it to the window unless it was dropped."""

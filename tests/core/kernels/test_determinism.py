@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from mindspore import Parameter, Tensor
 
 from latte_cli.core import kernels
 from latte_cli.core.kernels.build import library_path
+from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
 from tests.core.kernels.compare import value_and_grads
 
 
@@ -52,3 +54,17 @@ def test_one_two_and_five_threads_give_the_same_bits(case, library: ctypes.CDLL)
         out, grads = value_and_grads(function, arrays, dout, jit=False)
         results.append([array.tobytes() for array in (out, *grads)])
     assert results[0] == results[1] == results[2]
+
+
+def test_squares_too_small_for_a_normal_number_are_zero_on_every_thread() -> None:
+    """Whether a thread keeps them is a flag that libraries set in some threads: steps would not repeat."""
+    for size in (100, 400_000):  # on the caller's thread, and shared among threads
+        parameters, means, squares, averages = (
+            [Parameter(Tensor(np.zeros(size, np.float32)), name=name)] for name in "pmsa"
+        )
+        gradients = [Tensor(np.full(size, 1e-19, np.float32))]
+        for step in range(8):
+            buffers = Buffers(parameters, means, squares, averages, [0.0])
+            adamw_ema(buffers, gradients, step=step, rate=1e-3, factor=1.0, average=0.9)
+        np.testing.assert_array_equal(squares[0].asnumpy(), 0)
+        np.testing.assert_allclose(means[0].asnumpy(), 1e-19 * (1 - 0.9**8), rtol=1e-5)

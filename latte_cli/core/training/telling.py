@@ -1,0 +1,50 @@
+"""What each clip of a batch is told: its caption's states, or those of the empty prompt."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.batches import Batch
+from latte_cli.core.data.captions import NO_CAPTION, choose_caption
+from latte_cli.core.draws import Stream, draw
+
+Array = NDArray[np.float32]
+
+
+class Telling:
+    """Captions by video, their states, and how often they are dropped.
+
+    states: what a model is told for a text, (N, D); the empty one among them. Which of a video's captions is
+    a function of (seed, epoch, video), whether it is dropped of (seed, step, place), as labels are.
+    """
+
+    def __init__(
+        self, captions: Mapping[str, Sequence[str]], states: Callable[[str], Array], *, dropout: float
+    ):
+        self.captions = captions
+        self.places = {name: place for place, name in enumerate(captions)}
+        self.states = states
+        self.dropout = dropout
+
+    def __call__(self, batch: Batch, *, num_frames: int, seed: int) -> Array:
+        """(B, N, D) states; (B, 1 + I, N, D) with I still images, each told its own video's caption.
+
+        A clip's frames are the first `num_frames`.
+        """
+        texts = [self.texts(batch, clip, num_frames, seed) for clip in range(len(batch.places))]
+        states = np.stack([np.stack([self.states(text) for text in row]) for row in texts])
+        return states if states.shape[1] > 1 else states[:, 0]
+
+    def texts(self, batch: Batch, clip: int, num_frames: int, seed: int) -> list[str]:
+        """The text of one clip, then those of its still images."""
+        frames = batch.drawn_from[clip]
+        names = [frame.name for frame in (frames[0], *frames[num_frames:])]
+        shares = draw(seed, Stream.DROPOUT, batch.step, int(batch.places[clip])).random(len(names))
+        epoch = int(batch.epochs[clip])
+        return [
+            NO_CAPTION
+            if share < self.dropout
+            else choose_caption(self.captions[name], seed=seed, epoch=epoch, video=self.places[name])
+            for name, share in zip(names, shares, strict=True)
+        ]
