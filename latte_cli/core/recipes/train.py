@@ -214,12 +214,12 @@ def _previews(
     """What draws the preview of a step. The other workers do not wait for it, but at their next sum."""
     from latte_cli.core.training.previews import Previews
 
-    averages = {
-        name.removeprefix("ema/"): tensor
-        for name, tensor in trainer.tensors.items()
-        if name.startswith("ema/")
+    weights = {parameter.name: parameter for parameter in trainer.model.get_parameters()}
+    optimizer = trainer.optimizer
+    weights |= {
+        trained.name: average for trained, average in zip(optimizer.trained, optimizer.averages, strict=True)
     }
-    return partial(Previews(trainer.settings, averages, load).draw, stopping=stopping)
+    return partial(Previews(trainer.settings, weights, load).draw, stopping=stopping)
 
 
 def _load_vae(settings: Settings) -> "Vae":

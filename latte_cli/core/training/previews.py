@@ -2,19 +2,20 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindspore import Parameter
 
 from latte_cli.core.clips import ClipFiles, write_clip
+from latte_cli.core.data.prompts import named
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte import Latte, load_weights
-from latte_cli.core.models.shape import resolve_model
-from latte_cli.core.sampling import Clip, Denoiser, denoise
+from latte_cli.core.models.building import Transformer, build_model
+from latte_cli.core.models.latte import load_weights
+from latte_cli.core.sampling import Array, Clip, Denoiser, denoise
 from latte_cli.core.settings import Settings
+from latte_cli.core.trained import encode_texts
 
 if TYPE_CHECKING:
     from latte_cli.core.models.vae import Vae
@@ -27,16 +28,17 @@ MOST_CLIPS = 3
 class Previews:
     """Draws the first clips that `latte sample` would, of a run's averaged weights, into its samples/.
 
-    `averages` by parameter name; `load` gives the autoencoder. From the first preview on it holds a model of
-    its own, the weights once more, since the training step's must not change under it.
+    `weights`: the averaged ones, and those that are not trained, by name; `load` gives the autoencoder. From
+    the first preview on it holds a model of its own, since the training step's must not change under it.
     """
 
-    def __init__(self, settings: Settings, averages: Mapping[str, Parameter], load: "Callable[[], Vae]"):
+    def __init__(self, settings: Settings, weights: Mapping[str, Parameter], load: "Callable[[], Vae]"):
         self.settings = settings
-        self.averages = averages
+        self.weights = weights
         self.load = load
-        self._model: Latte | None = None
+        self._model: Transformer | None = None
         self._denoiser: Denoiser | None = None
+        self._texts: dict[str, tuple[Array, Array]] = {}
         self._failed = False
 
     def draw(self, step: int, *, stopping: Callable[[], bool] = lambda: False) -> list[Path]:
@@ -48,30 +50,47 @@ class Previews:
         if self._failed:
             return files
         try:
-            for name, clip in islice(self._clips(), MOST_CLIPS):
-                files += self._draw(f"step-{step:08d}-{name}", clip, stopping)
+            clips = list(self._clips())
+            denoiser = self._denoiser_of_now()
+            for name, clip in clips:
+                files += self._draw(f"step-{step:08d}-{name}", denoiser, clip, stopping)
         except Exception as error:  # noqa: BLE001 (out of memory, a full disk, a lost file: no reason to end a run)
             self._failed = True
             log.warning("no preview of step %d, and none from here on: %s", step, _reason(error))
         return files
 
     def _clips(self) -> Iterator[tuple[str, Clip]]:
-        """The clips of sample.num_samples by name: seeds and labels come in turn."""
-        sample, classes = self.settings.sample, self.settings.model.num_classes
-        for place in range(sample.num_samples):
+        """The clips that sampling would draw, by name. Raises LatteError for a model of texts without any."""
+        settings, sample = self.settings, self.settings.sample
+        if settings.model.condition == "text":
+            if not sample.prompts:
+                raise LatteError("sample.prompts: found none, wanted the texts to draw")
+            clips = [(prompt, place) for prompt in sample.prompts for place in range(sample.num_samples)]
+            for place, (prompt, further) in enumerate(clips[:MOST_CLIPS]):
+                seed = sample.seed + further
+                yield f"{place:03d}-{named(seed, prompt)}", Clip(seed, text=self._told(prompt))
+            return
+        for place in range(min(sample.num_samples, MOST_CLIPS)):
             seed, label = sample.seed + place, None
-            if classes is not None:
-                labels = sample.class_labels or range(classes)
+            if settings.model.num_classes is not None:
+                labels = sample.class_labels or range(settings.model.num_classes)
                 label = labels[place % len(labels)]
-            yield (
-                f"{place:03d}-seed{seed}" + ("" if label is None else f"-class{label}"),
-                Clip(seed, label),
-            )
+            named_class = "" if label is None else f"-class{label}"
+            yield f"{place:03d}-seed{seed}{named_class}", Clip(seed, label)
 
-    def _draw(self, name: str, clip: Clip, stopping: Callable[[], bool]) -> list[Path]:
+    def _told(self, prompt: str) -> tuple[Array, Array]:
+        """What the model is told for a prompt; all are encoded the first time, and the encoder gone again."""
+        if not self._texts:
+            prompts = self.settings.sample.prompts[:MOST_CLIPS]
+            negative = self.settings.sample.negative_prompt
+            told = encode_texts(self.settings, [(text, negative) for text in prompts])
+            self._texts = dict(zip(prompts, told, strict=True))
+        return self._texts[prompt]
+
+    def _draw(self, name: str, denoiser: Denoiser, clip: Clip, stopping: Callable[[], bool]) -> list[Path]:
         settings, sample = self.settings, self.settings.sample
         schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
-        for step in denoise(self._denoiser_of_now(), clip, schedule, sample):
+        for step in denoise(denoiser, clip, schedule, sample):
             latents = step.x_t[0]
             if stopping():
                 return []
@@ -84,10 +103,9 @@ class Previews:
     def _denoiser_of_now(self) -> Denoiser:
         """A compiled model with the averaged weights as they are."""
         if self._model is None or self._denoiser is None:
-            settings = self.settings
-            self._model = Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps)
+            self._model = build_model(self.settings)
             self._denoiser = Denoiser(self._model)
-        values = {name: average.asnumpy() for name, average in self.averages.items()}
+        values = {name: weight.asnumpy() for name, weight in self.weights.items()}
         load_weights(self._model, values, source="the averaged weights")
         return self._denoiser
 

@@ -105,7 +105,7 @@ def test_a_preview_that_fails_is_one_warning_and_the_last(
         raise error
 
     previews = Previews(settings_of(tmp_path, tmp_path), {}, fail)
-    monkeypatch.setattr(previews, "_draw", fail)
+    monkeypatch.setattr(previews, "_denoiser_of_now", fail)
     with caplog.at_level(logging.WARNING):
         assert previews.draw(10) == []
         assert previews.draw(20) == []
