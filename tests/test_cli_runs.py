@@ -86,6 +86,21 @@ def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() 
         assert (Path("again") / name).read_bytes() == (Path("run/samples") / name).read_bytes()
 
 
+def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
+    for target, flags in (("by_one", ()), ("by_two", ("--parallel", "2"))):
+        command = [sys.executable, "-m", "latte_cli", "sample", "--num-samples", "3", "--out", target, *flags]
+        done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        ends = [f"00{place}-seed{place + 5}.{end}" for place in range(3) for end in ("mp4", "png", "json")]
+        assert done.stdout.splitlines() == [f"{target}/{end}" for end in (*ends, "grid.png", "grid.mp4")]
+    files = [
+        {path.name: path.read_bytes() for path in (trained / target).iterdir() if path.is_file()}
+        for target in ("by_one", "by_two")
+    ]
+    assert len(files[0]) == 11
+    assert files[0] == files[1]
+
+
 @pytest.mark.usefixtures("trained")
 def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     filled = latte("cache --out latents")

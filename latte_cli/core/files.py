@@ -29,6 +29,16 @@ def whole_file(target: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there. Raises LatteError when files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LatteError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise LatteError(f"{folder}: cannot be written to: no permission")
+
+
 def write_whole(target: Path, content: bytes | str) -> None:
     """Write a small file whole; text as UTF-8."""
     with whole_file(target) as partial:

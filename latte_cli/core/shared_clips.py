@@ -12,7 +12,7 @@ import numpy as np
 
 from latte_cli.core.clips import ClipFiles, ClipStep, Record, SampleReport, write_clips, write_grid
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.files import make_folder, whole_file, write_whole
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World
@@ -29,9 +29,10 @@ def make_all(
 ) -> Iterator[SampleReport]:
     """Make and write all clips, in this process or by several workers that run this same command.
 
-    Workers call `make_share`; their files are told once all are there. Raises SystemExit with their exit code
-    when they were stopped.
+    Workers call `make_share`; their files are told once all are there. Raises LatteError where clips cannot
+    be written, before any is made, and SystemExit with the workers' exit code when they were stopped.
     """
+    make_folder(target.folder)
     if workers == 1 or len(records) == 1:
         return write_clips(make(records, target), records, target)
     return _make_together(records, target, workers)

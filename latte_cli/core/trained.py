@@ -15,6 +15,7 @@ from latte_cli.core.models.latte_t2v import LatteT2V
 from latte_cli.core.models.shape import VAE_FACTOR, resolve_model
 from latte_cli.core.models.sizes import text_folder, text_to_video_shape
 from latte_cli.core.models.text import TextEncoder, condition_of
+from latte_cli.core.pipeline_sampling import LazyWeights
 from latte_cli.core.settings import Settings
 
 Array = NDArray[np.float32]
@@ -29,7 +30,7 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
     side = settings.data.image_size // VAE_FACTOR
     transformer = LatteT2V(text_to_video_shape(settings), size=(side, side))
     mapped = map_weights(open_weights(checkpoint, kind="t2v"), "t2v")
-    load_weights(transformer, mapped.read_all(), source=str(checkpoint))
+    load_weights(transformer, LazyWeights(mapped), source=str(checkpoint))
     return transformer
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, whole_file, write_whole
+from latte_cli.core.files import clear_partials, make_folder, whole_file, write_whole
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -36,3 +36,11 @@ def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Pat
     clear_partials(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == left - {".metrics.78.partial.jsonl"}
     clear_partials(tmp_path / "missing")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    monkeypatch.setattr("os.access", lambda *_: False)  # as for anyone but root
+    with pytest.raises(LatteError, match=r"/a: cannot be written to: no permission"):
+        make_folder(tmp_path / "a")
