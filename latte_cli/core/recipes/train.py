@@ -248,6 +248,7 @@ def _encode(
     memory.write_share(files[rank])
     collective.barrier()
     done += sum(memory.read_share(file) for file in files if file != files[rank])
+    yield EncodeReport(done, memory.total)
     for frames in memory.fill(encode):
         done += frames
         yield EncodeReport(done, memory.total)

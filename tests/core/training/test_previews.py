@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from latte_cli.core.data.cache_writer import Status
+from latte_cli.core.data.prompts import PromptLine
+from latte_cli.core.models.vae import load_vae
 from latte_cli.core.recipes import cache, sample, train
 from latte_cli.core.settings import Settings
+from latte_cli.core.trained import load_trained
 from latte_cli.core.training.previews import Previews
 from latte_cli.core.training.trainer import TrainReport
 
-VAE = Path(__file__).parents[2] / "golden" / "vae" / "diffusers"
+GOLDEN = Path(__file__).parents[2] / "golden"
+VAE = GOLDEN / "vae" / "diffusers"
+PIPELINE = GOLDEN / "t2v" / "pipeline"
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +134,41 @@ def test_a_run_from_the_cache_without_an_autoencoder_goes_on_to_its_end(
     assert [report.step for report in reports] == [1, 2]
     (warning,) = [record.message for record in caplog.records if "preview" in record.message]
     assert warning.startswith("no preview of step 1, and none from here on: vae.weights: not set")
+
+
+def test_a_model_of_texts_draws_the_clips_of_its_prompts(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 24, "depth": 4, "num_heads": 3, "patch_size": 2}
+    settings = Settings.model_validate(
+        {
+            "run_dir": tmp_path,
+            "data": {"image_size": 64, "num_frames": 2},
+            "vae": {"weights": str(PIPELINE / "vae")},
+            "text": {"encoder": PIPELINE},
+            "model": {"architecture": "latte-t2v", "condition": "text", **sizes},
+            "sample": {"sampler": "ddim", "steps": 2, "num_samples": 2, "prompts": ["the sea", "A cat"]},
+        }
+    )
+    (tmp_path / "ckpt").mkdir()
+    checkpoint = tmp_path / "ckpt" / "step-00000002.safetensors"
+    shutil.copy(PIPELINE / "transformer" / "diffusion_pytorch_model.safetensors", checkpoint)
+    model = load_trained(settings, checkpoint)
+    weights = {parameter.name: parameter for parameter in model.get_parameters()}
+    files = Previews(settings, weights, lambda: load_vae(settings.vae)).draw(2)
+    clips = ("000-seed42-the-sea", "001-seed43-the-sea", "002-seed42-a-cat")
+    assert [path.name for path in files] == [
+        f"step-00000002-{clip}{suffix}" for clip in clips for suffix in (".mp4", ".png")
+    ]
+    prompts = [PromptLine(text) for text in settings.sample.prompts]
+    list(sample.run(settings, checkpoint=checkpoint, out=tmp_path / "drawn", prompts=prompts))
+    for clip in clips:
+        drawn = (tmp_path / "drawn" / f"{clip}.mp4").read_bytes()
+        assert drawn == (tmp_path / "samples" / f"step-00000002-{clip}.mp4").read_bytes()
+
+
+def test_a_model_of_texts_without_any_to_draw_goes_without_previews(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings.model_validate({"run_dir": tmp_path, "model": {"condition": "text"}})
+    assert Previews(settings, {}, lambda: load_vae(settings.vae)).draw(2) == []
+    (warning,) = caplog.records
+    assert warning.message.endswith("sample.prompts: found none, wanted the texts to draw")
