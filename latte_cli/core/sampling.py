@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte
 from latte_cli.core.settings import SampleSettings
-from latte_cli.core.waiting import Waiter
+from latte_cli.core.waiting import Compiled
 
 Array = NDArray[np.float32]
 
@@ -45,12 +44,16 @@ class Denoiser:
         self.num_classes = model.shape.num_classes if isinstance(model, Latte) else None
         self.clip_shape = latents_shape(model)
         model.set_train(False)
-        self._compiled = ms.jit(model.construct)
-        self.waiter = Waiter()
+
+        def forward(x_t, timesteps, condition):  # type: ignore[no-untyped-def]
+            output = model(x_t, timesteps, condition)
+            return output, output
+
+        self._compiled = Compiled(forward)
 
     def __call__(self, x_t: FloatArray, timesteps: IntArray, condition: NDArray[Any]) -> Array:
         inputs = x_t.astype(np.float32), timesteps.astype(np.int32), condition
-        return self.waiter.fetch(self._compiled(*map(Tensor, inputs)))
+        return np.asarray(self._compiled(*map(Tensor, inputs)).asnumpy())
 
 
 def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: SampleSettings) -> Iterator[Step]:

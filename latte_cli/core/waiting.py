@@ -1,33 +1,33 @@
-"""Waiting for compiled functions without taking a core from them."""
+"""Compiled functions whose callers sleep until the results are there."""
 
-import time
+from collections.abc import Callable
+from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor
-from numpy.typing import NDArray
 
-SHARE_ASLEEP = 0.8  # of the time that such a call took lately
-MEMORY = 0.9  # how much of the average is kept from call to call
-LONGEST = 10.0  # seconds: a call that compiled says nothing about the next
+from latte_cli.core.kernels import signal
 
 
-class Waiter:
-    """Fetches results of one compiled function: asleep for most of the time that it takes, then waiting.
+class Compiled:
+    """A function under `ms.jit`, compiled at the first call for shapes that must not change afterwards.
 
-    On a CPU MindSpore waits by spinning, and two cores that compute while a third thread spins are one and a
-    third.
+    On a CPU MindSpore waits for results by spinning, which takes a core from the threads that compute them;
+    here the caller sleeps until the function says that it is done. `function` returns (results, last): `last`
+    is the tensor among them that is computed last.
     """
 
-    def __init__(self) -> None:
-        self.on_cpu = ms.get_context("device_target") == "CPU"
-        self.seconds = 0.0
+    def __init__(self, function: Callable[..., tuple[Any, Any]]):
+        self._channel = channel = signal.new_channel()
 
-    def fetch(self, result: Tensor) -> NDArray:  # type: ignore[type-arg]
-        """The result as an array; call it right after the function that gives it."""
-        start = time.perf_counter()
-        if self.on_cpu:
-            time.sleep(SHARE_ASLEEP * self.seconds)
-        values = result.asnumpy()
-        taken = min(time.perf_counter() - start, LONGEST)
-        self.seconds = MEMORY * self.seconds + (1 - MEMORY) * taken
-        return values
+        def run(*inputs):  # type: ignore[no-untyped-def]
+            results, last = function(*inputs)
+            return results, signal.announce(last, channel)
+
+        self._run = ms.jit(run)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The results, computed."""
+        seen = signal.announced(self._channel)
+        results, _ = self._run(*inputs)
+        signal.wait(self._channel, seen)
+        return results

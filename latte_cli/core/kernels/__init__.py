@@ -10,7 +10,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from latte_cli.core.kernels import flash, fused, plain
+from latte_cli.core.kernels import flash, fused, plain, products
 from latte_cli.core.kernels.selection import kernels_available
 
 # Run, not parsed, where a graph is compiled.
@@ -63,8 +63,36 @@ def add_bias(x: Tensor, bias: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Give x @ weight.T + bias in x's type. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
-    product = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight.astype(x.dtype))
-    return add_bias(product, bias).reshape(*x.shape[:-1], weight.shape[0])
+    return add_bias(_product(x, weight), bias).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def norm_linear(
+    x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor, *, dtype: ms.Type, frugal: bool = True
+) -> Tensor:
+    """Give modulated_layer_norm(x, shift, scale) @ weight.T, multiplied in `dtype`.
+
+    x: (B, N, D); shift, scale: (B, D); weight: (outputs, D). Returns (B, N, outputs) in `dtype`. `frugal`:
+    where the kernels can, the gradient keeps x alone; a cell that is recomputed cannot have that too.
+    """
+    size = (*x.shape[:-1], weight.shape[0])
+    if frugal and dtype == ms.float32 and _use_fused():
+        return products.norm_linear(x, shift, scale, weight).reshape(size)
+    return _product(modulated_layer_norm(x, shift, scale).astype(dtype), weight).reshape(size)
+
+
+def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, *, dtype: ms.Type, frugal: bool = True) -> Tensor:
+    """Give gelu_tanh(x + bias) @ weight.T, multiplied in `dtype`; `frugal` as in `norm_linear`.
+
+    x: (..., D); bias: (D); weight: (outputs, D). Returns (..., outputs) in `dtype`.
+    """
+    size = (*x.shape[:-1], weight.shape[0])
+    if frugal and dtype == ms.float32 and _use_fused():
+        return products.gelu_linear(x, bias, weight).reshape(size)
+    return _product(bias_gelu_tanh(x, bias).astype(dtype), weight).reshape(size)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight.astype(x.dtype))
 
 
 def attention(

@@ -61,9 +61,10 @@ Moments moments(const float* x, int64_t width) {
   return {mean, 1.0f / std::sqrt(squares / static_cast<float>(width) + kLayerNormEps)};
 }
 
-// One row of the gradient; adds to the sums over rows of dy and dy * xhat.
-void layer_norm_row_grad(const float* __restrict x, const float* __restrict dy, const float* __restrict scale, int64_t width,
-                         float* __restrict dx, float* __restrict dshift, float* __restrict dscale) {
+// One row of the gradient, and y once more; adds to the sums over rows of dy and dy * xhat.
+void layer_norm_row_grad(const float* __restrict x, const float* __restrict dy, const float* __restrict shift,
+                         const float* __restrict scale, int64_t width, float* __restrict dx, float* __restrict y,
+                         float* __restrict dshift, float* __restrict dscale) {
   const Moments m = moments(x, width);
   float sum_g = 0.0f, sum_gx = 0.0f;
 #pragma omp simd reduction(+ : sum_g, sum_gx)
@@ -77,6 +78,7 @@ void layer_norm_row_grad(const float* __restrict x, const float* __restrict dy, 
   for (int64_t j = 0; j < width; ++j) {
     const float xhat = (x[j] - m.mean) * m.rstd, g = dy[j] * (1.0f + scale[j]);
     dx[j] = m.rstd * (g - mean_g - xhat * mean_gx);
+    y[j] = xhat * (1.0f + scale[j]) + shift[j];
     dshift[j] += dy[j];
     dscale[j] += dy[j] * xhat;
   }
@@ -85,10 +87,10 @@ void layer_norm_row_grad(const float* __restrict x, const float* __restrict dy, 
 constexpr float kGeluA = 0.7978845608028654f;  // sqrt(2 / pi); Hendrycks and Gimpel 2016
 constexpr float kGeluB = 0.044715f;
 
-inline float gelu(float x) { return x * sigmoid(2.0f * kGeluA * x * (1.0f + kGeluB * x * x)); }
+// gelu(x) = x * gelu_share(x)
+inline float gelu_share(float x) { return sigmoid(2.0f * kGeluA * x * (1.0f + kGeluB * x * x)); }
 
-inline float gelu_slope(float x) {
-  const float s = sigmoid(2.0f * kGeluA * x * (1.0f + kGeluB * x * x));
+inline float gelu_slope(float x, float s) {
   return s + x * s * (1.0f - s) * 2.0f * kGeluA * (1.0f + 3.0f * kGeluB * x * x);
 }
 
@@ -114,22 +116,22 @@ LATTE_KERNEL(LatteLayerNorm) {
   return 0;
 }
 
-// x, scale, dy -> dx (B, N, D), dshift (B, D), dscale (B, D)
+// x, shift, scale, dy -> dx (B, N, D), dshift (B, D), dscale (B, D), y (B, N, D)
 LATTE_KERNEL(LatteLayerNormGrad) {
   const Rows d(shapes[0]);
   std::vector<float> partial(d.batch * d.chunks * 2 * d.width, 0.0f);
   for_chunks(d, 8, [&](int64_t entry, int64_t start, int64_t stop, int64_t chunk) {
     float* dshift = partial.data() + chunk * 2 * d.width;
     for (int64_t i = start; i < stop; ++i) {
-      layer_norm_row_grad(floats(params, 0) + i * d.width, floats(params, 2) + i * d.width,
-                          floats(params, 1) + entry * d.width, d.width, floats(params, 3) + i * d.width, dshift,
-                          dshift + d.width);
+      layer_norm_row_grad(floats(params, 0) + i * d.width, floats(params, 3) + i * d.width,
+                          floats(params, 1) + entry * d.width, floats(params, 2) + entry * d.width, d.width,
+                          floats(params, 4) + i * d.width, floats(params, 7) + i * d.width, dshift, dshift + d.width);
     }
   });
   for (int64_t entry = 0; entry < d.batch; ++entry) {
     const float* first = partial.data() + entry * d.chunks * 2 * d.width;
-    sum_rows(first, d.chunks, 2 * d.width, d.width, floats(params, 4) + entry * d.width);
-    sum_rows(first + d.width, d.chunks, 2 * d.width, d.width, floats(params, 5) + entry * d.width);
+    sum_rows(first, d.chunks, 2 * d.width, d.width, floats(params, 5) + entry * d.width);
+    sum_rows(first + d.width, d.chunks, 2 * d.width, d.width, floats(params, 6) + entry * d.width);
   }
   return 0;
 }
@@ -189,13 +191,13 @@ LATTE_KERNEL(LatteBiasGelu) {
       const float* __restrict x = floats(params, 0) + i * d.width;
       float* __restrict y = floats(params, 2) + i * d.width;
 #pragma omp simd
-      for (int64_t j = 0; j < d.width; ++j) y[j] = gelu(x[j] + bias[j]);
+      for (int64_t j = 0; j < d.width; ++j) y[j] = (x[j] + bias[j]) * gelu_share(x[j] + bias[j]);
     }
   });
   return 0;
 }
 
-// x, bias, dy -> dx (..., D), dbias (D)
+// x, bias, dy -> dx (..., D), dbias (D), y (..., D): the forward once more
 LATTE_KERNEL(LatteBiasGeluGrad) {
   const Rows d = Rows::flat(shapes[0], ndims[0]);
   const float* __restrict bias = floats(params, 1);
@@ -206,9 +208,12 @@ LATTE_KERNEL(LatteBiasGeluGrad) {
       const float* __restrict x = floats(params, 0) + i * d.width;
       const float* __restrict dy = floats(params, 2) + i * d.width;
       float* __restrict dx = floats(params, 3) + i * d.width;
+      float* __restrict y = floats(params, 5) + i * d.width;
 #pragma omp simd
       for (int64_t j = 0; j < d.width; ++j) {
-        dx[j] = dy[j] * gelu_slope(x[j] + bias[j]);
+        const float in = x[j] + bias[j], share = gelu_share(in);
+        dx[j] = dy[j] * gelu_slope(in, share);
+        y[j] = in * share;
         dbias[j] += dx[j];
       }
     }

@@ -32,8 +32,8 @@ def _like_x_shift_scale(x: Any, shift: Any, scale: Any) -> Any:
     return x
 
 
-def _like_x_scale_scale(x: Any, scale: Any, dout: Any) -> Any:
-    return x, scale, scale
+def _like_x_shift_scale_x(x: Any, shift: Any, scale: Any, dout: Any) -> Any:
+    return x, shift, scale, x
 
 
 def _like_x_gate_y_bias(x: Any, gate: Any, y: Any, bias: Any) -> Any:
@@ -48,8 +48,8 @@ def _like_x(x: Any, bias: Any) -> Any:
     return x
 
 
-def _like_x_bias(x: Any, bias: Any, dout: Any) -> Any:
-    return x, bias
+def _like_x_bias_x(x: Any, bias: Any, dout: Any) -> Any:
+    return x, bias, x
 
 
 def _like_bias(x: Any, bias: Any) -> Any:
@@ -68,19 +68,28 @@ def _like_qkv_bias(qkv: Any, bias: Any, facts: Any, dout: Any) -> Any:
     return qkv, bias
 
 
-_layer_norm_grad = _operator("LatteLayerNormGrad", _like_x_scale_scale)
+def _like_channel(last: Any, channel: Any) -> Any:
+    return channel
+
+
+# Gradients that also give what the forward gave: a product that follows need not keep it.
+layer_norm_grad = _operator("LatteLayerNormGrad", _like_x_shift_scale_x)
+bias_gelu_grad = _operator("LatteBiasGeluGrad", _like_x_bias_x)
 _gated_residual_grad = _operator("LatteGatedResidualGrad", _like_gate_y_bias)
-_bias_gelu_grad = _operator("LatteBiasGeluGrad", _like_x_bias)
 
 
 _column_sum = _operator("LatteColumnSum", _like_bias)
 _attention_grad = _operator("LatteAttentionGrad", _like_qkv_bias)
 
 
+# Outputs are taken by place: unpacked, they give the graph of a recomputed block a cycle.
+
+
 def _layer_norm_bprop(
     x: Tensor, shift: Tensor, scale: Tensor, out: Tensor, dout: Tensor
 ) -> tuple[Tensor, ...]:
-    return _layer_norm_grad()(x, scale, dout)
+    found = layer_norm_grad()(x, shift, scale, dout)
+    return found[0], found[1], found[2]
 
 
 def _gated_residual_bprop(
@@ -91,7 +100,8 @@ def _gated_residual_bprop(
 
 
 def _bias_gelu_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
-    return _bias_gelu_grad()(x, bias, dout)
+    found = bias_gelu_grad()(x, bias, dout)
+    return found[0], found[1]
 
 
 def _add_bias_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
@@ -115,6 +125,8 @@ bias_gelu = _operator("LatteBiasGelu", _like_x, _bias_gelu_bprop)
 add_bias = _operator("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)
 attention = _operator("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
+# anything, channel (1) int64 -> a count (1) int64: see `signal.announce`
+announce = _operator("LatteAnnounce", _like_channel)
 
 
 @cache

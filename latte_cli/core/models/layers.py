@@ -84,10 +84,11 @@ class LabelEmbedder(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention of (B, F * T, D) within each frame ("space") or token ("time").
+    """Multi-head self-attention within each frame ("space") or token ("time").
 
-    `tokens` are those of a frame; a spatial one takes any number of frames. The bias of `proj` is left for
-    the residual to add. `flash_attention` is for Ascend, with a `dtype` of 16 bits.
+    From the product of (B, F * T, D) with `qkv.weight`, to which it adds the bias; that of `proj` is left for
+    the residual to add. `tokens` are those of a frame; a spatial one takes any number of frames.
+    `flash_attention` is for Ascend, with a `dtype` of 16 bits.
     """
 
     flash_attention = False
@@ -98,22 +99,27 @@ class Attention(nn.Cell):
         self.proj = Linear(width, width, dtype)
         self.num_heads, self.tokens, self.axis = num_heads, tokens, axis
 
-    def construct(self, x: Tensor) -> Tensor:
-        sizes = self.num_heads, x.shape[1] // self.tokens, self.axis
-        qkv, bias, flash = self.qkv.product(x), self.qkv.bias, self.flash_attention
+    def construct(self, qkv: Tensor) -> Tensor:
+        sizes = self.num_heads, qkv.shape[1] // self.tokens, self.axis
+        bias, flash = self.qkv.bias, self.flash_attention
         return self.proj.product(kernels.attention(qkv, *sizes, bias=bias, flash_attention=flash))
 
 
 class Mlp(nn.Cell):
-    """Two projections around a tanh GELU; the bias of `fc2` is left for the residual to add."""
+    """From the product with `fc1.weight` to that with `fc2.weight`: a bias and a tanh GELU between.
+
+    The bias of `fc2` is left for the residual to add.
+    """
 
     def __init__(self, width: int, hidden: int, *, dtype: ms.Type):
         super().__init__()
         self.fc1 = Linear(width, hidden, dtype)
         self.fc2 = Linear(hidden, width, dtype)
+        self.frugal = True
 
-    def construct(self, x: Tensor) -> Tensor:
-        return self.fc2.product(kernels.bias_gelu_tanh(self.fc1.product(x), self.fc1.bias))
+    def construct(self, hidden: Tensor) -> Tensor:
+        how = {"dtype": self.fc2.dtype, "frugal": self.frugal}
+        return kernels.gelu_linear(hidden, self.fc1.bias, self.fc2.weight, **how)
 
 
 class Modulation(nn.SequentialCell):
@@ -131,13 +137,20 @@ class Block(nn.Cell):
         self.attn = Attention(width, num_heads, tokens=tokens, axis=axis, dtype=dtype)
         self.mlp = Mlp(width, mlp_width, dtype=dtype)
         self.adaLN_modulation = Modulation(width, 6)
+        self.dtype, self.frugal = dtype, True
+
+    def recompute(self, **mode: bool) -> None:
+        """Compute the whole block again in the backward pass; MindSpore cannot nest its parts' own ways."""
+        self.frugal = self.mlp.frugal = False
+        super().recompute(**mode)
 
     def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
         parts = ops.chunk(self.adaLN_modulation(conditioning), 6, 1)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
-        branch = self.attn(kernels.modulated_layer_norm(x, shift_attn, scale_attn))
+        how = {"dtype": self.dtype, "frugal": self.frugal}
+        branch = self.attn(kernels.norm_linear(x, shift_attn, scale_attn, self.attn.qkv.weight, **how))
         x = kernels.gated_residual(x, gate_attn, branch, self.attn.proj.bias)
-        branch = self.mlp(kernels.modulated_layer_norm(x, shift_mlp, scale_mlp))
+        branch = self.mlp(kernels.norm_linear(x, shift_mlp, scale_mlp, self.mlp.fc1.weight, **how))
         return kernels.gated_residual(x, gate_mlp, branch, self.mlp.fc2.bias)
 
 

@@ -1,6 +1,6 @@
 """The autoencoder between frames and latents: MindONE's AutoencoderKL, some frames at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from latte_cli.core.models.vae_weights import (
 from latte_cli.core.settings import VaeSettings
 
 if TYPE_CHECKING:
-    from latte_cli.core.waiting import Waiter
+    from latte_cli.core.waiting import Compiled
 
 Array = NDArray[np.float32]
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -70,7 +70,7 @@ class Vae:
     def __init__(self, model: Any, settings: VaeSettings, *, dtype: str) -> None:
         import mindspore as ms
 
-        from latte_cli.core.waiting import Waiter
+        from latte_cli.core.waiting import Compiled
 
         self.scaling_factor = settings.scaling_factor
         self.chunk_frames = settings.chunk_frames
@@ -80,12 +80,14 @@ class Vae:
             model.to(self._dtype)
 
         def encode(frames: Any) -> Any:
-            return model._encode(frames)
+            moments = model._encode(frames)
+            return moments, moments
 
         def decode(latents: Any) -> Any:
-            return model._decode(latents)[0]
+            frames = model._decode(latents)[0]
+            return frames, frames
 
-        self._encode, self._decode = (ms.jit(encode), Waiter()), (ms.jit(decode), Waiter())
+        self._encode, self._decode = Compiled(encode), Compiled(decode)
 
     def encode(self, frames: Array) -> Array:
         """Give the moments (N, 8, H / 8, W / 8), mean and log-variance, of frames (N, 3, H, W) in [-1, 1]."""
@@ -107,19 +109,18 @@ class Vae:
         _check(latents, channels=LATENT_CHANNELS, multiple=1)
         yield from self._chunks(self._decode, latents / np.float32(self.scaling_factor))
 
-    def _chunks(self, stage: tuple[Callable[[Any], Any], "Waiter"], inputs: Array) -> Iterator[Array]:
+    def _chunks(self, compiled: "Compiled", inputs: Array) -> Iterator[Array]:
         """Run chunks of one size, so that one graph serves them all; the last is filled up with its last row.
 
         Inputs fewer than a chunk are filled up to a power of two: few graphs, little waste.
         """
-        compiled, waiter = stage
         size = min(self.chunk_frames, 1 << (len(inputs) - 1).bit_length())
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             filled = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
             tensor = self._tensor(np.ascontiguousarray(filled, dtype=np.float32))
             result = compiled(tensor if self._dtype is None else tensor.astype(self._dtype))
-            yield waiter.fetch(result)[: len(chunk)].astype(np.float32)
+            yield result.asnumpy()[: len(chunk)].astype(np.float32)
 
 
 def sample_latents(moments: NDArray[np.floating[Any]], eps: Array, scaling_factor: float) -> Array:

@@ -117,7 +117,7 @@ class Training:
         from mindspore import nn
 
         from latte_cli.core.models.mindone_on_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
-        from latte_cli.core.waiting import Waiter
+        from latte_cli.core.waiting import Compiled
 
         ms.set_seed(seed)
         supply_cpu_kernels()
@@ -141,7 +141,8 @@ class Training:
         gradient = ms.value_and_grad(loss, None, self.vae.trainable_params(), has_aux=True)
 
         def step(frames: Any, eps: Any) -> Any:
-            return gradient(frames, eps)
+            (_, squared), gradients = gradient(frames, eps)
+            return (squared, gradients), gradients[0]
 
         def means(frames: Any) -> Any:
             return encode(frames)[:, :4]
@@ -149,16 +150,14 @@ class Training:
         def decoded(latents: Any) -> Any:
             return decode(latents)[0]
 
-        self.waiter = Waiter()
-        self.step, self.means, self.decoded = ms.jit(step), ms.jit(means), ms.jit(decoded)
+        self.step, self.means, self.decoded = Compiled(step), ms.jit(means), ms.jit(decoded)
 
     def update(self, frames: Array, eps: Array, learning_rate: float) -> float:
         """Take one step and return the mean squared error before it."""
-        (_, squared), gradients = self.step(self.tensor(frames), self.tensor(eps))
-        error = float(self.waiter.fetch(squared))
+        squared, gradients = self.step(self.tensor(frames), self.tensor(eps))
         self.optimizer.learning_rate.set_data(self.tensor(np.float32(learning_rate)))
         self.optimizer(gradients)
-        return error
+        return float(squared.asnumpy())
 
     def latents(self, frames: Array) -> Array:
         """Encode the whole batches of REPORT_BATCH in frames: the means, before any normalisation."""

@@ -9,7 +9,7 @@ from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.models.building import Transformer
 from latte_cli.core.training.inputs import StepInputs
-from latte_cli.core.waiting import Waiter
+from latte_cli.core.waiting import Compiled
 
 
 class Losses(NamedTuple):
@@ -40,10 +40,9 @@ class GradientStep:
 
         def gradient_step(x_start, eps, timesteps, columns, condition, scale):  # type: ignore[no-untyped-def]
             (_, *losses), gradients = differentiate(x_start, eps, timesteps, columns, condition, scale)
-            return losses, gradients
+            return (losses, gradients), gradients[0]  # of the first layer: the end of the way back
 
-        self._compiled = ms.jit(gradient_step)
-        self.waiter = Waiter()
+        self._compiled = Compiled(gradient_step)
 
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
         """Losses, free of `scale`, and the gradients of the loss times `scale`."""
@@ -52,9 +51,8 @@ class GradientStep:
     def on_tensors(self, inputs: tuple[Tensor, ...], scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
         """The same of inputs that are on the device already."""
         losses, gradients = self._compiled(*inputs, Tensor(scale, ms.float32))
-        numbers = [float(self.waiter.fetch(losses[0])), *(float(loss.asnumpy()) for loss in losses[1:])]
         # Mutable: a plain tuple of tensors is a constant to the next compiled function, which compiles anew.
-        return Losses(*numbers), ms.mutable(gradients)
+        return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
 
 
 @ms.jit

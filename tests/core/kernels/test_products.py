@@ -1,0 +1,44 @@
+"""Products with what precedes them, whose gradients compute again what they do not keep, against float64."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from latte_cli.core import kernels
+from tests.core.kernels import reference
+from tests.core.kernels.compare import assert_close, value_and_grads
+
+SIZES = [(2, 12, 24), (1, 70, 144)]
+# The function, the formula of what precedes the product, and the shapes of that one's further inputs.
+CASES = {
+    "norm_linear": ("modulated_layer_norm", lambda batch, width: [(batch, width), (batch, width)]),
+    "gelu_linear": ("bias_gelu_tanh", lambda batch, width: [(width,)]),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_values_and_gradients_equal_the_formula(
+    name: str, size: tuple[int, int, int], jit: bool, path: str
+) -> None:
+    before, further = CASES[name]
+    (batch, rows, width), outputs = size, 36
+    rng = np.random.default_rng(rows)
+    shapes = [size, *further(batch, width), (outputs, width)]
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    dout = rng.normal(size=(batch, rows, outputs)).astype(np.float32)
+
+    def function(*tensors):  # type: ignore[no-untyped-def]
+        return getattr(kernels, name)(*tensors, dtype=ms.float32)
+
+    out, grads = value_and_grads(function, arrays, dout, jit=jit)
+    *inputs, weight = [array.astype(np.float64) for array in arrays]
+    y, dout64 = getattr(reference, before)(*inputs), dout.astype(np.float64)
+    assert_close(out, y @ weight.T, "value")
+    wanted = [
+        *getattr(reference, before + "_grad")(*inputs, dout64 @ weight),
+        dout64.reshape(-1, outputs).T @ y.reshape(-1, width),
+    ]
+    for place, (found, right) in enumerate(zip(grads, wanted, strict=True)):
+        assert_close(found, right, f"gradient {place}", 2e-5)
