@@ -218,19 +218,20 @@ class Denoiser:
         from latte_cli.core.models.layers import TIMESTEP_CHANNELS
         from latte_cli.core.models.positions import timestep_rows
         from latte_cli.core.sampling import latents_shape
-        from latte_cli.core.waiting import Waiter
+        from latte_cli.core.waiting import Compiled
 
         def forward(x_t, rows, condition):  # type: ignore[no-untyped-def]
-            return model(x_t, rows, condition)
+            output = model(x_t, rows, condition)
+            return output, output
 
         self.clip_shape = latents_shape(model)
         self._rows, self._channels, self._tensor = timestep_rows, TIMESTEP_CHANNELS, ms.Tensor
-        self._compiled, self._waiter = ms.jit(forward), Waiter()
+        self._compiled = Compiled(forward)
 
     def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Array:
         inputs = (x_t.astype(np.float32), self._rows(self._channels, timesteps), condition)
         tensors = (self._tensor(np.ascontiguousarray(part)) for part in inputs)
-        return np.asarray(self._waiter.fetch(self._compiled(*tensors)))
+        return np.asarray(self._compiled(*tensors).asnumpy())
 
 
 def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> Denoiser:
