@@ -25,6 +25,7 @@ class Memory(NamedTuple):
     moments: int
     ema: int
     activations: int
+    previews: int = 0
 
     @property
     def total(self) -> int:
@@ -37,7 +38,8 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
 
     Weights are float32, as are gradients, AdamW's two moments and the EMA of those that are trained;
     activations, and a second copy of the weights when it is a half, have the size of train.dtype. With
-    recompute, each block keeps its input only, and one pair of blocks at a time keeps the rest.
+    recompute, each block keeps its input only, and one pair of blocks at a time keeps the rest. Previews have
+    a model of their own in float32.
     """
     number = FLOAT32 if train.dtype == "float32" else HALF
     trained, every = shape.trained_parameters(), shape.parameters()
@@ -56,6 +58,7 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
         moments=2 * FLOAT32 * trained,
         ema=FLOAT32 * trained,
         activations=number * kept,
+        previews=FLOAT32 * every if train.preview_every else 0,
     )
 
 

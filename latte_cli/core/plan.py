@@ -64,7 +64,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     shared = f", shared by {workers} workers" if workers > 1 else ""
     plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
     memory = training_memory(shape, train)
-    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items())
+    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
     plan.add("memory", f"about {bytes_of(memory.total)} a worker: {parts}")
     add_time(plan, train.steps, step_flops(shape, train), "step")
     if settings.cache.dir is None:

@@ -54,3 +54,10 @@ def test_recompute_keeps_one_pair_of_blocks_and_every_blocks_input() -> None:
 
 def test_this_processors_speed_is_a_plausible_number() -> None:
     assert 1e8 < processor_speed() < 1e15
+
+
+def test_previews_hold_the_weights_once_more() -> None:
+    without = training_memory(SHAPE, TrainSettings(dtype="float16"))
+    held = training_memory(SHAPE, TrainSettings(dtype="float16", preview_every=10))
+    assert without.previews == 0
+    assert held.total - without.total == 4 * SHAPE.parameters()
