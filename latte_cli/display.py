@@ -70,9 +70,11 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
 
 
 def caching_line(report: "CacheReport") -> Line:
-    """Videos looked at, then frames encoded."""
+    """Videos looked at, then captions and frames encoded."""
     if report.doing == "looking":
         return Line("looking at videos", report.videos, report.total_videos)
+    if report.doing == "reading":
+        return Line("encoding captions", report.videos, report.total_videos)
     text = f"{report.videos} of {report.total_videos} videos, {report.frames_per_second:.1f} frames/s"
     return Line("encoding", report.frames, report.total_frames, text)
 

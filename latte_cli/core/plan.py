@@ -7,6 +7,7 @@ from pathlib import Path
 from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.datasets import check_labels, labelled_videos, scan
 from latte_cli.core.data.demo import clips_root
+from latte_cli.core.data.text_cache import read_text_header
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -75,7 +76,11 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan.require("data.captions", settings.data.captions)
     plan.require("train.init_from", train.init_from)
     if settings.model.condition == "text":
-        _add_text(plan, settings)
+        cached = read_text_header(settings.cache.dir)
+        if cached is None:
+            _add_text(plan, settings)
+        else:
+            plan.add("text", f"{settings.cache.dir}: states of {cached.kind}, width {cached.width}")
     plan.check(lambda: check_switches(settings, settings.device))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
@@ -186,9 +191,7 @@ def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
 
 
 def _add_text(plan: Plan, settings: Settings) -> None:
-    """Look at the text encoder, where the states of captions are not read from a cache."""
-    if settings.text.encoder is None and settings.cache.dir is not None and settings.train.init_from is None:
-        return
+    """Look at the text encoder."""
     try:
         found = text_folder(settings)
         plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")

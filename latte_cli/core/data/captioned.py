@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.batches import ClipSource
-from latte_cli.core.data.captions import NO_CAPTION, Captions, distinct
+from latte_cli.core.data.captions import Captions
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,6 @@ class CaptionedSource:
     def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
         """Frames of one video, as the source's. Raises VideoError."""
         return self.source.read(self.places[video], indices, mirror=mirror)
-
-    def texts(self) -> list[str]:
-        """Every text that a clip may be told, each once."""
-        return list(dict.fromkeys([NO_CAPTION, *distinct(self.captions)]))
 
     def fingerprint(self) -> str:
         """A short hash of what decides the order and the cut of clips, and what each is told."""

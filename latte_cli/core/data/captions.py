@@ -55,6 +55,11 @@ def distinct(captions: Captions) -> list[str]:
     return list(dict.fromkeys(text for texts in captions.values() for text in texts))
 
 
+def texts_of(captions: Captions) -> list[str]:
+    """Every text that a clip may be told, each once: the empty one, of dropped captions, among them."""
+    return list(dict.fromkeys([NO_CAPTION, *distinct(captions)]))
+
+
 def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The lines of each video's .txt file that are not empty."""
     captions = {}

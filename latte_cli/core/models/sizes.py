@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from latte_cli.core.data.text_cache import read_text_header
 from latte_cli.core.data.text_states import MAX_TOKENS
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import TextFolder, find_text_encoder, read_json
@@ -193,4 +194,7 @@ def is_pipeline(path: Path) -> bool:
 def _caption_channels(settings: Settings) -> int:
     """The width of the states that captions become; Latte-1's where their encoder is not at hand."""
     folder = settings.text.encoder
-    return find_text_encoder(folder).width if folder is not None and folder.is_dir() else T5_WIDTH
+    if folder is not None and folder.is_dir():
+        return find_text_encoder(folder).width
+    cached = read_text_header(settings.cache.dir)
+    return T5_WIDTH if cached is None else cached.width

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.ahead import decode_ahead
-from latte_cli.core.data.cache_check import Checked, check_entries
+from latte_cli.core.data.cache_check import Checked
 from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards, trim_plan
 from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
 from latte_cli.core.data.cached import vae_hash
@@ -28,7 +28,9 @@ from latte_cli.core.data.manifest import (
     write_manifest,
 )
 from latte_cli.core.data.shards import row_layout
+from latte_cli.core.data.text_cache import check_all, clear_texts, strike_off
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.text_caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.settings import Settings
@@ -43,7 +45,8 @@ class CacheReport:
     """How far a run is: all of its videos and frames, those that were there before included in `skipped`
     alone."""
 
-    doing: Literal["looking", "encoding"]
+    doing: Literal["looking", "encoding", "reading"]
+    """Opening videos, encoding them, or encoding captions, which are then what `videos` counts."""
     videos: int
     total_videos: int
     frames: int
@@ -68,6 +71,7 @@ def run(
     """
     with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
         yield from preparing
+        yield from _texts(settings)
         job = read_job(_folder(settings))
         if job.groups:
             try:
@@ -86,6 +90,7 @@ def run_parallel(
     same."""
     with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
         yield from preparing
+        yield from _texts(settings)
         job = read_job(_folder(settings))
         if job.groups:
             count = min(workers, len(job.groups))
@@ -126,6 +131,7 @@ def prepared(
     with only_run(folder):
         if overwrite:
             clear_out(folder)
+            clear_texts(folder)
         else:
             clear_up(folder)
         mend_manifest(folder)
@@ -151,21 +157,31 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
         raise LatteError(f"cache.dir: {folder}: all of it is stale: {'; '.join(differences)}")
     at_hand = settings.data.root is not None and settings.data.root.exists()
     videos = labelled_videos(settings.data)[0] if at_hand else None
+    texts = texts_to_check(settings, videos)
     if not repair:
-        yield from check_entries(folder, header, videos)
+        yield from check_all(folder, header, videos, texts)
         return
     with only_run(folder):
         mend_manifest(folder)
         faulty = set()
-        for checked in check_entries(folder, header, videos):
+        for checked in check_all(folder, header, videos, texts):
             if checked.fault is not None:
                 faulty.add(checked.fault.name)
             yield checked
+        strike_off(folder, faulty)
         entries = read_manifest(folder)
         # Of a shard with a damaged entry all is encoded anew: the shard is written again as a whole.
         shards = {entries[name].file for name in faulty if name in entries and entries[name].row is not None}
         kept = [entry for entry in entries.values() if entry.name not in faulty and entry.file not in shards]
         write_manifest(folder, kept)
+
+
+def _texts(settings: Settings) -> Iterator[CacheReport]:
+    """Encode the captions that are not in the cache yet, if it is to hold any."""
+    if stores_texts(settings):
+        names = [video.name for video in labelled_videos(settings.data)[0]]
+        for done, total in cache_texts(settings, _folder(settings), names):
+            yield CacheReport("reading", done, total, 0, 0, 0.0, 0)
 
 
 def work(

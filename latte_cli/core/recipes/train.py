@@ -1,6 +1,5 @@
 """Train Latte from an experiment file, and leave a run folder that sampling and resuming read."""
 
-import gc
 import json
 import logging
 import random
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from latte_cli.core.data.batches import ClipSource
 from latte_cli.core.data.cached import open_cache
 from latte_cli.core.data.captioned import CaptionedSource
-from latte_cli.core.data.captions import read_captions
+from latte_cli.core.data.captions import texts_of
 from latte_cli.core.data.datasets import check_labels, index_clips
-from latte_cli.core.data.demo import clips_root
 from latte_cli.core.data.frames import FrameSource
 from latte_cli.core.data.memory import Array, MemorySource
+from latte_cli.core.data.text_cache import StoredTexts, captions_of
+from latte_cli.core.data.text_states import told
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.models.sizes import text_folder
+from latte_cli.core.models.text_caching import cached_header, encode_texts
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
@@ -133,8 +134,7 @@ def _clips(settings: Settings) -> tuple[ClipSource, str]:
         check_labels(index.videos, settings.model.num_classes)
     if settings.model.condition != "text":
         return source, index.fingerprint()
-    root = clips_root(settings.data.root or Path())
-    captioned = CaptionedSource(source, read_captions(settings.data.captions, source.names, root))
+    captioned = CaptionedSource(source, captions_of(settings, source.names))
     return captioned, captioned.fingerprint()
 
 
@@ -160,25 +160,24 @@ def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers
 
 
 def _told(settings: Settings, source: CaptionedSource) -> "Generator[EncodeReport, None, Telling]":
-    """Encode every caption once; the encoder is gone when this ends."""
-    from latte_cli.core.data.text_states import Array, kept, told
-    from latte_cli.core.models.text import TextEncoder
+    """What clips are told: captions' states of the cache, or encoded now and kept in memory."""
     from latte_cli.core.training.telling import Telling
 
-    folder, texts = text_folder(settings), source.texts()
-    encoder = TextEncoder(folder, dtype=settings.text.dtype)
-    states: dict[str, Array] = {}
-    for done, text in enumerate(texts, 1):
-        encoded = encoder.encode(text)
-        states[text] = kept(encoded.states, encoded.tokens, folder.kind).copy()
-        yield EncodeReport(done, len(texts))
-    del encoder
-    gc.collect()  # an encoder may be several times the transformer
+    texts, folder = texts_of(source.captions), settings.cache.dir
+    header = cached_header(settings)
+    states: Callable[[str], Array]
+    if header is not None and folder is not None:
+        states = StoredTexts(folder, header, texts)
+    else:
+        kind, kept_states = text_folder(settings).kind, {}
+        for text, _, kept_of_text in encode_texts(settings, texts):
+            kept_states[text] = kept_of_text.copy()
+            yield EncodeReport(len(kept_states), len(texts))
 
-    def states_of(text: str) -> Array:
-        return told(states[text], folder.kind)
+        def states(text: str) -> Array:
+            return told(kept_states[text], kind)
 
-    return Telling(source.captions, states_of, dropout=settings.model.condition_dropout)
+    return Telling(source.captions, states, dropout=settings.model.condition_dropout)
 
 
 def _trainer(

@@ -6,7 +6,7 @@ import numpy as np
 
 from latte_cli.core.data.batches import Batch, Sharing, batches
 from latte_cli.core.data.captioned import CaptionedSource
-from latte_cli.core.data.captions import choose_caption
+from latte_cli.core.data.captions import choose_caption, texts_of
 from latte_cli.core.settings import DataSettings
 from latte_cli.core.training.telling import Telling
 
@@ -40,7 +40,7 @@ def telling(dropout: float = 0.0) -> Telling:
 
 def test_videos_without_a_caption_give_no_clips_and_are_named(caplog) -> None:  # type: ignore[no-untyped-def]
     found = source()
-    assert (found.names, found.texts()) == (("a", "c"), ["", "red", "blue", "green"])
+    assert (found.names, texts_of(found.captions)) == (("a", "c"), ["", "red", "blue", "green"])
     assert caplog.messages == ["left out: b: has no caption"]
     assert found.read(1, [0], mirror=False)[0, 0, 0, 0] == 2  # video c of the source
 
