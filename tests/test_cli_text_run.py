@@ -6,19 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from latte_cli import cli
+from latte_cli.core.training.starting import digest_of
+from tests.core.models.small_clip import save_clip
 
 PIPELINE = Path(__file__).parent / "golden" / "t2v" / "pipeline"
 WEIGHTS = PIPELINE / "transformer" / "diffusion_pytorch_model.safetensors"
 RUN = f"""
 run_dir: run
 device: cpu
-data: {{image_size: 64, num_frames: 2}}
+data: {{root: videos, image_size: 64, num_frames: 2, frame_stride: 1}}
 vae: {{weights: {PIPELINE / "vae"}}}
 text: {{encoder: {PIPELINE}}}
 model: {{architecture: latte-t2v, condition: text, hidden_size: 24, depth: 4, num_heads: 3, patch_size: 2}}
+train: {{batch_size: 1, steps: 2, learning_rate: 0.01, dtype: float32}}
 sample: {{sampler: ddim, steps: 3, num_samples: 1, seed: 5}}
 """
 
@@ -33,8 +38,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+
+
 def latte(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.app, ["sample", *map(str, arguments)], catch_exceptions=False)
+    return run("sample", *arguments)
+
+
+def train(experiment: str) -> None:
+    """Train two steps on a video of random frames, with a caption beside it."""
+    random = np.random.default_rng(0)
+    Path("videos/one").mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(f"videos/one/{number}.png")
+    Path("videos/one.txt").write_text("the sea\n")
+    Path("trained.yaml").write_text(experiment.replace("run_dir: run", "run_dir: trained"))
+    result = run("train", "-c", "trained.yaml")
+    assert result.exit_code == 0, result.stderr
 
 
 def latents(*arguments: str | Path) -> list[np.ndarray]:
@@ -84,6 +105,44 @@ def test_clips_of_a_run_are_replayed_from_their_records() -> None:
     assert again.exit_code == 0, again.stderr
     for name in ("001-seed9-the-sea.png", "001-seed9-the-sea.json"):
         assert Path("again", name).read_bytes() == Path("run/samples", name).read_bytes()
+
+
+def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() -> None:
+    base = Path(shutil.copytree(PIPELINE, "base"))
+    train(RUN.replace("train: {", "train: {part: lora, lora_rank: 2, init_from: base, "))
+    prompt = ("--prompt", "the sea", "--guidance-scale", "1")
+    (of_run,) = latents("-c", "trained/settings.yaml", *prompt)
+    chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
+    changes = "trained/ckpt/lora-00000002.safetensors"
+    (of_pipeline,) = latents("--pipeline", "base", "--lora", changes, *prompt, *chain)
+    np.testing.assert_allclose(of_run, of_pipeline, rtol=0, atol=1e-5 * np.abs(of_pipeline).max())
+    (unchanged,) = latents("--pipeline", "base", *prompt, *chain)
+    assert np.abs(of_run - unchanged).max() > 1e-3 * np.abs(unchanged).max()
+    doubled = {name: 2 * values for name, values in load_file(WEIGHTS).items()}
+    save_file(doubled, base / "transformer" / WEIGHTS.name)
+    digest_of.cache_clear()  # as in a process of its own
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert result.stderr == (
+        "trained/ckpt/step-00000002.safetensors:"
+        " train.init_from base holds other weights than those changed\n"
+    )
+    shutil.rmtree(base)
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert (result.exit_code, result.stderr) == (1, "train.init_from: base: no such file or folder\n")
+
+
+def test_a_latte_told_captions_by_clip_draws_prompts() -> None:
+    save_clip(Path("clip"), width=768, heads=2, layers=1)
+    train(
+        RUN.replace(f"encoder: {PIPELINE}", "encoder: clip").replace(
+            "architecture: latte-t2v", "architecture: latte"
+        )
+    )
+    same = ("-c", "trained/settings.yaml", "--guidance-scale", "4")
+    sea, cat = latents(*same, "--prompt", "sea", "--prompt", "cat")
+    (alone,) = latents(*same, "--prompt", "cat")
+    np.testing.assert_array_equal(cat, alone)
+    assert np.abs(sea - cat).max() > 1e-4
 
 
 def test_the_plan_tells_prompts_and_encoder() -> None:

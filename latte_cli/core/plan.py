@@ -129,6 +129,9 @@ def sample_plan(
     plan.require("--checkpoint", checkpoint)
     if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
         plan.problems.append(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
+    if settings.train.part == "lora":
+        plan.add("weights changed", str(settings.train.init_from))
+        plan.require("train.init_from", settings.train.init_from)
     if decodes:
         _require_vae(plan, settings)
     return plan

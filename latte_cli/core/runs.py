@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings import Settings
 
@@ -14,6 +15,21 @@ def newest_checkpoint(settings: Settings) -> Path:
     return found[-1]
 
 
+def changes_beside(checkpoint: Path) -> Path:
+    """The file of low-rank changes that stands beside a checkpoint of a run that trains them."""
+    return checkpoint.with_name(checkpoint.name.replace("step-", "lora-"))
+
+
+def changed_weights(settings: Settings) -> Path:
+    """The weights that a run's low-rank changes are added to. Raises LatteError when they are not there."""
+    start = settings.train.init_from
+    if start is None or not start.exists():
+        raise LatteError(f"train.init_from: {start}: no such file or folder, wanted what part: lora changes")
+    return start
+
+
 def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
-    """The files whose weights `load_trained` reads."""
-    return [checkpoint]
+    """The files whose weights make a run's transformer as a checkpoint left it."""
+    if settings.train.part != "lora":
+        return [checkpoint]
+    return [changes_beside(checkpoint), *open_weights(changed_weights(settings), kind="t2v").files]

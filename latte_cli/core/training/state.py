@@ -18,6 +18,7 @@ from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte_t2v import LatteT2V
 from latte_cli.core.models.lora import lora_of, save_lora
 from latte_cli.core.models.sizes import CONFIG
+from latte_cli.core.runs import changes_beside
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 
@@ -104,11 +105,6 @@ def save_beside(checkpoint: Path, model: LatteT2V, tensors: Mapping[str, Paramet
     }
     if averages:
         save_lora(changes_beside(checkpoint), lora_of(model, averages))
-
-
-def changes_beside(checkpoint: Path) -> Path:
-    """The file of low-rank changes that stands beside a checkpoint of a run that trains them."""
-    return checkpoint.with_name(checkpoint.name.replace("step-", "lora-"))
 
 
 def read_progress(path: Path) -> Progress:

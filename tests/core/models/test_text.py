@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import find_text_encoder
 from latte_cli.core.models.text import TextEncoder, Tokenizer, encoder_digest, masked_states, pipeline_states
+from tests.core.models.small_clip import save_clip
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
 PIPELINE = GOLDEN / "pipeline"
@@ -141,56 +142,7 @@ WIDTH, HEADS, LAYERS = 16, 2, 2
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CLIP text encoder with random weights, as transformers saves one, and its tokenizer."""
-    folder = tmp_path_factory.mktemp("clip")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [
-        *letters,
-        *(letter + "</w>" for letter in letters),
-        "ca",
-        "cat</w>",
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    (folder / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
-    config = {
-        "model_type": "clip_text_model",
-        "architectures": ["CLIPTextModel"],
-        "vocab_size": len(words),
-        "hidden_size": WIDTH,
-        "intermediate_size": 24,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "hidden_act": "quick_gelu",
-        "bos_token_id": len(words) - 2,
-        "eos_token_id": len(words) - 1,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    shapes = {
-        "embeddings.token_embedding.weight": (len(words), WIDTH),
-        "embeddings.position_embedding.weight": (77, WIDTH),
-    }
-    for place in range(LAYERS):
-        layer = f"encoder.layers.{place}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= {
-                f"{layer}.self_attn.{name}.weight": (WIDTH, WIDTH),
-                f"{layer}.self_attn.{name}.bias": (WIDTH,),
-            }
-        shapes |= {f"{layer}.mlp.fc1.weight": (24, WIDTH), f"{layer}.mlp.fc1.bias": (24,)}
-        shapes |= {f"{layer}.mlp.fc2.weight": (WIDTH, 24), f"{layer}.mlp.fc2.bias": (WIDTH,)}
-    for name in [f"encoder.layers.{place}.layer_norm{one}" for place in range(LAYERS) for one in (1, 2)] + [
-        "final_layer_norm"
-    ]:
-        shapes |= {f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)}
-    generator = np.random.default_rng(0)
-    arrays = {
-        f"text_model.{name}": generator.normal(0.1, 0.3, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"), width=WIDTH, heads=HEADS, layers=LAYERS)
 
 
 def clip_states(weights: dict[str, NDArray[np.float64]], ids: NDArray[np.int32]) -> NDArray[np.float64]:
