@@ -59,13 +59,16 @@ def weights(run_dir: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.usefixtures("experiment")
 def test_two_workers_train_as_one_with_twice_the_batch_or_with_two_passes_a_step() -> None:
-    two = start("train --run-dir two --parallel 2")
+    # The first worker draws a preview, which the other waits for without a word.
+    two = start("train --run-dir two --parallel 2 --set train.preview_every=15 --set sample.steps=2")
     for flags in ("--run-dir one --set train.batch_size=4", "--run-dir passes --set train.accumulation=2"):
         done = runner.invoke(cli.app, ["train", *flags.split()], catch_exceptions=False)
         assert done.exit_code == 0, done.stderr
     out, err = two.communicate(timeout=SECONDS)
     assert (two.returncode, out) == (0, "two\n"), err
     assert len(losses("one")) == 20
+    clips = sorted(path.name for path in Path("two/samples").glob("*.mp4"))
+    assert clips == [f"step-00000015-00{place}-seed{42 + place}.mp4" for place in (0, 1, 2)]
     for other in ("two", "passes"):
         np.testing.assert_allclose(losses(other), losses("one"), rtol=0, atol=1e-5)
         found = weights(other)

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
 
@@ -121,6 +122,7 @@ def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for parameter in trainer.model.trainable_params():  # at the start no gradient reaches the blocks
         parameter.asnumpy()[...] += generator.normal(0, 0.05, parameter.shape)
+    assert {tensor.dtype for tensor in trainer.tensors.values()} == {ms.float32}
     scale = replace(trainer.progress.loss_scale, value=2.0**40)
     trainer.progress = replace(trainer.progress, loss_scale=scale)
     before = weights_of(trainer)
