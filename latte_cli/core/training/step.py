@@ -1,15 +1,20 @@
 """The compiled heart of training: noise the latents, predict the noise, and differentiate the loss."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import mindspore as ms
 from mindspore import Tensor, ops
 
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
+from latte_cli.core.kernels import optimizer
 from latte_cli.core.models.building import Transformer
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.waiting import Compiled
+
+Gradients: TypeAlias = tuple[Tensor, ...]
+"""One tensor a trained parameter, in a mutable tuple: a plain one is a constant to a compiled function."""
+CONDITIONERS = ("t_embedder", "adaln_single")  # what every block is told of the timestep, by model
 
 
 class Losses(NamedTuple):
@@ -28,6 +33,9 @@ class GradientStep:
 
     def __init__(self, model: Transformer):
         parameters = ms.ParameterTuple(model.trainable_params())
+        # The way back ends where the timestep is embedded, since every block adds to that.
+        names = [parameter.name for parameter in parameters]
+        last = next((i for i, name in enumerate(names) if name.startswith(CONDITIONERS)), 0)
         learn_sigma = model.shape.learn_sigma
 
         def scaled_loss(x_start, eps, timesteps, columns, condition, scale):  # type: ignore[no-untyped-def]
@@ -40,29 +48,40 @@ class GradientStep:
 
         def gradient_step(x_start, eps, timesteps, columns, condition, scale):  # type: ignore[no-untyped-def]
             (_, *losses), gradients = differentiate(x_start, eps, timesteps, columns, condition, scale)
-            return (losses, gradients), gradients[0]  # of the first layer: the end of the way back
+            return (losses, gradients), gradients[last]
 
         self._compiled = Compiled(gradient_step)
 
-    def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
+    def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, Gradients]:
         """Losses, free of `scale`, and the gradients of the loss times `scale`."""
         return self.on_tensors(tuple(map(Tensor, inputs)), scale)
 
-    def on_tensors(self, inputs: tuple[Tensor, ...], scale: float = 1.0) -> tuple[Losses, tuple[Tensor, ...]]:
+    def on_tensors(self, inputs: tuple[Tensor, ...], scale: float = 1.0) -> tuple[Losses, Gradients]:
         """The same of inputs that are on the device already."""
         losses, gradients = self._compiled(*inputs, Tensor(scale, ms.float32))
-        # Mutable: a plain tuple of tensors is a constant to the next compiled function, which compiles anew.
         return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
 
 
+def add_gradients(sums: Gradients, gradients: Gradients) -> Gradients:
+    """The sums pair by pair; on a CPU in the memory of `sums`."""
+    if ms.get_context("device_target") == "CPU":
+        optimizer.accumulate(sums, gradients)
+        return sums
+    return ms.mutable(_add(sums, gradients))
+
+
+def global_norm(gradients: Gradients) -> float:
+    """Root of the sum of the squares of all gradients."""
+    if ms.get_context("device_target") == "CPU":
+        return optimizer.global_norm(gradients)
+    return float(_norm(gradients).asnumpy())
+
+
 @ms.jit
-def add_gradients(sums, gradients):  # type: ignore[no-untyped-def]
-    """Gradients (one tensor a parameter, in a mutable tuple) added pair by pair."""
+def _add(sums, gradients):  # type: ignore[no-untyped-def]
     return tuple([sums[place] + gradients[place] for place in range(len(sums))])
 
 
 @ms.jit
-def global_norm(gradients):  # type: ignore[no-untyped-def]
-    """Root of the sum of the squares of all gradients: a float32 scalar."""
-    squares = [ops.ReduceSum()(ops.square(gradient)) for gradient in gradients]
-    return ops.sqrt(ops.addn(squares))
+def _norm(gradients):  # type: ignore[no-untyped-def]
+    return ops.sqrt(ops.addn([ops.ReduceSum()(ops.square(gradient)) for gradient in gradients]))

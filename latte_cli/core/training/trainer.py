@@ -200,7 +200,7 @@ class Trainer:
         start = time.perf_counter()
         losses, gradients = self._accumulate(take)
         divisor = scale.value * train.accumulation
-        norm = float(global_norm(gradients).asnumpy()) / divisor
+        norm = global_norm(gradients) / divisor
         overflow = scale.dynamic and math.isfinite(losses.loss) and not math.isfinite(norm)
         if not overflow and not math.isfinite(losses.loss + norm):
             raise LatteError(_not_finite(losses, norm, step + 1))
@@ -236,7 +236,7 @@ class Trainer:
         for _ in range(self.settings.train.accumulation):
             losses, gradients = take(self.progress.loss_scale.value)
             passes.append(losses)
-            total = gradients if total is None else mutable(add_gradients(total, gradients))
+            total = gradients if total is None else add_gradients(total, gradients)
         assert total is not None
         means = [sum(values) / len(passes) for values in zip(*passes, strict=True)]
         if self.collective.world.size > 1:
