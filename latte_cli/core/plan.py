@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latte_cli.core.data.cached import open_cache
+from latte_cli.core.data.captions import texts_of
 from latte_cli.core.data.datasets import check_labels, labelled_videos, scan
 from latte_cli.core.data.demo import clips_root
-from latte_cli.core.data.text_cache import read_text_header
+from latte_cli.core.data.manifest import read_manifest
+from latte_cli.core.data.text_cache import StoredTexts, captions_of, read_text_header
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -76,11 +78,9 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan.require("data.captions", settings.data.captions)
     plan.require("train.init_from", train.init_from)
     if settings.model.condition == "text":
-        cached = read_text_header(settings.cache.dir)
-        if cached is None:
+        if read_text_header(settings.cache.dir) is None:
             _add_text(plan, settings)
-        else:
-            plan.add("text", f"{settings.cache.dir}: states of {cached.kind}, width {cached.width}")
+        _add_captions(plan, settings, trains=True)
     plan.check(lambda: check_switches(settings, settings.device))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
@@ -100,6 +100,8 @@ def cache_plan(settings: Settings) -> Plan:
     plan.require("data.captions", settings.data.captions)
     if settings.text.encoder is not None or settings.model.condition == "text":
         _add_text(plan, settings)
+    if settings.model.condition == "text":
+        _add_captions(plan, settings, trains=False)
     cache = settings.cache
     plan.add(
         "writes",
@@ -198,6 +200,28 @@ def _add_text(plan: Plan, settings: Settings) -> None:
     try:
         found = text_folder(settings)
         plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")
+    except LatteError as error:
+        plan.problems.append(str(error))
+
+
+def _add_captions(plan: Plan, settings: Settings, *, trains: bool) -> None:
+    """Look at the captions, once nothing else is missing; a cache that `trains` reads must hold them all."""
+    if plan.problems:
+        return
+    root, cache = settings.data.root, settings.cache.dir
+    if root is not None and clips_root(root).exists():
+        names = [video.name for video in labelled_videos(settings.data)[0]]
+    else:
+        names = list(read_manifest(cache)) if cache is not None else []
+    try:
+        captions = captions_of(settings, names)
+        header, texts = read_text_header(cache), texts_of(captions)
+        left_out = f", {len(names) - len(captions)} without" if len(captions) < len(names) else ""
+        plan.add("captions", f"{len(texts) - 1:,} of {_videos(len(captions))}{left_out}")
+        if header is not None and cache is not None:
+            plan.add("text", f"{cache}: states of {header.kind}, width {header.width}")
+            if trains:
+                StoredTexts(cache, header, texts)
     except LatteError as error:
         plan.problems.append(str(error))
 

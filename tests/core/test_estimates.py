@@ -4,6 +4,8 @@ import pytest
 
 from latte_cli.core.estimates import forward_flops, processor_speed, step_flops, training_memory
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.sizes import TextToVideoSizes
+from latte_cli.core.models.t2v_shape import TextToVideoShape
 from latte_cli.core.settings import TrainSettings
 
 SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
@@ -22,6 +24,22 @@ def test_a_forward_pass_counts_every_matrix_product_of_the_tokens() -> None:
     spatial = 2 * 4 * 3 * product(16, 8, 16)  # frames x heads, scores and weighted sum
     temporal = 2 * 16 * 3 * product(4, 8, 4)
     assert forward_flops(SHAPE) == embed + final + 2 * dense + spatial + temporal
+
+
+def test_a_text_to_video_pass_counts_the_attention_to_its_text() -> None:
+    shape = TextToVideoShape(24, 1, 3, 2, caption_channels=16, sample_size=8, num_frames=4)
+    text = TextToVideoSizes(shape, 8)
+    queries = 2 * product(TOKENS, 24, 24)  # and outputs
+    states = 2 * product(text.text_tokens, 24, 24)
+    scores = 2 * 3 * product(TOKENS, 8, text.text_tokens)  # and the weighted sum
+    assert forward_flops(text) == forward_flops(SHAPE) + queries + states + scores
+
+
+def test_low_rank_changes_alone_have_gradients_moments_and_averages() -> None:
+    shape = TextToVideoShape(24, 2, 3, 2, caption_channels=16)
+    memory = training_memory(TextToVideoSizes(shape, 8, "lora", 5), TrainSettings(dtype="float32"))
+    changes = 2 * (2 + 1) * 4 * (5 * 24 + 24 * 5)  # pairs x attentions x projections x factors
+    assert memory[:4] == (4 * (shape.parameters() + changes), 4 * changes, 8 * changes, 4 * changes)
 
 
 @pytest.mark.parametrize(("recompute", "passes"), [(False, 3), (True, 4)])

@@ -14,10 +14,12 @@ from latte_cli.core.settings import (
     ModelSettings,
     SampleSettings,
     Settings,
+    TextSettings,
     TrainSettings,
     VaeSettings,
 )
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 MODEL = ModelSettings(hidden_size=24, depth=2, num_heads=3, patch_size=2)
 VAE = VaeSettings(weights="demo")
 
@@ -104,3 +106,20 @@ def test_a_caching_plan_says_what_is_stored_where(tmp_path: Path) -> None:
     plan = cache_plan(Settings(data=data, vae=VAE, cache=CacheSettings(dir=tmp_path / "out")))
     assert (plan.problems, row(plan, "data")) == ([], f"{tmp_path}/videos: 1 video")
     assert row(plan, "writes") == f"{tmp_path}/out: moments of 32 px as numpy, float16"
+
+
+def test_a_plan_counts_captions_and_names_a_file_that_has_none(tmp_path: Path) -> None:
+    for number in range(3):
+        write_video(tmp_path / f"video{number}", 3)
+    captions, encoder = tmp_path / "captions.csv", GOLDEN / "t2v" / "pipeline"
+    data = DataSettings(root=tmp_path, image_size=64, num_frames=2, frame_stride=1, captions=captions)
+    size = {"hidden_size": 24, "depth": 4, "num_heads": 3, "patch_size": 2}
+    model = ModelSettings(architecture="latte-t2v", condition="text", **size)
+    settings = Settings(data=data, model=model, vae=VAE, text=TextSettings(encoder=encoder))
+    captions.write_text("video,caption\nvideo0,a cat\nvideo0,the cat\nvideo2,a cat\n")
+    plan = train_plan(settings)
+    assert (plan.problems, row(plan, "captions")) == ([], "2 of 2 videos, 1 without")
+    assert row(plan, "text") == f"{encoder}/text_encoder: t5, 120 tokens of width 16"
+    captions.write_text("video,caption\nvideo9,a cat\n")
+    wanted = f"found none in {captions} for a video of {tmp_path}, wanted rows such as video0,a caption"
+    assert train_plan(settings).problems == [f"data.captions: {wanted}"]
