@@ -172,13 +172,7 @@ def train(
     log_level: options.LogLevel = "warning",
 ) -> None:
     """Train a Latte on videos, or on the latents that cache made."""
-    flags = {
-        "data.root": data,
-        "cache.dir": cache,
-        "run_dir": run_dir,
-        "train.steps": steps,
-        "device": device,
-    }
+    flags = {"data.root": data, "cache.dir": cache, "run_dir": run_dir, "train.steps": steps}
     settings = load("train", config, assignments, {**flags, "device": device}, log_level)
     from latte_cli.core.parallel.commands import Cluster, check_cluster
     from latte_cli.core.parallel.world import current_world
