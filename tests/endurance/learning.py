@@ -41,7 +41,7 @@ model: {hidden_size: 144, depth: 4, num_heads: 3, patch_size: 2, condition: clas
 cache: {in_memory: true}
 train:
   batch_size: 8
-  steps: 1000
+  steps: 1800
   learning_rate: 1e-3
   schedule: linear
   warmup_steps: 50
@@ -49,7 +49,7 @@ train:
   ema_decay: 0.99
   dtype: float32
   checkpoint_every: 500
-sample: {sampler: ddpm, steps: 100}
+sample: {sampler: ddpm, steps: 250, guidance_scale: 2.0}
 """
 
 
