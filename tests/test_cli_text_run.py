@@ -126,6 +126,12 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() 
         "trained/ckpt/step-00000002.safetensors:"
         " train.init_from base holds other weights than those changed\n"
     )
+    changed = Path(changes).rename("elsewhere.safetensors")
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert result.stderr == (
+        f"{changes}: no such file, wanted the low-rank changes of step-00000002.safetensors\n"
+    )
+    changed.rename(changes)
     shutil.rmtree(base)
     result = latte("-c", "trained/settings.yaml", *prompt)
     assert (result.exit_code, result.stderr) == (1, "train.init_from: base: no such file or folder\n")

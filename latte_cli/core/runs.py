@@ -29,7 +29,13 @@ def changed_weights(settings: Settings) -> Path:
 
 
 def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
-    """The files whose weights make a run's transformer as a checkpoint left it."""
+    """The files whose weights make a run's transformer as a checkpoint left it.
+
+    Raises LatteError when one is missing.
+    """
     if settings.train.part != "lora":
         return [checkpoint]
-    return [changes_beside(checkpoint), *open_weights(changed_weights(settings), kind="t2v").files]
+    changes = changes_beside(checkpoint)
+    if not changes.is_file():
+        raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")
+    return [changes, *open_weights(changed_weights(settings), kind="t2v").files]

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 from latte_cli import cli
-from latte_cli.core.models.pipeline_writer import write_json
+from latte_cli.core.models.pipeline_writer import LATTE_1, write_json
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
 WEIGHTS = GOLDEN / "transformer_state_dict.pt"
@@ -76,6 +76,14 @@ def test_parts_are_linked_and_those_of_latte_1_stand_in_for_small_files_that_are
     index = json.loads(Path("models/tiny/model_index.json").read_text())
     recorded = json.loads((GOLDEN / "pipeline/model_index.json").read_text())
     assert index == {name: value for name, value in recorded.items() if name != "_diffusers_version"}
+
+
+def test_the_sizes_that_stand_in_are_those_of_latte_1() -> None:
+    known = json.loads((GOLDEN.parent / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
+    wanted = {name: value for name, value in known["config"].items() if not name.startswith("_")}
+    config = LATTE_1.to_config()
+    assert {name: config[name] for name in wanted} == wanted
+    assert LATTE_1.parameters() == known["num_params"]
 
 
 def test_an_existing_folder_is_replaced_by_force_alone() -> None:
