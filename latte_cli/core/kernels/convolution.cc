@@ -14,6 +14,8 @@ namespace latte {
 namespace {
 
 constexpr int64_t kPixels = 256;  // of an output block: its packed input stays in the second-level cache
+constexpr int64_t kPanelWidth = kPanel * kLanes;  // pixels of a tile
+constexpr int64_t kDepth = 128;   // in channels a product: with kPanelWidth pixels of each they stay in the first-level cache
 constexpr int64_t kGroups = 8;    // partial sums of the filter's gradient: as many for any number of threads
 
 struct Size {
@@ -128,6 +130,7 @@ Scratch& scratch() {
 // out (batch, outs, h, w) = convolution of x with the packed filter, plus bias unless it is null.
 void convolve(const Geometry& g, int64_t batch, const float* x, const std::vector<float>& filter, const float* bias, float* out) {
   const int64_t rows = g.block_rows(), blocks = g.blocks(), taps = g.taps(), ins = g.in.channels;
+  const int64_t parts = (ins + kDepth - 1) / kDepth;
   const int64_t channel_blocks = (g.out.channels + kTileRows - 1) / kTileRows;
   const int64_t shares = batch * blocks < 8 ? std::min<int64_t>(4, channel_blocks) : 1;  // small images: by channels too
   const int64_t cost = batch * g.out.total() * ins * taps;
@@ -136,24 +139,43 @@ void convolve(const Geometry& g, int64_t batch, const float* x, const std::vecto
     const int64_t line = padded(g.line()), width = g.line_width();
     const int64_t now = std::min(rows, g.out.height - first), sums_row = padded(rows * width);
     Scratch& s = scratch();
-    s.lines.resize(std::max<size_t>(s.lines.size(), ins * line + 2 * kPanel * kLanes));
-    s.sums.resize(std::max<size_t>(s.sums.size(), kTileRows * sums_row));
+    s.lines.resize(std::max<size_t>(s.lines.size(), ins * line + 2 * kPanelWidth));
+    const int64_t first_block = channel_blocks * share / shares, last_block = channel_blocks * (share + 1) / shares;
+    s.sums.resize(std::max<size_t>(s.sums.size(), (last_block - first_block) * kTileRows * sums_row));
+    // The last row's end is dropped anyway; the rest is cut into panels of about one width, since narrow ones are slow.
+    const int64_t pixels = now * width - (width - g.out.width), vectors = (pixels + kLanes - 1) / kLanes;
+    const int64_t panels = (vectors + kPanel - 1) / kPanel;
+    const bool packed = last_block - first_block > 2;  // for fewer the copy costs more than it saves
+    alignas(64) static thread_local float packed_panel[kDepth * kPanelWidth];
     const std::vector<int64_t> from = sources(g, first);
     for (int64_t c = 0; c < ins; ++c) {
       pack_lines(g, first, from, x + image * g.in.total() + c * g.in.pixels(), s.lines.data() + c * line);
     }
-    for (int64_t block = channel_blocks * share / shares; block < channel_blocks * (share + 1) / shares; ++block) {
-      const int64_t start = block * kTileRows, height = std::min<int64_t>(kTileRows, g.out.channels - start);
-      const float* weights = filter.data() + start * ins * taps;
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        multiply(height, now * width, ins, Strided{weights + tap * ins * height, 1, height}, s.lines.data() + g.offset(tap), line,
-                 s.sums.data(), sums_row, tap > 0);
+    const auto height_of = [&](int64_t block) { return std::min<int64_t>(kTileRows, g.out.channels - block * kTileRows); };
+    const auto sums_of = [&](int64_t block) { return s.sums.data() + (block - first_block) * kTileRows * sums_row; };
+    for (int64_t part = 0; part < taps * parts; ++part) {
+      const int64_t tap = part / parts, begin = part % parts * kDepth, depth = std::min(kDepth, ins - begin);
+      for (int64_t panel = 0, pixel = 0, next; panel < panels; ++panel, pixel = next) {
+        next = std::min(pixels, (vectors * (panel + 1) + panels - 1) / panels * kLanes);
+        const float* source = s.lines.data() + begin * line + g.offset(tap) + pixel;
+        for (int64_t c = 0; packed && c < depth; ++c) {
+          std::copy(source + c * line, source + c * line + kPanelWidth, packed_panel + c * kPanelWidth);
+        }
+        for (int64_t block = first_block; block < last_block; ++block) {
+          const int64_t height = height_of(block);
+          const float* weights = filter.data() + block * kTileRows * ins * taps + (tap * ins + begin) * height;
+          multiply(height, next - pixel, depth, Strided{weights, 1, height},
+                   packed ? packed_panel : source, packed ? kPanelWidth : line, sums_of(block) + pixel, sums_row, part > 0);
+        }
       }
+    }
+    for (int64_t block = first_block; block < last_block; ++block) {
+      const int64_t start = block * kTileRows, height = height_of(block);
       for (int64_t i = 0; i < height; ++i) {
         const float extra = bias == nullptr ? 0.0f : bias[start + i];
         float* to = out + image * g.out.total() + (start + i) * g.out.pixels() + first * g.out.width;
         for (int64_t row = 0; row < now; ++row) {
-          const float* sums = s.sums.data() + i * sums_row + row * width;
+          const float* sums = sums_of(block) + i * sums_row + row * width;
           for (int64_t column = 0; column < g.out.width; ++column) to[row * g.out.width + column] = sums[column] + extra;
         }
       }
