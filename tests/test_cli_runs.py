@@ -62,6 +62,21 @@ def test_a_run_folder_holds_settings_that_load_back_metrics_and_a_checkpoint() -
 
 
 @pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
+def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames(kind: str) -> None:
+    stored = "--set cache.store=sample --set cache.dtype=float32"
+    assert latte(f"cache --out latents-{kind} --type {kind} {stored}").exit_code == 0
+    losses = []
+    for name, source in (("frames", ""), ("cache", f"--cache latents-{kind}")):
+        result = latte(f"train {source} {stored} --steps 6 --run-dir {name}-{kind}")
+        assert result.exit_code == 0
+        lines = Path(f"{name}-{kind}", "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert len(losses[0]) == 6
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("trained")
 def test_training_into_a_run_folder_in_use_is_refused() -> None:
     result = latte("train")
     assert result.exit_code == 1

@@ -53,11 +53,12 @@ def encode_full_batches(
 
 
 def draw_latents(moments: Array, eps: Array, scaling_factor: float) -> Array:
-    """Scaled latents (..., 4, h, w) of moments (..., 8, h, w): (mean + exp(logvar / 2) eps) scaling_factor.
+    """Scaled latents of moments: (mean + exp(logvar / 2) eps) scaling_factor.
 
-    The log-variance is clipped to [-30, 20], as in the original's DiagonalGaussianDistribution.
+    moments: (..., 8, h, w); eps: (..., 4, h, w) standard normal. Returns (..., 4, h, w) float32. The
+    log-variance is clipped to [-30, 20], as in the original's DiagonalGaussianDistribution.
     """
-    mean, log_variance = np.split(moments, 2, axis=-3)
+    mean, log_variance = np.split(moments.astype(np.float32), 2, axis=-3)
     return (mean + np.exp(0.5 * np.clip(log_variance, -30, 20)) * eps) * np.float32(scaling_factor)
 
 

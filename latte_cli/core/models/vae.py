@@ -123,15 +123,6 @@ class Vae:
             yield result.asnumpy()[: len(chunk)].astype(np.float32)
 
 
-def sample_latents(moments: NDArray[np.floating[Any]], eps: Array, scaling_factor: float) -> Array:
-    """Draw scaled latents from moments: (mean + exp(log-variance / 2) eps) scaling_factor.
-
-    moments: (..., 8, h, w) as `Vae.encode` gives; eps: (..., 4, h, w) standard normal. Returns float32.
-    """
-    mean, logvar = np.split(moments.astype(np.float32), 2, axis=-3)
-    return np.asarray((mean + np.exp(0.5 * logvar) * eps) * np.float32(scaling_factor), dtype=np.float32)
-
-
 def to_uint8(frames: Array) -> NDArray[np.uint8]:
     """Turn frames (..., 3, H, W) in [-1, 1] into pixels (..., H, W, 3), rounding as the original does."""
     pixels = (frames * 0.5 + 0.5) * 255 + 0.5

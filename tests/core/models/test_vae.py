@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from latte_cli.core.data.encoding import draw_latents
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.vae import Vae, check_vae, load_vae, sample_latents, to_uint8
+from latte_cli.core.models.vae import Vae, check_vae, load_vae, to_uint8
 from latte_cli.core.models.vae_weights import Source, read_config
 from latte_cli.core.settings import VaeSettings
 
@@ -53,9 +54,9 @@ def test_pixels_equal_the_original_s_but_for_a_rare_rounding(vae: Vae) -> None:
 
 def test_drawn_latents_equal_the_original_s_scaled_once() -> None:
     moments = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
-    latents = sample_latents(moments, NUMBERS["sample_eps"], 0.18215)
+    latents = draw_latents(moments, NUMBERS["sample_eps"], 0.18215)
     np.testing.assert_allclose(latents, NUMBERS["latents_scaled"], rtol=0, atol=1e-6)
-    clips = sample_latents(moments[None].astype(np.float16), NUMBERS["sample_eps"][None], 0.18215)
+    clips = draw_latents(moments[None].astype(np.float16), NUMBERS["sample_eps"][None], 0.18215)
     assert clips.dtype == np.float32
     assert clips.shape == (1, *latents.shape)
 
