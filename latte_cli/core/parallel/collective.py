@@ -39,13 +39,14 @@ class Collective:
         self._flat = np.empty(0, np.float32)
 
     def average(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """Each tensor's mean over the workers, in its own shape and dtype; not for use inside ms.jit."""
+        """Each tensor's mean over the workers, in its own shape and dtype; not for use inside ms.jit.
+
+        On a CPU in the memory of `tensors`, where that can be written.
+        """
         if self.world.size == 1:
             return tuple(tensors)
         if self._on_device:
             return tuple(_all_reduce()(tensor) / self.world.size for tensor in tensors)
-        from mindspore import Tensor
-
         arrays = [tensor.asnumpy() for tensor in tensors]
         ends = np.cumsum([0, *(array.size for array in arrays)])
         if self._flat.size != ends[-1]:
@@ -55,11 +56,11 @@ class Collective:
             piece[:] = array.ravel()
         for start in range(0, self._flat.size, self._chunk):
             self._total(self._flat[start : start + self._chunk])
-        self._flat /= self.world.size
-        return tuple(
-            Tensor(piece.reshape(array.shape).astype(array.dtype, copy=False))
-            for piece, array in zip(pieces, arrays, strict=True)
+        means = (
+            _mean(tensor, piece.reshape(array.shape), self.world.size)
+            for tensor, piece, array in zip(tensors, pieces, arrays, strict=True)
         )
+        return tuple(means)
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """Each number's mean over the workers, in float32 if there are several."""
@@ -117,6 +118,17 @@ def join(world: World) -> Collective:
         return Collective(world, _sum_on_host, on_device=True)
     total, chunk = shared_memory.open_total(world, _sum_on_host) or (_sum_on_host, CHUNK)
     return Collective(world, total, chunk=chunk)
+
+
+def _mean(tensor: Any, total: Reals, workers: int) -> Any:
+    """The tensor with total / workers in it; another where its memory is not shared with NumPy."""
+    from mindspore import Tensor
+
+    array = tensor.asnumpy()
+    if array.flags.writeable and array.dtype == np.float32 and array.ctypes.data == tensor.data_ptr():
+        np.divide(total, workers, out=array)
+        return tensor
+    return Tensor((total / workers).astype(array.dtype))
 
 
 @lru_cache(maxsize=1)
