@@ -20,7 +20,7 @@ from latte_cli.core.estimates import (
     step_flops,
     training_memory,
 )
-from latte_cli.core.models.sizes import Sizes, sizes_of, text_folder
+from latte_cli.core.models.sizes import Sizes, check_cached_states, sizes_of, text_folder
 from latte_cli.core.settings import Settings
 
 PROMPTS_SHOWN = 3
@@ -221,6 +221,7 @@ def _add_captions(plan: Plan, settings: Settings, *, trains: bool) -> None:
         if header is not None and cache is not None:
             plan.add("text", f"{cache}: states of {header.kind}, width {header.width}")
             if trains:
+                check_cached_states(settings, header)
                 StoredTexts(cache, header, texts)
     except LatteError as error:
         plan.problems.append(str(error))

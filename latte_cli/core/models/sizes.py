@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from latte_cli.core.data.text_cache import read_text_header
-from latte_cli.core.data.text_states import MAX_TOKENS
+from latte_cli.core.data.text_cache import TextHeader, read_text_header
+from latte_cli.core.data.text_states import MAX_TOKENS, Kind
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import TextFolder, find_text_encoder, read_json
 from latte_cli.core.models.shape import TEXT_FEATURES, VAE_FACTOR, resolve_model
@@ -168,27 +168,47 @@ def text_folder(settings: Settings) -> TextFolder:
 
     Raises LatteError when there is none, or the model does not read what it makes.
     """
-    folder, model = settings.text.encoder, settings.model
-    start = settings.train.init_from
-    if folder is None and start is not None and is_pipeline(start):
-        folder = start
-    kind = "t5" if model.architecture == "latte-t2v" else "clip"
+    folder = encoder_folder(settings)
     if folder is None:
-        raise LatteError(f"text.encoder: not set, wanted the folder of a {kind} text encoder")
+        raise LatteError(f"text.encoder: not set, wanted the folder of a {_kind(settings)} text encoder")
     if not folder.is_dir():
         raise LatteError(f"text.encoder: {folder}: no such folder")
     found = find_text_encoder(folder)
-    if model.condition == "text":
-        width = text_to_video_shape(settings).caption_channels if kind == "t5" else CLIP_WIDTH
-        if (found.kind, found.width) != (kind, width):
-            text = f"found a {found.kind} encoder of width {found.width}, wanted a {kind} of width {width}"
-            raise LatteError(f"text.encoder: {folder}: {text}, for model.architecture: {model.architecture}")
+    if settings.model.condition == "text":
+        _check_states(settings, found, f"text.encoder: {folder}: found a {found.kind} encoder")
     return found
+
+
+def encoder_folder(settings: Settings) -> Path | None:
+    """The folder that names the text encoder: text.encoder, else train.init_from, where that has one."""
+    folder, start = settings.text.encoder, settings.train.init_from
+    return start if folder is None and start is not None and is_pipeline(start) else folder
+
+
+def check_cached_states(settings: Settings, header: TextHeader) -> None:
+    """Raise LatteError when the model does not read the states in the cache."""
+    if settings.model.condition == "text":
+        found = f"cache.dir: {settings.cache.dir}: found captions' states of a {header.kind} encoder"
+        _check_states(settings, header, found)
 
 
 def is_pipeline(path: Path) -> bool:
     """Whether a folder is a whole pipeline in the layout of diffusers."""
     return (path / "model_index.json").is_file()
+
+
+def _kind(settings: Settings) -> Kind:
+    """The text encoder that the architecture reads."""
+    return "t5" if settings.model.architecture == "latte-t2v" else "clip"
+
+
+def _check_states(settings: Settings, states: TextFolder | TextHeader, found: str) -> None:
+    """Raise LatteError when the model reads states of another kind or width."""
+    kind = _kind(settings)
+    width = text_to_video_shape(settings).caption_channels if kind == "t5" else CLIP_WIDTH
+    if (states.kind, states.width) != (kind, width):
+        text = f"{found} of width {states.width}, wanted a {kind} of width {width}"
+        raise LatteError(f"{text}, for model.architecture: {settings.model.architecture}")
 
 
 def _caption_channels(settings: Settings) -> int:

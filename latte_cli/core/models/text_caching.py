@@ -17,7 +17,7 @@ from latte_cli.core.data.text_cache import (
 )
 from latte_cli.core.data.text_states import Array, kept
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.sizes import text_folder
+from latte_cli.core.models.sizes import check_cached_states, encoder_folder, text_folder
 from latte_cli.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,13 @@ def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str
 def cached_header(settings: Settings) -> TextHeader | None:
     """What made the states in the cache, or None where it has none.
 
-    Raises LatteError when this run names another encoder; without one, the cache's is taken.
+    Raises LatteError when the model does not read them, or this run names another encoder; where its encoder
+    is not at hand, the cache's is taken.
     """
-    found = read_text_header(settings.cache.dir)
-    if found is None or (settings.text.encoder is None and settings.train.init_from is None):
+    found, encoder = read_text_header(settings.cache.dir), encoder_folder(settings)
+    if found is not None:
+        check_cached_states(settings, found)
+    if found is None or encoder is None or not encoder.is_dir():
         return found
     differences = found.differences(text_header(settings), reading=True)
     if differences:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.settings import Settings
 
 # What may change without changing a step: where things are, how fast they go, what is written when.
 FREE = {
@@ -31,7 +32,7 @@ FREE = {
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Each setting that differs and matters, as `path: before, now after`."""
+    """Each setting that differs and matters, as `path was before, now after`."""
     for name in sorted(before.keys() | after.keys()):
         path = prefix + name
         old, new = before.get(name), after.get(name)
@@ -44,8 +45,11 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "
 
 
 def check_unchanged(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raise LatteError when the settings of a checkpoint and of the run that goes on from it differ."""
-    found = list(changes(before, after))
+    """Raise LatteError when the settings of a checkpoint and of the run that goes on from it differ.
+
+    A setting that the checkpoint is older than was its default.
+    """
+    found = list(changes(_completed(before, Settings().model_dump(mode="json")), after))
     if found:
         raise LatteError(
             f"{checkpoint}: the run was made with other settings: {'; '.join(found)}. Set them back, or go on"
@@ -60,6 +64,15 @@ def check_global_batch(checkpoint: Path, before: int, after: int) -> None:
             f"{checkpoint}: a step took {before} clips, now train.batch_size x train.accumulation x workers"
             f" is {after}. Set them so that it is {before} again, or go on with {after} by --allow-changes"
         )
+
+
+def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, and the defaults of what they do not name."""
+    completed = {**defaults, **values}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(completed[name], Mapping):
+            completed[name] = _completed(completed[name], default)
+    return completed
 
 
 def _steps_may_grow(path: str, after: Mapping[str, Any]) -> bool:

@@ -166,6 +166,27 @@ def test_a_cache_alone_tells_each_videos_captions(data: Path) -> None:
     assert cached_header(moved) == read_text_header(data / "cache")
 
 
+def test_a_cache_is_read_without_its_encoder_whatever_the_run_starts_from(data: Path) -> None:
+    fill(settings_in(data))
+    (data / "weights.safetensors").touch()
+    for absent in (
+        {"text": {}, "train": {"init_from": str(data / "weights.safetensors")}},
+        {"text": {"encoder": str(data / "elsewhere")}},
+    ):
+        assert cached_header(settings_in(data, **absent)) == read_text_header(data / "cache")
+
+
+def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
+    fill(settings_in(data))
+    other = settings_in(data, text={}, model={"condition": "text", "preset": "Latte-S/2"})
+    with pytest.raises(LatteError) as refusal:
+        cached_header(other)
+    assert str(refusal.value) == (
+        f"cache.dir: {data}/cache: found captions' states of a t5 encoder of width 16, wanted a clip of width"
+        " 768, for model.architecture: latte"
+    )
+
+
 def test_a_cache_made_anew_holds_no_old_captions(data: Path) -> None:
     fill(settings_in(data))
     (data / "captions.csv").write_text("video,caption\na,new\nb,new\n")

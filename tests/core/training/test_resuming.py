@@ -1,0 +1,49 @@
+"""Which settings a run may change when it goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings import Settings
+from latte_cli.core.training.resuming import check_unchanged
+
+CHECKPOINT = Path("ckpt/step-00000002.safetensors")
+
+
+def dumped(**sections: Any) -> dict[str, Any]:
+    return Settings.model_validate(sections).model_dump(mode="json")
+
+
+def without(values: dict[str, Any], *paths: str) -> dict[str, Any]:
+    """What a version would have written that did not know these settings."""
+    for path in paths:
+        *sections, name = path.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        del section[name]
+    return values
+
+
+def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
+    before = without(dumped(seed=1), "train.part", "model.architecture", "text")
+    check_unchanged(CHECKPOINT, before, dumped(seed=1))
+    after = dumped(seed=1, model={"architecture": "latte-t2v"}, text={"dtype": "float16"})
+    with pytest.raises(LatteError) as refusal:
+        check_unchanged(CHECKPOINT, before, after)
+    assert str(refusal.value) == (
+        f"{CHECKPOINT}: the run was made with other settings: model.architecture was latte, now latte-t2v;"
+        " text.dtype was float32, now float16. Set them back, or go on with them by --allow-changes"
+    )
+
+
+def test_where_things_are_and_a_longer_run_are_no_change() -> None:
+    before = dumped(run_dir="a", train={"steps": 5, "keep": 1})
+    check_unchanged(CHECKPOINT, before, dumped(run_dir="b", train={"steps": 9, "keep": 2}))
+    falling = {"schedule": "cosine"}
+    with pytest.raises(LatteError, match=r"train\.steps was 5, now 9"):
+        check_unchanged(
+            CHECKPOINT, dumped(train={"steps": 5, **falling}), dumped(train={"steps": 9, **falling})
+        )
