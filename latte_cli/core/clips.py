@@ -159,15 +159,20 @@ def read_record(path: Path, *, check: bool = True) -> Record:
 
 def no_record(path: Path, error: Exception) -> LatteError:
     """What is said of a file that `write_record` did not write."""
-    return LatteError(f"{path}: is no sidecar that `latte sample` wrote: {error!r}")
+    reason = " ".join(repr(error).split())
+    return LatteError(f"{path}: is no sidecar that `latte sample` wrote: {reason}")
 
 
 def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
     """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
     try:
         noise = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
+    if not isinstance(noise, np.ndarray):
+        raise LatteError(f"{path}: found an archive of arrays, wanted a .npy of noise")
+    if noise.dtype.kind not in "fiu":
+        raise LatteError(f"{path}: found values of type {noise.dtype}, wanted floating-point noise")
     if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
         raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
     return np.asarray(noise, np.float32)

@@ -90,3 +90,19 @@ def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LatteError) as refusal:
         read_noise(path, (3, 4, 8, 8))
     assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), wanted (N, 3, 4, 8, 8)"
+
+
+def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
+    empty, archive, words = (tmp_path / name for name in ("empty.npy", "noise.npz", "words.npy"))
+    empty.touch()
+    np.savez(archive, np.zeros((1, 2, 4, 8, 8)))
+    np.save(words, np.full((1, 2, 4, 8, 8), "x"))
+    wanted = {
+        empty: "cannot be read as a .npy of noise: No data left in file",
+        archive: "found an archive of arrays, wanted a .npy of noise",
+        words: "found values of type <U1, wanted floating-point noise",
+    }
+    for path, reason in wanted.items():
+        with pytest.raises(LatteError) as refusal:
+            read_noise(path, (2, 4, 8, 8))
+        assert str(refusal.value) == f"{path}: {reason}"

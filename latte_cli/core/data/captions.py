@@ -4,9 +4,11 @@ import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from latte_cli.core.data.video import VIDEO_SUFFIXES
 from latte_cli.core.draws import Stream, draw
 from latte_cli.core.errors import LatteError
 
@@ -76,7 +78,7 @@ def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]
 def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple[str, ...]]:
     """The rows of a file, by the video that they name."""
     rows = _csv_rows(path) if path.suffix.lower() in (".csv", ".tsv") else _json_rows(path)
-    bare = {str(PurePosixPath(name).with_suffix("")): name for name in names}
+    bare = {_without_suffix(name): name for name in names}
     known = {name: name for name in names}
     captions: dict[str, list[str]] = {}
     unknown = []
@@ -98,7 +100,7 @@ def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple
 def _csv_rows(path: Path) -> Iterator[Entry]:
     """The rows of a CSV file: its columns named video and caption, or its only two."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(_read(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
+    reader = csv.reader(StringIO(_read(path), newline=""), delimiter=delimiter, strict=True)
     video, caption, cells = 0, 1, 0
     try:
         for row in reader:
@@ -117,7 +119,7 @@ def _csv_rows(path: Path) -> Iterator[Entry]:
 def _json_rows(path: Path) -> Iterator[Entry]:
     """The rows of a JSON-lines file, whose caption may be a list."""
     wanted = '{"video": ..., "caption": ...}'
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(_read(path).split("\n"), 1):  # texts may hold other ends of lines
         if not line.strip():
             continue
         try:
@@ -127,7 +129,7 @@ def _json_rows(path: Path) -> Iterator[Entry]:
         row = row if isinstance(row, dict) else {}
         video, caption = row.get("video"), row.get("caption")
         texts = caption if isinstance(caption, list) else [caption]
-        if not isinstance(video, str) or not texts or not all(isinstance(text, str) for text in texts):
+        if not isinstance(video, str) or not texts or not all(map(_is_text, texts)):
             raise LatteError(_fault(path, number, line.strip()[:60], wanted))
         for text in texts:
             yield number, video, str(text)
@@ -144,7 +146,18 @@ def _relative(video: str, root: Path) -> str:
 
 def _text_name(name: str) -> str:
     """The .txt of a video: a movie's suffix is replaced; a folder of images keeps its whole name."""
-    return str(PurePosixPath(name).with_suffix(".txt"))
+    return f"{_without_suffix(name)}.txt"
+
+
+def _without_suffix(name: str) -> str:
+    """A video's name without its suffix; a folder of images has none, whatever dots are in it."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of JSON is text; halves of characters, which escapes can name, are none."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _read(path: Path) -> str:

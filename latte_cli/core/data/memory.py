@@ -56,7 +56,7 @@ class MemorySource:
                 indices = list(range(piece.first, piece.end))
                 self.parts[piece] = encode(self.source.read(piece.video, indices, mirror=piece.mirror))
                 yield len(indices)
-        if len(self.parts) == len(self.pieces):
+        if workers == 1:  # all are there; a share is for `write_share` first
             for video, mirror in {(piece.video, piece.mirror) for piece in self.pieces}:
                 own = [self.parts.pop(piece) for piece in self.pieces if piece[:2] == (video, mirror)]
                 self.moments[video, mirror] = np.concatenate(own)

@@ -72,6 +72,9 @@ def check_parts(target: Path, mapped: Mapped, parts: Path) -> None:
         raise LatteError(f"--pipeline-from: {parts}: no such folder")
     if target.exists() and target.samefile(parts):
         raise LatteError(f"{target}: is --pipeline-from itself; name another folder with --target")
+    for path in (parts, mapped.weights.path):  # a target that exists is removed
+        if path.resolve().is_relative_to(target.resolve()):
+            raise LatteError(f"{target}: holds {path}; name another folder with --target")
     for part in TAKEN:
         if part != "scheduler" and not (parts / part).is_dir():
             raise LatteError(f"--pipeline-from: {parts / part}: no such folder")

@@ -137,3 +137,28 @@ def test_each_epoch_draws_one_of_a_videos_captions() -> None:
     assert all(70 < number < 130 for number in Counter(drawn).values())
     assert drawn != [choose_caption(texts, seed=1, epoch=epoch, video=6) for epoch in range(300)]
     assert choose_caption(("only",), seed=1, epoch=0, video=0) == "only"
+
+
+def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+    text = "a race\u2028seen\x85from\u2029above"
+    wanted = {"bikes.mp4": (text,)}
+    rows = json.dumps({"video": "bikes.mp4", "caption": text}, ensure_ascii=False) + "\r\n"
+    assert read_captions(table(tmp_path, rows, "captions.jsonl"), NAMES, tmp_path) == wanted
+    assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == wanted
+
+
+def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
+    line = json.dumps({"video": "bikes.mp4", "caption": "a race \ud83d"})
+    path = table(tmp_path, line, "captions.jsonl")
+    wanted = '{"video": ..., "caption": ...}'
+    assert refusal(path, tmp_path) == f"data.captions: {path}: line 1: found {line}, wanted {wanted}"
+
+
+def test_the_dots_of_a_folder_of_images_are_no_suffix(tmp_path: Path) -> None:
+    names = ["take.1", "take.2", "movie.1.mp4"]
+    for name in ("take.1", "take.2", "movie.1"):
+        (tmp_path / f"{name}.txt").write_text(f"of {name}\n")
+    wanted = {"take.1": ("of take.1",), "take.2": ("of take.2",), "movie.1.mp4": ("of movie.1",)}
+    assert read_captions(None, names, tmp_path) == wanted
+    rows = table(tmp_path, "take.1,of take.1\ntake.2,of take.2\nmovie.1,of movie.1\ntake,of none\n")
+    assert read_captions(rows, names, tmp_path) == wanted

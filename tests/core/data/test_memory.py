@@ -62,3 +62,16 @@ def test_a_share_that_cannot_be_seen_is_encoded_again(tmp_path: Path) -> None:
     assert first.read_share(tmp_path / "of another machine.npz") == 0
     assert sum(first.fill(encode)) == 15 - own
     np.testing.assert_array_equal(first.read(1, [8], mirror=False)[:, 0, 0, 0], [108])
+
+
+def test_a_worker_whose_share_is_everything_leaves_it_for_the_other(tmp_path: Path) -> None:
+    class One(Frames):
+        names, frames, labels = ("a",), (3,), (0,)
+
+    first, second = MemorySource(One(), chunk=4), MemorySource(One(), chunk=4)
+    assert [*first.fill(encode, rank=0, workers=2), *second.fill(encode, rank=1, workers=2)] == [3]
+    first.write_share(tmp_path / "0.npz")
+    assert second.read_share(tmp_path / "0.npz") == 3
+    for one in (first, second):
+        assert not list(one.fill(encode))
+        np.testing.assert_array_equal(one.read(0, [2, 0], mirror=False)[:, 0, 0, 0], [2, 0])

@@ -96,6 +96,23 @@ def test_an_existing_folder_is_replaced_by_force_alone() -> None:
     assert not Path("models/tiny/mine.txt").exists()
 
 
+def test_a_folder_that_holds_what_the_pipeline_is_made_of_is_never_replaced() -> None:
+    Path("models").mkdir()
+    shutil.move("parts", "models/parts")
+    shutil.copyfile(WEIGHTS, "models/t2v.pt")
+    result = convert("--force", parts="models/parts", target="models")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "models: holds models/parts; name another folder with --target\n",
+    )
+    shutil.move("models/parts", "parts")
+    flags = "--source models/t2v.pt --pipeline-from parts --target models --force"
+    assert latte(f"convert {flags}").stderr == (
+        "models: holds models/t2v.pt; name another folder with --target\n"
+    )
+    assert Path("models/t2v.pt").is_file()
+
+
 def test_a_dry_run_writes_nothing() -> None:
     result = convert("--dry-run")
     assert result.exit_code == 0
