@@ -59,7 +59,7 @@ def stable_diffusion(settings: Settings):
 def main() -> None:
     """Take turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="after a first run; 0: that one alone")
     parser.add_argument("--stable-diffusion", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="a setting, as in latte")
     wanted = parser.parse_args()
@@ -71,7 +71,8 @@ def main() -> None:
         overrides = [parse_override(one) for one in given]
         settings = load_settings(None, overrides, command="cache")
         vae = stable_diffusion(settings) if wanted.stable_diffusion else load_vae(settings.vae)
-        _, seconds = caching(vae, settings)  # compiles, and reads the videos into the system's cache
+        speed, seconds = caching(vae, settings)  # compiles, and reads the videos into the system's cache
+        print(f"first run: {speed:.2f} frames a second, {seconds:.0f} s", flush=True)
         ratios = []
         print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
         for _ in range(wanted.rounds):
@@ -80,8 +81,9 @@ def main() -> None:
             ratios.append(whole / alone)
             print(f"{whole:10.2f} {alone:10.2f} {ratios[-1]:7.3f}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-    print(f"median ratio {statistics.median(ratios):.3f} ({spread}), peak {peak:.2f} GB")
+    if ratios:
+        print(f"median ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+    print(f"peak {peak:.2f} GB")
 
 
 if __name__ == "__main__":
