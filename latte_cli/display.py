@@ -85,9 +85,11 @@ def checking_line(checked: "Checked") -> Line:
 
 
 def sampling_line(report: "SampleReport") -> Line:
-    """Steps done of all clips together."""
-    done = report.clip * report.steps + report.step
-    return Line("sampling", done, report.clips * report.steps, f"clip {report.clip + 1} of {report.clips}")
+    """Prompts read, then steps done of all clips together."""
+    clip, clips = report.clip + 1, len(report.plan)
+    if report.step == 0:
+        return Line("encoding prompts", clip, clips)
+    return Line("sampling", report.done, sum(report.plan), f"clip {clip} of {clips}")
 
 
 def show_conversion(report: "ConvertReport", *, done: bool) -> None:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from latte_cli.core.plan import Plan
     from latte_cli.core.settings import Settings
 
-OF_PIPELINES = ("--lora", "--num-frames", "--height", "--width")
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -126,19 +124,14 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
     from latte_cli.core.plan import sample_plan
     from latte_cli.core.recipes import sample as recipe
 
+    _refuse_sizes(settings, asked)
     _refuse_prompts(settings, asked, config)
     prompts = _prompts(settings, asked) if settings.model.condition == "text" else []
-    given = (asked.lora, asked.num_frames, asked.height, asked.width)
-    for flag, value in zip(OF_PIPELINES, given, strict=True):
-        if value is not None:
-            raise typer.BadParameter("goes with --pipeline", param_hint=flag)
     formats = asked.formats or DEFAULT_FORMATS
 
     def plan() -> "Plan":
         decodes = set(formats) != {LATENTS}
-        found = sample_plan(
-            settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=[line.text for line in prompts]
-        )
+        found = sample_plan(settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=prompts)
         found.require("--initial-latents", asked.initial_latents)
         return found
 
@@ -156,6 +149,20 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
         ),
         share=lambda world: recipe.run_share(settings, world, formats=formats, out=asked.out),
     )
+
+
+def _refuse_sizes(settings: "Settings", asked: Asked) -> None:
+    """Raise LatteError for what can be asked of a pipeline alone: a run draws as it was trained."""
+    data = settings.data
+    given = {
+        "--lora": (asked.lora, "a run draws with the changes beside its checkpoint"),
+        "--num-frames": (asked.num_frames, f"a run draws its data.num_frames, {data.num_frames}"),
+        "--height": (asked.height, f"a run draws its data.image_size, {data.image_size}"),
+        "--width": (asked.width, f"a run draws its data.image_size, {data.image_size}"),
+    }
+    for flag, (value, reason) in given.items():
+        if value is not None:
+            raise LatteError(f"{flag}: found {value}, wanted with --pipeline only: {reason}")
 
 
 def _refuse_prompts(settings: "Settings", asked: Asked, config: Path | None) -> None:

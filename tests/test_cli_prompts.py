@@ -219,6 +219,19 @@ DOWNLOAD = (
             "noise.npy/out: cannot be made: Not a directory",
         ),
         (
+            ["--lora", "x", "--set", "vae.weights=demo"],
+            "--lora: found x, wanted with --pipeline only: a run draws with the changes beside its"
+            " checkpoint",
+        ),
+        (
+            ["--num-frames", "1"],
+            "--num-frames: found 1, wanted with --pipeline only: a run draws its data.num_frames, 16",
+        ),
+        (
+            ["-c", "class.yaml", "--height", "64"],
+            "--height: found 64, wanted with --pipeline only: a run draws its data.image_size, 256",
+        ),
+        (
             ["--pipeline", "P", "--prompts-file", "none.txt"],
             "--prompts-file: none.txt: cannot be read: No such file or directory",
         ),
@@ -239,8 +252,6 @@ def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: 
             ["--prompt", "x", "--class-label", "1"],
             "--class-label: goes with a model of classes, not with --prompt",
         ),
-        (["--lora", "x", "--set", "vae.weights=demo"], "--lora: goes with --pipeline"),
-        (["--num-frames", "1"], "--num-frames: goes with --pipeline"),
         (
             ["--pipeline", "P", "--checkpoint", "x", "--prompt", "x"],
             "--checkpoint: goes with a run, not with --pipeline",

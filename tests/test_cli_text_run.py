@@ -77,6 +77,13 @@ def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_make
     assert np.abs(of_run[0] - of_run[1]).max() > 1e-3
 
 
+def test_a_folder_of_weights_takes_the_place_of_a_checkpoint() -> None:
+    prompt = ("-c", "run.yaml", "--prompt", "the sea", "--steps", "1")
+    (of_folder,) = latents(*prompt, "--checkpoint", PIPELINE / "transformer")
+    (of_run,) = latents(*prompt)
+    np.testing.assert_array_equal(of_folder, of_run)
+
+
 def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -> None:
     prompt = ("-c", "run.yaml", "--prompt", "the sea", "--guidance-scale", "4")
     (away_from_nothing,) = latents(*prompt)
@@ -101,6 +108,8 @@ def test_clips_of_a_run_are_replayed_from_their_records() -> None:
     record = json.loads(Path("run/samples/001-seed9-the-sea.json").read_text())
     assert (record["prompt"], record["steps"], record["guidance_scale"]) == ("the sea", 2, 3)
     assert str(PIPELINE / "tokenizer" / "spiece.model") in record["sha256"]
+    vae = (PIPELINE / "vae").iterdir()
+    assert {str(file) for file in vae} <= record["sha256"].keys()
     again = latte("--replay", "run/samples/001-seed9-the-sea.json", "--out", "again")
     assert again.exit_code == 0, again.stderr
     for name in ("001-seed9-the-sea.png", "001-seed9-the-sea.json"):
@@ -174,9 +183,14 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
             ["--prompt", "x", "--prompt", "y", "--initial-latents", "noise.npy"],
             "--initial-latents: found noise of 3, wanted as many for each of 2 prompts",
         ),
+        (
+            ["--prompts-file", "prompts.txt"],
+            "--prompts-file: --steps: found 1001, wanted at most diffusion.num_timesteps 1000",
+        ),
     ],
 )
 def test_what_a_run_cannot_make_is_one_line(arguments: list[str], error: str) -> None:
     np.save("noise.npy", np.zeros((3, 2, 4, 8, 8), np.float32))
+    Path("prompts.txt").write_text("the sea --steps 3\nthe sky --steps 1001\n")
     result = latte("-c", "run.yaml", *arguments)
     assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from latte_cli import display
+from latte_cli.core.clips import SampleReport
 from latte_cli.core.plan import Plan
-from latte_cli.display import Line, LogHandler, follow, show_plan
+from latte_cli.display import Line, LogHandler, follow, sampling_line, show_plan
 
 
 class Clock:
@@ -94,3 +95,17 @@ def test_log_lines_are_no_markup_and_cannot_steer_the_terminal(log: StringIO) ->
 def test_a_plan_is_its_settings_and_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps an epoch", "3")]))
     assert capsys.readouterr().out == "seed: 1\n\nmodel           tiny\nsteps an epoch  3\n"
+
+
+def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_read() -> None:
+    plan = (2, 5, 3)
+    read = [sampling_line(SampleReport(clip, 0, plan)) for clip in range(3)]
+    assert read == [Line("encoding prompts", clip, 3) for clip in (1, 2, 3)]
+    drawn = [
+        sampling_line(SampleReport(clip, step, plan))
+        for clip, number in enumerate(plan)
+        for step in range(1, number + 1)
+    ]
+    assert [line.done for line in drawn] == list(range(1, 11))
+    assert {(line.doing, line.total) for line in drawn} == {("sampling", 10)}
+    assert drawn[6].text == "clip 2 of 3"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ DEFAULT_FORMATS = ("mp4", "png")
 
 @dataclass(frozen=True)
 class ClipStep:
-    """Clip `clip` of `clips`, from 0, after `step` of `steps`.
+    """Clip `clip`, from 0, after `step` of `steps`; `plan` has the steps of every clip.
 
     `latents` (F, 4, h, w), scaled, are those after the step, where they are told; the last step has them, and
     frames (F, H, W, 3) where they are decoded.
     """
 
     clip: int
-    clips: int
     step: int
     steps: int
+    plan: tuple[int, ...]
     latents: Array | None = None
     frames: Frames | None = None
 
@@ -48,15 +48,20 @@ class ClipStep:
 class SampleReport:
     """A step of a clip; on its last one, or at the end of all, the files that were written.
 
-    `frames` are the finished clip's, (F, H, W, 3) uint8, where it was decoded.
+    `plan` has the steps of every clip; step 0 is that the clip's prompt was read. `frames` are the finished
+    clip's, (F, H, W, 3) uint8, where it was decoded.
     """
 
     clip: int
-    clips: int
     step: int
-    steps: int
+    plan: tuple[int, ...]
     files: tuple[Path, ...] = ()
     frames: Frames | None = None
+
+    @property
+    def done(self) -> int:
+        """Steps done of all clips together."""
+        return sum(self.plan[: self.clip]) + self.step
 
 
 @dataclass(frozen=True)
@@ -84,19 +89,19 @@ def write_clips(
     names, pictures = list(records), []
     report = None
     for step in steps:
-        report = SampleReport(step.clip, step.clips, step.step, step.steps)
+        report = SampleReport(step.clip, step.step, step.plan)
         if step.is_last and step.latents is not None:
             name = names[step.clip]
             files = write_clip(target, name, latents=step.latents, frames=step.frames)
             record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
             files.append(write_record(target.folder, name, record))
-            report = SampleReport(step.clip, step.clips, step.step, step.steps, tuple(files), step.frames)
+            report = SampleReport(step.clip, step.step, step.plan, tuple(files), step.frames)
             if together and step.frames is not None:
                 pictures.append(step.frames)
         yield report
     if report is not None and len(pictures) > 1:
         files = write_grid(target, pictures)
-        yield SampleReport(report.clip, report.clips, report.step, report.steps, tuple(files))
+        yield replace(report, files=tuple(files), frames=None)
 
 
 def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames | None) -> list[Path]:

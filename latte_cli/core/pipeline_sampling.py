@@ -79,10 +79,10 @@ def make_clips(job: Job) -> Iterator[ClipStep]:
 
     use_device(job.device)
     sampler = _sampler(job, pipeline)
-    conditions = []
+    conditions, plan = [], tuple(prompt.steps for prompt in job.prompts)
     for place, condition in enumerate(_encode(job, pipeline)):
         conditions.append(condition)
-        yield ClipStep(place, len(job.prompts), 0, job.prompts[place].steps)
+        yield ClipStep(place, 0, plan[place], plan)
     gc.collect()  # the encoder is several times the transformer
     denoiser = _denoiser(job, pipeline, weights)
     decode = _decoder(job, pipeline)
@@ -90,7 +90,7 @@ def make_clips(job: Job) -> Iterator[ClipStep]:
         for step in _denoise(prompt, denoiser, conditions[place], sampler):
             done, x_t = step.index + 1, np.asarray(step.x_t[0], np.float32)
             frames = decode(x_t) if done == step.total else None
-            yield ClipStep(place, len(job.prompts), done, step.total, x_t, frames)
+            yield ClipStep(place, done, step.total, plan, x_t, frames)
 
 
 def check_job(job: Job) -> PipelineFolder:

@@ -9,6 +9,7 @@ from latte_cli.core.data.captions import texts_of
 from latte_cli.core.data.datasets import check_labels, labelled_videos, scan
 from latte_cli.core.data.demo import clips_root
 from latte_cli.core.data.manifest import read_manifest
+from latte_cli.core.data.prompts import PromptLine
 from latte_cli.core.data.text_cache import StoredTexts, captions_of, read_text_header
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
@@ -111,7 +112,11 @@ def cache_plan(settings: Settings) -> Plan:
 
 
 def sample_plan(
-    settings: Settings, *, checkpoint: Path | None = None, decodes: bool = True, prompts: Sequence[str] = ()
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    decodes: bool = True,
+    prompts: Sequence[PromptLine] = (),
 ) -> Plan:
     """Size, time and files of sampling; `decodes`: whether latents become pixels; `prompts`: what is told."""
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
@@ -121,10 +126,15 @@ def sample_plan(
     guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
     number = sample.num_samples * max(1, len(prompts))
     plan.add("clips", f"{number} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}")
-    for prompt in prompts[:PROMPTS_SHOWN]:
-        plan.add("", prompt or "the empty prompt")
+    for line in prompts[:PROMPTS_SHOWN]:
+        plan.add("", line.text or "the empty prompt")
     if prompts:
         _add_text(plan, settings)
+    most, total = max((line.steps or 0 for line in prompts), default=0), settings.diffusion.num_timesteps
+    if most > total:
+        plan.problems.append(
+            f"--prompts-file: --steps: found {most}, wanted at most diffusion.num_timesteps {total}"
+        )
     plan.add("sampler", f"{sample.sampler}, {steps} steps{guided}")
     add_time(plan, steps, passes * number * forward_flops(shape), "step")
     plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))

@@ -7,9 +7,14 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.settings import Settings
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in the `ckpt/` of a run, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
 def newest_checkpoint(settings: Settings) -> Path:
     """The run folder's newest checkpoint. Raises LatteError when there is none."""
-    found = sorted((settings.run_dir / "ckpt").glob("step-*.safetensors"))
+    found = checkpoints(settings.run_dir / "ckpt")
     if not found:
         raise LatteError(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
     return found[-1]
@@ -29,12 +34,13 @@ def changed_weights(settings: Settings) -> Path:
 
 
 def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
-    """The files whose weights make a run's transformer as a checkpoint left it.
+    """The files that make a run's transformer as a checkpoint left it, or weights that take its place.
 
     Raises LatteError when one is missing.
     """
     if settings.train.part != "lora":
-        return [checkpoint]
+        kind = "t2v" if settings.model.architecture == "latte-t2v" else "latte"
+        return [*open_weights(checkpoint, kind=kind).files] if checkpoint.is_dir() else [checkpoint]
     changes = changes_beside(checkpoint)
     if not changes.is_file():
         raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")

@@ -47,14 +47,15 @@ def _make_together(records: Mapping[str, Record], target: ClipFiles, workers: in
         code = launch(same_command(), Cluster(min(workers, len(records))), log_dir=logs, collective=False)
         if code:
             raise SystemExit(code)
+        plan = (1,) * len(records)
         for place, name in enumerate(records):
             sidecar = target.folder / f"{name}.json"
             names = json.loads(sidecar.read_text("utf-8"))["files"]
             files = (*(target.folder / file for file in names), sidecar)
-            yield SampleReport(place, len(records), 1, 1, files)
+            yield SampleReport(place, 1, plan, files)
         pictures = [np.load(path) for name in records if (path := _frames(logs, name)).exists()]
         if len(pictures) > 1:
-            yield SampleReport(len(records) - 1, len(records), 1, 1, tuple(write_grid(target, pictures)))
+            yield SampleReport(len(records) - 1, 1, plan, tuple(write_grid(target, pictures)))
     finally:
         for path in (logs / WORK, *(_frames(logs, name) for name in records)):
             path.unlink(missing_ok=True)

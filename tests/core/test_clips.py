@@ -30,9 +30,9 @@ def frames(number: int, shade: int) -> NDArray[np.uint8]:
 
 def steps(num_frames: int = 2, *, decoded: bool = True) -> Iterator[ClipStep]:
     for clip in range(2):
-        yield ClipStep(clip, 2, 1, 2)
+        yield ClipStep(clip, 1, 2, (2, 2))
         latents = np.full((num_frames, 4, 2, 2), clip, np.float32)
-        yield ClipStep(clip, 2, 2, 2, latents, frames(num_frames, 100 * clip) if decoded else None)
+        yield ClipStep(clip, 2, 2, (2, 2), latents, frames(num_frames, 100 * clip) if decoded else None)
 
 
 def written(folder: Path, *formats: str, **options: Any) -> list[str]:

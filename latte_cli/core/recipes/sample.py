@@ -19,9 +19,11 @@ from latte_cli.core.clips import (
     read_record,
 )
 from latte_cli.core.data.prompts import PromptLine, named
+from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import text_files
 from latte_cli.core.models.sizes import sizes_of, text_folder
+from latte_cli.core.models.vae_weights import DEMO, find_source
 from latte_cli.core.parallel.world import World
 from latte_cli.core.runs import checkpoint_files, newest_checkpoint
 from latte_cli.core.settings import SampleSettings, Settings
@@ -45,8 +47,9 @@ def run(
     text. workers: processes that share the clips. Raises LatteError for what a user can fix.
     """
     path = newest_checkpoint(settings) if checkpoint is None else checkpoint
-    records = _records(settings, path, initial_latents, prompts)
-    yield from make_all(records, target_of(settings, formats, out), _make, workers)
+    target = target_of(settings, formats, out)
+    records = _records(settings, path, prompts, initial_latents=initial_latents, decodes=target.decodes)
+    yield from make_all(records, target, _make, workers)
 
 
 def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
@@ -77,11 +80,17 @@ def target_of(settings: Settings, formats: Sequence[str], out: Path | None) -> C
 
 
 def _records(
-    settings: Settings, checkpoint: Path, initial_latents: Path | None, prompts: Sequence[PromptLine]
+    settings: Settings,
+    checkpoint: Path,
+    prompts: Sequence[PromptLine],
+    *,
+    initial_latents: Path | None,
+    decodes: bool,
 ) -> dict[str, Record]:
     """What makes each clip, by its name. Labels come in turn, as do the seeds."""
     noise = None if initial_latents is None else read_noise(initial_latents, _clip_shape(settings))
     files = [*checkpoint_files(settings, checkpoint), initial_latents]
+    files += _vae_files(settings) if decodes else []
     if prompts:
         clips = list(_told(settings, prompts, None if noise is None else len(noise)))
         files += text_files(text_folder(settings))
@@ -98,6 +107,14 @@ def _records(
         f"{place:03d}-{name}": {**record, "row": place, **common}
         for place, (name, record) in enumerate(clips)
     }
+
+
+def _vae_files(settings: Settings) -> list[Path]:
+    """The autoencoder's files, but for the package's own."""
+    if settings.vae.weights == DEMO:
+        return []
+    source = find_source(settings.vae.weights)
+    return [source.weights] if source.config is None else [source.weights, source.config]
 
 
 def _labelled(settings: Settings, number: int) -> Iterator[tuple[str, Record]]:
@@ -148,7 +165,7 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
         noise = None
         if (initial := common["initial_latents"]) is not None:
             noise = read_noise(Path(initial), _clip_shape(settings))
-        walks = [_sampling(settings, record) for record in records.values()]
+        walks = [_walk(settings, record) for record in records.values()]
         texts = [
             (record["prompt"], record["negative_prompt"]) for record in records.values() if "prompt" in record
         ]
@@ -156,7 +173,6 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     except (ValueError, KeyError, TypeError) as error:
         raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
     from latte_cli.core.device import use_device
-    from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.sampling import Clip, Denoiser, denoise
     from latte_cli.core.trained import encode_texts, load_trained
 
@@ -164,21 +180,22 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     told = encode_texts(settings, texts)
     denoiser = Denoiser(load_trained(settings, checkpoint))
     decode = _decoder(settings) if target.decodes else None
-    for place, ((seed, label, row), sample) in enumerate(zip(clips, walks, strict=True)):
+    plan = tuple(schedule.num_timesteps for _, schedule in walks)
+    for place, ((seed, label, row), (sample, schedule)) in enumerate(zip(clips, walks, strict=True)):
         clip = Clip(seed, label, None if noise is None else noise[row], told[place] if told else None)
-        schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
         for step in denoise(denoiser, clip, schedule, sample):
             done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
-            frames = decode(latents) if decode and done == schedule.num_timesteps else None
-            yield ClipStep(place, len(clips), done, schedule.num_timesteps, latents, frames)
+            frames = decode(latents) if decode and done == plan[place] else None
+            yield ClipStep(place, done, plan[place], plan, latents, frames)
 
 
-def _sampling(settings: Settings, record: Record) -> SampleSettings:
-    """How a clip is sampled: as the settings say, or its line of a file of prompts."""
+def _walk(settings: Settings, record: Record) -> tuple[SampleSettings, Schedule]:
+    """How a clip is sampled, as the settings say or its line of a file of prompts, and the steps of that."""
     update = {name: record[name] for name in ("steps", "guidance_scale") if record.get(name) is not None}
     if "steps" in update:
         update["respacing"] = None
-    return settings.sample.model_copy(update=update)
+    sample = settings.sample.model_copy(update=update)
+    return sample, make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
 
 
 def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:

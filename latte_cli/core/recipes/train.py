@@ -26,6 +26,7 @@ from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import current_world
+from latte_cli.core.runs import checkpoints
 from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import dump_settings
 from latte_cli.core.training.events import EventLog
@@ -109,7 +110,7 @@ def run_parallel(
 
 def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Path | None:
     """The checkpoint to go on from; a run folder in use is refused unless it is resumed."""
-    found = sorted((settings.run_dir / "ckpt").glob("step-*.safetensors"))
+    found = checkpoints(settings.run_dir / "ckpt")
     if resume is None and found:
         raise LatteError(
             f"{settings.run_dir}: holds a run already, up to {found[-1].name}: go on with --resume auto,"

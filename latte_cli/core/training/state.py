@@ -18,7 +18,7 @@ from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte_t2v import LatteT2V
 from latte_cli.core.models.lora import lora_of, save_lora
 from latte_cli.core.models.sizes import CONFIG
-from latte_cli.core.runs import changes_beside
+from latte_cli.core.runs import changes_beside, checkpoints
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 
@@ -85,11 +85,6 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
 def checkpoint_at(folder: Path, step: int) -> Path:
     """The checkpoint of a run after that step."""
     return folder / f"step-{step:08d}.safetensors"
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*.safetensors"))
 
 
 def save_beside(checkpoint: Path, model: LatteT2V, tensors: Mapping[str, Parameter]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mindspore.dataset import GeneratorDataset
 
+from latte_cli.core.runs import checkpoints
 from latte_cli.core.training import trainer as trainer_module
-from latte_cli.core.training.state import checkpoints
 from tests.core.training.test_trainer import Moments, settings_in, trainer_of, untimed, weights_of
 
 
