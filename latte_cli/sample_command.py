@@ -61,7 +61,8 @@ def sample(
             "goes with a model of classes, not with --prompt", param_hint="--class-label"
         )
     unset = ["sample.respacing"] if flags["sample.steps"] is not None else []  # it would override the flag
-    demo = flags["sample.pipeline"] is None
+    given = [text.partition("=")[0].strip() for text in assignments or []]
+    demo = flags["sample.pipeline"] is None and "sample.pipeline" not in given
     settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)
     if settings.sample.pipeline is None:
         work = _of_run(settings, asked, config)

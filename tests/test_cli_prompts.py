@@ -165,10 +165,22 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     assert (result.exit_code, result.stderr) == (0, "")
     assert "                [red]x[/red]: 50 steps, guidance 7.5, seed 42\n" in result.stdout
     assert "sampler         the pipeline's DDIMScheduler\n" in result.stdout
+    assert "  sampler: null\n" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith("memory"))
     for word in ("a worker, 2 workers", "text encoder 20.9 kB", "transformer 186 kB", "decoding"):
         assert word in row
     assert not list(folder.iterdir())
+
+
+def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
+    of_flag = latte("--pipeline", PIPELINE, "--prompt", "x", "--dry-run")
+    of_setting = latte("--set", f"sample.pipeline={PIPELINE}", "--prompt", "x", "--dry-run")
+    steady = [
+        [line for line in result.stdout.splitlines() if not line.startswith("time")]
+        for result in (of_flag, of_setting)
+    ]
+    assert steady[0] == steady[1]
+    assert "sampler         the pipeline's DDIMScheduler" in steady[1]
 
 
 DOWNLOAD = (

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from latte_cli import __version__
 from latte_cli.core.data.media import contact_sheet, grid, write_gif, write_mp4, write_png
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.files import digest_of_files, whole_file, write_whole
 
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -157,7 +156,7 @@ def read_record(path: Path, *, check: bool = True) -> Record:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_record(path, error) from error
     for name, digest in recorded.items() if check else ():
-        if not Path(name).is_file() or file_digest(Path(name)) != digest:
+        if not Path(name).is_file() or digest_of_files([Path(name)]) != digest:
             raise LatteError(f"{path}: {name} is not the file that the clip was made from")
     return dict(record)
 
@@ -185,13 +184,4 @@ def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
 
 def digests(paths: Iterable[Path | None]) -> dict[str, str]:
     """The SHA-256 of each file by its path, for a record."""
-    return {str(path): file_digest(path) for path in paths if path is not None}
-
-
-def file_digest(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    return {str(path): digest_of_files([path]) for path in paths if path is not None}

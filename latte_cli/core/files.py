@@ -1,11 +1,14 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
+
+BLOCK = 1 << 22  # bytes read at a time
 
 
 @contextmanager
@@ -50,6 +53,16 @@ def clear_partials(folder: Path, names: str = "*") -> None:
     for partial in folder.glob(f".{names}.partial*"):
         with suppress(OSError):
             partial.unlink()
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of what files hold, one after the other, in hexadecimal."""
+    digest = sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -135,7 +135,7 @@ def sample_plan(
         plan.problems.append(
             f"--prompts-file: --steps: found {most}, wanted at most diffusion.num_timesteps {total}"
         )
-    plan.add("sampler", f"{sample.sampler}, {steps} steps{guided}")
+    plan.add("sampler", f"{sample.sampler or 'ddpm'}, {steps} steps{guided}")
     add_time(plan, steps, passes * number * forward_flops(shape), "step")
     plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
     plan.require("--checkpoint", checkpoint)

@@ -1,8 +1,10 @@
-"""What a run folder holds for sampling: its newest checkpoint, and the files that clips are made from."""
+"""What sampling from a run begins with: its checkpoint, the files behind that, and which clips to draw."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.data.prompts import PromptLine, named
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings import Settings
 
@@ -45,3 +47,22 @@ def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
     if not changes.is_file():
         raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")
     return [changes, *open_weights(changed_weights(settings), kind="t2v").files]
+
+
+def untold_clips(settings: Settings, number: int) -> Iterator[tuple[str, int, int | None]]:
+    """Name, seed and class label of `number` clips without a prompt. Labels come in turn, as do seeds."""
+    sample, classes = settings.sample, settings.model.num_classes
+    labels = sample.class_labels or range(classes or 0)
+    for place in range(number):
+        seed, label = sample.seed + place, labels[place % len(labels)] if labels else None
+        yield f"{place:03d}-seed{seed}" + ("" if label is None else f"-class{label}"), seed, label
+
+
+def told_clips(
+    settings: Settings, prompts: Sequence[PromptLine], number: int
+) -> Iterator[tuple[str, int, PromptLine]]:
+    """Name, seed and prompt of the clips of prompts, `number` of each with seeds one apart."""
+    for first, line in enumerate(prompts):
+        for further in range(number):
+            seed = (settings.sample.seed if line.seed is None else line.seed) + further
+            yield named(first * number + further, seed, line.text), seed, line

@@ -71,7 +71,7 @@ def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: Sample
     # Told nothing, there is nothing to be led away from: guidance would double the work and change nothing.
     is_told = denoiser.num_classes is not None or clip.text is not None
     model = guided(denoiser, told, untold, settings.guidance_scale if is_told else 1.0)
-    sampler = SAMPLERS[settings.sampler]
+    sampler = SAMPLERS[settings.sampler or "ddpm"]
     return sampler(model, x_t, schedule, lambda index: noise(1 + index), eta=settings.eta)
 
 

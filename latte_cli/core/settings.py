@@ -200,8 +200,9 @@ class TrainSettings(Section):
 class SampleSettings(Section):
     """How clips are drawn."""
 
-    sampler: Literal["ddpm", "ddim", "dpm++"] = "ddpm"
-    """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022)."""
+    sampler: Literal["ddpm", "ddim", "dpm++"] | None = "ddpm"
+    """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022). Null is a
+    pipeline's own scheduler, and ddpm for a run."""
     steps: int = Field(250, ge=1)
     """Sampling steps, spread evenly over the forward process."""
     respacing: Annotated[str | None, BeforeValidator(_as_text)] = None

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from latte_cli.core.data.manifest import Header, read_header, read_manifest
 from latte_cli.core.data.shards import ShardSource
 from latte_cli.core.data.video import VideoError
 from latte_cli.core.errors import LatteError
+from latte_cli.core.files import digest_of_files
 from latte_cli.core.models.vae_weights import find_source
 from latte_cli.core.settings import DataSettings, Settings
 
@@ -74,14 +74,10 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
 def vae_hash(settings: Settings) -> str:
     """SHA-256 of the autoencoder's weights file. Raises LatteError when there is none."""
     path = find_source(settings.vae.weights).weights
-    digest = sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return digest_of_files([path])
     except OSError as error:
         raise LatteError(f"vae.weights: {path}: cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 class MindOneSource:

@@ -64,9 +64,9 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
     return PromptLine(text.strip(), **given)
 
 
-def named(seed: int, text: str) -> str:
-    """The end of a clip's name."""
-    return "-".join(filter(None, (f"seed{seed}", slug(text))))
+def named(place: int, seed: int, text: str) -> str:
+    """The name of a prompt's clip, the one at `place`."""
+    return "-".join(filter(None, (f"{place:03d}-seed{seed}", slug(text))))
 
 
 def slug(text: str) -> str:

@@ -123,11 +123,6 @@ def pipeline_states(
     return np.hstack([text.states, mask]), np.hstack([negative.states, mask])
 
 
-def masked_states(text: TextStates) -> NDArray[np.float32]:
-    """A text as training feeds it, its padding masked: (max_tokens, width + 1)."""
-    return np.hstack([text.states, text.mask[:, None]])
-
-
 def condition_of(text: TextStates, folder: TextFolder) -> NDArray[np.float32]:
     """What a model is told for a text that this folder's encoder read, in training and in sampling.
 

@@ -85,6 +85,8 @@ def plan(settings: Settings, rows: Sequence[Row], *, against: Path | None = None
     if reason is not None and any(not row.cache for row in rows):
         result.problems.append(f"{reason}, or rows with cache=on")
     result.require("--compare", against)
+    if settings.model.condition == "text":
+        result.problems.append("model.condition: found text, wanted none or class: bench has no captions")
     return result
 
 

@@ -1,6 +1,5 @@
 """`latte convert`: any published checkpoint in, exactly its weights out."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
+from latte_cli.core.files import digest_of_files, write_whole
 from latte_cli.core.models.pipeline_writer import check_parts, write_pipeline
 from latte_cli.core.settings import Dtype
 
@@ -21,7 +20,6 @@ _SUFFIXES: dict[Program, tuple[str, ...]] = {
     "mindspore": store.MINDSPORE_SUFFIXES + store.SAFETENSORS_SUFFIXES,
     "torch": store.TORCH_SUFFIXES + store.SAFETENSORS_SUFFIXES,
 }
-_READ_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -161,16 +159,7 @@ def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
         taken=list(mapped.sources.values()),
         renamed={source: name for name, source in mapped.sources.items() if source != name},
         ignored={shown(name): reason for name, reason in mapped.ignored.items()},
-        source_sha256=_digest(mapped.weights.files) if digest else None,
+        source_sha256=digest_of_files(mapped.weights.files) if digest else None,
         target=str(target),
         description=asdict(mapped.latte) if mapped.latte else dict(mapped.sizes),
     )
-
-
-def _digest(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
-    return digest.hexdigest()

@@ -18,14 +18,14 @@ from latte_cli.core.clips import (
     read_noise,
     read_record,
 )
-from latte_cli.core.data.prompts import PromptLine, named
+from latte_cli.core.data.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import text_files
 from latte_cli.core.models.sizes import sizes_of, text_folder
 from latte_cli.core.models.vae_weights import DEMO, find_source
 from latte_cli.core.parallel.world import World
-from latte_cli.core.runs import checkpoint_files, newest_checkpoint
+from latte_cli.core.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
 from latte_cli.core.settings import SampleSettings, Settings
 from latte_cli.core.shared_clips import make_all, make_share
 
@@ -87,26 +87,25 @@ def _records(
     initial_latents: Path | None,
     decodes: bool,
 ) -> dict[str, Record]:
-    """What makes each clip, by its name. Labels come in turn, as do the seeds."""
+    """What makes each clip, by its name."""
     noise = None if initial_latents is None else read_noise(initial_latents, _clip_shape(settings))
     files = [*checkpoint_files(settings, checkpoint), initial_latents]
     files += _vae_files(settings) if decodes else []
     if prompts:
-        clips = list(_told(settings, prompts, None if noise is None else len(noise)))
+        clips = _told(settings, prompts, None if noise is None else len(noise))
         files += text_files(text_folder(settings))
     else:
         number = settings.sample.num_samples if noise is None else len(noise)
-        clips = list(_labelled(settings, number))
+        clips = {
+            name: {"seed": seed, "class_label": label} for name, seed, label in untold_clips(settings, number)
+        }
     common = {
         "checkpoint": str(checkpoint),
         "initial_latents": None if initial_latents is None else str(initial_latents),
         "sha256": digests(files),
         "settings": json.loads(settings.model_dump_json()),
     }
-    return {
-        f"{place:03d}-{name}": {**record, "row": place, **common}
-        for place, (name, record) in enumerate(clips)
-    }
+    return {name: {**clip, "row": place, **common} for place, (name, clip) in enumerate(clips.items())}
 
 
 def _vae_files(settings: Settings) -> list[Path]:
@@ -117,44 +116,25 @@ def _vae_files(settings: Settings) -> list[Path]:
     return [source.weights] if source.config is None else [source.weights, source.config]
 
 
-def _labelled(settings: Settings, number: int) -> Iterator[tuple[str, Record]]:
-    """What is special to each of `number` clips without a prompt, and the end of its name."""
-    sample, classes = settings.sample, settings.model.num_classes
-    for place in range(number):
-        seed, label = sample.seed + place, None
-        if classes is not None:
-            labels = sample.class_labels or range(classes)
-            label = labels[place % len(labels)]
-        yield (
-            f"seed{seed}" + ("" if label is None else f"-class{label}"),
-            {"seed": seed, "class_label": label},
-        )
-
-
-def _told(
-    settings: Settings, prompts: Sequence[PromptLine], rows: int | None
-) -> Iterator[tuple[str, Record]]:
-    """What is special to each clip of the prompts, and the end of its name."""
+def _told(settings: Settings, prompts: Sequence[PromptLine], rows: int | None) -> dict[str, Record]:
+    """What is special to each clip, by its name. Raises LatteError for noise of another number."""
     sample = settings.sample
     number = sample.num_samples if rows is None else rows // len(prompts)
     if rows is not None and rows != number * len(prompts):
         raise LatteError(
             f"--initial-latents: found noise of {rows}, wanted as many for each of {len(prompts)} prompts"
         )
-    for line in prompts:
-        for place in range(number):
-            seed = (sample.seed if line.seed is None else line.seed) + place
-            yield (
-                named(seed, line.text),
-                {
-                    "seed": seed,
-                    "class_label": None,
-                    "prompt": line.text,
-                    "negative_prompt": sample.negative_prompt,
-                    "steps": line.steps,
-                    "guidance_scale": line.guidance_scale,
-                },
-            )
+    return {
+        name: {
+            "seed": seed,
+            "class_label": None,
+            "prompt": line.text,
+            "negative_prompt": sample.negative_prompt,
+            "steps": line.steps,
+            "guidance_scale": line.guidance_scale,
+        }
+        for name, seed, line in told_clips(settings, prompts, number)
+    }
 
 
 def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:

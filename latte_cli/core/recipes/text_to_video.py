@@ -87,7 +87,7 @@ def run_share(settings: Settings, wish: Wish, world: World) -> Iterator[SampleRe
 
 def resolved(settings: Settings, wish: Wish) -> Settings:
     """The settings with a pipeline's own numbers where the experiment says none."""
-    own: dict[str, Any] = {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
+    own: dict[str, Any] = {"sampler": None, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
     if wish.initial_latents is None:
         own["num_samples"] = 1
     update = {name: value for name, value in own.items() if name not in settings.sample.model_fields_set}
@@ -114,7 +114,7 @@ def job_of(settings: Settings, wish: Wish) -> Job:
     job = Job(
         pipeline=sample.pipeline,
         prompts=(),
-        sampler=sample.sampler if "sampler" in sample.model_fields_set else None,
+        sampler=sample.sampler,
         num_frames=wish.num_frames,
         height=wish.height,
         width=wish.width,
@@ -173,7 +173,7 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
     }
     records = {}
     for place, prompt in enumerate(job.prompts):
-        records[f"{place:03d}-{named(prompt.seed, prompt.text)}"] = {
+        records[named(place, prompt.seed, prompt.text)] = {
             "prompt": prompt.text,
             "negative_prompt": prompt.negative,
             "seed": prompt.seed,

@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindspore import Parameter
 
 from latte_cli.core.clips import ClipFiles, write_clip
-from latte_cli.core.data.prompts import named
+from latte_cli.core.data.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.building import Transformer, build_model
 from latte_cli.core.models.latte import load_weights
+from latte_cli.core.runs import told_clips, untold_clips
 from latte_cli.core.sampling import Array, Clip, Denoiser, denoise
 from latte_cli.core.settings import Settings
 from latte_cli.core.trained import encode_texts
@@ -65,18 +67,12 @@ class Previews:
         if settings.model.condition == "text":
             if not sample.prompts:
                 raise LatteError("sample.prompts: found none, wanted the texts to draw")
-            clips = [(prompt, place) for prompt in sample.prompts for place in range(sample.num_samples)]
-            for place, (prompt, further) in enumerate(clips[:MOST_CLIPS]):
-                seed = sample.seed + further
-                yield f"{place:03d}-{named(seed, prompt)}", Clip(seed, text=self._told(prompt))
+            lines = [PromptLine(text) for text in sample.prompts]
+            for name, seed, line in islice(told_clips(settings, lines, sample.num_samples), MOST_CLIPS):
+                yield name, Clip(seed, text=self._told(line.text))
             return
-        for place in range(min(sample.num_samples, MOST_CLIPS)):
-            seed, label = sample.seed + place, None
-            if settings.model.num_classes is not None:
-                labels = sample.class_labels or range(settings.model.num_classes)
-                label = labels[place % len(labels)]
-            named_class = "" if label is None else f"-class{label}"
-            yield f"{place:03d}-seed{seed}{named_class}", Clip(seed, label)
+        for name, seed, label in untold_clips(settings, min(sample.num_samples, MOST_CLIPS)):
+            yield name, Clip(seed, label)
 
     def _told(self, prompt: str) -> tuple[Array, Array]:
         """What the model is told for a prompt; all are encoded the first time, and the encoder gone again."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.checkpoints.mapping import load_latte, map_weights
+from latte_cli.core.files import digest_of_files
 from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte, load_weights
 from latte_cli.core.models.latte_t2v import LatteT2V
@@ -38,12 +38,7 @@ def set_start(model: Transformer, path: Path) -> list[str]:
 @cache
 def digest_of(path: Path) -> str:
     """SHA-256 of the files that hold a text-to-video transformer's weights."""
-    digest = sha256()
-    for file in open_weights(path, kind="t2v").files:
-        with file.open("rb") as content:
-            while block := content.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+    return digest_of_files(open_weights(path, kind="t2v").files)
 
 
 def start_from(model: Latte, weights: Mapping[str, NDArray[Any]], *, source: str) -> list[str]:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline_folder import find_text_encoder
-from latte_cli.core.models.text import TextEncoder, Tokenizer, encoder_digest, masked_states, pipeline_states
+from latte_cli.core.models.text import TextEncoder, Tokenizer, condition_of, encoder_digest, pipeline_states
 from tests.core.models.small_clip import save_clip
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
@@ -55,7 +55,7 @@ def test_both_prompts_are_cut_to_the_prompts_length_as_in_the_pipeline(encoder: 
 
 
 def test_a_text_for_training_masks_its_own_padding(encoder: TextEncoder) -> None:
-    packed = masked_states(encoder.encode(""))
+    packed = condition_of(encoder.encode(""), encoder.folder)
     np.testing.assert_array_equal(packed[:, -1], [1] + [0] * 119)
 
 

@@ -82,3 +82,12 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(LatteError, match=r"--compare: .*old\.json: "):
         bench.read(path)
+
+
+def test_a_model_of_captions_is_refused_in_one_line_before_anything_is_measured(folder: Path) -> None:
+    (folder / "latte.yaml").write_text(TINY.replace("patch_size: 2}", "patch_size: 2, condition: text}"))
+    result = CliRunner().invoke(app, ["bench", "--row", "cache=on,batch=1"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "model.condition: found text, wanted none or class: bench has no captions\n",
+    )
