@@ -231,6 +231,14 @@ DOWNLOAD = (
             "noise.npy/out: cannot be made: Not a directory",
         ),
         (
+            ["--pipeline", "P", "--prompt", "x", "--lora", "prompts.txt", "--dry-run"],
+            "prompts.txt: is no file of weights that this program knows (PyTorch, safetensors, MindSpore)",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--negative-prompt", "low \udcff"],
+            'sample.negative_prompt: found "low \\udcff", wanted valid UTF-8',
+        ),
+        (
             ["--lora", "x", "--set", "vae.weights=demo"],
             "--lora: found x, wanted with --pipeline only: a run draws with the changes beside its"
             " checkpoint",

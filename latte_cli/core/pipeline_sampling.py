@@ -105,8 +105,10 @@ def check_job(job: Job) -> PipelineFolder:
         raise LatteError(
             f"sample.steps: found {most}, wanted at most the {total} of the pipeline's scheduler"
         )
-    if job.lora is not None and not job.lora.is_file():
-        raise LatteError(f"--lora: {job.lora}: no such file")
+    if job.lora is not None:
+        if not job.lora.is_file():
+            raise LatteError(f"--lora: {job.lora}: no such file")
+        open_weights(job.lora)
     for prompt in job.prompts:
         if prompt.initial_latents is not None and prompt.initial_latents.shape != wanted:
             found = prompt.initial_latents.shape

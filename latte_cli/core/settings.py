@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
+NOT_UTF_8 = "is not valid UTF-8"
 
 
 def _as_text(value: Any) -> Any:
@@ -31,6 +32,18 @@ class Section(BaseModel):
         annotation = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("found true or false")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_is_unicode(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what an argument in another encoding becomes, which no file of ours can hold; paths may."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        texts = value if isinstance(value, list | tuple) else [value]
+        if Path not in (annotation, *get_args(annotation)) and any(
+            isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text) for text in texts
+        ):
+            raise ValueError(NOT_UTF_8)
         return value
 
 
@@ -184,7 +197,7 @@ class TrainSettings(Section):
     preview_every: int = Field(0, ge=0)
     """Steps from one preview to the next, of up to three clips of `sample` in the run's samples/; 0 makes
     none. Drawn by the first worker from the averaged weights, for which it holds a second model in float32 (4
-    bytes a parameter), and the autoencoder."""
+    bytes a parameter), and the autoencoder; for prompts, the first time, the text encoder too."""
     init_from: Path | None = None
     """Weights to start from: a checkpoint of ours, the PyTorch original's or MindONE's; for latte-t2v also a
     pipeline folder or its transformer's."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from latte_cli.core.settings import Section, Settings
+from latte_cli.core.settings import NOT_UTF_8, Section, Settings
 
 _KINDS: dict[object, str] = {
     int: "a whole number",
@@ -57,7 +57,8 @@ def faults_of(error: ValidationError) -> Iterator[Fault]:
         if field is None:
             yield Fault(path, _unknown(path))
         else:
-            yield Fault(path, found(detail["input"], _wanted(field)))
+            wanted = "valid UTF-8" if NOT_UTF_8 in detail["msg"] else _wanted(field)
+            yield Fault(path, found(detail["input"], wanted))
 
 
 def known_keys(section: type[Section] = Settings, prefix: str = "") -> list[str]:

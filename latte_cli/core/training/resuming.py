@@ -14,6 +14,7 @@ FREE = {
     "sample",
     "bench",
     "data.root",
+    "data.captions",  # what they say is in the fingerprint of the clips
     "data.workers",
     "vae.chunk_frames",
     "cache.dir",

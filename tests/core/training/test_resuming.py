@@ -40,8 +40,9 @@ def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
 
 
 def test_where_things_are_and_a_longer_run_are_no_change() -> None:
-    before = dumped(run_dir="a", train={"steps": 5, "keep": 1})
-    check_unchanged(CHECKPOINT, before, dumped(run_dir="b", train={"steps": 9, "keep": 2}))
+    before = dumped(run_dir="a", data={"captions": "a.csv"}, train={"steps": 5, "keep": 1})
+    after = dumped(run_dir="b", data={"captions": "b.csv"}, train={"steps": 9, "keep": 2})
+    check_unchanged(CHECKPOINT, before, after)
     falling = {"schedule": "cosine"}
     with pytest.raises(LatteError, match=r"train\.steps was 5, now 9"):
         check_unchanged(
