@@ -32,7 +32,7 @@ demo: install
 	@$(BIN)/python -m latte_cli.demo
 
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
