@@ -16,22 +16,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from training_clips import training_clips
 
-from latte_cli.core.data.datasets import index_clips
 from latte_cli.core.data.demo import demo_clip
-from latte_cli.core.data.frames import FrameSource
 from latte_cli.core.data.media import contact_sheet, write_png
 from latte_cli.core.data.prompts import PromptLine
-from latte_cli.core.data.transforms import clip_indices, last_begin
 from latte_cli.core.models.sizes import T5_WIDTH
 from latte_cli.core.recipes import sample
-from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import load_settings
 from latte_cli.core.similarity import nearest_psnr
 
@@ -86,18 +82,6 @@ def latte(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "latte_cli", *arguments], check=True)
 
 
-def training_clips(settings: Settings) -> Iterator[tuple[Frames, str]]:
-    """Every clip that training can draw, with the name of its video."""
-    data = settings.data
-    source = FrameSource(index_clips(data), data)
-    for video, total in enumerate(source.frames):
-        pixels = source.read(video, list(range(total)), mirror=False)
-        frames = np.round((pixels + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
-        for begin in range(last_begin(total, data.num_frames, data.frame_stride) + 1):
-            cut = {"num_frames": data.num_frames, "frame_stride": data.frame_stride}
-            yield frames[clip_indices(begin, total, **cut, spacing=data.spacing)], source.names[video]
-
-
 def captions_steer(steps: int, out: Path) -> bool:
     """Cache, train and draw in the working directory, and count the clips of the right video."""
     Path("videos").mkdir()
@@ -112,7 +96,7 @@ def captions_steer(steps: int, out: Path) -> bool:
     print(f"loss {lines[0]['loss']:.4f} to {lines[-1]['loss']:.4f} in {steps} steps", flush=True)
     settings = load_settings(None, command="sample")
     named = list(training_clips(settings))
-    clips, names = np.stack([clip for clip, _ in named]), [name for _, name in named]
+    clips, names = np.stack([clip for clip, _, _ in named]), [name for _, name, _ in named]
     prompts = [PromptLine(caption) for caption in CAPTIONS.values()]
     drawn = [report.frames for report in sample.run(settings, prompts=prompts) if report.frames is not None]
     held, rows = len(drawn) == CLIPS * len(CAPTIONS), []

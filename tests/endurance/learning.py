@@ -14,18 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from training_clips import training_clips
 
-from latte_cli.core.data.datasets import index_clips
 from latte_cli.core.data.demo import demo_clip
-from latte_cli.core.data.frames import FrameSource
-from latte_cli.core.data.transforms import clip_indices, last_begin
 from latte_cli.core.recipes import sample
-from latte_cli.core.settings import Settings
 from latte_cli.core.settings_io import load_settings
 from latte_cli.core.similarity import nearest_psnr
 
@@ -82,7 +77,7 @@ def classes_are_told_apart() -> bool:
     train("--run-dir", "classes")
     settings = load_settings(None, [("run_dir", "classes"), ("sample.num_samples", CLIPS)], command="sample")
     labelled = list(training_clips(settings))
-    clips, labels = np.stack([clip for clip, _ in labelled]), [label for _, label in labelled]
+    clips, labels = np.stack([clip for clip, _, _ in labelled]), [label for _, _, label in labelled]
     sampled = [report.frames for report in sample.run(settings) if report.frames is not None]
     right = 0
     for place, frames in enumerate(sampled):
@@ -91,18 +86,6 @@ def classes_are_told_apart() -> bool:
         print(f"asked for class {place % 2}, nearest to class {labels[nearest]} at {psnr:.1f} dB", flush=True)
     print(f"classes: {right} of {len(sampled)} clips are of the class that they were asked for")
     return len(sampled) == CLIPS and right >= LEAST_RIGHT
-
-
-def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Every clip that training can draw, with its class."""
-    data = settings.data
-    source = FrameSource(index_clips(data), data)
-    for video, total in enumerate(source.frames):
-        pixels = source.read(video, list(range(total)), mirror=False)
-        frames = np.round((pixels + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
-        for begin in range(last_begin(total, data.num_frames, data.frame_stride) + 1):
-            cut = {"num_frames": data.num_frames, "frame_stride": data.frame_stride}
-            yield frames[clip_indices(begin, total, **cut, spacing=data.spacing)], source.labels[video]
 
 
 def main() -> int:

@@ -5,16 +5,11 @@ operators (plain.py). Both work in float32 and return the type they are given: `
 Ascend has an attention of its own (flash.py).
 """
 
-from typing import Any
-
 import mindspore as ms
 from mindspore import Tensor, ops
 
 from latte_cli.core.kernels import flash, fused, plain, products
-from latte_cli.core.kernels.selection import kernels_available
-
-# Run, not parsed, where a graph is compiled.
-_use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)
+from latte_cli.core.kernels.selection import use_fused
 
 
 def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -22,7 +17,7 @@ def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     x: (B, N, D); shift, scale: (B, D). Returns (B, N, D).
     """
-    if _use_fused():
+    if use_fused():
         wide = x.astype(ms.float32)
         return fused.layer_norm()(wide, shift.astype(ms.float32), scale.astype(ms.float32)).astype(x.dtype)
     return plain.modulated_layer_norm(x, shift, scale)
@@ -33,7 +28,7 @@ def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = Non
 
     x, y: (B, N, D); gate: (B, D); bias: (D). Returns (B, N, D) in x's type.
     """
-    if _use_fused():
+    if use_fused():
         offset = fused.zeros(x.shape[2]) if bias is None else bias.astype(ms.float32)
         wide, branch = x.astype(ms.float32), y.astype(ms.float32)
         return fused.gated_residual()(wide, gate.astype(ms.float32), branch, offset).astype(x.dtype)
@@ -42,21 +37,21 @@ def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = Non
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """Give GELU in its tanh form: x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). x: (..., D)."""
-    if _use_fused():
+    if use_fused():
         return fused.bias_gelu()(x.astype(ms.float32), fused.zeros(x.shape[-1])).astype(x.dtype)
     return plain.gelu_tanh(x)
 
 
 def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
     """Give gelu_tanh(x + bias), in one pass. x: (..., D); bias: (D)."""
-    if _use_fused():
+    if use_fused():
         return fused.bias_gelu()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
     return plain.gelu_tanh(plain.add_bias(x, bias))
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """Give x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
-    if _use_fused():
+    if use_fused():
         return fused.add_bias()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
     return plain.add_bias(x, bias)
 
@@ -75,7 +70,7 @@ def norm_linear(
     where the kernels can, the gradient keeps x alone; a cell that is recomputed cannot have that too.
     """
     size = (*x.shape[:-1], weight.shape[0])
-    if frugal and dtype == ms.float32 and _use_fused():
+    if frugal and dtype == ms.float32 and use_fused():
         return products.norm_linear(x, shift, scale, weight).reshape(size)
     return _product(modulated_layer_norm(x, shift, scale).astype(dtype), weight).reshape(size)
 
@@ -86,7 +81,7 @@ def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, *, dtype: ms.Type, frug
     x: (..., D); bias: (D); weight: (outputs, D). Returns (..., outputs) in `dtype`.
     """
     size = (*x.shape[:-1], weight.shape[0])
-    if frugal and dtype == ms.float32 and _use_fused():
+    if frugal and dtype == ms.float32 and use_fused():
         return products.gelu_linear(x, bias, weight).reshape(size)
     return _product(bias_gelu_tanh(x, bias).astype(dtype), weight).reshape(size)
 
@@ -112,7 +107,7 @@ def attention(
     """
     if flash_attention:
         return flash.attention(qkv if bias is None else add_bias(qkv, bias), num_heads, num_frames, axis)
-    if _use_fused():
+    if use_fused():
         offset = fused.zeros(qkv.shape[2]) if bias is None else bias.astype(ms.float32)
         facts = fused.attention_facts(num_heads, num_frames, axis)
         return fused.attention()(qkv.astype(ms.float32), offset, facts).astype(qkv.dtype)

@@ -1,8 +1,10 @@
 """Which of the two paths runs: the compiled kernels, or MindSpore's operators."""
 
 import os
+from typing import Any
 
 import mindspore as ms
+from mindspore import ops
 
 from latte_cli.core.kernels.build import library_path
 
@@ -28,3 +30,7 @@ def kernels_available() -> bool:
 def force_kernels(wanted: bool | None) -> None:
     """Choose the path from here on: True the compiled kernels if there are any, False never, None either."""
     _forced[0] = wanted
+
+
+# `kernels_available` within what is compiled: run there, not parsed.
+use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)

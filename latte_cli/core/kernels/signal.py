@@ -11,13 +11,12 @@ from mindspore import Tensor, ops
 
 from latte_cli.core.kernels import fused
 from latte_cli.core.kernels.build import library_path
-from latte_cli.core.kernels.selection import kernels_available
+from latte_cli.core.kernels.selection import kernels_available, use_fused
 
 SLICE_SECONDS = 0.2  # of sleep at a time, so that Ctrl-C is heard
 LONGEST_SECONDS = 60.0  # then MindSpore is asked after all: a function that failed never announces itself
 
 _channels = count()
-_use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)
 
 
 def new_channel() -> int:
@@ -27,7 +26,7 @@ def new_channel() -> int:
 
 def announce(last: Tensor, channel: int) -> Tensor:
     """Raise a channel's count once `last` is computed; to be among what a compiled function returns."""
-    if _use_fused():
+    if use_fused():
         return fused.announce()(last, _channel(channel))
     return last
 

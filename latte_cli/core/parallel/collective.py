@@ -57,7 +57,7 @@ class Collective:
         for start in range(0, self._flat.size, self._chunk):
             self._total(self._flat[start : start + self._chunk])
         means = (
-            _mean(tensor, piece.reshape(array.shape), self.world.size)
+            _divided(tensor, array, piece.reshape(array.shape), self.world.size)
             for tensor, piece, array in zip(tensors, pieces, arrays, strict=True)
         )
         return tuple(means)
@@ -120,11 +120,10 @@ def join(world: World) -> Collective:
     return Collective(world, total, chunk=chunk)
 
 
-def _mean(tensor: Any, total: Reals, workers: int) -> Any:
-    """The tensor with total / workers in it; another where its memory is not shared with NumPy."""
+def _divided(tensor: Any, array: NDArray[Any], total: Reals, workers: int) -> Any:
+    """The tensor with total / workers in it; another where `array`, its numbers, is not its own memory."""
     from mindspore import Tensor
 
-    array = tensor.asnumpy()
     if array.flags.writeable and array.dtype == np.float32 and array.ctypes.data == tensor.data_ptr():
         np.divide(total, workers, out=array)
         return tensor

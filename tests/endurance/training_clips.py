@@ -1,0 +1,24 @@
+"""What training can draw from its videos: the clips that samples are compared with."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.datasets import index_clips
+from latte_cli.core.data.frames import FrameSource
+from latte_cli.core.data.transforms import clip_indices, last_begin
+from latte_cli.core.settings import Settings
+
+
+def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], str, int | None]]:
+    """Every clip that training can draw, (F, H, W, 3), with the name and the class of its video."""
+    data = settings.data
+    source = FrameSource(index_clips(data), data)
+    for video, total in enumerate(source.frames):
+        pixels = source.read(video, list(range(total)), mirror=False)
+        frames = np.round((pixels + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+        for begin in range(last_begin(total, data.num_frames, data.frame_stride) + 1):
+            cut = {"num_frames": data.num_frames, "frame_stride": data.frame_stride}
+            clip = frames[clip_indices(begin, total, **cut, spacing=data.spacing)]
+            yield clip, source.names[video], source.labels[video]
