@@ -9,6 +9,7 @@
 #include "matrix.h"
 #include "operator.h"
 #include "parallel.h"
+#include "winograd.h"
 
 namespace latte {
 namespace {
@@ -99,19 +100,16 @@ void pack_lines(const Geometry& g, int64_t first, const std::vector<int64_t>& fr
   }
 }
 
-// The filter in blocks of kTileRows outputs: [block][tap][in channel][output within the block]. `mirrored` swaps in and out
-// channels and reverses the taps.
-std::vector<float> pack_filter(const float* filter, int64_t outs, int64_t ins, int64_t taps, bool mirrored) {
+// The filter in blocks of kTileRows outputs: [block][tap][in channel][output within the block].
+std::vector<float> pack_filter(const Filter& filter, int64_t outs, int64_t ins, int64_t taps) {
   std::vector<float> packed(outs * ins * taps);
   parallel_for((outs + kTileRows - 1) / kTileRows, outs * ins * taps, [&](int64_t block) {
     const int64_t start = block * kTileRows, height = std::min<int64_t>(kTileRows, outs - start);
     float* to = packed.data() + start * ins * taps;
     for (int64_t i = 0; i < height; ++i) {
       for (int64_t c = 0; c < ins; ++c) {
-        for (int64_t tap = 0; tap < taps; ++tap) {
-          const int64_t from = mirrored ? (c * outs + start + i) * taps + taps - 1 - tap : ((start + i) * ins + c) * taps + tap;
-          to[(tap * ins + c) * height + i] = filter[from];
-        }
+        const float* from = filter.data + (start + i) * filter.out_step + c * filter.in_step;
+        for (int64_t tap = 0; tap < taps; ++tap) to[(tap * ins + c) * height + i] = from[tap * filter.tap_step];
       }
     }
   });
@@ -127,8 +125,9 @@ Scratch& scratch() {
   return kept;
 }
 
-// out (batch, outs, h, w) = convolution of x with the packed filter, plus bias unless it is null.
-void convolve(const Geometry& g, int64_t batch, const float* x, const std::vector<float>& filter, const float* bias, float* out) {
+// out (batch, outs, h, w) = convolution of x with the filter, plus bias unless it is null, tap by tap.
+void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filter& unpacked, const float* bias, float* out) {
+  const std::vector<float> filter = pack_filter(unpacked, g.out.channels, g.in.channels, g.taps());
   const int64_t rows = g.block_rows(), blocks = g.blocks(), taps = g.taps(), ins = g.in.channels;
   const int64_t parts = (ins + kDepth - 1) / kDepth;
   const int64_t channel_blocks = (g.out.channels + kTileRows - 1) / kTileRows;
@@ -181,6 +180,17 @@ void convolve(const Geometry& g, int64_t batch, const float* x, const std::vecto
       }
     }
   });
+}
+
+// The same in the way that is faster for this layer.
+void convolve(const Geometry& g, int64_t batch, const float* x, const Filter& filter, const float* bias, float* out) {
+  const WinogradSize size{batch, g.in.channels, g.out.channels, g.out.height, g.out.width};
+  const bool three = g.kernel_height == 3 && g.kernel_width == 3 && g.pad_y == 1 && g.pad_x == 1;
+  if (three && g.stride == 1 && g.stretch == 1 && size.pays()) {
+    winograd(size, x, filter, bias, out);
+  } else {
+    convolve_taps(g, batch, x, filter, bias, out);
+  }
 }
 
 // Adds one image's part of the filter's gradient to sums [tap][out channel][in channel, padded].
@@ -256,7 +266,7 @@ void bias_gradient(const Size& size, int64_t batch, const float* dout, float* ou
 LATTE_KERNEL(LatteConvolution) {
   using namespace latte;
   const Geometry g = forward_geometry(shapes[0], shapes[1], shapes[3]);
-  const auto filter = pack_filter(floats(params, 1), g.out.channels, g.in.channels, g.taps(), false);
+  const Filter filter{floats(params, 1), g.in.channels * g.taps(), g.taps(), 1};
   convolve(g, shapes[0][0], floats(params, 0), filter, floats(params, 2), floats(params, 3));
   return 0;
 }
@@ -267,7 +277,7 @@ LATTE_KERNEL(LatteConvolutionGrad) {
   const Geometry g = forward_geometry(shapes[0], shapes[1], shapes[2]);
   const int64_t batch = shapes[0][0];
   const float* dout = floats(params, 2);
-  const auto mirrored = pack_filter(floats(params, 1), g.in.channels, g.out.channels, g.taps(), true);
+  const Filter mirrored{floats(params, 1) + g.taps() - 1, g.taps(), g.in.channels * g.taps(), -1};
   convolve(backward_geometry(g), batch, dout, mirrored, nullptr, floats(params, 3));
   filter_gradient(g, batch, floats(params, 0), dout, floats(params, 4));
   bias_gradient(g.out, batch, dout, floats(params, 5));

@@ -33,6 +33,10 @@ def convolved(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int) 
         ((9, 2, 33, 17), 3, 5, 1),  # more images than groups of partial sums
         ((2, 5, 9, 13), 7, 3, 2),
         ((1, 4, 16, 8), 6, 3, 2),  # an even side: the last row and column are not looked at
+        ((3, 8, 12, 16), 8, 3, 1),  # from here on by tiles: some of them in two panels
+        ((2, 3, 9, 11), 21, 3, 1),  # sides that no tile divides, channels that no block does
+        ((1, 40, 5, 300), 37, 3, 1),  # a row of tiles longer than a panel
+        ((1, 260, 16, 5), 70, 3, 1),  # channels for several products and several tasks
     ],
 )
 def test_convolution_and_its_gradients_equal_the_formula(
@@ -55,6 +59,15 @@ def test_convolution_and_its_gradients_equal_the_formula(
         size = np.linalg.norm(grads[place]) * np.linalg.norm(direction)
         assert abs((grads[place] * direction.astype(np.float64)).sum() - change) < 1e-5 * size, name
     assert_close(grads[2], dout.sum((0, 2, 3), dtype=np.float64), "dbias")
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(8, 8), (4, 3)])  # by tiles, and tap by tap
+def test_an_image_s_convolution_does_not_depend_on_the_images_beside_it(channels: int, filters: int) -> None:
+    images, weight = numbers(7, channels, 20, 12), Tensor(numbers(filters, channels, 3, 3))
+    together = conv2d(Tensor(images), weight, None, 1, 1).asnumpy()
+    for place, image in enumerate(images):
+        alone = conv2d(Tensor(image[None]), weight, None, 1, 1).asnumpy()
+        np.testing.assert_array_equal(alone[0], together[place])
 
 
 def normalised(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int, silu: bool) -> np.ndarray:
