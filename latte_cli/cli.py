@@ -8,9 +8,15 @@ import typer
 
 from latte_cli import __version__, options, sample_command
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.running import load, set_logging, show_faults, stop_at_plan
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells say
+from latte_cli.running import (
+    INTERRUPTED,
+    follow_caching,
+    follow_share,
+    load,
+    set_logging,
+    show_faults,
+    stop_at_plan,
+)
 
 
 class _Boundary(typer.core.TyperGroup):
@@ -28,7 +34,7 @@ class _Boundary(typer.core.TyperGroup):
                 typer.echo(text, err=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
+            typer.echo(str(error) or "interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -128,11 +134,10 @@ def cache(
     from latte_cli.core.data.cache_writer import Status
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import cache as recipe
-    from latte_cli.display import caching_line, follow, show
 
     world = current_world()
     if world.launcher is not None:  # one of the workers that --parallel started
-        deque(follow(recipe.run_share(settings, rank=world.rank, world=world.size), caching_line), maxlen=0)
+        follow_share(recipe.run_share(settings, rank=world.rank, world=world.size))
         return
     if verify:
         show_faults(settings, recipe.verify(settings, repair=repair), mended=repair)
@@ -144,10 +149,7 @@ def cache(
         reports = recipe.run(settings, status=status, resume=start, overwrite=overwrite)
     else:
         reports = recipe.run_parallel(settings, parallel, status=status, resume=start, overwrite=overwrite)
-    try:
-        deque(follow(reports, caching_line), maxlen=0)
-    finally:
-        show(status.lines())
+    follow_caching(reports, status)
 
 
 @app.command()

@@ -2,18 +2,57 @@
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from latte_cli.core.errors import LatteError
 
 if TYPE_CHECKING:
     from latte_cli.core.clips import SampleReport
     from latte_cli.core.data.cache_check import Checked
+    from latte_cli.core.data.cache_writer import Status
     from latte_cli.core.plan import Plan
+    from latte_cli.core.recipes.cache import CacheReport
     from latte_cli.core.settings import Settings
     from latte_cli.core.settings_rules import Command
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say
+
+
+def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
+    """Follow `latte cache`; however it ends, the status is shown, and how to go on."""
+    from latte_cli.core.interrupts import stopped_by_sigterm
+    from latte_cli.core.recipes.cache import KEPT
+    from latte_cli.display import caching_line, follow, show
+
+    try:
+        with stopped_by_sigterm():
+            deque(follow(reports, caching_line), maxlen=0)
+    except LatteError:
+        raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; {KEPT}") from error
+    except Exception:
+        typer.echo(f"stopped; {KEPT}", err=True)
+        raise
+    finally:
+        show(status.lines())
+
+
+def follow_share(reports: "Iterable[CacheReport]") -> None:
+    """Follow a worker of `latte cache`; that it was interrupted is for whoever launched it to say."""
+    from latte_cli.core.interrupts import stopped_by_sigterm
+    from latte_cli.display import caching_line, follow
+
+    try:
+        with stopped_by_sigterm():
+            deque(follow(reports, caching_line), maxlen=0)
+    except KeyboardInterrupt as error:
+        raise SystemExit(INTERRUPTED) from error
 
 
 def show_files(reports: "Iterable[SampleReport]") -> None:

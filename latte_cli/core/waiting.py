@@ -5,6 +5,7 @@ from typing import Any
 
 import mindspore as ms
 
+from latte_cli.core.interrupts import keep_ctrl_c
 from latte_cli.core.kernels import signal
 
 
@@ -30,4 +31,5 @@ class Compiled:
         seen = signal.announced(self._channel)
         results, _ = self._run(*inputs)
         signal.wait(self._channel, seen)
+        keep_ctrl_c()
         return results

@@ -38,6 +38,7 @@ from latte_cli.core.settings import Settings
 Array = NDArray[np.float32]
 Encode = Callable[[Array], Array]
 LATENT_CHANNELS = 4
+KEPT = "what is done is kept: run the same command again to go on"
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ def run(
             try:
                 yield from work(settings, job, status=status, encode=encode)
             except LatteError as error:
-                raise LatteError(
-                    f"{error}; what is done is kept: run the same command again to go on"
-                ) from error
+                raise LatteError(f"{error}; {KEPT}") from error
     _complain(settings, status)
 
 
@@ -94,14 +93,15 @@ def run_parallel(
         job = read_job(_folder(settings))
         if job.groups:
             count = min(workers, len(job.groups))
-            code = launch(
-                same_command(), Cluster(count), log_dir=settings.run_dir / "logs" / "cache", collective=False
-            )
-            gather(job, status)
-            if code:
-                raise LatteError(
-                    f"{settings.cache.dir}: stopped; what is done is kept: run the same command again"
-                )
+            log_dir = settings.run_dir / "logs" / "cache"
+            try:
+                code = launch(same_command(), Cluster(count), log_dir=log_dir, collective=False)
+            except LatteError as error:
+                raise LatteError(f"{error}; {KEPT}") from error
+            finally:
+                gather(job, status)
+            if code:  # the workers stopped as they were asked
+                raise KeyboardInterrupt
     _complain(settings, status)
 
 
@@ -143,6 +143,9 @@ def prepared(
                 write_manifest(folder, entries.values())
                 trim_plan(folder, entries)
         finally:
+            clear_up(folder)
+            with suppress(LatteError):
+                mend_manifest(folder)
             (folder / JOB).unlink(missing_ok=True)
 
 
