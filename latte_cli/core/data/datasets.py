@@ -236,7 +236,10 @@ def _frames_or_fault(video: VideoFile, *, until: float | None) -> int | str | No
     if until is not None and time.monotonic() > until:
         return None
     try:
+        video.name.encode()  # it is written into caches and runs
         return len(open_video(video.path))
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
     except VideoError as error:
         return error.reason
 

@@ -2,6 +2,7 @@
 movie.py)."""
 
 import re
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,16 @@ MOVIE_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 GIF_SUFFIX = ".gif"
 VIDEO_SUFFIXES = MOVIE_SUFFIXES | {GIF_SUFFIX}
 GIF_BACKGROUND = (255, 255, 255)  # what a browser's page shows through transparent pixels
+# All that Pillow raises on images that are damaged.
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 Frames = NDArray[np.uint8]
 
@@ -110,7 +121,7 @@ class Gif:
                 warnings.simplefilter("ignore")
                 image: Any = Image.open(path, formats=["GIF"])
                 self.image, self.frames = image, int(image.n_frames)
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
+        except DAMAGED as error:
             raise VideoError(path, _image_fault(error, "a GIF")) from error
 
     def __len__(self) -> int:
@@ -126,8 +137,10 @@ class Gif:
             try:
                 self.image.seek(index)
                 shown = self.image.convert("RGBA")
-            except (OSError, ValueError, SyntaxError, EOFError) as error:
+            except DAMAGED as error:
                 raise VideoError(self.path, f"frame {index}: {_image_fault(error, 'a GIF')}") from error
+            if shown.size != (width, height):
+                raise VideoError(self.path, f"frame {index}: damaged: is not of the GIF's size")
             page = Image.new("RGBA", shown.size, (*GIF_BACKGROUND, 255))
             frames[place] = np.asarray(Image.alpha_composite(page, shown).convert("RGB"))
         return frames
@@ -157,7 +170,7 @@ def _read_image(path: Path) -> Frames:
                     grey = (np.asarray(image) >> 8).astype(np.uint8)
                     return np.repeat(grey[..., None], 3, axis=2)
                 return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise VideoError(path, _image_fault(error, "an image")) from error
 
 

@@ -93,12 +93,14 @@ def test_videos_that_give_no_clips_are_each_named_once_and_left_out(
     make_folder(tmp_path / "short", 8)
     make_movie(tmp_path / "movie.mp4", 30)
     touch(tmp_path, "empty.mp4")
+    make_folder(tmp_path / "not \udcff text", 9)  # of the byte ff
     with caplog.at_level(logging.WARNING):
         index = index_clips(DataSettings(root=tmp_path, num_frames=4, frame_stride=2))
     assert [video.name for video in index.videos] == ["long", "movie.mp4"]
     assert index.frames == (9, 30)
     assert [record.getMessage() for record in caplog.records] == [
         "left out: empty.mp4: is empty",
+        "left out: not \udcff text: its name is not UTF-8: rename it",
         "left out: short: too short: 8 frames, where num_frames 4 x frame_stride 2 needs 9",
     ]
 

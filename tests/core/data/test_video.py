@@ -108,3 +108,20 @@ def test_what_is_no_video_says_why(tmp_path: Path) -> None:
         assert str(caught.value) == f"{tmp_path / name}: {reason}"
     with pytest.raises(VideoError, match=r"notes\.txt: not a video: wanted a folder of images or one of"):
         open_video(tmp_path / "notes.txt")
+
+
+def test_a_gif_that_is_damaged_anywhere_gives_frames_or_a_video_error(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pictures = [Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(3)]
+    pictures[0].save(tmp_path / "whole.gif", save_all=True, append_images=pictures[1:])
+    whole = (tmp_path / "whole.gif").read_bytes()
+    path, faults = tmp_path / "damaged.gif", 0
+    for place in range(len(whole)):
+        for damaged in (whole[:place], whole[:place] + b"\xff" + whole[place + 1 :]):
+            path.write_bytes(damaged)
+            try:
+                video = open_video(path)
+                video.read(range(len(video)))
+            except VideoError:
+                faults += 1
+    assert faults > len(whole) / 2
