@@ -129,7 +129,7 @@ def cache(
     settings = load("cache", config, assignments, flags, log_level)
     from latte_cli.core.plan import cache_plan
 
-    if stop_at_plan(settings, cache_plan(settings), dry_run=dry_run):
+    if stop_at_plan(settings, cache_plan(settings, encodes=repair or not verify), dry_run=dry_run):
         return
     from latte_cli.core.data.cache_writer import Status
     from latte_cli.core.parallel.world import current_world

@@ -89,14 +89,15 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     return plan
 
 
-def cache_plan(settings: Settings) -> Plan:
-    """What caching would read and write."""
+def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
+    """What caching would read and write; `encodes`: whether it needs the videos."""
     plan = Plan()
     try:
         videos, _ = labelled_videos(settings.data)
         plan.add("data", f"{settings.data.root}: {_videos(len(videos))}")
     except LatteError as error:
-        plan.problems.append(str(error))
+        if encodes:
+            plan.problems.append(str(error))
     _require_vae(plan, settings)
     plan.require("data.captions", settings.data.captions)
     if settings.text.encoder is not None or settings.model.condition == "text":

@@ -1,6 +1,6 @@
 """Checking a cache: every entry against its checksum, its video and the settings that made it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,8 +10,8 @@ import numpy as np
 
 from latte_cli.core.data.cache_plan import is_there
 from latte_cli.core.data.datasets import VideoFile
-from latte_cli.core.data.latents import checksum
-from latte_cli.core.data.manifest import Entry, Header, read_manifest, unchanged
+from latte_cli.core.data.latents import checksum, entry_file
+from latte_cli.core.data.manifest import Entry, Header, read_manifest, unchanged, write_manifest
 from latte_cli.core.data.shards import read_video, shard_fault
 from latte_cli.core.data.video import VideoError
 
@@ -34,8 +34,17 @@ class Checked:
     fault: Fault | None
 
 
-def check_entries(folder: Path, header: Header, videos: Sequence[VideoFile] | None) -> Iterator[Checked]:
-    """Look at every entry, and at every video that should have one (None: the videos are not at hand)."""
+def check_entries(
+    folder: Path,
+    header: Header,
+    videos: Sequence[VideoFile] | None,
+    *,
+    unlisted: Collection[str] = (),
+) -> Iterator[Checked]:
+    """Look at every entry, and at every video that should have one (None: the videos are not at hand).
+
+    unlisted: names of videos that are there too, but need no entry.
+    """
     entries = read_manifest(folder)
     look_at = lru_cache(None)(partial(shard_fault, content=True))
     by_name = {video.name: video for video in videos or ()}
@@ -45,9 +54,27 @@ def check_entries(folder: Path, header: Header, videos: Sequence[VideoFile] | No
             fault: Fault | None = Fault("missing", name, "has no entry")
         else:
             fault = _check(folder, header, entries[name], look_at)
-            if fault is None and videos is not None:
+            if fault is None and videos is not None and name not in unlisted:
                 fault = _check_source(entries[name], by_name.get(name))
         yield Checked(done, len(names), fault)
+
+
+def strike_off_entries(folder: Path, faults: Mapping[str, Fault]) -> None:
+    """Take faulty entries off the manifest, so that a run encodes their videos anew, and remove their files.
+
+    A shard with a damaged entry is written again as a whole, so all of its entries are struck off; where one
+    is only stale the others stay.
+    """
+    entries = read_manifest(folder)
+    struck = {name: entries[name] for name in faults if name in entries}
+    damaged = {entry.file for name, entry in struck.items() if faults[name].kind != "stale"}
+    write_manifest(
+        folder,
+        [entry for entry in entries.values() if entry.name not in struck and entry.file not in damaged],
+    )
+    for entry in struck.values():
+        if entry.file == entry_file(entry.name):
+            (folder / entry.file).unlink(missing_ok=True)
 
 
 def _check(folder: Path, header: Header, entry: Entry, look_at: Callable[[Path], str | None]) -> Fault | None:

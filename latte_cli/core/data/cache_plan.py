@@ -17,7 +17,7 @@ import numpy as np
 from latte_cli.core.data.datasets import VideoFile
 from latte_cli.core.data.latents import HEAD_BYTES, LATENTS
 from latte_cli.core.data.manifest import Entry, unchanged
-from latte_cli.core.data.shards import SHARD_BYTES, shard_fault, shard_name
+from latte_cli.core.data.shards import SHARD_BYTES, shard_fault, shard_name, shard_number
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 
@@ -34,13 +34,15 @@ class Group:
 
 
 def pending(
-    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, start: int
+    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, settings: str, start: int
 ) -> list[VideoFile]:
-    """The videos from place `start` on that have no whole entry, or have changed since."""
+    """The videos from place `start` on that have no whole entry made with `settings` (Header.digest), or have
+    changed since."""
     return [
         video
         for video in videos[start:]
         if (entry := entries.get(video.name)) is None
+        or entry.settings != settings
         or not is_there(folder, entry)
         or not unchanged(entry, video)
     ]
@@ -69,10 +71,12 @@ def plan_shards(
     """Put videos into shards: those planned before into theirs, the others in order into new ones; writes
     shards.json.
 
-    A shard that holds a whole entry of another video is closed for good. Raises LatteError when the plan is
-    damaged.
+    A shard that holds a whole entry of another video is closed for good. A plan that was lost begins behind
+    the shards that are there.
     """
     plan = _read_plan(folder)
+    made = [shard_number(entry.file) for entry in entries.values() if entry.row is not None]
+    plan += [[]] * (max(made, default=-1) + 1 - len(plan))
     by_name = {video.name: video for video in todo}
     closed = {
         entry.file for entry in entries.values() if entry.name not in by_name and is_there(folder, entry)
@@ -145,10 +149,11 @@ def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
 
 
 def _read_plan(folder: Path) -> list[list[str]]:
+    """The names in each shard; none where the plan is lost or damaged."""
     try:
         plan = json.loads((folder / PLAN).read_text())
         return [[str(name) for name in names] for names in plan]
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return []
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
         raise LatteError(f"{folder / PLAN}: cannot be read: {error}") from error

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
             f"data.random_flip: the cache {folder} holds no mirrored copies:"
             " make it with cache.mirror=true, or set false"
         )
-    entries = read_manifest(folder)
+    digest = header.digest()
+    entries = {name: entry for name, entry in read_manifest(folder).items() if entry.settings == digest}
     index = _index(
         {name: (Path(entry.source), entry.frames) for name, entry in entries.items()}, settings.data, folder
     )
@@ -153,10 +155,14 @@ def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path
 
 
 def _labels(names: Sequence[str], data: DataSettings) -> Mapping[str, int | None]:
-    """Classes by video name: of data.labels, else of the folders under data.root where it is there, else of
-    the cache's."""
+    """Classes by video name: of data.labels, else of the folders under data.root where it holds videos (those
+    gone from one keep its class), else of the cache's."""
     if data.labels is not None:
         return read_labels(data.labels, names)
-    if data.root is not None and data.root.exists():
-        return {video.name: video.label for video in labelled_videos(data)[0]}
-    return class_numbers(names)
+    at_hand: list[VideoFile] = []
+    with suppress(LatteError):
+        at_hand = labelled_videos(data)[0]
+    if not at_hand:
+        return class_numbers(names)
+    classes = {video.name.split("/")[0]: video.label for video in at_hand if "/" in video.name}
+    return {name: classes.get(name.split("/")[0]) if "/" in name else None for name in names}

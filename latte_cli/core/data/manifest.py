@@ -7,12 +7,14 @@ the run ends.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from latte_cli.core.data.datasets import VideoFile, natural_order
 from latte_cli.core.data.video import list_images
@@ -105,7 +107,7 @@ class Entry:
     frames: int
     shape: tuple[int, ...]
     """(frames, channels, height, width), or (frames, 2, channels, height, width) with mirrored copies."""
-    dtype: str
+    dtype: Literal["float16", "float32"]
     checksum: str
     """SHA-256 of the values in order."""
     vae: str
@@ -119,6 +121,9 @@ class Entry:
     def line(self) -> str:
         """The manifest's line."""
         return json.dumps({key: value for key, value in asdict(self).items() if value is not None}) + "\n"
+
+
+ENTRY = TypeAdapter(Entry)
 
 
 def read_header(folder: Path) -> Header | None:
@@ -153,8 +158,8 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """The entries of a cache by name, in natural order."""
     entries: dict[str, Entry] = {}
     for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]:
-        for content in _whole_lines(path):
-            entry = _entry(content)
+        for line in _content(path).splitlines(keepends=True):
+            entry = _entry(line)
             if entry is not None:
                 entries[entry.name] = entry
     return {name: entries[name] for name in sorted(entries, key=natural_order)}
@@ -196,7 +201,7 @@ def mend_manifest(folder: Path) -> None:
     Parts left by workers are taken in.
     """
     for path in [folder / MANIFEST, *folder.glob(WORKERS_MANIFESTS)]:
-        if path.exists() and not (content := path.read_bytes()).endswith(b"\n") and content:
+        if (content := _content(path)) and not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
     if any(folder.glob(WORKERS_MANIFESTS)):
         write_manifest(folder, read_manifest(folder).values())
@@ -259,19 +264,19 @@ def unchanged(entry: Entry, video: VideoFile) -> bool:
         return False
 
 
-def _whole_lines(path: Path) -> Sequence[bytes]:
-    """The lines of a file that end as lines do."""
+def _content(path: Path) -> bytes:
+    """The bytes of a file; none where there is no file. Raises LatteError when it cannot be read."""
     try:
-        return path.read_bytes().splitlines(keepends=True)
+        return path.read_bytes()
     except FileNotFoundError:
-        return []
+        return b""
+    except OSError as error:
+        raise LatteError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _entry(line: bytes) -> Entry | None:
-    """The entry of a line, or None for one that a crash tore."""
+    """The entry of a line, or None for one that a crash tore or something else damaged."""
     try:
-        content: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
-        content = {field.name: content[field.name] for field in fields(Entry) if field.name in content}
-        return Entry(**{**content, "shape": tuple(content["shape"])})
-    except (ValueError, KeyError, TypeError):
+        return ENTRY.validate_json(line) if line.endswith(b"\n") else None
+    except ValueError:
         return None

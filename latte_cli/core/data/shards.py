@@ -63,6 +63,11 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.mindrecord"
 
 
+def shard_number(name: str) -> int:
+    """The number of a shard's file."""
+    return int(name.removeprefix("shard-").removesuffix(".mindrecord"))
+
+
 def write_shard(
     target: Path, videos: Sequence[tuple[str, NDArray[np.generic]]], rows: tuple[int, int]
 ) -> dict[str, int]:
@@ -132,7 +137,8 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
     """
     try:
         sums: dict[str, tuple[int, str]] = json.loads(shard.with_suffix(SUMS).read_text())
-        for part, (size, digest) in sums.items():
+        for part in (f"{shard.name}.db", shard.name):
+            size, digest = sums[part]
             path = shard.with_name(part)
             if path.stat().st_size != size:
                 return f"is torn: {part} is not of its length"
@@ -140,7 +146,7 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
                 return f"is torn: {part} does not match its checksum"
     except OSError:
         return "is missing"
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return f"is torn: {shard.with_suffix(SUMS).name} cannot be read"
     return None
 

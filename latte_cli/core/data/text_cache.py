@@ -155,11 +155,16 @@ def clear_texts(cache: Path) -> None:
 
 
 def check_all(
-    cache: Path, header: Header, videos: Sequence[VideoFile] | None, texts: Sequence[str]
+    cache: Path,
+    header: Header,
+    videos: Sequence[VideoFile] | None,
+    texts: Sequence[str],
+    *,
+    unlisted: Collection[str] = (),
 ) -> Iterator[Checked]:
-    """Look at a cache's latents, then at its captions' states."""
+    """Look at a cache's latents, then at its captions' states. See `check_entries`."""
     last = 0
-    for checked in check_entries(cache, header, videos):
+    for checked in check_entries(cache, header, videos, unlisted=unlisted):
         last = checked.total
         yield checked
     for checked in check_texts(cache, texts):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.ahead import decode_ahead
-from latte_cli.core.data.cache_check import Checked
+from latte_cli.core.data.cache_check import Checked, Fault, strike_off_entries
 from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards, trim_plan
 from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
 from latte_cli.core.data.cached import vae_hash
@@ -159,24 +160,21 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
     if differences := header.differences(Header.of(settings, vae_hash(settings)), reading=True):
         raise LatteError(f"cache.dir: {folder}: all of it is stale: {'; '.join(differences)}")
     at_hand = settings.data.root is not None and settings.data.root.exists()
-    videos = labelled_videos(settings.data)[0] if at_hand else None
+    videos, unlisted = labelled_videos(settings.data) if at_hand else (None, [])
     texts = texts_to_check(settings, videos)
+    checks = partial(check_all, folder, header, videos, texts, unlisted={video.name for video in unlisted})
     if not repair:
-        yield from check_all(folder, header, videos, texts)
+        yield from checks()
         return
     with only_run(folder):
         mend_manifest(folder)
-        faulty = set()
-        for checked in check_all(folder, header, videos, texts):
+        faults: dict[str, Fault] = {}
+        for checked in checks():
             if checked.fault is not None:
-                faulty.add(checked.fault.name)
+                faults[checked.fault.name] = checked.fault
             yield checked
-        strike_off(folder, faulty)
-        entries = read_manifest(folder)
-        # Of a shard with a damaged entry all is encoded anew: the shard is written again as a whole.
-        shards = {entries[name].file for name in faulty if name in entries and entries[name].row is not None}
-        kept = [entry for entry in entries.values() if entry.name not in faulty and entry.file not in shards]
-        write_manifest(folder, kept)
+        strike_off(folder, faults)
+        strike_off_entries(folder, faults)
 
 
 def _texts(settings: Settings) -> Iterator[CacheReport]:
@@ -209,7 +207,7 @@ def work(
     videos = [video for group in groups for video in group.videos]
     total = sum(job.frames[video.name] for video in videos)
     pieces = decode_ahead(videos, settings.data, piece_frames=chunk, mirror=job.header.mirror)
-    begun, frames = time.perf_counter(), 0
+    begun, frames, given_up = time.perf_counter(), 0, len(status.failed)
     copies = 1 + job.header.mirror
     with closing(pieces), closing(writer):  # type: ignore[type-var]
         for encoded in encode_full_batches(pieces, encode, chunk):
@@ -217,7 +215,7 @@ def work(
             frames += 0 if encoded.moments is None else len(encoded.moments)
             yield CacheReport(
                 doing="encoding",
-                videos=status.saved + len(status.failed),
+                videos=status.saved + len(status.failed) - given_up,
                 total_videos=len(videos),
                 frames=frames // copies,
                 total_frames=total,
@@ -269,7 +267,7 @@ def _prepare(
 ) -> Iterator[CacheReport]:
     """Find out what is to be done; videos that cannot even be opened fail here."""
     entries = read_manifest(folder)
-    todo = pending(folder, videos, entries, start=status.start)
+    todo = pending(folder, videos, entries, settings=header.digest(), start=status.start)
     skipped = len(videos) - status.start - len(todo)
     frames: dict[str, int] = {}
     for number, (video, found) in enumerate(

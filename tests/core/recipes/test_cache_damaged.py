@@ -1,0 +1,183 @@
+"""Caches whose files were damaged or lost, or whose videos are not what they were."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from latte_cli.core.data.cache_plan import PLAN
+from latte_cli.core.data.cache_writer import Status
+from latte_cli.core.data.cached import open_cache
+from latte_cli.core.data.manifest import HEADER, MANIFEST, read_manifest
+from latte_cli.core.errors import LatteError
+from latte_cli.core.recipes import cache
+from latte_cli.core.settings import CacheSettings, DataSettings, Settings, VaeSettings
+
+Array = NDArray[np.float32]
+TYPES: tuple[Literal["numpy", "mindrecord"], ...] = ("numpy", "mindrecord")
+FRAMES = 9
+
+
+def encode(frames: Array) -> Array:
+    """Moments (N, 8, h, w) of frames (N, 3, H, W): the mean of each block of pixels, as often as needed."""
+    side = frames.shape[-1] // 8
+    means = frames.reshape(len(frames), 3, side, 8, side, 8).mean((1, 3, 5))
+    return np.repeat(means[:, None], 8, axis=1)
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Callable[..., Settings]:
+    """cached(type): settings of a filled cache of four videos of one colour each, in two folders."""
+    for number, name in enumerate(("cats/a", "cats/b", "dogs/a", "dogs/b")):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        for frame in range(FRAMES):
+            colour = (40 * number,) * 3
+            Image.new("RGB", (16, 16), colour).save(tmp_path / "root" / name / f"{frame}.bmp")
+    (tmp_path / "vae.ckpt").write_bytes(b"weights")
+
+    def make(kind: Any) -> Settings:
+        settings = Settings(
+            data=DataSettings(root=tmp_path / "root", image_size=16, num_frames=4, frame_stride=2),
+            vae=VaeSettings(weights=str(tmp_path / "vae.ckpt")),
+            cache=CacheSettings(dir=tmp_path / "cache", type=kind),
+        )
+        assert run(settings) == 4
+        return settings
+
+    return make
+
+
+def run(settings: Settings) -> int:
+    """Run to the end: how many videos were saved."""
+    status = Status()
+    list(cache.run(settings, status=status, encode=encode))
+    return status.saved
+
+
+def faults(settings: Settings, *, repair: bool = False) -> list[tuple[str, str]]:
+    return [
+        (checked.fault.kind, checked.fault.name)
+        for checked in cache.verify(settings, repair=repair)
+        if checked.fault
+    ]
+
+
+def add_video(settings: Settings, name: str) -> None:
+    assert settings.data.root is not None
+    shutil.copytree(settings.data.root / "cats" / "a", settings.data.root / name)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(
+    "damage", [{"shape": ["x", 1]}, {"name": 7}, {"frames": None}, {"dtype": "float8"}, {"file": []}]
+)
+def test_a_line_of_the_manifest_that_is_no_entry_costs_that_entry_alone(
+    damage: dict[str, Any], kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached(kind)
+    manifest = tmp_path / "cache" / MANIFEST
+    lines = manifest.read_text().splitlines()
+    damaged = json.dumps(json.loads(lines[1]) | damage)
+    manifest.write_text("\n".join([lines[0], damaged, '["no entry"]', *lines[2:]]) + "\n")
+    assert faults(settings) == [("missing", "cats/b")]
+    assert run(settings) == 1
+    assert faults(settings) == []
+
+
+@pytest.mark.parametrize("plan", [None, "no JSON"])
+def test_a_lost_plan_of_shards_never_costs_a_shard(
+    plan: str | None, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("mindrecord")
+    (tmp_path / "cache" / PLAN).unlink()
+    if plan is not None:
+        (tmp_path / "cache" / PLAN).write_text(plan)
+    add_video(settings, "cats/c")
+    assert run(settings) == 1
+    assert faults(settings) == []
+    assert len(read_manifest(tmp_path / "cache")) == 5
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_entries_of_other_settings_than_the_header_says_are_encoded_anew(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached(kind)
+    (tmp_path / "cache" / HEADER).unlink()
+    data = settings.data.model_copy(update={"image_size": 32})
+    larger = settings.model_copy(update={"data": data})
+    assert run(larger) == 4
+    assert open_cache(larger)[1].read(0, [0], mirror=False).shape == (1, 8, 4, 4)
+
+
+def test_a_shard_whose_sums_say_nothing_is_torn(cached: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = cached("mindrecord")
+    (tmp_path / "cache" / "shard-00000.sums").write_text("{}")
+    assert {kind for kind, _ in faults(settings)} == {"torn"}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_repair_forgets_a_video_that_is_gone_and_encodes_no_other_anew(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached(kind)
+    shutil.rmtree(tmp_path / "root" / "cats" / "b")
+    assert faults(settings) == [("stale", "cats/b")]
+    assert faults(settings, repair=True) == [("stale", "cats/b")]
+    assert run(settings) == 0
+    assert faults(settings) == []
+    if kind == "numpy":
+        assert len(list((tmp_path / "cache" / "latents").iterdir())) == 3
+
+
+def test_videos_that_the_labels_do_not_list_are_not_stale(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("numpy")
+    (tmp_path / "labels.txt").write_text("cats 0\n")
+    data = settings.data.model_copy(update={"labels": tmp_path / "labels.txt"})
+    assert faults(settings.model_copy(update={"data": data})) == []
+
+
+def test_a_cached_video_that_is_gone_keeps_the_class_of_its_folder(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("numpy")
+    shutil.rmtree(tmp_path / "root" / "cats" / "b")
+    assert open_cache(settings)[1].labels == (0, 0, 1, 1)
+
+
+def test_training_from_a_cache_needs_no_videos_in_the_root(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("numpy")
+    shutil.rmtree(tmp_path / "root")
+    (tmp_path / "root").mkdir()
+    assert open_cache(settings)[1].labels == (0, 0, 1, 1)
+
+
+def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = cached("numpy")
+    manifest = tmp_path / "cache" / MANIFEST
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(LatteError) as caught:
+        run(settings)
+    assert str(caught.value) == f"{manifest}: cannot be read: Is a directory"
+
+
+def test_progress_counts_no_video_twice(cached: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = cached("numpy")
+    (tmp_path / "root" / "empty.mp4").write_bytes(b"")
+    add_video(settings, "cats/c")
+    reports = cache.run(settings, status=Status(), encode=encode)
+    counts = []
+    with pytest.raises(LatteError, match="1 of 6 videos could not be cached"):
+        counts.extend((report.doing, report.videos, report.total_videos) for report in reports)
+    assert counts[-1] == ("encoding", 1, 1)
