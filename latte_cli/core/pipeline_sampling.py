@@ -21,7 +21,7 @@ from latte_cli.core.settings import VaeSettings
 
 if TYPE_CHECKING:
     from latte_cli.core.diffusion.samplers import Model
-    from latte_cli.core.models.latte_t2v import LatteT2V
+    from latte_cli.core.sampling import Denoiser
 
 Array = NDArray[np.float32]
 STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
@@ -208,46 +208,18 @@ def _generator(prompt: Prompt, index: int) -> np.random.Generator:
     return draw(prompt.seed, Stream.SAMPLE, 1 + index)
 
 
-class Denoiser:
-    """The transformer as a function on the host: (x_t, timesteps, condition) to its output, float32.
-
-    It compiles at the first call for each number of rows: one with guidance, another without.
-    """
-
-    def __init__(self, model: "LatteT2V"):
-        import mindspore as ms
-
-        from latte_cli.core.models.layers import TIMESTEP_CHANNELS
-        from latte_cli.core.models.positions import timestep_rows
-        from latte_cli.core.sampling import latents_shape
-        from latte_cli.core.waiting import Compiled
-
-        def forward(x_t, rows, condition):  # type: ignore[no-untyped-def]
-            output = model(x_t, rows, condition)
-            return output, output
-
-        self.clip_shape = latents_shape(model)
-        self._rows, self._channels, self._tensor = timestep_rows, TIMESTEP_CHANNELS, ms.Tensor
-        self._compiled = Compiled(forward)
-
-    def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Array:
-        inputs = (x_t.astype(np.float32), self._rows(self._channels, timesteps), condition)
-        tensors = (self._tensor(np.ascontiguousarray(part)) for part in inputs)
-        return np.asarray(self._compiled(*tensors).asnumpy())
-
-
-def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> Denoiser:
+def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> "Denoiser":
     import mindspore as ms
 
     from latte_cli.core.models.latte import load_weights
     from latte_cli.core.models.latte_t2v import LatteT2V
+    from latte_cli.core.sampling import Denoiser
 
     # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
     dtype = "float32" if ms.get_context("device_target") == "CPU" else job.dtype
     frames, _, height, width = clip_shape(job, pipeline)
     model = LatteT2V(pipeline.shape, size=(height, width), num_frames=frames, dtype=dtype, stored=job.dtype)
     load_weights(model, weights, source=str(pipeline.transformer))
-    model.set_train(False)
     return Denoiser(model)
 
 
@@ -265,7 +237,7 @@ def _decoder(job: Job, pipeline: PipelineFolder) -> Any:
 
 
 def _denoise(
-    prompt: Prompt, denoiser: Denoiser, condition: tuple[Array, Array], sampler: "Sampler"
+    prompt: Prompt, denoiser: "Denoiser", condition: tuple[Array, Array], sampler: "Sampler"
 ) -> Iterator[Any]:
     """A report a step, whose `x_t` is (1, F, 4, h, w); noise depends on the seed and the step alone."""
     from latte_cli.core.diffusion.guidance import guided

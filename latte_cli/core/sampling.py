@@ -12,11 +12,14 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.guidance import guided
-from latte_cli.core.diffusion.samplers import SAMPLERS, Step
+from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.building import Transformer
 from latte_cli.core.models.latte import Latte
+from latte_cli.core.models.latte_t2v import LatteT2V
+from latte_cli.core.models.layers import TIMESTEP_CHANNELS
+from latte_cli.core.models.positions import timestep_rows
 from latte_cli.core.settings import SampleSettings
 from latte_cli.core.waiting import Compiled
 
@@ -35,25 +38,43 @@ class Clip:
 
 
 class Denoiser:
-    """A transformer as a function on the host: (x_t, timesteps, condition) to its output, float32.
+    """A transformer on the host: from a condition to a float32 model of (x_t, timesteps) that is told it.
 
-    It compiles at the first call, for a shape that must not change afterwards.
+    A text is read when it is told, once for however many steps. It compiles at the first call for each number
+    of rows: one with guidance, another without.
     """
 
     def __init__(self, model: Transformer):
         self.num_classes = model.shape.num_classes if isinstance(model, Latte) else None
         self.clip_shape = latents_shape(model)
         model.set_train(False)
+        reads = isinstance(model, LatteT2V)
+
+        def read(condition):  # type: ignore[no-untyped-def]
+            text = model.read_text(condition)
+            return text, text[-1]
+
+        def predict(x_t, timesteps, *text):  # type: ignore[no-untyped-def]
+            output = model.predict(x_t, timesteps, text)
+            return output, output
 
         def forward(x_t, timesteps, condition):  # type: ignore[no-untyped-def]
             output = model(x_t, timesteps, condition)
             return output, output
 
-        self._compiled = Compiled(forward)
+        self._read = Compiled(read) if reads else None
+        self._predict = Compiled(predict if reads else forward)
 
-    def __call__(self, x_t: FloatArray, timesteps: IntArray, condition: NDArray[Any]) -> Array:
-        inputs = x_t.astype(np.float32), timesteps.astype(np.int32), condition
-        return np.asarray(self._compiled(*map(Tensor, inputs)).asnumpy())
+    def __call__(self, condition: NDArray[Any]) -> Model:
+        told = self._read(Tensor(condition)) if self._read else (Tensor(condition),)
+
+        def predict(x_t: FloatArray, timesteps: IntArray) -> Array:
+            # A pipeline's scheduler may have timesteps that are no whole numbers.
+            at = timestep_rows(TIMESTEP_CHANNELS, timesteps) if self._read else timesteps.astype(np.int32)
+            inputs = np.ascontiguousarray(x_t, np.float32), at
+            return np.asarray(self._predict(*map(Tensor, inputs), *told).asnumpy())
+
+        return predict
 
 
 def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: SampleSettings) -> Iterator[Step]:

@@ -10,8 +10,8 @@ from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray
 
 Condition: TypeAlias = npt.NDArray[Any]
-ConditionalModel: TypeAlias = Callable[[FloatArray, IntArray, Condition], FloatArray]
-"""(x_t, timesteps, condition (B, ...)) -> (B, F, C or 2C, h, w)."""
+ConditionalModel: TypeAlias = Callable[[Condition], Model]
+"""condition (B, ...) -> a model told that, of as many rows: what there is to read of it is read once."""
 
 
 def guided(
@@ -23,15 +23,15 @@ def guided(
     variance is the conditional one. A scale of 1 is the conditional model itself, at no extra cost.
     """
 
-    def conditional(x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        return model(x_t, timesteps, condition)
+    if guidance_scale == 1:
+        return model(condition)
+    both = model(np.concatenate([condition, null_condition]))
 
     def combined(x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        both = np.concatenate([condition, null_condition])
-        output = model(np.concatenate([x_t, x_t]), np.concatenate([timesteps, timesteps]), both)
+        output = both(np.concatenate([x_t, x_t]), np.concatenate([timesteps, timesteps]))
         told, untold = np.split(np.asarray(output), 2)
         channels = x_t.shape[2]
         eps = untold[:, :, :channels] + guidance_scale * (told[:, :, :channels] - untold[:, :, :channels])
         return np.concatenate([eps, told[:, :, channels:]], axis=2)
 
-    return conditional if guidance_scale == 1 else combined
+    return combined

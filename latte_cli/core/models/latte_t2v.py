@@ -78,14 +78,33 @@ class LatteT2V(nn.Cell):
         `condition` is `pack_text`'s (B, N, D + 1), one text a clip; or (B, 1 + I, N, D + 1) for a clip of
         num_frames with I still images after it, each with a text of its own (image-video joint training).
         """
+        if condition.ndim == 3:
+            return self.predict(x_t, timesteps, self.read_text(condition))
+        of_images = condition[:, 1:].reshape(-1, *condition.shape[2:])
+        return self.predict(x_t, timesteps, self.read_text(condition[:, 0]), self.read_text(of_images))
+
+    def read_text(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Packed text (B, N, D + 1) to what the blocks take of it, whatever the latents and timesteps.
+
+        That is the bias of its scores, (B, N), then block by block its keys and its values, (B, num_heads, N,
+        width / num_heads) each.
+        """
+        channels = self.shape.caption_channels
+        states = self.caption_projection(condition[..., :channels].astype(ms.float32))
+        text = ((1.0 - condition[..., channels].astype(ms.float32)) * MASKED,)
+        for block in self.transformer_blocks:
+            text = (*text, *block.attn2.read(states))
+        return text
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, *texts: tuple[Tensor, ...]) -> Tensor:
+        """`construct`, told by `read_text`: of the clips, and of the images after them if there are any."""
         rows = timesteps if timesteps.ndim == 2 else ops.gather(self.timestep_table, timesteps, 0)
         embedded, timestep = self.adaln_single(rows)
-        states, score_bias = self.read_text(condition)
         tokens = self.embed(x_t)
         frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]
         for place in range(self.shape.depth):
-            read = self.transformer_blocks[place]
-            tokens = read(tokens, timestep, (frames, self.num_frames), states, score_bias)
+            read = [(text[0], text[1 + 2 * place], text[2 + 2 * place]) for text in texts]
+            tokens = self.transformer_blocks[place](tokens, timestep, (frames, self.num_frames), *read)
             if not self.temporal:
                 continue
             moving = tokens if frames == self.num_frames else tokens[:, :clip]
@@ -94,13 +113,6 @@ class LatteT2V(nn.Cell):
             moving = self.temporal_transformer_blocks[place](moving, timestep, self.num_frames)
             tokens = moving if frames == self.num_frames else ops.concat((moving, tokens[:, clip:]), 1)
         return self.unpatchify(self.finish(tokens, embedded), frames)
-
-    def read_text(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Packed text to the blocks' states (B, 1 + I, N, width) and their scores' bias (B, 1 + I, N)."""
-        packed = condition.expand_dims(1) if condition.ndim == 3 else condition
-        channels = self.shape.caption_channels
-        states = self.caption_projection(packed[..., :channels].astype(ms.float32))
-        return states, (1.0 - packed[..., channels].astype(ms.float32)) * MASKED
 
     def embed(self, x_t: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""

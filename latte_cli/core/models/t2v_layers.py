@@ -3,7 +3,7 @@
 Names of parameters equal diffusers', so that its checkpoints need no mapping.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import mindspore as ms
 import numpy as np
@@ -11,6 +11,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from latte_cli.core import kernels
 
+Text: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""What a block attends to: the scores' bias (B, N), and `TextAttention.read`'s keys and values."""
 MASKED = -10000.0  # added to the score of padding, as in the original; float16 holds it
 
 
@@ -92,10 +94,19 @@ class TextAttention(nn.Cell):
         self.to_out = nn.CellList([Projection(width, width, precision)])
         self.num_heads = num_heads
 
-    def construct(self, x: Tensor, text: Tensor, score_bias: Tensor) -> Tensor:
-        """x: (B, M, D), text: (B, N, D), score_bias: (B, N), added to every score of that text token."""
-        query, key, value = self.to_q(x), self.to_k(text), self.to_v(text)
-        return self.to_out[0](attend(query, key, value, score_bias=score_bias, num_heads=self.num_heads))
+    def read(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Text states (B, N, D) to keys and values, (B, num_heads, N, D / num_heads) each."""
+        return self._heads(self.to_k(states)), self._heads(self.to_v(states))
+
+    def construct(self, x: Tensor, score_bias: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """x: (B, M, D); score_bias: (B, N), added to each score of a text token; key, value: by `read`."""
+        return self.to_out[0](attend(self._heads(self.to_q(x)), key, value, score_bias))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, num_heads, N, D / num_heads)."""
+        clips, number, width = x.shape
+        shape = (clips, number, self.num_heads, width // self.num_heads)
+        return x.reshape(shape).transpose(0, 2, 1, 3)
 
 
 class FeedForward(nn.Cell):
@@ -157,42 +168,35 @@ class TextBlock(Block):
         super().__init__(width, num_heads, precision, axis="space", bias=bias)
         self.attn2 = TextAttention(width, num_heads, precision, bias=bias)
 
-    def construct(
-        self, x: Tensor, timestep: Tensor, frames: tuple[int, int], text: Tensor, score_bias: Tensor
-    ) -> Tensor:
+    def construct(self, x: Tensor, timestep: Tensor, frames: tuple[int, int], *texts: Text) -> Tensor:
         """x: (B, F * T, D); frames: F, and how many of these are the clip's; timestep: (B, 6 * D).
 
-        text: (B, 1 + I, N, D) with I images after the clip's frames, score_bias: (B, 1 + I, N).
+        texts: of the clips, and of the B * I images where each clip has I after its frames.
         """
         parts = self.modulation(timestep)
         x = self.attend_to_self(x, parts, frames[0])
-        return self.feed_forward(x + self.attend_to_text(x, frames, text, score_bias), parts)
+        return self.feed_forward(x + self.attend_to_text(x, frames, *texts), parts)
 
-    def attend_to_text(self, x: Tensor, frames: tuple[int, int], text: Tensor, score_bias: Tensor) -> Tensor:
-        """What the text adds to x."""
-        if text.shape[1] == 1:
-            return self.attn2(x, text[:, 0], score_bias[:, 0]).astype(x.dtype)
+    def attend_to_text(self, x: Tensor, frames: tuple[int, int], *texts: Text) -> Tensor:
+        """What the texts add to x."""
+        if len(texts) == 1:
+            return self.attn2(x, *texts[0]).astype(x.dtype)
         clips, number, width = x.shape
         of_frame = number // frames[0]
         clip = frames[1] * of_frame
-        moving = self.attn2(x[:, :clip], text[:, 0], score_bias[:, 0])
+        moving = self.attn2(x[:, :clip], *texts[0])
         images = x[:, clip:].reshape(-1, of_frame, width)
-        words = text[:, 1:].reshape(images.shape[0], -1, width)
-        still = self.attn2(images, words, score_bias[:, 1:].reshape(images.shape[0], -1))
+        still = self.attn2(images, *texts[1])
         return ops.concat((moving, still.reshape(clips, -1, width)), 1).astype(x.dtype)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, score_bias: Tensor, num_heads: int) -> Tensor:
-    """Attend from (B, M, D) to (B, N, D) with (B, N) added to the scores: (B, M, D). Softmax is float32."""
-    clips, number, width = query.shape
-    head_dim = width // num_heads
-    query = (query * head_dim**-0.5).reshape(clips, number, num_heads, head_dim).transpose(0, 2, 1, 3)
-    key = key.reshape(clips, -1, num_heads, head_dim).transpose(0, 2, 1, 3)
-    value = value.reshape(clips, -1, num_heads, head_dim).transpose(0, 2, 1, 3)
-    scores = ops.BatchMatMul(transpose_b=True)(query, key).astype(ms.float32)
+def attend(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor) -> Tensor:
+    """Attend from (B, H, M, d) to (B, H, N, d), (B, N) added to scores: (B, M, H * d). Softmax is float32."""
+    clips, _, number, head_dim = query.shape
+    scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key).astype(ms.float32)
     scores = scores + ops.broadcast_to(score_bias.reshape(clips, 1, 1, -1), scores.shape)
     mixed = ops.BatchMatMul()(ops.softmax(scores, -1).astype(value.dtype), value)
-    return mixed.transpose(0, 2, 1, 3).reshape(clips, number, width)
+    return mixed.transpose(0, 2, 1, 3).reshape(clips, number, -1)
 
 
 def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

@@ -7,29 +7,36 @@ import pytest
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.guidance import guided
+from latte_cli.core.diffusion.samplers import Model
 
 X_T = np.random.default_rng(0).standard_normal((2, 3, 4, 5, 5)).astype(np.float32)
 TIMESTEPS = np.array([7, 900])
 LABELS, NULL = np.array([3, 1]), np.array([5, 5])
 
 
-class Model:
-    """eps = x_t * label, variance = label; remembers the rows of every call."""
+class Reader:
+    """eps = x_t * label, variance = label; remembers the labels it read and the rows of every call."""
 
     def __init__(self, variance: bool = True) -> None:
         self.variance = variance
-        self.calls: list[tuple[list[int], list[int]]] = []
+        self.readings: list[list[int]] = []
+        self.calls: list[list[int]] = []
 
-    def __call__(self, x_t: NDArray[Any], timesteps: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-        self.calls.append((timesteps.tolist(), labels.tolist()))
+    def __call__(self, labels: NDArray[Any]) -> Model:
+        self.readings.append(labels.tolist())
         factors = labels.reshape(-1, 1, 1, 1, 1).astype(np.float32)
-        parts = [x_t * factors, np.broadcast_to(factors, x_t.shape)]
-        return np.concatenate(parts[: 1 + self.variance], axis=2)
+
+        def model(x_t: NDArray[Any], timesteps: NDArray[Any]) -> NDArray[Any]:
+            self.calls.append(timesteps.tolist())
+            parts = [x_t * factors, np.broadcast_to(factors, x_t.shape)]
+            return np.concatenate(parts[: 1 + self.variance], axis=2)
+
+        return model
 
 
 @pytest.mark.parametrize("variance", [True, False])
 def test_guidance_leads_from_the_null_label_through_the_conditional_one(variance: bool) -> None:
-    model = Model(variance)
+    model = Reader(variance)
     output = guided(model, LABELS, NULL, 4.0)(X_T, TIMESTEPS)
     factors = (NULL + 4.0 * (LABELS - NULL)).reshape(-1, 1, 1, 1, 1)
     np.testing.assert_allclose(output[:, :, :4], X_T * factors, rtol=1e-6)
@@ -38,18 +45,27 @@ def test_guidance_leads_from_the_null_label_through_the_conditional_one(variance
 
 
 def test_the_variance_is_the_conditional_one() -> None:
-    output = guided(Model(), LABELS, NULL, 4.0)(X_T, TIMESTEPS)
+    output = guided(Reader(), LABELS, NULL, 4.0)(X_T, TIMESTEPS)
     assert output[:, :, 4:].max(axis=(1, 2, 3, 4)).tolist() == [3, 1]
 
 
 def test_one_forward_pass_sees_each_clip_with_its_label_and_without() -> None:
-    model = Model()
-    guided(model, LABELS, NULL, 4.0)(X_T, TIMESTEPS)
-    assert model.calls == [([7, 900, 7, 900], [3, 1, 5, 5])]
+    reader = Reader()
+    guided(reader, LABELS, NULL, 4.0)(X_T, TIMESTEPS)
+    assert (reader.readings, reader.calls) == ([[3, 1, 5, 5]], [[7, 900, 7, 900]])
 
 
 def test_a_scale_of_one_never_asks_for_the_null_label() -> None:
-    model = Model()
-    output = guided(model, LABELS, NULL, 1.0)(X_T, TIMESTEPS)
-    assert model.calls == [([7, 900], [3, 1])]
-    np.testing.assert_array_equal(output, Model()(X_T, TIMESTEPS, LABELS))
+    reader = Reader()
+    output = guided(reader, LABELS, NULL, 1.0)(X_T, TIMESTEPS)
+    assert (reader.readings, reader.calls) == ([[3, 1]], [[7, 900]])
+    np.testing.assert_array_equal(output, Reader()(LABELS)(X_T, TIMESTEPS))
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_labels_are_read_once_for_all_steps(guidance_scale: float) -> None:
+    reader = Reader()
+    model = guided(reader, LABELS, NULL, guidance_scale)
+    for _ in range(3):
+        model(X_T, TIMESTEPS)
+    assert (len(reader.readings), len(reader.calls)) == (1, 3)

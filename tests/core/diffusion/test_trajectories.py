@@ -101,5 +101,5 @@ def test_the_model_predicts_what_the_original_predicts_on_noised_latents(name: s
     x_t = q_sample(golden["x_start"], golden["noise"], columns)
     np.testing.assert_allclose(x_t, golden["x_t"], rtol=0, atol=1e-6)
     told = labels(golden["y"] if "y" in golden else [0] * len(x_t))
-    output = denoiser(name)(x_t, golden["t"], told)
+    output = denoiser(name)(told)(x_t, golden["t"])
     np.testing.assert_allclose(output, golden["model_output"], rtol=0, atol=1e-4)
