@@ -15,6 +15,7 @@ from latte_cli.running import (
     load,
     set_logging,
     show_faults,
+    stop_at_cache_plan,
     stop_at_plan,
 )
 
@@ -127,9 +128,9 @@ def cache(
         raise typer.BadParameter("goes with --verify", param_hint="--repair")
     flags = {"data.root": data, "cache.dir": out, "cache.type": kind, "device": device}
     settings = load("cache", config, assignments, flags, log_level)
-    from latte_cli.core.plan import cache_plan
-
-    if stop_at_plan(settings, cache_plan(settings, encodes=repair or not verify), dry_run=dry_run):
+    start = None if resume == "auto" else int(resume)
+    encodes = repair or not verify
+    if stop_at_cache_plan(settings, encodes=encodes, start=start, overwrite=overwrite, dry_run=dry_run):
         return
     from latte_cli.core.data.cache_writer import Status
     from latte_cli.core.parallel.world import current_world
@@ -144,7 +145,6 @@ def cache(
         if not repair:
             return
     status = Status()
-    start = None if resume == "auto" else int(resume)
     if parallel == 1:
         reports = recipe.run(settings, status=status, resume=start, overwrite=overwrite)
     else:

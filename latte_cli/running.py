@@ -128,3 +128,17 @@ def stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
         show_plan(dump_settings(settings, explained=False), plan)
     plan.demand()
     return dry_run
+
+
+def stop_at_cache_plan(
+    settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
+) -> bool:
+    """`stop_at_plan` for `latte cache`; what is still to encode is found out for a dry run alone."""
+    from latte_cli.core.plan import cache_plan
+
+    plan = cache_plan(settings, encodes=encodes)
+    if dry_run and encodes:
+        from latte_cli.core.caching_plan import add_caching
+
+        add_caching(plan, settings, resume=start, overwrite=overwrite)
+    return stop_at_plan(settings, plan, dry_run=dry_run)

@@ -16,7 +16,7 @@ import numpy as np
 
 from latte_cli.core.data.datasets import VideoFile
 from latte_cli.core.data.latents import HEAD_BYTES, LATENTS
-from latte_cli.core.data.manifest import Entry, unchanged
+from latte_cli.core.data.manifest import Entry, Header, read_header, unchanged
 from latte_cli.core.data.shards import SHARD_BYTES, shard_fault, shard_name, shard_number
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
@@ -31,6 +31,25 @@ class Group:
 
     videos: tuple[VideoFile, ...]
     shard: int | None = None
+
+
+def agreed_header(folder: Path, wanted: Header) -> Header | None:
+    """The header of the cache that is there, or None. Raises LatteError naming how it differs from
+    `wanted`."""
+    if folder.is_file():
+        raise LatteError(f"cache.dir: {folder}: is a file, wanted a folder")
+    found = read_header(folder)
+    if found is not None and (differences := found.differences(wanted, reading=False)):
+        raise LatteError(
+            f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
+        )
+    return found
+
+
+def check_place(resume: int | None, videos: int) -> None:
+    """Raise LatteError unless a run can start at this place of so many videos."""
+    if resume is not None and not 0 <= resume < videos:
+        raise LatteError(f"--resume {resume}: wanted auto, or the place of a video: 0 to {videos - 1}")
 
 
 def pending(

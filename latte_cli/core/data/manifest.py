@@ -20,6 +20,7 @@ from latte_cli.core.data.datasets import VideoFile, natural_order
 from latte_cli.core.data.video import list_images
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import sync, write_whole
+from latte_cli.core.models.vae_weights import FACTOR, LATENT_CHANNELS
 from latte_cli.core.settings import Settings
 
 FORMAT = 1
@@ -87,6 +88,12 @@ class Header:
                 short = [str(value)[:12] if name == "vae" else str(value) for value in (mine, theirs)]
                 found.append(f"{setting}: the cache was made with {short[0]}, this run has {short[1]}")
         return found
+
+    def frame_bytes(self) -> int:
+        """Bytes of one frame's latents, mirrored copy included."""
+        channels = LATENT_CHANNELS * (2 if self.store == "moments" else 1)
+        values = channels * (self.image_size // FACTOR) ** 2 * (1 + self.mirror)
+        return values * (2 if self.dtype == "float16" else 4)
 
     def digest(self) -> str:
         """A short hash of everything in the header."""

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.ahead import decode_ahead
 from latte_cli.core.data.cache_check import Checked, Fault, strike_off_entries
-from latte_cli.core.data.cache_plan import Group, clear_out, clear_up, pending, plan_shards, trim_plan
+from latte_cli.core.data.cache_plan import (
+    Group,
+    agreed_header,
+    check_place,
+    clear_out,
+    clear_up,
+    pending,
+    plan_shards,
+    trim_plan,
+)
 from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
 from latte_cli.core.data.cached import vae_hash
 from latte_cli.core.data.datasets import LeftOut, VideoFile, count_frames, labelled_videos
@@ -38,7 +47,6 @@ from latte_cli.core.settings import Settings
 
 Array = NDArray[np.float32]
 Encode = Callable[[Array], Array]
-LATENT_CHANNELS = 4
 KEPT = "what is done is kept: run the same command again to go on"
 
 
@@ -124,8 +132,7 @@ def prepared(
     """
     folder = _folder(settings)
     videos, _ = labelled_videos(settings.data)
-    if resume is not None and not 0 <= resume < len(videos):
-        raise LatteError(f"--resume {resume}: wanted auto, or the place of a video: 0 to {len(videos) - 1}")
+    check_place(resume, len(videos))
     header = Header.of(settings, vae_hash(settings))
     status.start = resume or 0
     status.looked_at = len(videos) - status.start
@@ -240,26 +247,15 @@ def _folder(settings: Settings) -> Path:
 
 def _agree(folder: Path, wanted: Header, settings: Settings) -> Header:
     """The header of the cache that is there, or a new one, written."""
-    found = read_header(folder)
+    found = agreed_header(folder, wanted)
     if found is not None:
-        if differences := found.differences(wanted, reading=False):
-            raise LatteError(
-                f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
-            )
         return found
     if wanted.type == "mindrecord":
         data = settings.data
         span = (data.num_frames - 1) * data.frame_stride + 1
-        wanted = replace(wanted, rows=row_layout(span, _frame_bytes(wanted)))
+        wanted = replace(wanted, rows=row_layout(span, wanted.frame_bytes()))
     write_header(folder, wanted)
     return wanted
-
-
-def _frame_bytes(header: Header) -> int:
-    """Bytes of one frame's latents, mirrored copy included."""
-    channels = LATENT_CHANNELS * (2 if header.store == "moments" else 1)
-    values = channels * (header.image_size // 8) ** 2 * (1 + header.mirror)
-    return int(values * np.dtype(header.dtype).itemsize)
 
 
 def _prepare(
@@ -282,5 +278,5 @@ def _prepare(
     if header.type == "numpy":
         groups = [Group((video,)) for video in readable]
     else:
-        groups = plan_shards(folder, readable, entries, frames=frames, frame_bytes=_frame_bytes(header))
+        groups = plan_shards(folder, readable, entries, frames=frames, frame_bytes=header.frame_bytes())
     write_job(Job(folder, header, groups, frames, skipped))
