@@ -145,10 +145,7 @@ def cache(
         if not repair:
             return
     status = Status()
-    if parallel == 1:
-        reports = recipe.run(settings, status=status, resume=start, overwrite=overwrite)
-    else:
-        reports = recipe.run_parallel(settings, parallel, status=status, resume=start, overwrite=overwrite)
+    reports = recipe.run(settings, status=status, workers=parallel, resume=start, overwrite=overwrite)
     follow_caching(reports, status)
 
 

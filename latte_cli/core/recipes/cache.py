@@ -69,12 +69,14 @@ def run(
     settings: Settings,
     *,
     status: Status,
+    workers: int = 1,
     resume: int | None = None,
     overwrite: bool = False,
     encode: Encode | None = None,
 ) -> Iterator[CacheReport]:
     """Encode what is not in the cache yet, yielding how far it is.
 
+    workers: processes on this machine that share the videos by running this command; the files are the same.
     resume: place of the first video to look at, in the sorted order; None looks at all. overwrite: remove the
     cache first. encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder.
     Raises LatteError when a video failed, at the end, and when the run cannot go on; what is done is kept.
@@ -83,39 +85,30 @@ def run(
         yield from preparing
         yield from _texts(settings)
         job = read_job(_folder(settings))
-        if job.groups:
-            try:
+        workers = min(workers, len(job.groups))
+        try:
+            if workers > 1:
+                _launch(settings, job, workers, status)
+            elif workers:
                 yield from work(settings, job, status=status, encode=encode)
-            except LatteError as error:
-                raise LatteError(f"{error}; {KEPT}") from error
+        except LatteError as error:
+            raise LatteError(f"{error}; {KEPT}") from error
     _complain(settings, status)
 
 
-def run_parallel(
-    settings: Settings, workers: int, *, status: Status, resume: int | None = None, overwrite: bool = False
-) -> Iterator[CacheReport]:
-    """`run`, its videos shared among workers on this machine, which run this same command; the files are the
-    same."""
-    with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
-        yield from preparing
-        yield from _texts(settings)
-        job = read_job(_folder(settings))
-        if job.groups:
-            count = min(workers, len(job.groups))
-            log_dir = settings.run_dir / "logs" / "cache"
-            try:
-                code = launch(same_command(), Cluster(count), log_dir=log_dir, collective=False)
-            except LatteError as error:
-                raise LatteError(f"{error}; {KEPT}") from error
-            finally:
-                gather(job, status)
-            if code:  # the workers stopped as they were asked
-                raise KeyboardInterrupt
-    _complain(settings, status)
+def _launch(settings: Settings, job: Job, workers: int, status: Status) -> None:
+    """Have workers do the job. Raises KeyboardInterrupt when they were asked to stop."""
+    log_dir = settings.run_dir / "logs" / "cache"
+    try:
+        code = launch(same_command(), Cluster(workers), log_dir=log_dir, collective=False)
+    finally:
+        gather(job, status)
+    if code:
+        raise KeyboardInterrupt
 
 
 def run_share(settings: Settings, *, rank: int, world: int) -> Iterator[CacheReport]:
-    """One worker's share of a run that `run_parallel` prepared; what failed is left for it to find."""
+    """One worker's share of a run that `run` prepared; what failed is left for it to find."""
     job = read_job(_folder(settings))
     status = Status()
     yield from work(settings, job, status=status, rank=rank, world=world)

@@ -172,6 +172,20 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
     assert str(caught.value) == f"{manifest}: cannot be read: Is a directory"
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_workers_with_one_video_left_count_it_and_say_when_it_fails(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, status = cached(kind), Status()
+    add_video(settings, "cats/c")
+    list(cache.run(settings, status=status, workers=2, encode=encode))
+    assert (status.saved, status.failed) == (1, [])
+    add_video(settings, "cats/d")
+    (tmp_path / "root" / "cats" / "d" / "7.bmp").write_bytes(b"torn")
+    with pytest.raises(LatteError, match="1 of 6 videos could not be cached, the first cats/d: not an image"):
+        list(cache.run(settings, status=Status(), workers=2, encode=encode))
+
+
 def test_progress_counts_no_video_twice(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings = cached("numpy")
     (tmp_path / "root" / "empty.mp4").write_bytes(b"")
