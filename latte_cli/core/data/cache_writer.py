@@ -82,10 +82,11 @@ def read_job(folder: Path) -> Job:
 
 def gather(job: Job, status: Status) -> None:
     """Add what the workers of a job did to the status of the run."""
-    names = [video.name for group in job.groups for video in group.videos]
+    names = (video.name for group in job.groups for video in group.videos)
+    order = {name: place for place, name in enumerate(names)}
     for path in sorted(job.folder.glob("failed.*.jsonl")):
         failed = [LeftOut(*json.loads(line)) for line in path.read_text().splitlines()]
-        status.failed += sorted(failed, key=lambda video: names.index(video.name))
+        status.failed += sorted(failed, key=lambda video: order[video.name])
         path.unlink()
     status.saved += sum(path.read_bytes().count(b"\n") for path in job.folder.glob(WORKERS_MANIFESTS))
 
