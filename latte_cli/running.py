@@ -56,12 +56,14 @@ def follow_share(reports: "Iterable[CacheReport]") -> None:
 
 
 def show_files(reports: "Iterable[SampleReport]") -> None:
-    """Follow sampling, and name each file once it is there."""
+    """Follow sampling, and name each file once it is there; what is being written when it ends is whole."""
+    from latte_cli.core.interrupts import stopped_by_sigterm
     from latte_cli.display import follow, sampling_line, show
 
-    for report in follow(reports, sampling_line):
-        for path in report.files:
-            show(f"{path}\n")
+    with stopped_by_sigterm():
+        for report in follow(reports, sampling_line):
+            for path in report.files:
+                show(f"{path}\n")
 
 
 def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bool = False) -> None:

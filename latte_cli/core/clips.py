@@ -1,8 +1,9 @@
 """Clips as files: each in its formats, beside it the record of what made it, and all of them side by side."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ class ClipStep:
 
 @dataclass(frozen=True)
 class SampleReport:
-    """A step of a clip; on its last one, or at the end of all, the files that were written.
+    """A step of a clip, and the files that were written since the report before.
 
-    `plan` has the steps of every clip; step 0 is that the clip's prompt was read. `frames` are the finished
-    clip's, (F, H, W, 3) uint8, where it was decoded.
+    `plan` has the steps of every clip; step 0 is that the clip's prompt was read. A clip's files are told
+    by a report of the next one, or the last; `frames` are theirs, (F, H, W, 3) uint8, where it was decoded.
     """
 
     clip: int
@@ -79,28 +80,47 @@ class ClipFiles:
 
 
 def write_clips(
-    steps: Iterable[ClipStep], records: Mapping[str, Record], target: ClipFiles, *, together: bool = True
+    steps: Iterable[ClipStep],
+    records: Mapping[str, Record],
+    target: ClipFiles,
+    *,
+    keep: Callable[[str, Frames], None] | None = None,
 ) -> Iterator[SampleReport]:
-    """Write each clip once its last step is there, with its record, and all of them `together` at the end.
+    """Write each clip with its record while the next one's steps go on, and all of them together at the end.
 
-    records: what made each clip, by its name, in the order of the clips. Yields a report a step.
+    records: what made each clip, by its name, in the order of the clips. keep: takes a clip's name and
+    frames, in place of the files of all together. Yields a report a step, and further ones for what is
+    written after the last. However it ends, a clip whose writing has begun is written to its end.
     """
     names, pictures = list(records), []
-    report = None
-    for step in steps:
-        report = SampleReport(step.clip, step.step, step.plan)
-        if step.is_last and step.latents is not None:
-            name = names[step.clip]
-            files = write_clip(target, name, latents=step.latents, frames=step.frames)
-            record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
-            files.append(write_record(target.folder, name, record))
-            report = SampleReport(step.clip, step.step, step.plan, tuple(files), step.frames)
-            if together and step.frames is not None:
-                pictures.append(step.frames)
-        yield report
-    if report is not None and len(pictures) > 1:
-        files = write_grid(target, pictures)
-        yield replace(report, files=tuple(files), frames=None)
+    writing: Future[list[Path]] | None = None
+    frames: Frames | None = None
+
+    def write(step: ClipStep, latents: Array) -> list[Path]:
+        name = names[step.clip]
+        files = write_clip(target, name, latents=latents, frames=step.frames)
+        record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
+        if keep is not None and step.frames is not None:
+            keep(name, step.frames)
+        return [*files, write_record(target.folder, name, record)]
+
+    # Decoding is not done here: MindSpore fails where one thread compiles while another computes.
+    with ThreadPoolExecutor(1) as writer:
+        for step in steps:
+            at = (step.clip, step.step, step.plan)
+            report = SampleReport(*at)
+            if writing is not None and (step.is_last or writing.done()):
+                report = SampleReport(*at, tuple(writing.result()), frames)
+                writing = None
+            if step.is_last and step.latents is not None:
+                writing, frames = writer.submit(write, step, step.latents), step.frames
+                if keep is None and frames is not None:
+                    pictures.append(frames)
+            yield report
+        if writing is not None:
+            yield SampleReport(*at, tuple(writing.result()), frames)
+    if len(pictures) > 1:
+        yield SampleReport(*at, tuple(write_grid(target, pictures)))
 
 
 def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames | None) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.clips import ClipFiles, ClipStep, Record, SampleReport, write_clips, write_grid
+from latte_cli.core.clips import ClipFiles, ClipStep, Frames, Record, SampleReport, write_clips, write_grid
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import make_folder, whole_file, write_whole
 from latte_cli.core.parallel.commands import Cluster
@@ -74,12 +74,12 @@ def make_share(target: ClipFiles, make: Make, world: World) -> Iterator[SampleRe
             f"{world.launcher}: sampling starts its workers itself: give --parallel {world.size}"
         ) from None
     mine = dict(list(records.items())[world.rank :: world.size])
-    names = list(mine)
-    for report in write_clips(make(mine, target), mine, target, together=False):
-        if report.frames is not None:
-            with whole_file(_frames(logs, names[report.clip])) as partial:
-                np.save(partial, report.frames)
-        yield report
+
+    def keep(name: str, frames: Frames) -> None:
+        with whole_file(_frames(logs, name)) as partial:
+            np.save(partial, frames)
+
+    yield from write_clips(make(mine, target), mine, target, keep=keep)
 
 
 def _frames(logs: Path, name: str) -> Path:

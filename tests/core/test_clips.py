@@ -1,7 +1,9 @@
 """Clips as files: their formats, the record beside each, the grid of all."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from latte_cli.core import clips
 from latte_cli.core.clips import (
     ClipFiles,
     ClipStep,
     digests,
     read_noise,
     read_record,
+    write_clip,
     write_clips,
     write_record,
 )
@@ -22,6 +26,7 @@ from latte_cli.core.data.media import BORDER
 from latte_cli.core.errors import LatteError
 
 SIZE = 16
+RECORDS: dict[str, Any] = {"a": {"seed": 1, "sha256": {}}, "b": {"seed": 2, "sha256": {}}}
 
 
 def frames(number: int, shade: int) -> NDArray[np.uint8]:
@@ -37,14 +42,13 @@ def steps(num_frames: int = 2, *, decoded: bool = True) -> Iterator[ClipStep]:
 
 def written(folder: Path, *formats: str, **options: Any) -> list[str]:
     target = ClipFiles(folder, formats)
-    records: dict[str, Any] = {"a": {"seed": 1, "sha256": {}}, "b": {"seed": 2, "sha256": {}}}
-    return [path.name for report in write_clips(steps(**options), records, target) for path in report.files]
+    return [path.name for report in write_clips(steps(**options), RECORDS, target) for path in report.files]
 
 
 def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: Path) -> None:
     names = written(tmp_path, "mp4", "gif", "png", "latents")
-    clips = [f"{clip}.{suffix}" for clip in "ab" for suffix in ("mp4", "gif", "png", "npy", "json")]
-    assert names == [*clips, "grid.png", "grid.mp4"]
+    made = [f"{clip}.{suffix}" for clip in "ab" for suffix in ("mp4", "gif", "png", "npy", "json")]
+    assert names == [*made, "grid.png", "grid.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     record = read_record(tmp_path / "b.json")
     assert (record["name"], record["seed"]) == ("b", 2)
@@ -63,6 +67,72 @@ def test_images_make_a_grid_that_is_a_picture_alone(tmp_path: Path) -> None:
 
 def test_latents_alone_make_no_grid(tmp_path: Path) -> None:
     assert written(tmp_path, "latents", decoded=False) == ["a.npy", "a.json", "b.npy", "b.json"]
+
+
+def test_the_next_clip_goes_on_while_one_is_written_and_waits_for_it_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, target = Event(), ClipFiles(tmp_path, ("png",))
+
+    def late(*arguments: Any, **options: Any) -> list[Path]:
+        assert going_on.wait(60)
+        return write_clip(*arguments, **options)
+
+    def stepping() -> Iterator[ClipStep]:
+        for step in steps():
+            if step.clip == 1:
+                going_on.set()
+            yield step
+
+    monkeypatch.setattr(clips, "write_clip", late)
+    told = [(report.clip, report.step, report.files) for report in write_clips(stepping(), RECORDS, target)]
+    assert [at[:2] for at in told] == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 2), (1, 2)]
+    assert [len(files) for *_, files in told[:2]] == [0, 0]
+    names = [path.name for *_, files in told for path in files]
+    assert names == ["a.png", "a.json", "b.png", "b.json", "grid.png", "grid.mp4"]
+    assert [path.name for path in told[4][2]] == ["b.png", "b.json"]  # a was told when b ended, at the latest
+
+
+def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> list[Path]:
+        raise LatteError("the disk is full")
+
+    monkeypatch.setattr(clips, "write_clip", full)
+    with pytest.raises(LatteError, match="the disk is full"):
+        list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_being_written_when_its_maker_is_interrupted_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = Event()
+
+    def late(*arguments: Any, **options: Any) -> list[Path]:
+        assert interrupted.wait(60)
+        return write_clip(*arguments, **options)
+
+    def stepping() -> Iterator[ClipStep]:
+        yield from islice(steps(), 3)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clips, "write_clip", late)
+    with pytest.raises(KeyboardInterrupt):
+        list(write_clips(stepping(), RECORDS, ClipFiles(tmp_path, ("mp4", "png"))))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4", "a.png"]
+
+
+def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
+    kept: dict[str, int] = {}
+
+    def keep(name: str, frames: NDArray[np.uint8]) -> None:
+        kept[name] = int(frames.max())
+
+    reports = list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",)), keep=keep))
+    assert kept == {"a": 0, "b": 100}
+    assert [int(report.frames.max()) for report in reports if report.frames is not None] == [0, 100]
+    assert not (tmp_path / "grid.png").exists()
 
 
 def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
