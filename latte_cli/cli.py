@@ -8,6 +8,7 @@ import typer
 
 from latte_cli import __version__, options, sample_command
 from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.running import (
     INTERRUPTED,
     follow_caching,
@@ -50,7 +51,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The `latte` command."""
-    app(prog_name="latte")
+    with own_exit_code():
+        app(prog_name="latte")
 
 
 def _say_version(wanted: bool) -> None:
