@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 
 SECONDS_LATE = 40.0  # MindSpore's sums wait for 30, unless told
@@ -68,4 +69,5 @@ def together(world: World, folder: Path, *, waits: bool, late: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    with own_exit_code():
+        main(sys.argv[1], Path(sys.argv[2]))

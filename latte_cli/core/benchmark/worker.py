@@ -12,6 +12,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
+from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings import Settings
 
@@ -48,4 +49,5 @@ def measure(wanted: dict[str, Any], settings: Settings, world: World) -> dict[st
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    with own_exit_code():
+        main(*map(Path, sys.argv[1:]))

@@ -4,9 +4,9 @@ MindSpore's CPU has AllReduce as a sum in float32 and float16; Barrier, other ty
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel import scheduler, shared_memory
+from latte_cli.core.parallel.leaving import note_meeting
+from latte_cli.core.parallel.worker import CORES
 from latte_cli.core.parallel.world import World
 
 SECONDS_TO_WAIT = 7 * 24 * 3600  # for the last worker to come to a sum, on a CPU
@@ -29,14 +31,18 @@ class Collective:
     """
 
     def __init__(
-        self, world: World, total: Callable[[Reals], None], *, chunk: int = CHUNK, on_device: bool = False
+        self,
+        world: World,
+        total: shared_memory.Total,
+        *,
+        chunk: int = CHUNK,
+        on_device: bool = False,
     ):
-        """Use `join`. total: replaces at most `chunk` numbers by their sums over all workers."""
+        """Use `join`. total: replaces numbers, `chunk` at most, by their sums over all workers."""
         self.world = world
         self._total = total
         self._chunk = chunk
         self._on_device = on_device
-        self._flat = np.empty(0, np.float32)
 
     def average(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
         """Each tensor's mean over the workers, in its own shape and dtype; not for use inside ms.jit.
@@ -47,27 +53,19 @@ class Collective:
             return tuple(tensors)
         if self._on_device:
             return tuple(_all_reduce()(tensor) / self.world.size for tensor in tensors)
-        arrays = [tensor.asnumpy() for tensor in tensors]
-        ends = np.cumsum([0, *(array.size for array in arrays)])
-        if self._flat.size != ends[-1]:
-            self._flat = np.empty(ends[-1], np.float32)  # kept: fresh memory costs more than the sums
-        pieces = [self._flat[start:end] for start, end in pairwise(ends)]
-        for piece, array in zip(pieces, arrays, strict=True):
-            piece[:] = array.ravel()
-        for start in range(0, self._flat.size, self._chunk):
-            self._total(self._flat[start : start + self._chunk])
-        means = (
-            _divided(tensor, array, piece.reshape(array.shape), self.world.size)
-            for tensor, piece, array in zip(tensors, pieces, arrays, strict=True)
-        )
-        return tuple(means)
+        arrays = [_own_numbers(tensor) for tensor in tensors]
+        for pieces in _cut([array.reshape(-1) for array in arrays], self._chunk):
+            self._total(pieces)
+        for array in arrays:
+            np.divide(array, self.world.size, out=array)
+        return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """Each number's mean over the workers, in float32 if there are several."""
         if self.world.size == 1:
             return tuple(values)
         numbers = np.array(values, np.float32)
-        self._total(numbers)
+        self._total([numbers])
         return tuple(float(number) for number in numbers / np.float32(self.world.size))
 
     def anywhere(self, fact: bool) -> bool:
@@ -102,7 +100,8 @@ def join(world: World) -> Collective:
         # ones are noticed by whoever launched them, and by MindSpore's heartbeats.
         os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", str(SECONDS_TO_WAIT))
     try:
-        communication.init()
+        with _all_cores():
+            communication.init()
     except RuntimeError as error:
         reason = next(line for line in str(error).splitlines() if line.strip())
         raise LatteError(
@@ -116,18 +115,64 @@ def join(world: World) -> Collective:
         )
     if not on_cpu:
         return Collective(world, _sum_on_host, on_device=True)
+    note_meeting()
     total, chunk = shared_memory.open_total(world, _sum_on_host) or (_sum_on_host, CHUNK)
     return Collective(world, total, chunk=chunk)
 
 
-def _divided(tensor: Any, array: NDArray[Any], total: Reals, workers: int) -> Any:
-    """The tensor with total / workers in it; another where `array`, its numbers, is not its own memory."""
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Run on all cores that the launcher gave its workers, of which each is bound to a share.
+
+    On a single one, MindSpore's thread that hears of a connection is woken before the one that made it has
+    noted it; the connection is then given up and tried again, ten times and more.
+    """
+    cores = os.environ.get(CORES)
+    if not cores:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, map(int, cores.split(",")))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+def _cut(arrays: Sequence[Reals], most: int) -> Iterator[list[Reals]]:
+    """The numbers of flat arrays in turn, `most` at a time, as views."""
+    pieces: list[Reals] = []
+    room = most
+    for array in arrays:
+        start = 0
+        while start < array.size:
+            pieces.append(array[start : start + room])
+            start += pieces[-1].size
+            room -= pieces[-1].size
+            if room == 0:
+                yield pieces
+                pieces, room = [], most
+    if pieces:
+        yield pieces
+
+
+def _own_numbers(tensor: Any) -> Reals:
+    """A tensor's numbers in its own memory where that can be written, else a copy; contiguous float32."""
+    array = tensor.asnumpy()
+    if _is_own(tensor, array) and array.flags.writeable:
+        return array
+    return np.array(array, np.float32)
+
+
+def _with_numbers(tensor: Any, array: Reals) -> Any:
+    """The tensor itself if the numbers are in its memory, else one of its type with them."""
     from mindspore import Tensor
 
-    if array.flags.writeable and array.dtype == np.float32 and array.ctypes.data == tensor.data_ptr():
-        np.divide(total, workers, out=array)
-        return tensor
-    return Tensor((total / workers).astype(array.dtype))
+    return tensor if _is_own(tensor, array) else Tensor(array).astype(tensor.dtype)
+
+
+def _is_own(tensor: Any, array: NDArray[Any]) -> bool:
+    return array.dtype == np.float32 and bool(array.ctypes.data == tensor.data_ptr())
 
 
 @lru_cache(maxsize=1)
@@ -138,8 +183,11 @@ def _all_reduce() -> Any:
     return ops.AllReduce()
 
 
-def _sum_on_host(numbers: Reals) -> None:
+def _sum_on_host(arrays: Sequence[Reals]) -> None:
     """Replace numbers by their sums over all workers, by MindSpore."""
     from mindspore import Tensor
 
-    numbers[:] = _all_reduce()(Tensor(numbers)).asnumpy()
+    sums = _all_reduce()(Tensor(np.concatenate(arrays))).asnumpy()
+    ends = np.cumsum([array.size for array in arrays])
+    for array, part in zip(arrays, np.split(sums, ends[:-1]), strict=True):
+        array[:] = part

@@ -12,6 +12,7 @@ from types import FrameType
 
 from latte_cli.core.parallel.commands import Cluster, check_cluster, starts
 from latte_cli.core.parallel.watch import Run
+from latte_cli.core.parallel.worker import CORES
 
 
 def same_command() -> list[str]:
@@ -61,7 +62,7 @@ def _environment(cluster: Cluster, log_dir: Path, *, collective: bool, share_cor
         "PYTHONUNBUFFERED": "1",
     }
     if share_cores and hasattr(os, "sched_getaffinity"):
-        ours["LATTE_CORES"] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        ours[CORES] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     if sys.stderr.isatty():
         size = shutil.get_terminal_size()
         ours |= {"FORCE_COLOR": "1", "COLUMNS": str(size.columns), "LINES": str(size.lines)}

@@ -1,12 +1,14 @@
-"""Sums over the workers of one machine through memory they share; MindSpore's AllReduce keeps them in step.
+"""Sums over the workers of one machine through memory they share.
 
-MindSpore's CPU collectives send everything through local sockets, at about 40 ns of processor time a number.
+MindSpore's CPU collectives send everything through local sockets, at about 40 ns of processor time a number
+and some milliseconds a call.
 """
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +20,10 @@ from latte_cli.core.parallel.world import World
 FOLDER = Path("/dev/shm")  # memory, where Linux has it
 NAME_PARTS, PART_BITS = 4, 24  # a random name, in numbers that float32 holds exactly
 MOST_HALVINGS = 6  # of what is asked for, until it fits: containers often have 64 MiB
+COUNT_BYTES = 4096  # before the numbers: a page for the count at which workers meet
 
 Reals = NDArray[np.float32]
-Total = Callable[[Reals], None]
+Total = Callable[[Sequence[Reals]], None]
 
 
 def open_total(world: World, through: Total) -> tuple[Total, int] | None:
@@ -31,29 +34,44 @@ def open_total(world: World, through: Total) -> tuple[Total, int] | None:
     """
     made = _create(world.size) if world.rank == 0 else None
     told = np.array([*made.parts, made.halvings] if made else [0] * (NAME_PARTS + 1), np.float32)
-    through(told)
+    through([told])
     chunk = _most(world.size) >> int(told[-1])
     shared = None
     with suppress(OSError), _path(told[:-1]).open("r+b") as file:
         shared = mmap.mmap(file.fileno(), _bytes(world.size, chunk))
-    seeing = np.array([shared is not None], np.float32)
-    through(seeing)
+    barrier = None if shared is None else _open_barrier(shared, world.size)
+    ready = np.array([shared is not None, barrier is not None], np.float32)
+    through([ready])
     if made:
         _path(np.array(made.parts)).unlink()  # the memory stays until the last worker has ended
-    if shared is None or seeing[0] != world.size:
+    if shared is None or ready[0] != world.size:
         return None
+    meet = (
+        barrier
+        if barrier is not None and ready[1] == world.size
+        else lambda: through([np.zeros(1, np.float32)])
+    )
     # Two halves in turn: nobody writes to one again before all have met once more, hence read it.
-    halves = np.frombuffer(shared, np.float32).reshape(2, world.size, chunk)
+    halves = np.frombuffer(shared, np.float32, offset=COUNT_BYTES).reshape(2, world.size, chunk)
     turn = 0
 
-    def total(numbers: Reals) -> None:
+    def total(arrays: Sequence[Reals]) -> None:
         nonlocal turn
-        half, turn = halves[turn, :, : numbers.size], 1 - turn
-        half[world.rank] = numbers
-        through(np.zeros(1, np.float32))  # all have written
-        np.add.reduce(half, axis=0, out=numbers)
+        half, turn = halves[turn], 1 - turn
+        ends = list(accumulate((array.size for array in arrays), initial=0))
+        for array, start, end in zip(arrays, ends, ends[1:], strict=False):
+            half[world.rank, start:end] = array
+        meet()
+        for array, start, end in zip(arrays, ends, ends[1:], strict=False):
+            np.add.reduce(half[:, start:end], axis=0, out=array)
 
     return total, chunk
+
+
+def _open_barrier(shared: mmap.mmap, workers: int) -> Callable[[], None] | None:
+    from latte_cli.core.kernels.barrier import open_barrier
+
+    return open_barrier(np.frombuffer(shared, np.uint32, count=1), workers)
 
 
 class _Made(NamedTuple):
@@ -88,7 +106,7 @@ def _most(workers: int) -> int:
 
 
 def _bytes(workers: int, chunk: int) -> int:
-    return 4 * 2 * workers * chunk
+    return COUNT_BYTES + 4 * 2 * workers * chunk
 
 
 def _path(parts: NDArray[Any]) -> Path:

@@ -14,6 +14,7 @@ import sys
 import time
 
 SERVE = "from mindspore.communication import init; init()"  # MindSpore's scheduler: it ends with the workers
+CORES = "LATTE_CORES"  # those of all workers of this machine, by number
 SECONDS_BETWEEN_LOOKS = 0.1
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -23,7 +24,7 @@ def main() -> None:
     environment = dict(os.environ)
     launcher_pid = int(environment.pop("LATTE_LAUNCHER_PID"))
     logs = environment.pop("LATTE_LOGS")
-    cores = [int(core) for core in environment.pop("LATTE_CORES", "").split(",") if core]
+    cores = [int(core) for core in environment.get(CORES, "").split(",") if core]
     local_size = int(environment.pop("LATTE_LOCAL_SIZE"))
     node_rank = int(environment.pop("LATTE_NODE_RANK"))
     serves = environment.pop("LATTE_SERVES") == "1"

@@ -1,0 +1,32 @@
+"""Processes that end in a fault after their work is done, as MindSpore's workers do."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import atexit, os, signal, sys
+from latte_cli.core.parallel.leaving import note_meeting, own_exit_code
+atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+with own_exit_code():
+    {work}
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        ("note_meeting(); print('done')", 0),
+        ("note_meeting(); print('done'); sys.exit(143)", 143),
+        ("note_meeting(); print('done'); sys.exit('a reason')", 1),
+        ("note_meeting(); print('done'); raise ValueError", 1),
+        ("print('done')", -signal.SIGSEGV),  # alone: the fault is its own
+    ],
+)
+def test_a_worker_that_met_others_ends_by_its_own_exit_code(work: str, code: int) -> None:
+    program = PROGRAM.format(work=work)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert code < 0 or done.stdout == "done\n"
