@@ -8,6 +8,7 @@ import typer
 
 from latte_cli import __version__, options, sample_command
 from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.interrupts import stopped_by_sigterm
 from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.running import (
     INTERRUPTED,
@@ -22,12 +23,13 @@ from latte_cli.running import (
 
 
 class _Boundary(typer.core.TyperGroup):
-    """The one place that catches LatteError: one line on stderr, exit code 1. Ctrl-C is 130."""
+    """The one place that catches LatteError: one line on stderr, exit code 1. Ctrl-C and SIGTERM are 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with stopped_by_sigterm():
+                return super().invoke(ctx)
         except LatteError as error:
             from latte_cli.core.parallel.world import report_failure
 

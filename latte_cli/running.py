@@ -25,13 +25,11 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells say
 
 def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
     """Follow `latte cache`; however it ends, the status is shown, and how to go on."""
-    from latte_cli.core.interrupts import stopped_by_sigterm
     from latte_cli.core.recipes.cache import KEPT
     from latte_cli.display import caching_line, follow, show
 
     try:
-        with stopped_by_sigterm():
-            deque(follow(reports, caching_line), maxlen=0)
+        deque(follow(reports, caching_line), maxlen=0)
     except LatteError:
         raise
     except KeyboardInterrupt as error:
@@ -45,25 +43,21 @@ def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
 
 def follow_share(reports: "Iterable[CacheReport]") -> None:
     """Follow a worker of `latte cache`; that it was interrupted is for whoever launched it to say."""
-    from latte_cli.core.interrupts import stopped_by_sigterm
     from latte_cli.display import caching_line, follow
 
     try:
-        with stopped_by_sigterm():
-            deque(follow(reports, caching_line), maxlen=0)
+        deque(follow(reports, caching_line), maxlen=0)
     except KeyboardInterrupt as error:
         raise SystemExit(INTERRUPTED) from error
 
 
 def show_files(reports: "Iterable[SampleReport]") -> None:
     """Follow sampling, and name each file once it is there; what is being written when it ends is whole."""
-    from latte_cli.core.interrupts import stopped_by_sigterm
     from latte_cli.display import follow, sampling_line, show
 
-    with stopped_by_sigterm():
-        for report in follow(reports, sampling_line):
-            for path in report.files:
-                show(f"{path}\n")
+    for report in follow(reports, sampling_line):
+        for path in report.files:
+            show(f"{path}\n")
 
 
 def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bool = False) -> None:

@@ -68,14 +68,12 @@ def sample(
         work = _of_run(settings, asked, config)
     else:
         work = _of_pipeline(settings, asked)
-    from latte_cli.core.interrupts import stopped_by_sigterm
     from latte_cli.core.parallel.world import current_world
     from latte_cli.display import follow, sampling_line
 
     world = current_world()
     if world.launcher is not None:  # one of the workers that --parallel started
-        with stopped_by_sigterm():
-            deque(follow(work.share(world), sampling_line), maxlen=0)
+        deque(follow(work.share(world), sampling_line), maxlen=0)
     elif not stop_at_plan(work.settings, work.plan(), dry_run=dry_run):
         show_files(work.run())
 

@@ -1,4 +1,4 @@
-"""`latte cache` that is told to stop while it encodes."""
+"""Commands that are told to stop while they compute."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,15 @@ device: cpu
 data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
 vae: {{weights: {GOLDEN / "vae" / "diffusers"}, chunk_frames: 2}}
 cache: {{dir: latents}}
+"""
+ENDLESS = f"""
+run_dir: run
+device: cpu
+data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
+vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
+cache: {{in_memory: true}}
+model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
+train: {{batch_size: 1, steps: 1000000, log_every: 1, dtype: float32}}
 """
 SECONDS = 300  # on a machine with much else to do
 STATUS = r"Start Video Index: 0\.\nSaving Attempts: 0: save (\d+) videos, failed 0 videos\.\n"
@@ -36,13 +46,16 @@ def experiment(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stop(folder: Path, *flags: str, number: signal.Signals) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a run that gets a signal once it encodes."""
-    command = [sys.executable, "-m", "latte_cli", "cache", *flags]
+def stop(
+    folder: Path, *arguments: str, number: signal.Signals, began: Callable[[], bool] | None = None
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run that gets a signal once it `began`: once it says "encoding"."""
+    began = began or (lambda: "encoding" in (folder / "err").read_text())
+    command = [sys.executable, "-m", "latte_cli", *arguments]
     with (folder / "err").open("w+") as err:
         run = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=err, text=True)
         end = time.monotonic() + SECONDS
-        while "encoding" not in (folder / "err").read_text() and run.poll() is None:
+        while not began() and run.poll() is None:
             assert time.monotonic() < end
             time.sleep(0.1)
         time.sleep(0.5)
@@ -56,7 +69,7 @@ def stop(folder: Path, *flags: str, number: signal.Signals) -> tuple[int, str, s
 def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leaves_no_half(
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
 ) -> None:
-    code, out, err = stop(experiment, *flags, number=number)
+    code, out, err = stop(experiment, "cache", *flags, number=number)
     assert code == 130, err
     assert (status := re.fullmatch(STATUS, out)), out
     last = err.splitlines()[-1]
@@ -72,3 +85,27 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
         "shards.json",
     }
     assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
+    number: signal.Signals, experiment: Path
+) -> None:
+    (experiment / "latte.yaml").write_text(ENDLESS)
+    for path in sorted((experiment / "videos").iterdir())[2:]:
+        path.unlink()
+    metrics = experiment / "run" / "metrics.jsonl"
+    code, _, err = stop(experiment, "train", number=number, began=metrics.exists)
+    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    step = len(metrics.read_text().splitlines())
+    assert list((experiment / "run" / "ckpt").glob(f"*{step}.*"))
+    more = ("train", "--resume", "auto", "--steps", str(step + 1), "--set", "train.log_every=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "latte_cli", *more, "--allow-changes"],
+        cwd=experiment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(metrics.read_text().splitlines()) == step + 1

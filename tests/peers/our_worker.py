@@ -34,8 +34,9 @@ def forward(size: str) -> Task:
     from latte_cli.core.sampling import Denoiser
 
     denoiser, shape = Denoiser(_latte(_settings(size))), SIZES[size].clips
-    inputs = latents(shape), np.full(shape[:1], 500, np.int32), np.zeros(shape[:1], np.int32)
-    return lambda: denoiser(*inputs)
+    x_t, timesteps = latents(shape), np.full(shape[:1], 500, np.int32)
+    model = denoiser(np.zeros(shape[:1], np.int32))
+    return lambda: model(x_t, timesteps)
 
 
 def train(size: str) -> Task:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from latte_cli.core.device import SINKING
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings import Settings
 
@@ -95,10 +96,10 @@ def usual_rows(base: Row) -> list[Row]:
 
 def lack(row: Row, device: str) -> str | None:
     """Why a row cannot be measured on `device` (cpu, ascend, gpu); None when it can."""
-    if row.sink and device == "cpu":  # MindSpore's Model.train says so and goes on without
+    if row.sink and device not in SINKING:
         return NOT_HERE
-    if row.sink:
-        return "training does not sink"
+    if row.sink and not row.cache:
+        return "frames are encoded between two steps: wanted cache=on"
     return None
 
 

@@ -7,25 +7,23 @@ from threading import current_thread, main_thread
 
 
 class StopRequest:
-    """Whether a signal came, and which."""
+    """Whether Ctrl-C or SIGTERM came: MindSpore makes the one the other, so that nobody can tell which."""
 
-    signal: int | None = None
+    came = False
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.signal is not None
+        return self.came
 
     def finish(self) -> None:
-        """End the process as the signal would have, once all is saved: exit code 130 or 143."""
-        if self.signal == signal.SIGINT:
+        """End as Ctrl-C does, once all is saved. Raises KeyboardInterrupt if a signal came."""
+        if self.came:
             raise KeyboardInterrupt
-        if self.signal is not None:
-            raise SystemExit(128 + self.signal)
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGTERM and the first Ctrl-C into a request; a second Ctrl-C stops at once.
+    """Turn the first Ctrl-C or SIGTERM into a request; a second one stops at once.
 
     Signals reach the main thread alone: in another one the request never comes.
     """
@@ -34,10 +32,10 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
         return
 
-    def note(number: int, _frame: object) -> None:
-        if request.signal is not None and number == signal.SIGINT:
+    def note(_number: int, _frame: object) -> None:
+        if request.came:
             raise KeyboardInterrupt
-        request.signal = number
+        request.came = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

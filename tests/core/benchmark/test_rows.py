@@ -53,6 +53,9 @@ def test_a_row_trains_one_pass_a_step_with_no_end_or_checkpoint_in_sight() -> No
 def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     (row,) = parse_rows(["sink=on"], EXPERIMENT)
     assert lack(row, "cpu") == NOT_HERE == "not on this device"
+    assert lack(row, "ascend") is None
+    (row,) = parse_rows(["sink=on,cache=off"], EXPERIMENT)
+    assert lack(row, "ascend") == "frames are encoded between two steps: wanted cache=on"
 
 
 @pytest.mark.parametrize(
