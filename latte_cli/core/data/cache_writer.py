@@ -16,7 +16,7 @@ from latte_cli.core.data.encoding import Encoded, draw_latents
 from latte_cli.core.data.latents import GrowingFile, entry_file, stored_noise
 from latte_cli.core.data.manifest import WORKERS_MANIFESTS, Entry, Header, append_entries, read_header
 from latte_cli.core.data.shards import shard_name, write_shard
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import write_whole
 from latte_cli.core.settings import Settings
 
@@ -126,7 +126,7 @@ class CacheWriter:
 
     def _fail(self, video: VideoFile, reason: str) -> None:
         """Count a video as failed, for the other workers' sake on disk too."""
-        log.warning("%s: %s", video.name, reason)
+        log.warning("%s: %s", printable(video.name), reason)
         self.status.failed.append(LeftOut(video.name, reason))
         if self.world > 1:
             with (self.job.folder / f"failed.{self.rank}.jsonl").open("a") as file:

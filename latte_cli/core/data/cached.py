@@ -25,7 +25,7 @@ from latte_cli.core.data.latents import NumpySource
 from latte_cli.core.data.manifest import Header, read_header, read_manifest
 from latte_cli.core.data.shards import ShardSource
 from latte_cli.core.data.video import VideoError
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import digest_of_files
 from latte_cli.core.models.vae_weights import find_source
 from latte_cli.core.settings import DataSettings, Settings
@@ -146,7 +146,7 @@ def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path
         else:
             left_out.append(LeftOut(name, reason))
     for video in left_out:
-        log.warning("left out: %s: %s", video.name, video.reason)
+        log.warning("left out: %s: %s", printable(video.name), video.reason)
     if not videos:
         raise LatteError(f"cache.dir: {folder}: holds no videos yet: run latte cache first")
     if not kept:

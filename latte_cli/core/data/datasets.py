@@ -15,7 +15,7 @@ from latte_cli.core.data.demo import clips_root
 from latte_cli.core.data.labels import read_labels
 from latte_cli.core.data.transforms import needed_frames
 from latte_cli.core.data.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoError, open_video
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.settings import DataSettings
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def index_clips(data: DataSettings) -> ClipIndex:
     index = _count(videos, data)
     left_out = (*unlisted, *index.left_out)
     for video in left_out:
-        log.warning("left out: %s: %s", video.name, video.reason)
+        log.warning("left out: %s: %s", printable(video.name), video.reason)
     if not index.videos:
         raise LatteError(nothing_left(str(data.root), data, index.left_out))
     return replace(index, left_out=left_out)

@@ -100,7 +100,7 @@ def test_videos_that_give_no_clips_are_each_named_once_and_left_out(
     assert index.frames == (9, 30)
     assert [record.getMessage() for record in caplog.records] == [
         "left out: empty.mp4: is empty",
-        "left out: not \udcff text: its name is not UTF-8: rename it",
+        "left out: not \\udcff text: its name is not UTF-8: rename it",
         "left out: short: too short: 8 frames, where num_frames 4 x frame_stride 2 needs 9",
     ]
 
