@@ -159,9 +159,9 @@ def _cut(arrays: Sequence[Reals], most: int) -> Iterator[list[Reals]]:
 def _own_numbers(tensor: Any) -> Reals:
     """A tensor's numbers in its own memory where that can be written, else a copy; contiguous float32."""
     array = tensor.asnumpy()
-    if _is_own(tensor, array) and array.flags.writeable:
+    if _is_own(tensor, array) and array.flags.writeable and array.flags.c_contiguous:
         return array
-    return np.array(array, np.float32)
+    return np.array(array, np.float32, order="C")
 
 
 def _with_numbers(tensor: Any, array: Reals) -> Any:
