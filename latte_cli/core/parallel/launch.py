@@ -20,27 +20,20 @@ def same_command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def launch(
-    command: Sequence[str],
-    cluster: Cluster,
-    *,
-    log_dir: Path,
-    collective: bool = True,
-    share_cores: bool = True,
-) -> int:
+def launch(command: Sequence[str], cluster: Cluster, *, log_dir: Path, collective: bool = True) -> int:
     """Run `command` as this machine's workers of `cluster` and return its exit code.
 
-    Each finds its place with `current_world`. collective: whether they will `join`; share_cores: whether each
-    is bound to its share of the cores we may use (for CPU). What rank 0 writes appears on our stdout and
-    stderr; the rest is in log_dir. SIGTERM, SIGHUP and Ctrl-C reach all workers, which may save and stop; the
-    second one kills them. Raises LatteError, with the reason and the log's path, when a worker ends in any
-    other way: the others are killed.
+    Each finds its place with `current_world`, bound to its share of the cores we may use. collective: whether
+    they will `join`. What rank 0 writes appears on our stdout and stderr; the rest is in log_dir. SIGTERM,
+    SIGHUP and Ctrl-C reach all workers, which may save and stop; the second one kills them. Raises
+    LatteError, with the reason and the log's path, when a worker ends in any other way: the others are
+    killed.
     """
     check_cluster(cluster)
     log_dir = log_dir.resolve()
     log_dir.mkdir(parents=True, exist_ok=True)
     run = Run(cluster, log_dir, collective=collective)
-    environment = _environment(cluster, log_dir, collective=collective, share_cores=share_cores)
+    environment = _environment(cluster, log_dir, collective=collective)
     try:
         with _forwarded_signals(run):
             for start in starts(command, cluster, log_dir):
@@ -50,7 +43,7 @@ def launch(
         run.close()
 
 
-def _environment(cluster: Cluster, log_dir: Path, *, collective: bool, share_cores: bool) -> dict[str, str]:
+def _environment(cluster: Cluster, log_dir: Path, *, collective: bool) -> dict[str, str]:
     """What worker.py reads, and what makes the workers write to their logs as they would to our terminal."""
     ours = {
         "LATTE_LAUNCHER_PID": str(os.getpid()),
@@ -61,7 +54,7 @@ def _environment(cluster: Cluster, log_dir: Path, *, collective: bool, share_cor
         "LATTE_PYTHON": sys.executable,
         "PYTHONUNBUFFERED": "1",
     }
-    if share_cores and hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "sched_getaffinity"):
         ours[CORES] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     if sys.stderr.isatty():
         size = shutil.get_terminal_size()

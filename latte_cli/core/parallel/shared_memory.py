@@ -8,7 +8,7 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +58,12 @@ def open_total(world: World, through: Total) -> tuple[Total, int] | None:
     def total(arrays: Sequence[Reals]) -> None:
         nonlocal turn
         half, turn = halves[turn], 1 - turn
-        ends = list(accumulate((array.size for array in arrays), initial=0))
-        for array, start, end in zip(arrays, ends, ends[1:], strict=False):
-            half[world.rank, start:end] = array
+        places = [slice(*ends) for ends in pairwise(accumulate((one.size for one in arrays), initial=0))]
+        for array, place in zip(arrays, places, strict=True):
+            half[world.rank, place] = array
         meet()
-        for array, start, end in zip(arrays, ends, ends[1:], strict=False):
-            np.add.reduce(half[:, start:end], axis=0, out=array)
+        for array, place in zip(arrays, places, strict=True):
+            np.add.reduce(half[:, place], axis=0, out=array)
 
     return total, chunk
 
