@@ -1,5 +1,5 @@
 """`python -m latte_cli` is `latte`."""
 
-from latte_cli.cli import main
+from latte_cli.cli.app import main
 
 main()

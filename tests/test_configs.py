@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from latte_cli import cli
+from latte_cli.cli import app as cli
 from latte_cli.core.models.sizes import sizes_of
-from latte_cli.core.plan import train_plan
-from latte_cli.core.settings_io import load_settings
-from latte_cli.core.settings_schema import schema_text
+from latte_cli.core.planning.plan import train_plan
+from latte_cli.core.settings.json_schema import schema_text
+from latte_cli.core.settings.loading import load_settings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -60,4 +60,4 @@ def test_the_demo_in_the_package_is_the_shipped_one() -> None:
 
 def test_the_schema_of_editors_is_that_of_the_settings() -> None:
     shipped = json.loads((ROOT / "configs" / "latte.schema.json").read_text())
-    assert shipped == json.loads(schema_text()), "python -m latte_cli.core.settings_schema writes it anew"
+    assert shipped == json.loads(schema_text()), "python -m latte_cli.core.settings.json_schema writes it"

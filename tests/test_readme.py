@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from latte_cli import cli
+from latte_cli.cli import app as cli
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import logging
 import os
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings, TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import pytest
 
 from latte_cli.core.device import check_switches, uses_flash_attention, uses_sink_mode
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings, TrainSettings
 
 
 def settings_of(train: dict[str, Any], *, in_memory: bool = True) -> Settings:

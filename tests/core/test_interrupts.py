@@ -12,7 +12,7 @@ COMPUTE = """
 import os, signal
 import numpy as np
 from mindspore import Tensor
-from latte_cli.core.waiting import Compiled
+from latte_cli.core.kernels.waiting import Compiled
 
 
 def add(x):

@@ -26,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latte_cli.core.data import cache_plan
-from latte_cli.core.data.cache_writer import Status
-from latte_cli.core.data.manifest import read_manifest
-from latte_cli.core.data.shards import read_rows, write_shard
+from latte_cli.core.data.latent_cache import plan as cache_plan
+from latte_cli.core.data.latent_cache.manifest import read_manifest
+from latte_cli.core.data.latent_cache.mindrecord import read_rows, write_shard
+from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
-from latte_cli.core.settings import CacheSettings, DataSettings, Settings, VaeSettings
+from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
 
 CHUNK = 8
 SECONDS_A_BATCH = 0.01

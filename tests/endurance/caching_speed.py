@@ -15,12 +15,12 @@ import time
 
 import numpy as np
 
-from latte_cli.core.data.cache_writer import Status
-from latte_cli.core.data.demo import demo_clip
-from latte_cli.core.models.vae import Vae, build_autoencoder, load_vae
+from latte_cli.core.data.latent_cache.writer import Status
+from latte_cli.core.data.videos.demo import demo_clip
+from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder, load_vae
 from latte_cli.core.recipes import cache
-from latte_cli.core.settings import Settings
-from latte_cli.core.settings_io import load_settings, parse_override
+from latte_cli.core.settings.loading import load_settings, parse_override
+from latte_cli.core.settings.schema import Settings
 
 LONGEST_BARE = 60.0  # seconds
 

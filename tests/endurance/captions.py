@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from training_clips import training_clips
 
-from latte_cli.core.data.demo import demo_clip
-from latte_cli.core.data.media import contact_sheet, write_png
-from latte_cli.core.data.prompts import PromptLine
+from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.data.videos.demo import demo_clip
 from latte_cli.core.models.sizes import T5_WIDTH
 from latte_cli.core.recipes import sample
-from latte_cli.core.settings_io import load_settings
-from latte_cli.core.similarity import nearest_psnr
+from latte_cli.core.sampling.media import contact_sheet, write_png
+from latte_cli.core.sampling.similarity import nearest_psnr
+from latte_cli.core.settings.loading import load_settings
 
 Frames = NDArray[np.uint8]
 ENCODER = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"

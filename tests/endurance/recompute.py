@@ -16,14 +16,14 @@ LARGEST_DIFFERENCE = 1e-6
 
 def child(recompute: bool, batch_size: int, steps: int) -> None:
     """Train some steps, and print losses, seconds and peak as JSON."""
-    from latte_cli.core.benchmark.machine import peak_bytes
-    from latte_cli.core.benchmark.synthetic import SyntheticSource
+    from latte_cli.core.bench.machine import peak_bytes
+    from latte_cli.core.bench.synthetic import SyntheticSource
     from latte_cli.core.device import use_device
-    from latte_cli.core.settings import Settings
+    from latte_cli.core.settings.schema import Settings
 
     device = use_device("cpu")
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte import Latte, initialise
+    from latte_cli.core.models.latte.transformer import Latte, initialise
     from latte_cli.core.models.shape import resolve_model
     from latte_cli.core.training.trainer import Trainer
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.data.datasets import index_clips
-from latte_cli.core.data.frames import FrameSource
-from latte_cli.core.data.transforms import clip_indices, last_begin
-from latte_cli.core.settings import Settings
+from latte_cli.core.data.clips.frames import FrameSource
+from latte_cli.core.data.videos.find import index_clips
+from latte_cli.core.data.videos.transforms import clip_indices, last_begin
+from latte_cli.core.settings.schema import Settings
 
 
 def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], str, int | None]]:

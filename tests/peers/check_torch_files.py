@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from latte_cli.core.checkpoints.formats import open_weights
-from latte_cli.core.checkpoints.store import save_weights
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.save import save_weights
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.checkpoints.reference import digest

@@ -16,7 +16,7 @@ from sizes import (
     weights,
 )
 
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 
 
 def make(task: str, size: str) -> Task:
@@ -31,7 +31,7 @@ def make(task: str, size: str) -> Task:
 
 def forward(size: str) -> Task:
     """One prediction, as sampling asks for it."""
-    from latte_cli.core.sampling import Denoiser
+    from latte_cli.core.sampling.denoise import Denoiser
 
     denoiser, shape = Denoiser(_latte(_settings(size))), SIZES[size].clips
     x_t, timesteps = latents(shape), np.full(shape[:1], 500, np.int32)
@@ -41,7 +41,7 @@ def forward(size: str) -> Task:
 
 def train(size: str) -> Task:
     """One training step from latents in memory, as training takes it."""
-    from latte_cli.core.benchmark.synthetic import SyntheticSource
+    from latte_cli.core.bench.synthetic import SyntheticSource
     from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.training.trainer import Trainer
 
@@ -54,7 +54,7 @@ def train(size: str) -> Task:
 def sample(size: str) -> Task:
     """One guided clip by DDPM, as sampling makes it."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.sampling import Clip, Denoiser, denoise
+    from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
 
     settings = _settings(size, condition="class", num_classes=NUM_CLASSES)
     denoiser, seeds = Denoiser(_latte(settings)), count()
@@ -103,7 +103,7 @@ def _settings(size: str, **model: object) -> Settings:
 def _vae():
     import mindspore as ms
 
-    from latte_cli.core.models.vae import Vae, build_autoencoder
+    from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder
 
     widths = (128, 256, 512, 512)
     model = build_autoencoder(
@@ -121,7 +121,7 @@ def _vae():
 
 
 def _latte(settings: Settings):
-    from latte_cli.core.models.latte import Latte, load_weights
+    from latte_cli.core.models.latte.transformer import Latte, load_weights
     from latte_cli.core.models.shape import resolve_model
 
     model = Latte(resolve_model(settings))

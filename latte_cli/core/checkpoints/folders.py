@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
+from latte_cli.core.checkpoints.formats.safetensors import read_json
 from latte_cli.core.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS, RefusedError, shown
-from latte_cli.core.checkpoints.safetensors_reader import read_json
 from latte_cli.core.errors import LatteError
 
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}

@@ -7,12 +7,19 @@ from math import prod
 from pathlib import Path
 from typing import Literal, cast
 
-from latte_cli.core.checkpoints import latte_names, t2v_names, vae_names
 from latte_cli.core.checkpoints.dtypes import FLOATS, Bits, widen
-from latte_cli.core.checkpoints.formats import Weights, open_weights
-from latte_cli.core.checkpoints.latte_names import LatteDescription, describe_latte, latte_layout, place_latte
+from latte_cli.core.checkpoints.layouts import latte as latte_names
+from latte_cli.core.checkpoints.layouts import latte_t2v as t2v_names
+from latte_cli.core.checkpoints.layouts import vae as vae_names
+from latte_cli.core.checkpoints.layouts.latte import (
+    LatteDescription,
+    describe_latte,
+    latte_layout,
+    place_latte,
+)
+from latte_cli.core.checkpoints.layouts.matching import check_layout, shapes_of
 from latte_cli.core.checkpoints.limits import MAX_OVERLAP_BYTES, RefusedError, several
-from latte_cli.core.checkpoints.matching import check_layout, shapes_of
+from latte_cli.core.checkpoints.open import Weights, open_weights
 from latte_cli.core.checkpoints.sections import Choice
 from latte_cli.core.checkpoints.tensors import Tensor, nbytes
 from latte_cli.core.errors import LatteError

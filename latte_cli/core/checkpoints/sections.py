@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from latte_cli.core.checkpoints.formats.torch_names import TensorClaim
 from latte_cli.core.checkpoints.limits import MAX_TENSORS, RefusedError, several, shown
 from latte_cli.core.checkpoints.tensors import Tensor
-from latte_cli.core.checkpoints.torch_names import TensorClaim
 
 Choice = Literal["auto", "ema", "model"]
 Section = Literal["ema", "model", "bare"]

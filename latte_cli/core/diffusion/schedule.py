@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.int64]

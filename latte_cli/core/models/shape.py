@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.presets import model_size
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.presets import model_size
+from latte_cli.core.settings.schema import Settings
 
 VAE_FACTOR = 8  # pixels a latent pixel, along one side: Stable Diffusion's autoencoder
 FREQUENCY_SIZE = 256  # sinusoids of a timestep, as in DiT

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from latte_cli.core.data.text_cache import TextHeader, read_text_header
-from latte_cli.core.data.text_states import MAX_TOKENS, Kind
+from latte_cli.core.data.captions.states import MAX_TOKENS, Kind
+from latte_cli.core.data.latent_cache.texts import TextHeader, read_text_header
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import TextFolder, find_text_encoder, read_json
+from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, shape_of_config
+from latte_cli.core.models.pipeline.folder import TextFolder, find_text_encoder, read_json
 from latte_cli.core.models.shape import TEXT_FEATURES, VAE_FACTOR, resolve_model
-from latte_cli.core.models.t2v_shape import MLP_RATIO, TextToVideoShape, shape_of_config
-from latte_cli.core.presets import model_size
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.presets import model_size
+from latte_cli.core.settings.schema import Settings
 
 CONFIG = "config.json"  # beside a transformer's weights
 T5_WIDTH = 4096  # of the states that Latte-1 reads: T5-XXL's

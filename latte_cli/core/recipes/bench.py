@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latte_cli.core.benchmark.rows import Row, lack, to_json
-from latte_cli.core.benchmark.sources import has_videos, lacks_vae
-from latte_cli.core.benchmark.statistics import compare, differences
+from latte_cli.core.bench.rows import Row, lack, to_json
+from latte_cli.core.bench.sources import has_videos, lacks_vae
+from latte_cli.core.bench.statistics import compare, differences
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
-from latte_cli.core.plan import Plan
-from latte_cli.core.settings import Settings
+from latte_cli.core.planning.plan import Plan
+from latte_cli.core.settings.schema import Settings
 
 FORMAT = "latte bench 1"
-WORKER = "latte_cli.core.benchmark.worker"
+WORKER = "latte_cli.core.bench.worker"
 # The steps that each sampler is usually given; the experiment's own sampler has its own.
 USUAL_STEPS = {"ddpm": 250, "ddim": 50, "dpm++": 25}
 
@@ -156,6 +156,6 @@ def _reason(code: int, log: str) -> str:
 
 
 def _draw(found: Mapping[str, Any], target: Path) -> None:
-    from latte_cli.core.charts import bench_chart
+    from latte_cli.core.training.charts import bench_chart
 
     bench_chart(found, target)

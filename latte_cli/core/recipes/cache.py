@@ -12,9 +12,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.data.ahead import decode_ahead
-from latte_cli.core.data.cache_check import Checked, Fault, strike_off_entries
-from latte_cli.core.data.cache_plan import (
+from latte_cli.core.data.clips.ahead import decode_ahead
+from latte_cli.core.data.clips.encoding import encode_full_batches
+from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
+from latte_cli.core.data.latent_cache.manifest import (
+    Header,
+    mend_manifest,
+    only_run,
+    read_header,
+    read_manifest,
+    write_header,
+    write_manifest,
+)
+from latte_cli.core.data.latent_cache.mindrecord import row_layout
+from latte_cli.core.data.latent_cache.open import vae_hash
+from latte_cli.core.data.latent_cache.plan import (
     Group,
     agreed_header,
     check_place,
@@ -24,26 +36,14 @@ from latte_cli.core.data.cache_plan import (
     plan_shards,
     trim_plan,
 )
-from latte_cli.core.data.cache_writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
-from latte_cli.core.data.cached import vae_hash
-from latte_cli.core.data.datasets import LeftOut, VideoFile, count_frames, labelled_videos
-from latte_cli.core.data.encoding import encode_full_batches
-from latte_cli.core.data.manifest import (
-    Header,
-    mend_manifest,
-    only_run,
-    read_header,
-    read_manifest,
-    write_header,
-    write_manifest,
-)
-from latte_cli.core.data.shards import row_layout
-from latte_cli.core.data.text_cache import check_all, clear_texts, strike_off
+from latte_cli.core.data.latent_cache.texts import check_all, clear_texts, strike_off
+from latte_cli.core.data.latent_cache.writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
+from latte_cli.core.data.videos.find import LeftOut, VideoFile, count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.text_caching import cache_texts, stores_texts, texts_to_check
+from latte_cli.core.models.text.caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 
 Array = NDArray[np.float32]
 Encode = Callable[[Array], Array]
@@ -199,7 +199,7 @@ def work(
     writer = CacheWriter(settings, job, groups, status, rank, world)
     if encode is None:
         from latte_cli.core.device import use_device
-        from latte_cli.core.models.vae import load_vae
+        from latte_cli.core.models.vae.autoencoder import load_vae
 
         use_device(settings.device)
         encode = load_vae(settings.vae).encode

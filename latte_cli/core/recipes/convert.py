@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from latte_cli.core.checkpoints import store
-from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints import save as store
 from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import digest_of_files, write_whole
-from latte_cli.core.models.pipeline_writer import check_parts, write_pipeline
-from latte_cli.core.settings import Dtype
+from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
+from latte_cli.core.settings.schema import Dtype
 
 Program = Literal["mindspore", "torch"]
 

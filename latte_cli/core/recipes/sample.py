@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.clips import (
+from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.diffusion.schedule import Schedule, make_schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.pipeline.folder import text_files
+from latte_cli.core.models.sizes import sizes_of, text_folder
+from latte_cli.core.models.vae.weights import DEMO, find_source
+from latte_cli.core.parallel.world import World
+from latte_cli.core.sampling.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
+from latte_cli.core.sampling.workers import make_all, make_share
+from latte_cli.core.sampling.write import (
     DEFAULT_FORMATS,
     ClipFiles,
     ClipStep,
@@ -18,16 +27,7 @@ from latte_cli.core.clips import (
     read_noise,
     read_record,
 )
-from latte_cli.core.data.prompts import PromptLine
-from latte_cli.core.diffusion.schedule import Schedule, make_schedule
-from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import text_files
-from latte_cli.core.models.sizes import sizes_of, text_folder
-from latte_cli.core.models.vae_weights import DEMO, find_source
-from latte_cli.core.parallel.world import World
-from latte_cli.core.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
-from latte_cli.core.settings import SampleSettings, Settings
-from latte_cli.core.shared_clips import make_all, make_share
+from latte_cli.core.settings.schema import SampleSettings, Settings
 
 
 def run(
@@ -153,8 +153,8 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     except (ValueError, KeyError, TypeError) as error:
         raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
     from latte_cli.core.device import use_device
-    from latte_cli.core.sampling import Clip, Denoiser, denoise
-    from latte_cli.core.trained import encode_texts, load_trained
+    from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
+    from latte_cli.core.sampling.from_run import encode_texts, load_trained
 
     use_device(settings.device)
     told = encode_texts(settings, texts)
@@ -180,7 +180,7 @@ def _walk(settings: Settings, record: Record) -> tuple[SampleSettings, Schedule]
 
 def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.uint8]]:
     """Scaled latents (F, 4, h, w) to frames (F, H, W, 3)."""
-    from latte_cli.core.models.vae import load_vae, to_uint8
+    from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
 
     vae = load_vae(settings.vae)
     return lambda latents: to_uint8(vae.decode(latents))

@@ -8,7 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.clips import (
+from latte_cli.core.data.captions.prompts import PromptLine, named
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
+from latte_cli.core.models.shape import VAE_FACTOR
+from latte_cli.core.parallel.world import World
+from latte_cli.core.sampling.from_pipeline import (
+    GUIDANCE_SCALE,
+    STEPS,
+    Job,
+    Prompt,
+    check_job,
+    clip_shape,
+    make_clips,
+)
+from latte_cli.core.sampling.workers import make_all, make_share
+from latte_cli.core.sampling.write import (
     DEFAULT_FORMATS,
     ClipFiles,
     ClipStep,
@@ -19,22 +34,7 @@ from latte_cli.core.clips import (
     read_noise,
     read_record,
 )
-from latte_cli.core.data.prompts import PromptLine, named
-from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import open_pipeline, pipeline_files
-from latte_cli.core.models.shape import VAE_FACTOR
-from latte_cli.core.parallel.world import World
-from latte_cli.core.pipeline_sampling import (
-    GUIDANCE_SCALE,
-    STEPS,
-    Job,
-    Prompt,
-    check_job,
-    clip_shape,
-    make_clips,
-)
-from latte_cli.core.settings import SampleSettings, Settings
-from latte_cli.core.shared_clips import make_all, make_share
+from latte_cli.core.settings.schema import SampleSettings, Settings
 
 IMAGE_FORMATS = ("png",)
 COMMON = ("sampler", "num_frames", "height", "width", "eta", "dtype", "chunk_frames", "device")  # as in a Job

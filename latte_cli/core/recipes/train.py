@@ -9,32 +9,32 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from latte_cli.core.data.batches import ClipSource
-from latte_cli.core.data.cached import open_cache
-from latte_cli.core.data.captioned import CaptionedSource
-from latte_cli.core.data.captions import texts_of
-from latte_cli.core.data.datasets import check_labels, index_clips
-from latte_cli.core.data.frames import FrameSource
-from latte_cli.core.data.memory import Array, MemorySource
-from latte_cli.core.data.text_cache import StoredTexts, captions_of
-from latte_cli.core.data.text_states import told
+from latte_cli.core.data.captions.files import texts_of
+from latte_cli.core.data.captions.states import told
+from latte_cli.core.data.clips.batches import ClipSource
+from latte_cli.core.data.clips.captioned import CaptionedSource
+from latte_cli.core.data.clips.frames import FrameSource
+from latte_cli.core.data.clips.memory import Array, MemorySource
+from latte_cli.core.data.latent_cache.open import open_cache
+from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
+from latte_cli.core.data.videos.find import check_labels, index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.models.sizes import text_folder
-from latte_cli.core.models.text_caching import cached_header, encode_texts
+from latte_cli.core.models.text.caching import cached_header, encode_texts
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import current_world
-from latte_cli.core.runs import checkpoints
-from latte_cli.core.settings import Settings
-from latte_cli.core.settings_io import dump_settings
+from latte_cli.core.sampling.runs import checkpoints
+from latte_cli.core.settings.loading import dump_settings
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.events import EventLog
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
 if TYPE_CHECKING:
-    from latte_cli.core.models.vae import Vae
+    from latte_cli.core.models.vae.autoencoder import Vae
     from latte_cli.core.training.telling import Telling
     from latte_cli.core.training.trainer import Trainer, TrainReport
 
@@ -191,7 +191,7 @@ def _trainer(
 ) -> "Trainer":
     """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.building import build_model
+    from latte_cli.core.models.architectures import build_model
     from latte_cli.core.training.starting import set_start
     from latte_cli.core.training.trainer import Trainer
 
@@ -223,7 +223,7 @@ def _previews(
 
 
 def _load_vae(settings: Settings) -> "Vae":
-    from latte_cli.core.models.vae import load_vae
+    from latte_cli.core.models.vae.autoencoder import load_vae
 
     return load_vae(settings.vae)
 
@@ -271,7 +271,7 @@ def _cut(metrics: Path, step: int) -> None:
 
 def _draw(metrics: Path) -> None:
     """The loss curve; a run is not ended by a picture that cannot be drawn."""
-    from latte_cli.core.charts import loss_curve
+    from latte_cli.core.training.charts import loss_curve
 
     try:
         loss_curve(metrics, metrics.with_name("loss.png"))

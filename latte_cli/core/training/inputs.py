@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.data.batches import Batch
-from latte_cli.core.data.encoding import draw_latents
-from latte_cli.core.data.latents import stored_noise
+from latte_cli.core.data.clips.batches import Batch
+from latte_cli.core.data.clips.encoding import draw_latents
+from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
-from latte_cli.core.draws import Stream, draw
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.rng import Stream, draw
 
 Array = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 
 from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
-from latte_cli.core.settings import TrainSettings
+from latte_cli.core.settings.schema import TrainSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, which the original keeps
 

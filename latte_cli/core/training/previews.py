@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from mindspore import Parameter
 
-from latte_cli.core.clips import ClipFiles, write_clip
-from latte_cli.core.data.prompts import PromptLine
+from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.building import Transformer, build_model
-from latte_cli.core.models.latte import load_weights
-from latte_cli.core.runs import told_clips, untold_clips
-from latte_cli.core.sampling import Array, Clip, Denoiser, denoise
-from latte_cli.core.settings import Settings
-from latte_cli.core.trained import encode_texts
+from latte_cli.core.models.architectures import Transformer, build_model
+from latte_cli.core.models.latte.transformer import load_weights
+from latte_cli.core.sampling.denoise import Array, Clip, Denoiser, denoise
+from latte_cli.core.sampling.from_run import encode_texts
+from latte_cli.core.sampling.runs import told_clips, untold_clips
+from latte_cli.core.sampling.write import ClipFiles, write_clip
+from latte_cli.core.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from latte_cli.core.models.vae import Vae
+    from latte_cli.core.models.vae.autoencoder import Vae
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Previews:
             latents = step.x_t[0]
             if stopping():
                 return []
-        from latte_cli.core.models.vae import to_uint8
+        from latte_cli.core.models.vae.autoencoder import to_uint8
 
         frames = to_uint8(self.load().decode(latents))
         target = ClipFiles(settings.run_dir / "samples", fps=sample.fps)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 
 # What may change without changing a step: where things are, how fast they go, what is written when.
 FREE = {

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.checkpoints.mapping import load_latte, map_weights
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.files import digest_of_files
-from latte_cli.core.models.building import Transformer
-from latte_cli.core.models.latte import Latte, load_weights
-from latte_cli.core.models.latte_t2v import LatteT2V
+from latte_cli.core.models.architectures import Transformer
+from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V
 
 Arrays = dict[str, NDArray[Any]]
 LABELS = "y_embedder.embedding_table.weight"

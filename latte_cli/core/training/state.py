@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import whole_file, write_whole
-from latte_cli.core.models.building import Transformer
-from latte_cli.core.models.latte_t2v import LatteT2V
-from latte_cli.core.models.lora import lora_of, save_lora
+from latte_cli.core.models.architectures import Transformer
+from latte_cli.core.models.latte_t2v.lora import lora_of, save_lora
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V
 from latte_cli.core.models.sizes import CONFIG
-from latte_cli.core.runs import changes_beside, checkpoints
+from latte_cli.core.sampling.runs import changes_beside, checkpoints
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 

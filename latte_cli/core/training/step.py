@@ -8,9 +8,9 @@ from mindspore import Tensor, ops
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.kernels import optimizer
-from latte_cli.core.models.building import Transformer
+from latte_cli.core.kernels.waiting import Compiled
+from latte_cli.core.models.architectures import Transformer
 from latte_cli.core.training.inputs import StepInputs
-from latte_cli.core.waiting import Compiled
 
 Gradients: TypeAlias = tuple[Tensor, ...]
 """One tensor a trained parameter, in a mutable tuple: a plain one is a constant to a compiled function."""

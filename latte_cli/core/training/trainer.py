@@ -14,15 +14,15 @@ import numpy as np
 from mindspore import Tensor, mutable
 from numpy.typing import NDArray
 
-from latte_cli.core.data.batches import Batch, ClipSource, Sharing, batches
+from latte_cli.core.data.clips.batches import Batch, ClipSource, Sharing, batches
 from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.building import Transformer
-from latte_cli.core.models.latte import Latte
+from latte_cli.core.models.architectures import Transformer
+from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, labels_or_null, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.checkpoints.store import save_weights
+from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes.convert import run
 from tests.core.checkpoints import hostile
@@ -197,7 +197,7 @@ def _telling_spans(content: bytes) -> list[tuple[int, int]]:
 def _sources() -> list[bytes]:
     """The files to spoil: recorded ones, and one of our own in each format."""
     sources = [(GOLDEN / name).read_bytes() for name in _SOURCES]
-    from latte_cli.core.checkpoints.formats import open_weights
+    from latte_cli.core.checkpoints.open import open_weights
 
     weights = open_weights(GOLDEN / "bad/good.pt")
     with tempfile.TemporaryDirectory() as folder:

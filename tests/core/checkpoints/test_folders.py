@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from tests.core.checkpoints.reference import GOLDEN
 

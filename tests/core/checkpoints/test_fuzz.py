@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.formats.pickles import read_pickle
+from latte_cli.core.checkpoints.formats.torch_names import TABLE, Claims
 from latte_cli.core.checkpoints.limits import RefusedError
-from latte_cli.core.checkpoints.pickles import read_pickle
-from latte_cli.core.checkpoints.torch_names import TABLE, Claims
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from tests.core.checkpoints.fuzz import cases
 

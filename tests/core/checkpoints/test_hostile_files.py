@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from tests.core.checkpoints import hostile
 from tests.core.checkpoints.hostile import checkpoint, integer, sizes, storage, tensor, text, zip_file

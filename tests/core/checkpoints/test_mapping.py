@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latte_cli.core.checkpoints.formats import Weights
-from latte_cli.core.checkpoints.latte_names import describe_latte, latte_layout
+from latte_cli.core.checkpoints.layouts.latte import describe_latte, latte_layout
+from latte_cli.core.checkpoints.layouts.vae import diffusers_name
 from latte_cli.core.checkpoints.mapping import Mapped, load_latte, map_weights
-from latte_cli.core.checkpoints.store import save_weights
+from latte_cli.core.checkpoints.open import Weights
+from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.checkpoints.tensors import InMemory, Shape, Tensor
-from latte_cli.core.checkpoints.vae_names import diffusers_name
 from latte_cli.core.errors import LatteError
-from latte_cli.core.presets import PRESETS
+from latte_cli.core.settings.presets import PRESETS
 from tests.core.checkpoints.reference import GOLDEN
 
 KEYS = {path.stem: json.loads(path.read_text()) for path in (GOLDEN / "keys").glob("*.json")}

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latte_cli.core.checkpoints.formats import Weights, open_weights
+from latte_cli.core.checkpoints.open import Weights, open_weights
 from latte_cli.core.errors import LatteError
 from tests.core.checkpoints import hostile
 from tests.core.checkpoints.reference import DIGESTS, GOLDEN, digest

@@ -16,7 +16,7 @@ from latte_cli.core.diffusion.gaussian import (
     x_start_from_eps,
 )
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))

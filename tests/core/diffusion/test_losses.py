@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.diffusion.schedule import Coefficients, make_schedule
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from latte_cli.core.diffusion.gaussian import predict
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Place, Step, ddim, ddim_reverse, ddpm
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))

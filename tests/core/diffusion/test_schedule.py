@@ -9,7 +9,7 @@ import pytest
 
 from latte_cli.core.diffusion.schedule import make_schedule, space_timesteps
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 EDGE_CASES = json.loads((GOLDEN / "respacing_edge_cases.json").read_text())

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.formats import open_weights
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.samplers import SAMPLERS
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.models.latte import Latte, load_weights
+from latte_cli.core.models.latte.transformer import Latte, load_weights
 from latte_cli.core.models.shape import LatteShape
-from latte_cli.core.sampling import Denoiser
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.sampling.denoise import Denoiser
+from latte_cli.core.settings.schema import DiffusionSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CONDITIONS = {1: "none", 2: "class", 78: "text"}  # the original's `extras`

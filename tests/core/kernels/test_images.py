@@ -5,7 +5,7 @@ import pytest
 from mindspore import Tensor
 from numpy.lib.stride_tricks import sliding_window_view
 
-from latte_cli.core.models.convolution import conv2d, double, group_norm
+from latte_cli.core.models.vae.convolution import conv2d, double, group_norm
 from tests.core.kernels.compare import assert_close, value_and_grads
 
 RANDOM = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.shape import LatteShape, resolve_model
-from latte_cli.core.settings import DataSettings, ModelSettings, Settings
+from latte_cli.core.settings.schema import DataSettings, ModelSettings, Settings
 
 KEYS = Path(__file__).parents[2] / "golden" / "keys"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from latte_cli.cli import app
-from latte_cli.core.benchmark.rows import parse_rows
+from latte_cli.cli.app import app
+from latte_cli.core.bench.rows import parse_rows
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import bench
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 
 TINY = """
 data: {image_size: 32, num_frames: 2, frame_stride: 1}

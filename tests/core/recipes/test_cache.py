@@ -13,18 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from latte_cli.core.data import cache_plan, shards
-from latte_cli.core.data.batches import Sharing, batches
-from latte_cli.core.data.cache_writer import Status, gather, read_job
-from latte_cli.core.data.cached import open_cache
-from latte_cli.core.data.datasets import index_clips
-from latte_cli.core.data.encoding import draw_latents
-from latte_cli.core.data.frames import FrameSource
-from latte_cli.core.data.latents import stored_noise
-from latte_cli.core.data.manifest import only_run, read_manifest
+from latte_cli.core.data.clips.batches import Sharing, batches
+from latte_cli.core.data.clips.encoding import draw_latents
+from latte_cli.core.data.clips.frames import FrameSource
+from latte_cli.core.data.latent_cache import mindrecord as shards
+from latte_cli.core.data.latent_cache import plan as cache_plan
+from latte_cli.core.data.latent_cache.manifest import only_run, read_manifest
+from latte_cli.core.data.latent_cache.numpy_files import stored_noise
+from latte_cli.core.data.latent_cache.open import open_cache
+from latte_cli.core.data.latent_cache.writer import Status, gather, read_job
+from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
-from latte_cli.core.settings import CacheSettings, DataSettings, Settings, VaeSettings
+from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
 from latte_cli.core.training.inputs import latents_of
 
 Array = NDArray[np.float32]

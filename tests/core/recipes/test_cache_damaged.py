@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from latte_cli.core.data.cache_plan import PLAN
-from latte_cli.core.data.cache_writer import Status
-from latte_cli.core.data.cached import open_cache
-from latte_cli.core.data.manifest import HEADER, MANIFEST, read_manifest
+from latte_cli.core.data.latent_cache.manifest import HEADER, MANIFEST, read_manifest
+from latte_cli.core.data.latent_cache.open import open_cache
+from latte_cli.core.data.latent_cache.plan import PLAN
+from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
-from latte_cli.core.settings import CacheSettings, DataSettings, Settings, VaeSettings
+from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
 
 Array = NDArray[np.float32]
 TYPES: tuple[Literal["numpy", "mindrecord"], ...] = ("numpy", "mindrecord")

@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latte_cli.core.data.cache_writer import Status
-from latte_cli.core.data.text_cache import TEXTS, StoredTexts, captions_of, read_text_header, read_texts
+from latte_cli.core.data.latent_cache.texts import (
+    TEXTS,
+    StoredTexts,
+    captions_of,
+    read_text_header,
+    read_texts,
+)
+from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline_folder import find_text_encoder
-from latte_cli.core.models.text import TextEncoder, condition_of, encoder_digest
-from latte_cli.core.models.text_caching import cached_header
+from latte_cli.core.models.pipeline.folder import find_text_encoder
+from latte_cli.core.models.text.caching import cached_header
+from latte_cli.core.models.text.encoder import TextEncoder, condition_of, encoder_digest
 from latte_cli.core.recipes.cache import run, verify
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 
 PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
 CAPTIONS = "video,caption\na,a red cat\na,the sea\nb,the sea\n"

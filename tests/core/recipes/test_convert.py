@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from latte_cli.core.checkpoints.formats import open_weights
-from latte_cli.core.checkpoints.store import save_weights
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes.convert import describe, run
 from tests.core.checkpoints.reference import DIGESTS, GOLDEN, digest, read_torch_zip

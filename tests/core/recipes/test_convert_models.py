@@ -8,10 +8,10 @@ import pytest
 from mindspore import Tensor
 
 from latte_cli.core.checkpoints.mapping import load_latte
-from latte_cli.core.models.latte import load_weights
+from latte_cli.core.models.latte.transformer import load_weights
 from latte_cli.core.recipes.convert import run
 from tests.core.checkpoints.reference import DIGESTS, GOLDEN
-from tests.core.models.golden_latte import arrays, model_of
+from tests.core.models.latte.golden import arrays, model_of
 
 ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # of which no outputs are recorded
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from latte_cli.core.data.cache_writer import Status
-from latte_cli.core.data.prompts import PromptLine
-from latte_cli.core.models.vae import load_vae
+from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.data.latent_cache.writer import Status
+from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.recipes import cache, sample, train
-from latte_cli.core.settings import Settings
-from latte_cli.core.trained import load_trained
+from latte_cli.core.sampling.from_run import load_trained
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.previews import Previews
 from latte_cli.core.training.trainer import TrainReport
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.resuming import check_unchanged
 
 CHECKPOINT = Path("ckpt/step-00000002.safetensors")

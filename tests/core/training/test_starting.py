@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte import Latte, initialise
+from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.training.starting import LABELS, start_from
 

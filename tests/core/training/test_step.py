@@ -1,18 +1,13 @@
-import sys
-from pathlib import Path
-
 import mindspore as ms
 import numpy as np
 import pytest
 
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.settings import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.step import GradientStep, add_gradients, global_norm
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from golden_latte import arrays, model_of
+from tests.core.models.latte.golden import arrays, model_of
 
 SCHEDULE = make_schedule(DiffusionSettings())
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 
-from latte_cli.core.data.batches import Batch, Sharing, batches
-from latte_cli.core.data.captioned import CaptionedSource
-from latte_cli.core.data.captions import choose_caption, texts_of
-from latte_cli.core.settings import DataSettings
+from latte_cli.core.data.captions.files import choose_caption, texts_of
+from latte_cli.core.data.clips.batches import Batch, Sharing, batches
+from latte_cli.core.data.clips.captioned import CaptionedSource
+from latte_cli.core.settings.schema import DataSettings
 from latte_cli.core.training.telling import Telling
 
 CAPTIONS = {"a": ("red", "blue"), "c": ("green",)}

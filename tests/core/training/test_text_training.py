@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from latte_cli.core.checkpoints.formats import open_weights
 from latte_cli.core.checkpoints.mapping import map_weights
-from latte_cli.core.data.captioned import CaptionedSource
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.building import build_model
-from latte_cli.core.models.lora import load_lora
+from latte_cli.core.models.architectures import build_model
+from latte_cli.core.models.latte_t2v.lora import load_lora
 from latte_cli.core.models.sizes import shape_beside
-from latte_cli.core.settings import Settings
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.starting import set_start
 from latte_cli.core.training.telling import Telling
 from latte_cli.core.training.trainer import Trainer
-from tests.core.models.test_building import PIPELINE, SIZE
+from tests.core.models.test_architectures import PIPELINE, SIZE
 
 TEXTS = ("", "a cat", "a dog", "the sea")
 RANDOM = np.random.default_rng(0).standard_normal((4, 5, 17)).astype(np.float32)

@@ -9,10 +9,10 @@ import pytest
 
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte import Latte, initialise
+from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.shape import resolve_model
-from latte_cli.core.runs import checkpoints
-from latte_cli.core.settings import Settings
+from latte_cli.core.sampling.runs import checkpoints
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.resuming import changes, check_global_batch, check_unchanged
 from latte_cli.core.training.state import read_progress
 from latte_cli.core.training.trainer import Trainer, TrainReport

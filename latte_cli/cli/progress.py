@@ -1,0 +1,193 @@
+"""What a user sees: progress on stderr, plans and results on stdout. Users' text is never markup."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from latte_cli.core.errors import printable
+from latte_cli.core.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from latte_cli.core.data.latent_cache.check import Checked
+    from latte_cli.core.recipes.cache import CacheReport
+    from latte_cli.core.recipes.convert import ConvertReport
+    from latte_cli.core.recipes.train import EncodeReport
+    from latte_cli.core.sampling.write import SampleReport
+    from latte_cli.core.training.trainer import TrainReport
+
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
+LONGEST_LIST = 12  # tensors named one by one
+console = Console(stderr=True)
+
+Report = TypeVar("Report")
+
+
+class Line(NamedTuple):
+    """Where a loop is: what it is doing, `done` of `total`, and what else to show."""
+
+    doing: str
+    done: int
+    total: int
+    text: str = ""
+
+
+class LogHandler(logging.Handler):
+    """Log lines on stderr, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
+        console.print(Text(text), soft_wrap=True)
+
+
+def show_plan(settings: str, plan: Plan) -> None:
+    """The resolved settings and what would be done."""
+    show(f"{settings}\n")
+    for name, text in plan.rows:
+        show(f"{name:<16}{text}\n")
+
+
+def show(text: str) -> None:
+    """Results on stdout."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
+def training_line(report: "EncodeReport | TrainReport") -> Line:
+    """Loss and speed of a training step, or how far encoding is."""
+    from latte_cli.core.recipes.train import EncodeReport
+
+    if isinstance(report, EncodeReport):
+        return Line("encoding", report.done, report.total)
+    text = f"loss {report.losses.loss:.4f}, {report.frames_per_second:.1f} frames/s"
+    return Line("training", report.step, report.steps, text)
+
+
+def caching_line(report: "CacheReport") -> Line:
+    """Videos looked at, then captions and frames encoded."""
+    if report.doing == "looking":
+        return Line("looking at videos", report.videos, report.total_videos)
+    if report.doing == "reading":
+        return Line("encoding captions", report.videos, report.total_videos)
+    text = f"{report.videos} of {report.total_videos} videos, {report.frames_per_second:.1f} frames/s"
+    return Line("encoding", report.frames, report.total_frames, text)
+
+
+def checking_line(checked: "Checked") -> Line:
+    """Entries of the cache looked at."""
+    return Line("checking", checked.done, checked.total)
+
+
+def sampling_line(report: "SampleReport") -> Line:
+    """Prompts read, then steps done of all clips together."""
+    clip, clips = report.clip + 1, len(report.plan)
+    if report.step == 0:
+        return Line("encoding prompts", clip, clips)
+    return Line("sampling", report.done, sum(report.plan), f"clip {clip} of {clips}")
+
+
+def show_conversion(report: "ConvertReport", *, done: bool) -> None:
+    """What the weights are, and what became of each of them."""
+    from latte_cli.core.recipes.convert import describe
+
+    rows = [("weights", report.weights), ("taken", str(len(report.taken)))]
+    for title, names, arrow in (("renamed", report.renamed, " ->"), ("ignored", report.ignored, ":")):
+        rows.append((title, str(len(names))))
+        rows += [("", f"{name}{arrow} {text}") for name, text in list(names.items())[:LONGEST_LIST]]
+        if len(names) > LONGEST_LIST:
+            rows.append(("", f"and {len(names) - LONGEST_LIST} more: --report lists them all"))
+    rows.append(("wrote" if done else "would write", report.target))
+    lines = [describe(report), *(f"{title:<12}{text}" for title, text in rows)]
+    show("".join(f"{line}\n" for line in lines))
+
+
+def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Iterator[Report]:
+    """Pass on a loop's reports, showing each.
+
+    A bar with the time left on a terminal; elsewhere the first line of each thing done, one every ten
+    seconds, and the last.
+    """
+    with _Bars() if console.is_terminal else _Lines() as shown:
+        for report in reports:
+            shown.update(line(report))
+            yield report
+
+
+class _Bars:
+    """A bar for each thing done, redrawn in place."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        self.progress = Progress(*columns, console=console)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "_Bars":
+        """Start drawing."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        self.progress.stop()
+
+    def update(self, line: Line) -> None:
+        """Draw where the loop is."""
+        if line.doing not in self.tasks:
+            self.tasks[line.doing] = self.progress.add_task(line.doing, text="")
+        task = self.tasks[line.doing]
+        self.progress.update(task, completed=line.done, total=line.total, text=line.text)
+
+
+class _Lines:
+    """A line now and then, for a log."""
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        self.begun, self.first, self.written, self.seen = 0.0, 0, 0.0, 0.0
+        self.is_written = True
+
+    def __enter__(self) -> "_Lines":
+        """Nothing to start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the last line."""
+        self._finish()
+
+    def update(self, line: Line) -> None:
+        """Write where the loop is, unless a line was written just now."""
+        now = time.monotonic()
+        if self.line is None or line.doing != self.line.doing:
+            self._finish()
+            self.begun, self.first, self.written = now, line.done, 0.0
+        self.line, self.seen, self.is_written = line, now, False
+        if now - self.written >= SECONDS_BETWEEN_LINES:
+            self.written = now
+            self._write()
+
+    def _finish(self) -> None:
+        if not self.is_written:
+            self._write()
+
+    def _write(self) -> None:
+        """One line: `training 250/1700, loss 0.3100, 120.5 frames/s, 0:03:20 left`."""
+        assert self.line is not None
+        doing, done, total, text = self.line
+        parts = [f"{doing} {done}/{total}", *([text] if text else [])]
+        if self.first < done < total:
+            left = round((self.seen - self.begun) * (total - done) / (done - self.first))
+            parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        console.print(Text(", ".join(parts)), soft_wrap=True)
+        self.is_written = True

@@ -1,0 +1,140 @@
+"""What commands share: settings from file and flags, the plan, loops followed to their files or faults."""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from latte_cli.core.errors import LatteError
+
+if TYPE_CHECKING:
+    from latte_cli.core.data.latent_cache.check import Checked
+    from latte_cli.core.data.latent_cache.writer import Status
+    from latte_cli.core.planning.plan import Plan
+    from latte_cli.core.recipes.cache import CacheReport
+    from latte_cli.core.sampling.write import SampleReport
+    from latte_cli.core.settings.rules import Command
+    from latte_cli.core.settings.schema import Settings
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say
+
+
+def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
+    """Follow `latte cache`; however it ends, the status is shown, and how to go on."""
+    from latte_cli.cli.progress import caching_line, follow, show
+    from latte_cli.core.recipes.cache import KEPT
+
+    try:
+        deque(follow(reports, caching_line), maxlen=0)
+    except LatteError:
+        raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; {KEPT}") from error
+    except Exception:
+        typer.echo(f"stopped; {KEPT}", err=True)
+        raise
+    finally:
+        show(status.lines())
+
+
+def follow_share(reports: "Iterable[CacheReport]") -> None:
+    """Follow a worker of `latte cache`; that it was interrupted is for whoever launched it to say."""
+    from latte_cli.cli.progress import caching_line, follow
+
+    try:
+        deque(follow(reports, caching_line), maxlen=0)
+    except KeyboardInterrupt as error:
+        raise SystemExit(INTERRUPTED) from error
+
+
+def show_files(reports: "Iterable[SampleReport]") -> None:
+    """Follow sampling, and name each file once it is there; what is being written when it ends is whole."""
+    from latte_cli.cli.progress import follow, sampling_line, show
+
+    for report in follow(reports, sampling_line):
+        for path in report.files:
+            show(f"{path}\n")
+
+
+def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bool = False) -> None:
+    """Name every entry of the cache that is missing, torn or stale.
+
+    Raises LatteError when there are any, unless they are about to be mended.
+    """
+    from latte_cli.cli.progress import checking_line, follow, show
+
+    total = faults = 0
+    for checked in follow(checks, checking_line):
+        total = checked.total
+        if checked.fault is not None:
+            faults += 1
+            show(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}\n")
+    if faults and not mended:
+        raise LatteError(
+            f"cache.dir: {settings.cache.dir}: {faults} of {total} entries are missing, torn or stale"
+        )
+    show(f"{total} entries, {faults or 'no'} faults\n" if mended else f"{total} entries, all whole\n")
+
+
+def set_logging(level: str) -> None:
+    from latte_cli.cli.progress import LogHandler
+
+    logging.basicConfig(level=level.upper(), handlers=[LogHandler()], force=True)
+    if level in ("debug", "info"):
+        os.environ.setdefault("GLOG_v", "1")  # MindSpore's C++ side: 1 is info
+
+
+def load(
+    command: "Command | None",
+    config: Path | None,
+    assignments: list[str] | None,
+    flags: dict[str, Any],
+    log_level: str,
+    *,
+    unset: Sequence[str] = (),
+    demo: bool = True,
+) -> "Settings":
+    """The settings of a command: the file, then --set in order, then the command's own flags.
+
+    demo: whether the built-in demo takes the place of a file that is not there.
+    """
+    set_logging(log_level)
+    from latte_cli.core.settings.loading import load_settings, parse_override
+
+    overrides = [parse_override(text) for text in assignments or []]
+    overrides += [(name, None) for name in unset]
+    overrides += [(name, _plain(value)) for name, value in flags.items() if value is not None]
+    return load_settings(config, overrides, command=command, demo=demo)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
+    """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
+    if dry_run:
+        from latte_cli.cli.progress import show_plan
+        from latte_cli.core.settings.loading import dump_settings
+
+        show_plan(dump_settings(settings, explained=False), plan)
+    plan.demand()
+    return dry_run
+
+
+def stop_at_cache_plan(
+    settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
+) -> bool:
+    """`stop_at_plan` for `latte cache`; what is still to encode is found out for a dry run alone."""
+    from latte_cli.core.planning.plan import cache_plan
+
+    plan = cache_plan(settings, encodes=encodes)
+    if dry_run and encodes:
+        from latte_cli.core.planning.cache import add_caching
+
+        add_caching(plan, settings, resume=start, overwrite=overwrite)
+    return stop_at_plan(settings, plan, dry_run=dry_run)

@@ -1,0 +1,132 @@
+"""Tables of `latte bench` on stdout, in plain text that a README can hold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from latte_cli.cli.progress import Line, show
+
+if TYPE_CHECKING:
+    from latte_cli.core.recipes.bench import BenchReport
+
+TRAIN = (
+    "Cards",
+    "Recompute",
+    "Dataset sink mode",
+    "Embedding cache",
+    "Batch",
+    "Frames",
+    "Step time",
+    "Train imgs/s",
+    "Peak memory",
+    "Compile",
+)
+SAMPLE = ("Sampler", "Steps", "Guidance", "Frames", "Step time", "A video", "Peak memory", "Compile")
+ENCODE = ("Image size", "Frames at once", "Chunk time", "Frames/s", "Peak memory", "Compile")
+
+
+def bench_line(report: "BenchReport") -> Line:
+    """What is measured now."""
+    return Line("measuring", report.done, report.total, report.doing)
+
+
+def show_bench(found: Mapping[str, Any]) -> None:
+    """The tables of a benchmark, what it was made on, and how it compares."""
+    machine = found["machine"]
+    gigabytes = machine["memory_bytes"] / 1e9
+    show(
+        f"{machine['processor']}, {machine['cores']} cores, {gigabytes:.0f} GB; {machine['device']};"
+        f" MindSpore {machine['mindspore']}, {machine['kernels']}\n\n"
+    )
+    for title, rows in (
+        (TRAIN, [train_cells(entry) for entry in found["train"]]),
+        (ENCODE, [encode_cells(entry) for entry in found["encode"]]),
+        (SAMPLE, [sample_cells(entry) for entry in found["sample"]]),
+    ):
+        show("".join(f"{line}\n" for line in table(title, rows)) + "\n")
+    if cores := [entry["cores"] // entry["cards"] for entry in found["train"] if "cores" in entry]:
+        show(f"a card is {cores[0]} of the cores\n")
+    if data := sorted({entry["data"] for entry in found["train"] if "data" in entry}):
+        show(f"data: {'; '.join(data)}\n")
+    if "comparison" in found:
+        show_comparison(found)
+
+
+def show_comparison(found: Mapping[str, Any]) -> None:
+    """New over old, an entry a line, after what else has changed."""
+    for difference in found["differences"]:
+        show(f"changed: {difference}\n")
+    for entry in found["comparison"]:
+        named = [
+            f"{name} {_word(value)}"
+            for name, value in entry.items()
+            if name not in ("kind", "ratios") and value is not None
+        ]
+        ratios = [f"{name} x{value:.2f}" for name, value in entry["ratios"].items()]
+        show(f"{entry['kind']} {', '.join(named)}: {', '.join(ratios)}\n")
+    if not found["comparison"]:
+        show("nothing measured in both\n")
+
+
+def table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a Markdown table, its columns aligned; a cell more than there are columns is a remark."""
+    widths = [max(len(row[place]) for row in (title, *rows)) for place in range(len(title))]
+    for number, row in enumerate((title, *rows)):
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=False)]
+        yield f"| {' | '.join(cells)} |{''.join(f' {remark}' for remark in row[len(title) :])}"
+        if number == 0:
+            yield f"|{'|'.join('-' * (width + 1) + ':' for width in widths)}|"
+
+
+def train_cells(entry: Mapping[str, Any]) -> list[str]:
+    """A row of training."""
+    asked = [
+        str(entry["cards"]),
+        *(_word(entry[name]) for name in ("recompute", "sink", "cache")),
+        str(entry["batch"]),
+        str(entry["frames"]),
+    ]
+    return asked + _measured(
+        entry,
+        lambda: [_spread(entry["step_seconds"]), f"{entry['images_per_second']:.1f}"],
+    )
+
+
+def encode_cells(entry: Mapping[str, Any]) -> list[str]:
+    """A row of encoding."""
+    asked = [str(entry.get(name, "")) for name in ("image_size", "chunk_frames")]
+    return asked + _measured(
+        entry, lambda: [_spread(entry["chunk_seconds"]), f"{entry['frames_per_second']:.1f}"]
+    )
+
+
+def sample_cells(entry: Mapping[str, Any]) -> list[str]:
+    """A row of sampling."""
+    asked = [str(entry.get(name, "")) for name in ("sampler", "steps", "guidance_scale", "frames")]
+    return asked + _measured(
+        entry,
+        lambda: [
+            _spread(entry["step_seconds"]),
+            _seconds(entry["video_seconds"]) + (", latents" if entry["decode_seconds"] is None else ""),
+        ],
+    )
+
+
+def _measured(entry: Mapping[str, Any], times: Any) -> list[str]:
+    """Four cells of numbers; or the problem: what the device lacks in place of them, else after them."""
+    if problem := entry.get("problem"):
+        short = len(problem) < 24
+        return [problem if short else "failed", "", "", "", *([] if short else [problem])]
+    return [*times(), f"{entry['peak_bytes'] / 1e9:.2f} GB", _seconds(entry["compile_seconds"])]
+
+
+def _spread(spread: Mapping[str, float]) -> str:
+    """Median and quartiles: 0.512 s (0.498-0.530)."""
+    return f"{_seconds(spread['median'])} ({spread['low']:.3g}-{spread['high']:.3g})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s"
+
+
+def _word(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

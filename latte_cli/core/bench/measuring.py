@@ -1,0 +1,150 @@
+"""The measurements, each alone in its process: training, encoding and sampling as the commands do them."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.bench.machine import describe, peak_bytes
+from latte_cli.core.bench.rows import Row
+from latte_cli.core.bench.sources import open_source
+from latte_cli.core.bench.statistics import Spread
+from latte_cli.core.device import use_device
+from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.parallel.collective import join
+from latte_cli.core.parallel.world import World
+from latte_cli.core.settings.schema import Settings
+
+Entry = dict[str, Any]
+SECONDS = 30.0  # encoding and sampling stop counting then: their calls can take very long
+LEAST_COUNTED = 3
+
+
+def machine(settings: Settings) -> Entry:
+    """See `describe`."""
+    return describe(use_device(settings.device))
+
+
+def train(settings: Settings, row: Row, world: World) -> Entry:
+    """Steps of `Trainer.run`, over what the row asks for, in each of its workers."""
+    if world.is_scheduler:
+        join(world)
+    device = use_device(settings.device)
+    collective = join(world)
+    from latte_cli.core.diffusion.schedule import make_schedule
+    from latte_cli.core.models.latte.transformer import Latte, initialise
+    from latte_cli.core.training.trainer import Trainer
+
+    experiment = row.settings(settings)
+    source, encode, data = open_source(experiment, cached=row.cache)
+    num_timesteps = experiment.diffusion.num_timesteps
+    model = Latte(resolve_model(experiment), num_timesteps=num_timesteps, dtype=experiment.train.dtype)
+    initialise(model, experiment.seed)
+    schedule = make_schedule(experiment.diffusion)
+    trainer = Trainer(experiment, model, schedule=schedule, collective=collective)
+    reports = trainer.run(source, encode)
+    bench = settings.bench
+    compile_seconds, spread = timed(
+        lambda: next(reports), warmup=bench.warmup_steps, count=bench.steps, seconds=None
+    )
+    reports.close()  # type: ignore[attr-defined]
+    return {
+        "data": data,
+        "compile_seconds": compile_seconds,
+        "step_seconds": asdict(spread),
+        "images_per_second": row.images / spread.median,
+        "peak_bytes": peak_bytes(device),
+    }
+
+
+def encode(settings: Settings) -> Entry:
+    """`Vae.encode` of full chunks, as caching calls it."""
+    device = use_device(settings.device)
+    from latte_cli.core.models.vae.autoencoder import load_vae
+
+    vae, size, number = load_vae(settings.vae), settings.data.image_size, settings.vae.chunk_frames
+    frames = _noise(settings, (number, 3, size, size)).clip(-1, 1)
+    first, spread = timed(lambda: vae.encode(frames), warmup=1, count=settings.bench.steps, seconds=SECONDS)
+    return {
+        "image_size": size,
+        "chunk_frames": number,
+        "compile_seconds": first,
+        "chunk_seconds": asdict(spread),
+        "frames_per_second": number / spread.median,
+        "peak_bytes": peak_bytes(device),
+    }
+
+
+def sample(settings: Settings, *, decodes: bool) -> Entry:
+    """Steps of `denoise` by sample.sampler, and `Vae.decode` of the clip: what a video takes from them."""
+    device = use_device(settings.device)
+    from latte_cli.core.diffusion.samplers import Step
+    from latte_cli.core.diffusion.schedule import make_schedule
+    from latte_cli.core.models.latte.transformer import Latte, initialise
+    from latte_cli.core.models.vae.autoencoder import load_vae
+    from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
+
+    wanted, shape = settings.sample, resolve_model(settings)
+    schedule = make_schedule(settings.diffusion, wanted.respacing or str(wanted.steps))
+    model = Latte(shape, num_timesteps=settings.diffusion.num_timesteps)
+    initialise(model, settings.seed)
+    denoiser = Denoiser(model)
+    label = None if shape.num_classes is None else 0
+
+    def steps() -> Iterator[Step]:
+        seed = wanted.seed
+        while True:
+            yield from denoise(denoiser, Clip(seed, label), schedule, wanted)
+            seed += 1
+
+    walk, bench, total = steps(), settings.bench, schedule.num_timesteps
+    first, spread = timed(
+        lambda: next(walk), warmup=bench.warmup_steps, count=min(bench.steps, total), seconds=SECONDS
+    )
+    decoding = None
+    if decodes:
+        vae = load_vae(settings.vae)
+        clip = _noise(settings, (shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size))
+        decoding = timed(lambda: vae.decode(clip), warmup=1, count=LEAST_COUNTED, seconds=SECONDS)[1].median
+    return {
+        "sampler": wanted.sampler,
+        "steps": total,
+        "guidance_scale": wanted.guidance_scale,
+        "frames": shape.num_frames,
+        "compile_seconds": first,
+        "step_seconds": asdict(spread),
+        "decode_seconds": decoding,
+        "video_seconds": total * spread.median + (decoding or 0.0),
+        "peak_bytes": peak_bytes(device),
+    }
+
+
+def timed(
+    work: Callable[[], object], *, warmup: int, count: int, seconds: float | None
+) -> tuple[float, Spread]:
+    """The first call's seconds, and the spread of `count` calls after `warmup`, the first among them.
+
+    With `seconds`, counting ends once they are over, though not before LEAST_COUNTED calls.
+    """
+    first = _seconds(work)
+    for _ in range(warmup - 1):
+        _seconds(work)
+    counted: list[float] = []
+    while len(counted) < count:
+        counted.append(_seconds(work))
+        if seconds is not None and sum(counted) > seconds and len(counted) >= LEAST_COUNTED:
+            break
+    return first, Spread.of(counted)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def _noise(settings: Settings, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.random.default_rng(settings.seed).standard_normal(shape, np.float32)

@@ -1,0 +1,125 @@
+"""What a row of the table asks for, and how that is said: `recompute=on,cache=off,batch=4,frames=16`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from latte_cli.core.device import SINKING
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings.schema import Settings
+
+NOT_HERE = "not on this device"
+SWITCHES = ("recompute", "sink", "cache")
+NUMBERS = ("batch", "frames")
+ON_OFF = {"on": True, "off": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of training: a line of the table."""
+
+    cards: int
+    """Workers, each on a device of its own."""
+    recompute: bool
+    """Activations computed again in the backward pass instead of kept."""
+    sink: bool
+    """The data set in the device's memory."""
+    cache: bool
+    """Latents read from a cache; else frames, through the autoencoder, in every step."""
+    batch: int
+    """Clips a worker."""
+    frames: int
+    """Frames a clip."""
+
+    @property
+    def images(self) -> int:
+        """Frames all workers see in a step."""
+        return self.cards * self.batch * self.frames
+
+    def __str__(self) -> str:
+        """The row as it is typed, and the cards."""
+        switches = (f"{name}={'on' if getattr(self, name) else 'off'}" for name in SWITCHES)
+        numbers = (f"{name}={getattr(self, name)}" for name in NUMBERS)
+        return f"{','.join([*switches, *numbers])} on {self.cards}"
+
+    def settings(self, settings: Settings) -> Settings:
+        """The experiment as this row trains it: one forward pass a step, and neither end nor checkpoint in
+        sight."""
+        values = settings.model_dump()
+        values["data"] |= {"num_frames": self.frames}
+        values["train"] |= {
+            "batch_size": self.batch,
+            "accumulation": 1,
+            "recompute": self.recompute,
+            "sink_mode": self.sink,
+            "steps": 10**9,
+            "checkpoint_every": 10**9,
+            "preview_every": 0,
+        }
+        return Settings.model_validate(values)
+
+
+def parse_rows(specs: Sequence[str], settings: Settings, *, cards: Sequence[int] = ()) -> list[Row]:
+    """The rows that `--row` and `--parallel` ask for, every spec on every number of cards; the usual without.
+
+    A spec is keys and values, comma-separated: recompute, sink and cache are on or off, batch and frames are
+    numbers. What it leaves out is as in `settings`. Raises LatteError naming the spec.
+    """
+    base = row_of(settings)
+    rows = [_parse(spec, base) for spec in specs] or usual_rows(base)
+    return [replace(row, cards=number) for number in cards or (1,) for row in rows]
+
+
+def row_of(settings: Settings) -> Row:
+    """The experiment itself as a row."""
+    train, cache = settings.train, settings.cache
+    return Row(
+        cards=1,
+        recompute=train.recompute,
+        sink=train.sink_mode is True,
+        cache=cache.dir is not None or cache.in_memory,
+        batch=train.batch_size,
+        frames=settings.data.num_frames,
+    )
+
+
+def usual_rows(base: Row) -> list[Row]:
+    """From frames, then from the cache: as it is, with recompute, with the data sunk."""
+    plain = replace(base, recompute=False, sink=False, cache=True)
+    return [
+        replace(plain, cache=False),
+        plain,
+        replace(plain, recompute=True),
+        replace(plain, sink=True),
+    ]
+
+
+def lack(row: Row, device: str) -> str | None:
+    """Why a row cannot be measured on `device` (cpu, ascend, gpu); None when it can."""
+    if row.sink and device not in SINKING:
+        return NOT_HERE
+    if row.sink and not row.cache:
+        return "frames are encoded between two steps: wanted cache=on"
+    return None
+
+
+def to_json(row: Row) -> dict[str, Any]:
+    """The row's values by name."""
+    return asdict(row)
+
+
+def _parse(spec: str, base: Row) -> Row:
+    values: dict[str, Any] = {}
+    for part in spec.split(","):
+        name, equals, text = (piece.strip() for piece in part.partition("="))
+        if not equals or name not in (*SWITCHES, *NUMBERS):
+            raise LatteError(
+                f"--row {spec}: found {part!r}, wanted recompute, sink or cache = on or off, or batch or"
+                " frames = a number"
+            )
+        if name in SWITCHES and text not in ON_OFF:
+            raise LatteError(f"--row {spec}: {name}: found {text!r}, wanted on or off")
+        if name in NUMBERS and not (text.isdecimal() and int(text)):
+            raise LatteError(f"--row {spec}: {name}: found {text!r}, wanted a whole number, at least 1")
+        values[name] = ON_OFF[text] if name in SWITCHES else int(text)
+    return replace(base, **values)

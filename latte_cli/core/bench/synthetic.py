@@ -1,0 +1,34 @@
+"""Clips made of noise, where there is no data to measure with."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.batches import Content
+from latte_cli.core.rng import Stream, draw
+from latte_cli.core.settings.schema import Settings
+
+VIDEOS = 8
+CHANNELS = {"frames": 3, "moments": 8, "latents": 4}
+
+
+class SyntheticSource:
+    """Videos of one clip's length and of the experiment's size, in memory. See batches.ClipSource."""
+
+    def __init__(self, settings: Settings, content: Content):
+        self.content: Content = content
+        data = settings.data
+        length = (data.num_frames - 1) * data.frame_stride + 1
+        side = data.image_size // (1 if content == "frames" else 8)
+        self.names = tuple(f"synthetic-{place}" for place in range(VIDEOS))
+        self.frames = (length,) * VIDEOS
+        self.labels: tuple[int | None, ...] = tuple(
+            place % (settings.model.num_classes or 1) for place in range(VIDEOS)
+        )
+        noise = draw(settings.seed, Stream.NOISE).standard_normal
+        self.values = noise((length, CHANNELS[content], side, side), np.float32)
+        if content == "frames":
+            self.values = np.clip(self.values, -1, 1)
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
+        """Frames of any video: (N, C, H, W)."""
+        return self.values[indices]

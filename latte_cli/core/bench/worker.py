@@ -1,0 +1,53 @@
+"""A measurement in a process of its own: `python -m latte_cli.core.bench.worker JOB.json RESULT.json`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from latte_cli.core.bench import measuring
+from latte_cli.core.bench.rows import Row
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+from latte_cli.core.parallel.commands import Cluster
+from latte_cli.core.parallel.launch import launch, same_command
+from latte_cli.core.parallel.leaving import own_exit_code
+from latte_cli.core.parallel.world import World, current_world, report_failure
+from latte_cli.core.settings.schema import Settings
+
+
+def main(job: Path, result: Path) -> None:
+    """Do the job; what a user can fix becomes the result's `problem`.
+
+    A row of several cards starts its workers, which come here too; the first of them writes the result.
+    """
+    wanted, world = json.loads(job.read_text("utf-8")), current_world()
+    try:
+        if world.launcher is None and (cores := wanted.get("cores")):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+        cards = wanted.get("row", {}).get("cards", 1)
+        if world.launcher is None and cards > 1:
+            launch(same_command(), Cluster(cards), log_dir=result.parent / "logs")
+            return
+        found = measure(wanted, Settings.model_validate(wanted["settings"]), world)
+    except LatteError as error:
+        if report_failure(str(error)):  # to whoever launched us, who ends here by the same error
+            sys.exit(1)
+        found = {"problem": str(error)}
+    if world.is_first:
+        write_whole(result, json.dumps(found))
+
+
+def measure(wanted: dict[str, Any], settings: Settings, world: World) -> dict[str, Any]:
+    """The measurement of a job."""
+    if wanted["kind"] == "train":
+        return measuring.train(settings, Row(**wanted["row"]), world)
+    if wanted["kind"] == "sample":
+        return measuring.sample(settings, decodes=wanted["decodes"])
+    return measuring.encode(settings) if wanted["kind"] == "encode" else measuring.machine(settings)
+
+
+if __name__ == "__main__":
+    with own_exit_code():
+        main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The file formats that hold weights, one module each."""

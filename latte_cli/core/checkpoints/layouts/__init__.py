@@ -1,0 +1,1 @@
+"""The names that each kind of model gives its tensors."""

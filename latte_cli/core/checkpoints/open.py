@@ -1,0 +1,156 @@
+"""Any file of weights, opened: told apart by content, its tensors by name, read only when asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from latte_cli.core.checkpoints import folders
+from latte_cli.core.checkpoints.dtypes import Bits, widen
+from latte_cli.core.checkpoints.formats import mindspore, safetensors, torch, zip_directory
+from latte_cli.core.checkpoints.formats.torch_names import TensorClaim
+from latte_cli.core.checkpoints.limits import RefusedError, shown
+from latte_cli.core.checkpoints.sections import (
+    Choice,
+    Chosen,
+    Section,
+    choose_entry,
+    choose_flat,
+    strip_prefixes,
+)
+from latte_cli.core.checkpoints.tensors import Shape, Tensor, map_file
+from latte_cli.core.errors import LatteError
+
+# What else people hand over, by its first bytes.
+_STRANGERS = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`",
+    b"<": "is a web page or XML, not weights: the download went wrong",
+    b"{": "is JSON, not weights",
+    b"\x1f\x8b": "is gzip: unpack it first",
+    b"BZh": "is bzip2: unpack it first",
+    b"\xfd7zXZ": "is xz: unpack it first",
+    b"Rar!": "is a RAR archive: unpack it first",
+    b"GGUF": "is a GGUF file, which holds no weights that this program uses",
+    b"\x89HDF": "is HDF5, wanted PyTorch, safetensors or MindSpore",
+    b"\x93NUMPY": "is a numpy array, wanted PyTorch, safetensors or MindSpore",
+    b"\x80": "is a bare pickle, not a PyTorch file: only weights are read, nothing is executed",
+}
+_TAR_MARK, _TAR_AT = b"ustar", 257
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, still in their file; wrappers' prefixes are gone from the names."""
+
+    path: Path
+    format: str
+    """torch, safetensors or mindspore."""
+    section: Section
+    """Which set of a training checkpoint this is: ema or model; bare when the file holds only one."""
+    tensors: Mapping[str, Tensor]
+    originals: Mapping[str, str]
+    """The name in the file of each name here."""
+    ignored: Mapping[str, str]
+    """What stands beside the weights in the file, and why it is left."""
+    files: tuple[Path, ...]
+    """The files that hold them: one, or an index and its shards."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tensors)
+
+    def shape(self, name: str) -> Shape:
+        return self.tensors[name].shape
+
+    def dtype(self, name: str) -> str:
+        """float32, float16, bfloat16, ..."""
+        return self.tensors[name].dtype.name
+
+    def read(self, name: str) -> Bits:
+        """The numbers, read-only where they are mapped; bfloat16, which numpy has not, as float32 of the same
+        values.
+
+        Raises LatteError when their checksum does not match.
+        """
+        tensor = self.tensors[name]
+        return widen(tensor.bits(), tensor.dtype)
+
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def open_weights(path: Path, *, weights: Choice = "auto", kind: str = "auto") -> Weights:
+    """The weights in a PyTorch, safetensors or MindSpore file, a sharded checkpoint's index or a diffusers
+    folder.
+
+    weights: the set of a training checkpoint; auto takes the averaged one where there is one. kind: the part
+    of a diffusers pipeline. Nothing in a file is executed. Raises LatteError: the file, and what is wrong
+    with it.
+    """
+    if path.is_dir():
+        path = folders.find_weights(path, kind)
+    try:
+        return _open_index(path, weights) if folders.is_index(path) else _open_file(path, weights)
+    except RefusedError as refusal:
+        raise LatteError(f"{path}: {refusal}") from refusal
+
+
+def _open_index(path: Path, wanted: Choice) -> Weights:
+    map_file(path)  # that it is there and is a file
+    tensors: dict[str, Tensor] = {}
+    shards = folders.read_index(path)
+    for shard, names in shards.items():
+        part = open_weights(shard)
+        by_original = {original: part.tensors[name] for name, original in part.originals.items()}
+        if by_original.keys() != set(names):
+            odd = min(by_original.keys() ^ set(names))
+            raise RefusedError(f"{shown(shard.name)} and the index disagree about {shown(odd)}")
+        tensors |= by_original
+    return _weights(path, part.format, choose_flat(tensors, wanted, mindspore=False), files=(path, *shards))
+
+
+def _open_file(path: Path, wanted: Choice) -> Weights:
+    mapped = map_file(path)
+    if mapped[:4] == zip_directory.SIGNATURE:
+        return _open_torch(path, torch.read_zip(path, mapped), wanted)
+    if torch.looks_old(mapped):
+        return _open_torch(path, torch.read_old(path, mapped), wanted)
+    if safetensors.looks_like(mapped):
+        tensors, metadata = safetensors.read_safetensors(path, mapped)
+        return _weights(path, "safetensors", choose_flat(tensors, wanted, mindspore=False), metadata=metadata)
+    if mindspore.looks_like(mapped):
+        tensors, metadata = mindspore.read_checkpoint(path, mapped)
+        return _weights(path, "mindspore", choose_flat(tensors, wanted, mindspore=True), metadata=metadata)
+    raise RefusedError(_stranger(bytes(mapped[: _TAR_AT + len(_TAR_MARK)])))
+
+
+def _stranger(start: bytes) -> str:
+    if start[_TAR_AT:] == _TAR_MARK:
+        return "is a tar archive, or a file of PyTorch before 0.2: unpack it, or save it with a later PyTorch"
+    words = next((words for mark, words in _STRANGERS.items() if start.startswith(mark)), None)
+    return words or "is no file of weights that this program knows (PyTorch, safetensors, MindSpore)"
+
+
+def _open_torch(path: Path, file: torch.TorchFile, wanted: Choice) -> Weights:
+    chosen = choose_entry(file.content, wanted)
+    chosen.items = {name: file.tensor(cast(TensorClaim, claim)) for name, claim in chosen.items.items()}
+    return _weights(path, "torch", chosen)
+
+
+def _weights(
+    path: Path,
+    format_: str,
+    chosen: Chosen,
+    *,
+    files: tuple[Path, ...] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> Weights:
+    if not chosen.items:
+        raise RefusedError("holds no tensors")
+    originals = strip_prefixes(list(chosen.items))
+    tensors = {name: cast(Tensor, chosen.items[original]) for name, original in originals.items()}
+    return Weights(
+        path, format_, chosen.section, tensors, originals, chosen.ignored, files or (path,), metadata or {}
+    )

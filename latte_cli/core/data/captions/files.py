@@ -1,0 +1,179 @@
+"""Captions of videos: a CSV or JSON-lines file, a folder of .txt files, or a .txt beside each video."""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from latte_cli.core.data.videos.video import VIDEO_SUFFIXES
+from latte_cli.core.errors import LatteError
+from latte_cli.core.rng import Stream, draw
+
+log = logging.getLogger(__name__)
+
+Captions: TypeAlias = Mapping[str, tuple[str, ...]]
+"""A video's name -> its captions, at least one."""
+CSV_ROW = "video,caption with quotes around a caption that has commas"
+Entry: TypeAlias = tuple[int, str, str]
+"""A line's number, the video and the caption on it."""
+NO_CAPTION = ""  # what dropped captions are in training, and no prompt in sampling
+
+
+def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captions:
+    """The captions of each named video; videos without one are absent.
+
+    path: a .csv or .jsonl file, whose rows name a video with or without its suffix; a folder, which holds
+    `<name>.txt` for a video; or None: each video's .txt stands beside it under `root`. Several rows, or lines
+    of a .txt, are several captions. Raises LatteError naming the line at fault, or when there are none.
+    """
+    if path is not None and not path.exists():
+        raise LatteError(f"data.captions: {path}: no such file or folder")
+    if path is None or path.is_dir():
+        captions = _from_texts(path or root, names)
+    else:
+        captions = _from_table(path, names, root)
+    if not captions:
+        where = (
+            f"beside the {len(names)} videos of {root}"
+            if path is None
+            else f"in {path} for a video of {root}"
+        )
+        raise LatteError(f"data.captions: found none {where}, wanted {_wanted(path, names)}")
+    return captions
+
+
+def choose_caption(captions: Sequence[str], *, seed: int, epoch: int, video: int) -> str:
+    """One of a video's captions, another each epoch: a function of (seed, epoch, the video's place) alone."""
+    if len(captions) == 1:
+        return captions[0]
+    return captions[int(draw(seed, Stream.CAPTION, epoch, video).integers(len(captions)))]
+
+
+def distinct(captions: Captions) -> list[str]:
+    """Every caption once, in the order of their first appearance."""
+    return list(dict.fromkeys(text for texts in captions.values() for text in texts))
+
+
+def texts_of(captions: Captions) -> list[str]:
+    """Every text that a clip may be told, each once: the empty one, of dropped captions, among them."""
+    return list(dict.fromkeys([NO_CAPTION, *distinct(captions)]))
+
+
+def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The lines of each video's .txt file that are not empty."""
+    captions = {}
+    for name in names:
+        path = folder / _text_name(name)
+        if path.is_file():
+            lines = tuple(line.strip() for line in _read(path).splitlines() if line.strip())
+            if not lines:
+                raise LatteError(f"data.captions: {path}: is empty, wanted a caption a line")
+            captions[name] = lines
+    return captions
+
+
+def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple[str, ...]]:
+    """The rows of a file, by the video that they name."""
+    rows = _csv_rows(path) if path.suffix.lower() in (".csv", ".tsv") else _json_rows(path)
+    bare = {_without_suffix(name): name for name in names}
+    known = {name: name for name in names}
+    captions: dict[str, list[str]] = {}
+    unknown = []
+    for line, video, caption in rows:
+        if not caption.strip():
+            raise LatteError(f"data.captions: {path}: line {line}: found an empty caption for {video}")
+        subject = _relative(video, root)
+        name = known.get(subject) or bare.get(subject)
+        if name is None:
+            unknown.append(video)
+        else:
+            captions.setdefault(name, []).append(caption.strip())
+    if unknown and captions:
+        found = f"{len(unknown)} of its rows name no video"
+        log.warning("%s: %s, the first %s", path, found, unknown[0])
+    return {name: tuple(dict.fromkeys(texts)) for name, texts in captions.items()}
+
+
+def _csv_rows(path: Path) -> Iterator[Entry]:
+    """The rows of a CSV file: its columns named video and caption, or its only two."""
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(StringIO(_read(path), newline=""), delimiter=delimiter, strict=True)
+    video, caption, cells = 0, 1, 0
+    try:
+        for row in reader:
+            names = [cell.strip().lower() for cell in row]
+            if not cells and "video" in names and "caption" in names:
+                video, caption, cells = names.index("video"), names.index("caption"), len(row)
+            elif any(names):
+                cells = cells or 2
+                if len(row) != cells:  # most often a caption with commas and without quotes
+                    raise LatteError(_fault(path, reader.line_num, repr(delimiter.join(row)), CSV_ROW))
+                yield reader.line_num, row[video].strip(), row[caption]
+    except csv.Error as error:
+        raise LatteError(_fault(path, reader.line_num, str(error), CSV_ROW)) from error
+
+
+def _json_rows(path: Path) -> Iterator[Entry]:
+    """The rows of a JSON-lines file, whose caption may be a list."""
+    wanted = '{"video": ..., "caption": ...}'
+    for number, line in enumerate(_read(path).split("\n"), 1):  # texts may hold other ends of lines
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise LatteError(_fault(path, number, line.strip()[:60], wanted)) from error
+        row = row if isinstance(row, dict) else {}
+        video, caption = row.get("video"), row.get("caption")
+        texts = caption if isinstance(caption, list) else [caption]
+        if not isinstance(video, str) or not texts or not all(map(_is_text, texts)):
+            raise LatteError(_fault(path, number, line.strip()[:60], wanted))
+        for text in texts:
+            yield number, video, str(text)
+
+
+def _relative(video: str, root: Path) -> str:
+    """A path of a row as a video's name: relative to `root`, where it is absolute or begins with it."""
+    path = Path(video.replace("\\", "/"))
+    for base in (root, root.resolve()):
+        if path.is_relative_to(base):
+            path = path.relative_to(base)
+    return PurePosixPath(path).as_posix()
+
+
+def _text_name(name: str) -> str:
+    """The .txt of a video: a movie's suffix is replaced; a folder of images keeps its whole name."""
+    return f"{_without_suffix(name)}.txt"
+
+
+def _without_suffix(name: str) -> str:
+    """A video's name without its suffix; a folder of images has none, whatever dots are in it."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of JSON is text; halves of characters, which escapes can name, are none."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise LatteError(f"data.captions: {path}: cannot be read: {reason}") from error
+
+
+def _wanted(path: Path | None, names: Sequence[str]) -> str:
+    example = names[0] if names else "clip.mp4"
+    if path is None or path.is_dir():
+        return f"a file {(path / _text_name(example)) if path else _text_name(example)}"
+    return f"rows such as {example},a caption"
+
+
+def _fault(path: Path, line: int, found: str, wanted: str) -> str:
+    return f"data.captions: {path}: line {line}: found {found}, wanted {wanted}"

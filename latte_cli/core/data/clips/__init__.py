@@ -1,0 +1,1 @@
+"""Batches of clips for training, from frames or from memory."""

@@ -1,0 +1,83 @@
+"""Clips from moments encoded once and kept in memory; several workers encode a share each."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.batches import ClipSource, Content
+from latte_cli.core.files import whole_file
+
+Array = NDArray[np.float32]
+
+
+class Piece(NamedTuple):
+    """Frames of a video that are encoded together."""
+
+    video: int
+    mirror: bool
+    first: int
+    end: int
+
+
+class MemorySource:
+    """The videos of another source as the autoencoder's moments. See batches.ClipSource."""
+
+    content: Content = "moments"
+
+    def __init__(self, source: ClipSource, *, mirrored: bool = False, chunk: int = 8):
+        """`chunk` frames are encoded together; mirrored: every video's mirror image too."""
+        self.names, self.frames, self.labels = source.names, source.frames, source.labels
+        self.source = source
+        self.pieces = [
+            Piece(video, mirror, first, min(first + chunk, length))
+            for mirror in ((False, True) if mirrored else (False,))
+            for video, length in enumerate(self.frames)
+            for first in range(0, length, chunk)
+        ]
+        self.parts: dict[Piece, Array] = {}
+        self.moments: dict[tuple[int, bool], Array] = {}
+
+    @property
+    def total(self) -> int:
+        """Frames to encode."""
+        return sum(piece.end - piece.first for piece in self.pieces)
+
+    def fill(self, encode: Callable[[Array], Array], *, rank: int = 0, workers: int = 1) -> Iterator[int]:
+        """Encode what is missing of a worker's share; yields the frames done after each piece.
+
+        encode: frames (N, 3, H, W) to moments (N, 8, h, w). Raises VideoError for a video that cannot be
+        read.
+        """
+        for piece in self.pieces[rank::workers]:
+            if piece not in self.parts:
+                indices = list(range(piece.first, piece.end))
+                self.parts[piece] = encode(self.source.read(piece.video, indices, mirror=piece.mirror))
+                yield len(indices)
+        if workers == 1:  # all are there; a share is for `write_share` first
+            for video, mirror in {(piece.video, piece.mirror) for piece in self.pieces}:
+                own = [self.parts.pop(piece) for piece in self.pieces if piece[:2] == (video, mirror)]
+                self.moments[video, mirror] = np.concatenate(own)
+
+    def write_share(self, path: Path) -> None:
+        """Leave what was encoded for the other workers, as a .npz."""
+        with whole_file(path) as partial:
+            np.savez(partial, **{",".join(map(str, map(int, p))): part for p, part in self.parts.items()})
+
+    def read_share(self, path: Path) -> int:
+        """Take what another worker encoded, if its file can be seen from here; the number of its frames."""
+        if not path.is_file():
+            return 0
+        taken = 0
+        with np.load(path, allow_pickle=False) as shared:
+            for name in shared:
+                video, mirror, first, end = map(int, name.split(","))
+                self.parts[Piece(video, bool(mirror), first, end)] = shared[name]
+                taken += end - first
+        return taken
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
+        """Moments of some frames of one video: (N, 8, h, w)."""
+        return self.moments[video, mirror][indices]

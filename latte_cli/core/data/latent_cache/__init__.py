@@ -1,0 +1,1 @@
+"""The cache of latents: its format, writing, reading and checking it."""

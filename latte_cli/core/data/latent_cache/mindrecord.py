@@ -1,0 +1,258 @@
+"""Latents in MindRecord shards, read by MindDataset.
+
+A video is cut into rows {name, first, frames, latents} that overlap by nearly a clip, so that a clip lies in
+one row, and that stay well under MindRecord's page. A longer clip than the overlap is put together from
+several rows. A row's `latents` are the values of its frames in order; shape and dtype are in cache.json and
+the manifest.
+"""
+
+import json
+import math
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.batches import Content
+from latte_cli.core.data.latent_cache.manifest import Entry
+from latte_cli.core.data.videos.find import ClipIndex
+from latte_cli.core.data.videos.video import VideoError
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import sync, write_whole
+
+Array = NDArray[np.float32]
+SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
+ROW_BYTES = 8 * 2**20  # at most; the page is at least twice as large
+LEAST_NEW_FRAMES = 64  # in a row, beside those that repeat the row before
+PAGE_BYTES = 32 * 2**20
+HEAD_BYTES = 2**20
+ROWS_KEPT_BYTES = 512 * 2**20
+READABLE = 0o644
+SUMS = ".sums"  # beside a shard: the sizes and SHA-256 of its files
+SCHEMA = {
+    "name": {"type": "string"},
+    "first": {"type": "int64"},
+    "frames": {"type": "int64"},
+    "latents": {"type": "bytes"},
+}
+
+
+def row_layout(span: int, frame_bytes: int) -> tuple[int, int]:
+    """Frames of a row and how many of them the next row repeats, for clips of `span` source frames."""
+    most = max(2, ROW_BYTES // frame_bytes)
+    overlap = min(span - 1, most // 2)
+    return min(most, overlap + max(LEAST_NEW_FRAMES, overlap)), overlap
+
+
+def row_starts(frames: int, rows: tuple[int, int]) -> range:
+    """The first frame of each row of a video."""
+    length, overlap = rows
+    step = length - overlap
+    return range(0, max(1, math.ceil((frames - overlap) / step)) * step, step)
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard, under the cache's folder."""
+    return f"shard-{number:05d}.mindrecord"
+
+
+def shard_number(name: str) -> int:
+    """The number of a shard's file."""
+    return int(name.removeprefix("shard-").removesuffix(".mindrecord"))
+
+
+def write_shard(
+    target: Path, videos: Sequence[tuple[str, NDArray[np.generic]]], rows: tuple[int, int]
+) -> dict[str, int]:
+    """Write a shard of videos (name, values (frames, ...)) whole, and return each video's first row.
+
+    MindRecord wants a file's name to stay, so it is written under that name in a folder beside. Raises
+    LatteError when the disk does not take it.
+    """
+    from mindspore.mindrecord import FileWriter
+
+    workshop = target.parent / f".{target.stem}"
+    _empty(workshop)
+    first_rows: dict[str, int] = {}
+    count = 0
+    try:
+        workshop.mkdir(parents=True)
+        _reserve(workshop, sum(_row_bytes(values, rows) for _, values in videos))
+        writer = FileWriter(str(workshop / target.name), 1)
+        writer.set_header_size(HEAD_BYTES)
+        writer.set_page_size(PAGE_BYTES)
+        writer.add_schema(SCHEMA, "latents of videos, cut into rows")
+        writer.add_index(["name", "first"])
+        for name, values in videos:
+            first_rows[name] = count
+            for first in row_starts(len(values), rows):
+                row = np.ascontiguousarray(values[first : first + rows[0]])
+                content = {"name": name, "first": first, "frames": len(row), "latents": row.tobytes()}
+                writer.write_raw_data([content])
+                count += 1
+        writer.commit()
+        sums = {part: _sum(workshop / part) for part in (f"{target.name}.db", target.name)}
+        for part in sums:
+            (workshop / part).chmod(READABLE)  # MindRecord keeps its files to their owner
+            sync(workshop / part)
+            (workshop / part).replace(target.parent / part)
+        write_whole(target.with_suffix(SUMS), json.dumps(sums) + "\n")
+    except (OSError, RuntimeError) as error:
+        fault = re.search(r"\[ERROR\] *(.*)", str(error))
+        reason = error.strerror if isinstance(error, OSError) else fault[1] if fault else str(error).strip()
+        raise LatteError(f"{target}: cannot be written: {reason}") from error
+    finally:
+        _empty(workshop)
+    return first_rows
+
+
+def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes]]:
+    """Rows of a shard by their numbers, each once, in this order: name, first frame, latents. Raises
+    VideoError."""
+    if (fault := shard_fault(shard)) is not None:
+        raise VideoError(shard, f"{fault}; latte cache --verify says more")
+    import mindspore.dataset as ds
+
+    columns = ["name", "first", "latents"]
+    try:
+        sampler = ds.SubsetSampler(list(numbers))
+        rows = ds.MindDataset(str(shard), columns_list=columns, sampler=sampler, num_parallel_workers=1)
+        found: list[dict[str, Any]] = list(rows.create_dict_iterator(num_epochs=1, output_numpy=True))
+    except RuntimeError as error:
+        raise VideoError(shard, "cannot be read: torn; latte cache --verify says more") from error
+    return [(str(row["name"]), int(row["first"]), row["latents"].tobytes()) for row in found]
+
+
+def shard_fault(shard: Path, *, content: bool = False) -> str | None:
+    """What is wrong with a shard's files: their presence and size, or, if asked, their whole content.
+
+    MindRecord crashes on some damaged files, so they are looked at before they are opened.
+    """
+    try:
+        sums: dict[str, tuple[int, str]] = json.loads(shard.with_suffix(SUMS).read_text())
+        for part in (f"{shard.name}.db", shard.name):
+            size, digest = sums[part]
+            path = shard.with_name(part)
+            if path.stat().st_size != size:
+                return f"is torn: {part} is not of its length"
+            if content and _sum(path)[1] != digest:
+                return f"is torn: {part} does not match its checksum"
+    except OSError:
+        return "is missing"
+    except (ValueError, KeyError, TypeError):
+        return f"is torn: {shard.with_suffix(SUMS).name} cannot be read"
+    return None
+
+
+class ShardSource:
+    """Clips from the MindRecord shards of a cache; rows read are kept in memory as far as they fit. See
+    ClipSource."""
+
+    def __init__(
+        self,
+        folder: Path,
+        index: ClipIndex,
+        entries: dict[str, Entry],
+        content: Content,
+        *,
+        rows: tuple[int, int],
+        keep_bytes: int = ROWS_KEPT_BYTES,
+    ) -> None:
+        self.content: Content = content
+        self.names = tuple(video.name for video in index.videos)
+        self.frames = index.frames
+        self.labels = tuple(video.label for video in index.videos)
+        self.folder = folder
+        self.entries = [entries[name] for name in self.names]
+        self.rows = rows
+        self.keep_bytes = keep_bytes
+        self.kept: OrderedDict[tuple[str, int], NDArray[np.generic]] = OrderedDict()
+        self.kept_bytes = 0
+        self.lock = Lock()
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
+        """Frames of one video: (N, C, h, w). Raises VideoError."""
+        entry = self.entries[video]
+        length, overlap = self.rows
+        last_row = len(row_starts(entry.frames, self.rows)) - 1
+        first_row = min(min(indices) // (length - overlap), last_row)
+        values: list[NDArray[np.generic]] = []
+        for index in indices:
+            inside = index < first_row * (length - overlap) + length
+            number = first_row if inside else min(index // (length - overlap), last_row)
+            row = self._row(entry, number)
+            frame = row[index - number * (length - overlap)]
+            values.append(frame[int(mirror)] if len(entry.shape) == 5 else frame)
+        return np.asarray(values, np.float32)
+
+    def _row(self, entry: Entry, number: int) -> NDArray[np.generic]:
+        """One row of a video, from memory or the shard."""
+        assert entry.row is not None
+        key = (entry.file, entry.row + number)
+        with self.lock:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+                return self.kept[key]
+        found = read_rows(self.folder / entry.file, [entry.row + number])
+        if len(found) != 1 or found[0][0] != entry.name:
+            raise VideoError(self.folder / entry.file, f"does not hold {entry.name} where the manifest says")
+        row = np.frombuffer(found[0][2], entry.dtype).reshape(-1, *entry.shape[1:])
+        with self.lock:
+            if key not in self.kept and row.nbytes <= self.keep_bytes:
+                self.kept[key] = row
+                self.kept_bytes += row.nbytes
+            while self.kept_bytes > self.keep_bytes:
+                self.kept_bytes -= self.kept.popitem(last=False)[1].nbytes
+        return row
+
+
+def read_video(folder: Path, entry: Entry, rows: tuple[int, int]) -> NDArray[np.generic]:
+    """All of a video's values from its shard: (frames, ...). Raises VideoError."""
+    assert entry.row is not None
+    values = np.empty(entry.shape, entry.dtype)
+    for place, first in enumerate(row_starts(entry.frames, rows)):
+        found = read_rows(folder / entry.file, [entry.row + place])
+        if len(found) != 1 or found[0][:2] != (entry.name, first):
+            raise VideoError(folder / entry.file, f"does not hold {entry.name} where the manifest says")
+        row = np.frombuffer(found[0][2], entry.dtype).reshape(-1, *entry.shape[1:])
+        values[first : first + len(row)] = row
+    return values
+
+
+def _sum(path: Path) -> tuple[int, str]:
+    """A file's size and SHA-256."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
+
+
+def _row_bytes(values: NDArray[np.generic], rows: tuple[int, int]) -> int:
+    """Bytes of a video's rows, repeats included."""
+    repeats = (len(row_starts(len(values), rows)) - 1) * rows[1]
+    return int(values.nbytes // max(1, len(values)) * (len(values) + repeats))
+
+
+def _reserve(folder: Path, size: int) -> None:
+    """Raise OSError when the disk has no room for a shard: MindRecord's own complaint is obscure, at worst a
+    crash."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size + size // 50 + HEAD_BYTES)
+    ballast.unlink()
+
+
+def _empty(folder: Path) -> None:
+    """Remove a folder of files, if it is there."""
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()

@@ -1,0 +1,168 @@
+"""Opening a cache of latents for training: ours of either type, or MindONE's of one file a frame."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.batches import ClipSource, Content
+from latte_cli.core.data.latent_cache.manifest import Header, read_header, read_manifest
+from latte_cli.core.data.latent_cache.mindrecord import ShardSource
+from latte_cli.core.data.latent_cache.numpy_files import NumpySource
+from latte_cli.core.data.videos.find import (
+    ClipIndex,
+    LeftOut,
+    VideoFile,
+    class_numbers,
+    labelled_videos,
+    natural_order,
+    nothing_left,
+    too_short,
+)
+from latte_cli.core.data.videos.labels import read_labels
+from latte_cli.core.data.videos.video import VideoError
+from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.files import digest_of_files
+from latte_cli.core.models.vae.weights import find_source
+from latte_cli.core.settings.schema import DataSettings, Settings
+
+log = logging.getLogger(__name__)
+
+MINDONE_FRAME = "video_latent-*.npy"
+
+
+def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
+    """The clips of settings.cache.dir, and which videos give them. Videos, classes and captions are as from
+    data.root.
+
+    Raises LatteError when there is no cache, when it was made with another autoencoder, size or crop (naming
+    each difference), or when no video is long enough.
+    """
+    folder = settings.cache.dir
+    if folder is None:
+        raise LatteError("cache.dir: not set: wanted a folder made by latte cache")
+    if not folder.is_dir():
+        raise LatteError(f"cache.dir: {folder}: no such folder: run latte cache first")
+    header = read_header(folder)
+    if header is None:
+        return _open_mindone(folder, settings)
+    vae = (
+        header.vae if settings.vae.weights is None else vae_hash(settings)
+    )  # latents alone need no autoencoder
+    differences = header.differences(Header.of(settings, vae), reading=True)
+    if differences:
+        raise LatteError(f"cache.dir: {folder}: {'; '.join(differences)}")
+    if settings.data.random_flip and not header.mirror:
+        raise LatteError(
+            f"data.random_flip: the cache {folder} holds no mirrored copies:"
+            " make it with cache.mirror=true, or set false"
+        )
+    digest = header.digest()
+    entries = {name: entry for name, entry in read_manifest(folder).items() if entry.settings == digest}
+    index = _index(
+        {name: (Path(entry.source), entry.frames) for name, entry in entries.items()}, settings.data, folder
+    )
+    content: Content = "moments" if header.store == "moments" else "latents"
+    if header.type == "numpy":
+        return index, NumpySource(folder, index, entries, content)
+    assert header.rows is not None
+    return index, ShardSource(folder, index, entries, content, rows=header.rows)
+
+
+def vae_hash(settings: Settings) -> str:
+    """SHA-256 of the autoencoder's weights file. Raises LatteError when there is none."""
+    path = find_source(settings.vae.weights).weights
+    try:
+        return digest_of_files([path])
+    except OSError as error:
+        raise LatteError(f"vae.weights: {path}: cannot be read: {error.strerror or error}") from error
+
+
+class MindOneSource:
+    """Clips from MindONE's numpy cache: a folder a video, a file a frame, samples already scaled. See
+    ClipSource."""
+
+    content: Content = "latents"
+
+    def __init__(self, index: ClipIndex, files: dict[str, Sequence[Path]]) -> None:
+        self.names = tuple(video.name for video in index.videos)
+        self.frames = index.frames
+        self.labels = tuple(video.label for video in index.videos)
+        self.files = [files[name] for name in self.names]
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
+        """Frames of one video: (N, 4, h, w). Raises VideoError."""
+        return np.stack([self._frame(self.files[video][index]) for index in indices])
+
+    def _frame(self, path: Path) -> NDArray[np.float32]:
+        try:
+            return np.asarray(np.load(path), np.float32)
+        except (OSError, ValueError, EOFError) as error:
+            raise VideoError(path, "cannot be read") from error
+
+
+def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSource]:
+    """MindONE's layout: `video_latent-<frame>.npy`, ordered by the last number of the frame's name."""
+    files: dict[str, Sequence[Path]] = {}
+    for path in folder.rglob(MINDONE_FRAME):
+        files.setdefault(str(path.parent.relative_to(folder).as_posix()), [])
+    if not files:
+        raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
+    if settings.data.random_flip:
+        raise LatteError(f"data.random_flip: the cache {folder} holds no mirrored copies: set false")
+    for name in files:
+        files[name] = sorted((folder / name).glob(MINDONE_FRAME), key=_frame_number)
+    ordered = {name: files[name] for name in sorted(files, key=natural_order)}
+    index = _index(
+        {name: (folder / name, len(paths)) for name, paths in ordered.items()}, settings.data, folder
+    )
+    side = settings.data.image_size // 8
+    shape = np.load(ordered[index.videos[0].name][0], mmap_mode="r").shape
+    if shape != (4, side, side):
+        wanted = f"data.image_size {settings.data.image_size} wants {(4, side, side)}"
+        raise LatteError(f"cache.dir: {folder}: holds latents of {shape}, where {wanted}")
+    return index, MindOneSource(index, ordered)
+
+
+def _frame_number(path: Path) -> tuple[int, str]:
+    numbers = re.findall(r"\d+", path.stem)
+    return (int(numbers[-1]) if numbers else -1, path.name)
+
+
+def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path) -> ClipIndex:
+    """The cached videos that give clips, labelled as the videos themselves would be."""
+    labels = _labels(list(videos), data)
+    kept: list[tuple[VideoFile, int]] = []
+    left_out: list[LeftOut] = []
+    for name, (path, frames) in videos.items():
+        unlisted = data.labels is not None and name not in labels
+        reason = f"not listed in {data.labels}" if unlisted else too_short(frames, data)
+        if reason is None:
+            kept.append((VideoFile(path, name, labels.get(name)), frames))
+        else:
+            left_out.append(LeftOut(name, reason))
+    for video in left_out:
+        log.warning("left out: %s: %s", printable(video.name), video.reason)
+    if not videos:
+        raise LatteError(f"cache.dir: {folder}: holds no videos yet: run latte cache first")
+    if not kept:
+        raise LatteError(nothing_left(str(folder), data, left_out))
+    return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
+
+
+def _labels(names: Sequence[str], data: DataSettings) -> Mapping[str, int | None]:
+    """Classes by video name: of data.labels, else of the folders under data.root where it holds videos (those
+    gone from one keep its class), else of the cache's."""
+    if data.labels is not None:
+        return read_labels(data.labels, names)
+    at_hand: list[VideoFile] = []
+    with suppress(LatteError):
+        at_hand = labelled_videos(data)[0]
+    if not at_hand:
+        return class_numbers(names)
+    classes = {video.name.split("/")[0]: video.label for video in at_hand if "/" in video.name}
+    return {name: classes.get(name.split("/")[0]) if "/" in name else None for name in names}

@@ -1,0 +1,178 @@
+"""What a run of `latte cache` has to do: which videos, in which shards, and clearing up after a run that
+died.
+
+A video's shard is decided once and kept in shards.json, so that a run that was killed, or shared among
+workers, ends in the same shards as one that was not.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_header, unchanged
+from latte_cli.core.data.latent_cache.mindrecord import SHARD_BYTES, shard_fault, shard_name, shard_number
+from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
+from latte_cli.core.data.videos.find import VideoFile
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import write_whole
+
+PLAN = "shards.json"
+SPOOL = ".spool"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Videos that become whole together: one, or those of a shard."""
+
+    videos: tuple[VideoFile, ...]
+    shard: int | None = None
+
+
+def agreed_header(folder: Path, wanted: Header) -> Header | None:
+    """The header of the cache that is there, or None. Raises LatteError naming how it differs from
+    `wanted`."""
+    if folder.is_file():
+        raise LatteError(f"cache.dir: {folder}: is a file, wanted a folder")
+    found = read_header(folder)
+    if found is not None and (differences := found.differences(wanted, reading=False)):
+        raise LatteError(
+            f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
+        )
+    return found
+
+
+def check_place(resume: int | None, videos: int) -> None:
+    """Raise LatteError unless a run can start at this place of so many videos."""
+    if resume is not None and not 0 <= resume < videos:
+        raise LatteError(f"--resume {resume}: wanted auto, or the place of a video: 0 to {videos - 1}")
+
+
+def pending(
+    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, settings: str, start: int
+) -> list[VideoFile]:
+    """The videos from place `start` on that have no whole entry made with `settings` (Header.digest), or have
+    changed since."""
+    return [
+        video
+        for video in videos[start:]
+        if (entry := entries.get(video.name)) is None
+        or entry.settings != settings
+        or not is_there(folder, entry)
+        or not unchanged(entry, video)
+    ]
+
+
+def is_there(folder: Path, entry: Entry) -> bool:
+    """Whether an entry's file is there and, for one of its own, of the right length. Its content is not
+    read."""
+    path = folder / entry.file
+    if entry.row is not None:
+        return shard_fault(path) is None
+    try:
+        return path.stat().st_size == HEAD_BYTES + math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    except OSError:
+        return False
+
+
+def plan_shards(
+    folder: Path,
+    todo: Sequence[VideoFile],
+    entries: Mapping[str, Entry],
+    *,
+    frames: Mapping[str, int],
+    frame_bytes: int,
+) -> list[Group]:
+    """Put videos into shards: those planned before into theirs, the others in order into new ones; writes
+    shards.json.
+
+    A shard that holds a whole entry of another video is closed for good. A plan that was lost begins behind
+    the shards that are there.
+    """
+    plan = _read_plan(folder)
+    made = [shard_number(entry.file) for entry in entries.values() if entry.row is not None]
+    plan += [[]] * (max(made, default=-1) + 1 - len(plan))
+    by_name = {video.name: video for video in todo}
+    closed = {
+        entry.file for entry in entries.values() if entry.name not in by_name and is_there(folder, entry)
+    }
+    groups: list[Group] = []
+    placed: set[str] = set()
+    for number, names in enumerate(plan):
+        chosen = tuple(by_name[name] for name in names if name in by_name and name not in placed)
+        if chosen and shard_name(number) not in closed:
+            groups.append(Group(chosen, number))
+            placed.update(video.name for video in chosen)
+    room = 0
+    added: list[list[VideoFile]] = []
+    for video in todo:
+        if video.name not in placed:
+            size = frames[video.name] * frame_bytes
+            if not added or size > room:
+                added.append([])
+                room = SHARD_BYTES
+            added[-1].append(video)
+            room -= size
+    groups += [Group(tuple(videos), len(plan) + place) for place, videos in enumerate(added)]
+    if added:
+        _write_plan(folder, plan + [[video.name for video in videos] for videos in added])
+    return groups
+
+
+def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Take shards that came to nothing off the plan's end: a video that failed again was given one of its
+    own."""
+    plan = _read_plan(folder)
+    made = {entry.file for entry in entries.values()}
+    length = max((number + 1 for number in range(len(plan)) if shard_name(number) in made), default=0)
+    if length < len(plan):
+        _write_plan(folder, plan[:length])
+
+
+def clear_up(folder: Path) -> None:
+    """Remove what a run that died left unfinished."""
+    shutil.rmtree(folder / SPOOL, ignore_errors=True)
+    left = [
+        *folder.glob(".*partial*"),
+        *(folder / LATENTS).glob(".*partial*"),
+        *folder.glob("failed.*.jsonl"),
+    ]
+    for path in left:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".shard-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_out(folder: Path) -> None:
+    """Remove a whole cache, and nothing else that may be in its folder."""
+    clear_up(folder)
+    shutil.rmtree(folder / LATENTS, ignore_errors=True)
+    for pattern in (
+        "manifest*.jsonl",
+        "shard-*.mindrecord",
+        "shard-*.mindrecord.db",
+        "shard-*.sums",
+        PLAN,
+        "cache.json",
+    ):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
+    write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+
+
+def _read_plan(folder: Path) -> list[list[str]]:
+    """The names in each shard; none where the plan is lost or damaged."""
+    try:
+        plan = json.loads((folder / PLAN).read_text())
+        return [[str(name) for name in names] for names in plan]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
+    except OSError as error:
+        raise LatteError(f"{folder / PLAN}: cannot be read: {error}") from error

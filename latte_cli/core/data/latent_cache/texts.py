@@ -1,0 +1,269 @@
+"""States of captions in a cache of latents: `text/` holds a file a caption and a manifest, a line each.
+
+A line is appended and flushed once its file is whole; a last line torn by a crash is passed over. A caption
+is found by its text, so that one that several videos share is there once.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.captions.files import Captions, read_captions
+from latte_cli.core.data.captions.states import Array, Kind, told
+from latte_cli.core.data.latent_cache.check import Checked, Fault, check_entries
+from latte_cli.core.data.latent_cache.manifest import Header
+from latte_cli.core.data.latent_cache.numpy_files import checksum
+from latte_cli.core.data.videos.demo import clips_root
+from latte_cli.core.data.videos.find import VideoFile
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import clear_partials, write_whole
+from latte_cli.core.settings.schema import Settings
+
+TEXTS, TEXT_HEADER, MANIFEST, CAPTIONS = "text", "text.json", "manifest.jsonl", "captions.json"
+SHOWN = 40  # characters of a caption in a message
+
+
+@dataclass(frozen=True)
+class TextHeader:
+    """What shapes every text's states."""
+
+    encoder: str
+    """SHA-256 of the encoder's and the tokenizer's files."""
+    kind: Kind
+    width: int
+    arithmetic: str
+    """Of the encoder: text.dtype."""
+    dtype: str
+    """How states are stored: cache.dtype."""
+
+    def differences(self, wanted: "TextHeader", *, reading: bool) -> list[str]:
+        """How these states differ from other settings', in words; `reading`: only what matters then."""
+        names = {"encoder": "text.encoder", "kind": "text.encoder", "arithmetic": "text.dtype"}
+        names |= {} if reading else {"dtype": "cache.dtype"}
+        return [
+            f"{setting}: the cached captions were read with {str(mine)[:12]}, this run has {str(theirs)[:12]}"
+            for name, setting in names.items()
+            for mine, theirs in [(getattr(self, name), getattr(wanted, name))]
+            if mine != theirs
+        ]
+
+
+@dataclass(frozen=True)
+class TextEntry:
+    """One text's states."""
+
+    text: str
+    tokens: int
+    """Of the text itself; CLIP's padding is stored too."""
+    shape: tuple[int, ...]
+    dtype: str
+    checksum: str
+    """SHA-256 of the values in order."""
+    encoder: str
+    file: str
+    """Under text/."""
+
+
+def read_text_header(cache: Path | None) -> TextHeader | None:
+    """What made the states in a cache, or None where it has none. Raises LatteError for a damaged file."""
+    path = None if cache is None else cache / TEXTS / TEXT_HEADER
+    if path is None or not path.is_file():
+        return None
+    try:
+        return TextHeader(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise LatteError(f"{path}: cannot be read: {error}") from error
+
+
+def read_texts(cache: Path) -> dict[str, TextEntry]:
+    """The entries by text; of two lines for one text the later counts."""
+    entries = {}
+    try:
+        lines = (cache / TEXTS / MANIFEST).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        entry = _entry(line)
+        if entry is not None:
+            entries[entry.text] = entry
+    return entries
+
+
+def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
+    """Make a cache ready for texts. Raises LatteError when it holds those of other settings."""
+    found = read_text_header(cache)
+    if found is not None and (differences := found.differences(header, reading=False)):
+        hint = f"remove {cache / TEXTS}, and latte cache encodes the captions anew"
+        raise LatteError(f"cache.dir: {cache}: {'; '.join(differences)}: {hint}")
+    folder = cache / TEXTS
+    if found is None:
+        write_whole(folder / TEXT_HEADER, json.dumps(asdict(header), indent=1) + "\n")
+    clear_partials(folder)
+    manifest = folder / MANIFEST
+    if manifest.exists() and (content := manifest.read_bytes()) and not content.endswith(b"\n"):
+        os.truncate(manifest, content.rfind(b"\n") + 1)  # the next line starts on a line of its own
+    listed = {name: list(texts) for name, texts in captions.items()}
+    write_whole(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
+
+
+def pending_texts(cache: Path, texts: Sequence[str]) -> list[str]:
+    """The texts that have no whole file."""
+    entries = read_texts(cache)
+    return [text for text in texts if text not in entries or _length_fault(cache, entries[text])]
+
+
+def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tokens: int) -> None:
+    """Store one text's kept states. Raises LatteError when they do not fit the type or the disk."""
+    values = states.astype(header.dtype)
+    if not np.isfinite(values).all():
+        raise LatteError(f"cache.dtype: {header.dtype} cannot hold the states of {_short(text)}: set float32")
+    name = f"{sha256(text.encode()).hexdigest()[:24]}.npy"
+    content = BytesIO()
+    np.save(content, values)
+    write_whole(cache / TEXTS / name, content.getvalue())
+    entry = TextEntry(text, tokens, values.shape, header.dtype, checksum(values), header.encoder, name)
+    path = cache / TEXTS / MANIFEST
+    try:
+        with path.open("ab") as file:
+            file.write(_line(entry))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise LatteError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def strike_off(cache: Path, faulty: Collection[str]) -> None:
+    """Take texts, by the names of their faults, off the manifest, so that a run encodes them anew."""
+    entries = read_texts(cache)
+    left = [entry for text, entry in entries.items() if caption_name(text) not in faulty]
+    if len(left) < len(entries):
+        write_whole(cache / TEXTS / MANIFEST, b"".join(map(_line, left)))
+
+
+def clear_texts(cache: Path) -> None:
+    """Remove all texts of a cache."""
+    shutil.rmtree(cache / TEXTS, ignore_errors=True)
+
+
+def check_all(
+    cache: Path,
+    header: Header,
+    videos: Sequence[VideoFile] | None,
+    texts: Sequence[str],
+    *,
+    unlisted: Collection[str] = (),
+) -> Iterator[Checked]:
+    """Look at a cache's latents, then at its captions' states. See `check_entries`."""
+    last = 0
+    for checked in check_entries(cache, header, videos, unlisted=unlisted):
+        last = checked.total
+        yield checked
+    for checked in check_texts(cache, texts):
+        yield replace(checked, done=last + checked.done, total=last + checked.total)
+
+
+def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
+    """Look at every entry, and at every one of `texts`, which should have one."""
+    header, entries = read_text_header(cache), read_texts(cache)
+    names = list(dict.fromkeys([*entries, *texts]))
+    for done, text in enumerate(names, 1):
+        entry, name = entries.get(text), caption_name(text)
+        if entry is None or header is None:
+            fault: Fault | None = Fault("missing", name, "has no entry")
+        elif entry.encoder != header.encoder:
+            fault = Fault("stale", name, f"was made with another encoder than {TEXTS}/{TEXT_HEADER} says")
+        else:
+            reason = _length_fault(cache, entry) or _content_fault(cache, entry)
+            kind: Literal["missing", "torn"] = "missing" if reason == "is missing" else "torn"
+            fault = None if reason is None else Fault(kind, name, f"{TEXTS}/{entry.file} {reason}")
+        yield Checked(done, len(names), fault)
+
+
+def caption_name(text: str) -> str:
+    """A caption as a fault names it."""
+    return f"caption {_short(text)} ({sha256(text.encode()).hexdigest()[:8]})"
+
+
+def captions_of(settings: Settings, names: Sequence[str]) -> Captions:
+    """The captions of the named videos: as data.captions says, else those that the cache was made with.
+
+    Where videos are at hand, null means the .txt files beside them. Raises LatteError as `read_captions`.
+    """
+    data, cache = settings.data, settings.cache.dir
+    at_hand = data.root is not None and clips_root(data.root).exists()
+    stored = None if cache is None else cache / TEXTS / CAPTIONS
+    if data.captions is not None or at_hand or stored is None or not stored.is_file():
+        return read_captions(data.captions, names, clips_root(data.root or Path()))
+    try:
+        found = json.loads(stored.read_text("utf-8"))
+        return {name: tuple(found[name]) for name in names if name in found}
+    except (OSError, ValueError, TypeError) as error:
+        raise LatteError(f"{stored}: cannot be read: {error}") from error
+
+
+class StoredTexts:
+    """What a model is told for each text of a cache, read when it is asked for.
+
+    Raises LatteError when one of `texts` has no whole entry.
+    """
+
+    def __init__(self, cache: Path, header: TextHeader, texts: Sequence[str]):
+        self.folder, self.kind = cache / TEXTS, header.kind
+        self.entries = read_texts(cache)
+        if missing := [text for text in texts if text not in self.entries]:
+            count = f"{len(missing)} of {len(texts)} captions, the first {_short(missing[0])}"
+            raise LatteError(f"cache.dir: {cache}: holds no states of {count}: run latte cache again")
+
+    def __call__(self, text: str) -> Array:
+        """See `text_states.told`. Raises LatteError when the file is missing or torn."""
+        path = self.folder / self.entries[text].file
+        try:
+            return told(np.load(path), self.kind)
+        except (OSError, ValueError, EOFError) as error:
+            raise LatteError(f"{path}: cannot be read; latte cache --verify says more") from error
+
+
+def _line(entry: TextEntry) -> bytes:
+    return (json.dumps(asdict(entry)) + "\n").encode()
+
+
+def _entry(line: bytes) -> TextEntry | None:
+    """The entry of a line, or None for one that a crash tore."""
+    try:
+        content: Mapping[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
+        values = {field.name: content[field.name] for field in fields(TextEntry)}
+        return TextEntry(**{**values, "shape": tuple(values["shape"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _length_fault(cache: Path, entry: TextEntry) -> str | None:
+    """What is wrong with a text's file by its length alone."""
+    try:
+        size = (cache / TEXTS / entry.file).stat().st_size
+    except OSError:
+        return "is missing"
+    wanted = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
+    return None if wanted < size <= wanted + 256 else "is not of its length"  # an .npy's header: 128
+
+
+def _content_fault(cache: Path, entry: TextEntry) -> str | None:
+    try:
+        values: NDArray[Any] = np.load(cache / TEXTS / entry.file)
+    except (OSError, ValueError, EOFError):
+        return "cannot be read"
+    right = values.shape == entry.shape and checksum(values) == entry.checksum
+    return None if right else "does not match its checksum"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")

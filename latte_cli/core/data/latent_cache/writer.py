@@ -1,0 +1,209 @@
+"""Putting encoded videos on disk and into the manifest, and what workers of one run must know together."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.ahead import Source
+from latte_cli.core.data.clips.encoding import Encoded, draw_latents
+from latte_cli.core.data.latent_cache.manifest import (
+    WORKERS_MANIFESTS,
+    Entry,
+    Header,
+    append_entries,
+    read_header,
+)
+from latte_cli.core.data.latent_cache.mindrecord import shard_name, write_shard
+from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file, stored_noise
+from latte_cli.core.data.latent_cache.plan import SPOOL, Group
+from latte_cli.core.data.videos.find import LeftOut, VideoFile
+from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.files import write_whole
+from latte_cli.core.settings.schema import Settings
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+JOB = "job.json"
+
+
+@dataclass
+class Status:
+    """What a run has done so far, kept up to date while it goes; what is left of it when it stops."""
+
+    start: int = 0
+    looked_at: int = 0
+    saved: int = 0
+    failed: list[LeftOut] = field(default_factory=list)
+
+    def lines(self) -> str:
+        """The status as users of the original scripts know it, and each failure."""
+        counts = f"Saving Attempts: 0: save {self.saved} videos, failed {len(self.failed)} videos.\n"
+        failures = "".join(f"failed: {video.name}: {video.reason}\n" for video in self.failed)
+        return f"Start Video Index: {self.start}.\n{counts}{failures}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do, the same for every worker."""
+
+    folder: Path
+    header: Header
+    groups: Sequence[Group]
+    frames: dict[str, int]
+    skipped: int
+
+
+def write_job(job: Job) -> None:
+    """Put a job where every worker finds it."""
+    groups = [
+        {"shard": group.shard, "videos": [(video.name, str(video.path)) for video in group.videos]}
+        for group in job.groups
+    ]
+    content = {"groups": groups, "frames": job.frames, "skipped": job.skipped}
+    write_whole(job.folder / JOB, json.dumps(content))
+
+
+def read_job(folder: Path) -> Job:
+    """What there is to do, as the run that holds the folder found it."""
+    header = read_header(folder)
+    try:
+        content = json.loads((folder / JOB).read_text())
+    except FileNotFoundError as error:
+        raise LatteError(
+            f"{folder}: no run is under way: start workers by latte cache --parallel N"
+        ) from error
+    assert header is not None
+    groups = [
+        Group(tuple(VideoFile(Path(path), name) for name, path in group["videos"]), group["shard"])
+        for group in content["groups"]
+    ]
+    return Job(folder, header, groups, content["frames"], content["skipped"])
+
+
+def gather(job: Job, status: Status) -> None:
+    """Add what the workers of a job did to the status of the run."""
+    names = (video.name for group in job.groups for video in group.videos)
+    order = {name: place for place, name in enumerate(names)}
+    for path in sorted(job.folder.glob("failed.*.jsonl")):
+        failed = [LeftOut(*json.loads(line)) for line in path.read_text().splitlines()]
+        status.failed += sorted(failed, key=lambda video: order[video.name])
+        path.unlink()
+    status.saved += sum(path.read_bytes().count(b"\n") for path in job.folder.glob(WORKERS_MANIFESTS))
+
+
+class CacheWriter:
+    """Puts encoded videos on disk, group by group, and enters them in the manifest."""
+
+    def __init__(
+        self, settings: Settings, job: Job, groups: Sequence[Group], status: Status, rank: int, world: int
+    ) -> None:
+        self.settings = settings
+        self.job = job
+        self.status = status
+        self.rank = rank
+        self.world = world
+        self.group_of = {video.name: group for group in groups for video in group.videos}
+        self.open: dict[str, GrowingFile] = {}
+        self.finished: list[Entry] = []  # of the shard at hand
+        self.ended = 0
+
+    def take(self, encoded: Encoded) -> None:
+        """Take the next moments, or the end of a video."""
+        piece = encoded.piece
+        if encoded.moments is not None:
+            self._append(piece.video, encoded.moments)
+            return
+        file = self.open.pop(piece.video.name, None)
+        if piece.source is not None and file is not None:
+            self._finish(piece.video, piece.source, file)
+        else:
+            if file is not None:
+                file.abandon()
+            self._fail(piece.video, piece.fault or "has no frames")
+        group = self.group_of[piece.video.name]
+        if group.shard is not None and piece.video is group.videos[-1]:
+            self._write_shard(group.shard)
+
+    def _fail(self, video: VideoFile, reason: str) -> None:
+        """Count a video as failed, for the other workers' sake on disk too."""
+        log.warning("%s: %s", printable(video.name), reason)
+        self.status.failed.append(LeftOut(video.name, reason))
+        if self.world > 1:
+            with (self.job.folder / f"failed.{self.rank}.jsonl").open("a") as file:
+                file.write(json.dumps([video.name, reason]) + "\n")
+
+    def close(self) -> None:
+        """Leave no half of a file behind."""
+        for file in self.open.values():
+            file.abandon()
+
+    def _append(self, video: VideoFile, moments: Array) -> None:
+        header = self.job.header
+        if video.name not in self.open:
+            self.open[video.name] = GrowingFile(self._target(video), header.dtype)
+        file = self.open[video.name]
+        if header.store == "sample":
+            moments = self._draw(video, moments, file.count)
+        file.append(moments)
+
+    def _draw(self, video: VideoFile, moments: Array, first: int) -> Array:
+        """One draw of each image's latents, scaled."""
+        copies = 1 + self.job.header.mirror
+        shape = (moments.shape[1] // 2, *moments.shape[2:])
+        noise = [
+            stored_noise(self.settings.seed, video.name, place // copies, bool(place % copies), shape=shape)
+            for place in range(first, first + len(moments))
+        ]
+        return draw_latents(moments, np.stack(noise), self.settings.vae.scaling_factor)
+
+    def _target(self, video: VideoFile) -> Path:
+        name = entry_file(video.name)
+        in_shard = self.group_of[video.name].shard is not None
+        return self.job.folder / SPOOL / Path(name).name if in_shard else self.job.folder / name
+
+    def _finish(self, video: VideoFile, source: Source, file: GrowingFile) -> None:
+        """Enter a whole video, or keep it for its shard."""
+        shape = file.finish(1 + self.job.header.mirror)
+        entry = Entry(
+            name=video.name,
+            source=str(video.path),
+            size=source.size,
+            mtime_ns=source.mtime_ns,
+            sha256=source.sha256,
+            frames=source.frames,
+            shape=shape,
+            dtype=self.job.header.dtype,
+            checksum=file.digest.hexdigest(),
+            vae=self.job.header.vae,
+            settings=self.job.header.digest(),
+            file=entry_file(video.name),
+        )
+        if self.group_of[video.name].shard is not None:
+            self.finished.append(entry)
+        else:
+            self._enter([entry])
+
+    def _write_shard(self, number: int) -> None:
+        """Write the shard of the videos finished since the last one, and enter them."""
+        if not self.finished:
+            return
+        rows = self.job.header.rows
+        assert rows is not None
+        folder, name = self.job.folder, shard_name(number)
+        spooled = [(entry, folder / SPOOL / Path(entry.file).name) for entry in self.finished]
+        videos = [(entry.name, np.load(path, mmap_mode="r")) for entry, path in spooled]
+        first_rows = write_shard(folder / name, videos, rows)
+        self._enter([replace(entry, file=name, row=first_rows[entry.name]) for entry in self.finished])
+        for _, path in spooled:
+            path.unlink()
+        self.finished = []
+
+    def _enter(self, entries: Sequence[Entry]) -> None:
+        append_entries(self.job.folder, entries, rank=self.rank, world=self.world)
+        self.status.saved += len(entries)

@@ -1,0 +1,1 @@
+"""Videos: finding, labelling and reading them, and cutting clips out of them."""

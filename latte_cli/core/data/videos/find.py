@@ -1,0 +1,251 @@
+"""Finding the videos of a folder, naming and labelling them, and counting which of them give clips."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from latte_cli.core.data.videos.demo import clips_root
+from latte_cli.core.data.videos.labels import read_labels
+from latte_cli.core.data.videos.transforms import needed_frames
+from latte_cli.core.data.videos.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoError, open_video
+from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.settings.schema import DataSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video of the data: where it is, its name (its path under the root, with /), and its class if it has
+    one."""
+
+    path: Path
+    name: str
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A video that gives no clips, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipIndex:
+    """The videos that give clips, in order, and how many frames each has."""
+
+    videos: tuple[VideoFile, ...]
+    frames: tuple[int, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A short hash of what decides the order and the cut of clips: names, frame counts and labels."""
+        lines = [
+            f"{video.name}\t{frames}\t{video.label}"
+            for video, frames in zip(self.videos, self.frames, strict=True)
+        ]
+        return sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a quick look finds: all videos, and the frame counts of those opened within the time allowed."""
+
+    videos: tuple[VideoFile, ...]
+    opened: ClipIndex
+    complete: bool
+
+
+def find_videos(root: Path) -> list[VideoFile]:
+    """The videos under a folder (or the one video that `root` is), in natural order of their names.
+
+    A folder that contains images is one video; every movie file and GIF is one. Hidden names are passed over,
+    links are followed. "v2" comes before "v10". The class of a video is the place of its topmost folder among
+    those folders, sorted; a video directly under the root has none. Raises LatteError when there is no such
+    folder or it holds no video.
+    """
+    if not root.exists():
+        raise LatteError(f"data.root: {root}: no such folder")
+    names = list(_walk(root)) if root.is_dir() else [root.name]
+    if not names:
+        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise LatteError(f"data.root: {root}: holds no videos: wanted folders of images, or files of {kinds}")
+    labels = class_numbers(names)
+    parent = root if root.is_dir() else root.parent
+    return [VideoFile(parent / name, name, labels.get(name)) for name in sorted(names, key=natural_order)]
+
+
+def class_numbers(names: Iterable[str]) -> dict[str, int]:
+    """The class of each video that lies in a folder: the place of its topmost folder among those, sorted."""
+    tops = {name: name.split("/")[0] for name in names if "/" in name}
+    numbers = {top: number for number, top in enumerate(sorted(set(tops.values())))}
+    return {name: numbers[top] for name, top in tops.items()}
+
+
+def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
+    """A sorting key of paths: part by part, runs of digits as numbers; ties by the text itself."""
+    return [
+        (
+            [
+                (int(piece), "") if piece[0] in "0123456789" else (-1, piece)
+                for piece in re.findall(r"[0-9]+|[^0-9]+", part)
+            ],
+            part,
+        )
+        for part in name.split("/")
+    ]
+
+
+def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]:
+    """The videos of the settings with their classes, and those that data.labels does not list."""
+    if data.root is None:
+        raise LatteError("data.root: not set: wanted a folder of videos")
+    videos = find_videos(clips_root(data.root))
+    if data.labels is None:
+        return videos, []
+    labels = read_labels(data.labels, [video.name for video in videos])
+    kept = [replace(video, label=labels[video.name]) for video in videos if video.name in labels]
+    unlisted = [
+        LeftOut(video.name, f"not listed in {data.labels}") for video in videos if video.name not in labels
+    ]
+    if not kept:
+        raise LatteError(f"data.labels: {data.labels}: lists none of the {len(videos)} videos of {data.root}")
+    return kept, unlisted
+
+
+def index_clips(data: DataSettings) -> ClipIndex:
+    """Count every video's frames and keep those long enough for a clip, naming each other one once in the
+    log.
+
+    Raises LatteError with the reason when none is left.
+    """
+    videos, unlisted = labelled_videos(data)
+    index = _count(videos, data)
+    left_out = (*unlisted, *index.left_out)
+    for video in left_out:
+        log.warning("left out: %s: %s", printable(video.name), video.reason)
+    if not index.videos:
+        raise LatteError(nothing_left(str(data.root), data, index.left_out))
+    return replace(index, left_out=left_out)
+
+
+def scan(data: DataSettings, *, seconds: float = 1.0) -> Scan:
+    """A quick look at the data for a plan: lists every video, opens as many as `seconds` allow.
+
+    Raises LatteError when there are none, or when all were opened and none gives a clip.
+    """
+    videos, unlisted = labelled_videos(data)
+    end = time.monotonic() + seconds
+    opened = _count(videos, data, until=end)
+    complete = len(opened.videos) + len(opened.left_out) == len(videos)
+    if complete and not opened.videos:
+        raise LatteError(nothing_left(str(data.root), data, opened.left_out))
+    return Scan(tuple(videos), replace(opened, left_out=(*unlisted, *opened.left_out)), complete)
+
+
+def too_short(frames: int, data: DataSettings) -> str | None:
+    """Why a video of so many frames gives no clip, if it gives none."""
+    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
+    return f"too short: {frames} frames, where {_span(data)} needs {needed}" if frames < needed else None
+
+
+def nothing_left(root: str, data: DataSettings, left_out: Sequence[LeftOut]) -> str:
+    """Why no video gives a clip, in a line."""
+    short = {
+        video.name: int(match[1])
+        for video in left_out
+        if (match := re.match(r"too short: (\d+) frames", video.reason))
+    }
+    if not short:
+        found = f"none of its {len(left_out)} videos can be read; the first, {left_out[0].name}"
+        return f"data.root: {root}: {found}: {left_out[0].reason}"
+    longest = max(short, key=lambda name: short[name])
+    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
+    return (
+        f"data.num_frames: a clip is longer than every video: {_span(data)} needs {needed} frames; "
+        f"the longest, {longest}, has {short[longest]}"
+    )
+
+
+def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
+    """Raise LatteError unless every video has a class in [0, num_classes)."""
+    for video in videos:
+        if video.label is None:
+            raise LatteError(
+                f"{video.name}: has no class: wanted data.labels, or videos in folders named for their class"
+            )
+        if not 0 <= video.label < num_classes:
+            wanted = f"model.num_classes {num_classes} wants 0 to {num_classes - 1}"
+            raise LatteError(f"{video.name}: has class {video.label}: {wanted}")
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """The names of the videos under a folder, in no order; a link back to a folder above it is not
+    followed."""
+    waiting = [(root, "", frozenset({os.path.realpath(root)}))]
+    while waiting:
+        folder, prefix, above = waiting.pop()
+        try:
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        except OSError as error:
+            raise LatteError(f"{folder}: cannot be listed: {error.strerror}") from error
+        if any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir() for entry in entries):
+            yield prefix.rstrip("/") or "."
+        for entry in entries:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real not in above:
+                    waiting.append((Path(entry.path), f"{prefix}{entry.name}/", above | {real}))
+            elif Path(entry.name).suffix.lower() in VIDEO_SUFFIXES:
+                yield prefix + entry.name
+
+
+def count_frames(
+    videos: Sequence[VideoFile], workers: int, *, until: float | None = None
+) -> Iterator[int | str | None]:
+    """Each video's number of frames, or what is wrong with it, or None once a time has passed; several
+    threads."""
+    with ThreadPoolExecutor(workers, "count") as pool:
+        yield from pool.map(partial(_frames_or_fault, until=until), videos)
+
+
+def _count(videos: Sequence[VideoFile], data: DataSettings, *, until: float | None = None) -> ClipIndex:
+    """Part the videos that give clips from the others."""
+    kept: list[tuple[VideoFile, int]] = []
+    left_out: list[LeftOut] = []
+    for video, found in zip(videos, count_frames(videos, data.workers, until=until), strict=True):
+        reason = too_short(found, data) if isinstance(found, int) else found
+        if reason is not None:
+            left_out.append(LeftOut(video.name, reason))
+        elif isinstance(found, int):
+            kept.append((video, found))
+    return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
+
+
+def _frames_or_fault(video: VideoFile, *, until: float | None) -> int | str | None:
+    """A video's number of frames, or what is wrong with it, or None when the time is up."""
+    if until is not None and time.monotonic() > until:
+        return None
+    try:
+        video.name.encode()  # it is written into caches and runs
+        return len(open_video(video.path))
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    except VideoError as error:
+        return error.reason
+
+
+def _span(data: DataSettings) -> str:
+    """The settings that decide how long a clip is."""
+    return f"num_frames {data.num_frames}" + (
+        f" x frame_stride {data.frame_stride}" if data.spacing == "stride" else ""
+    )

@@ -1,0 +1,1 @@
+"""Latte, unconditional, on class labels or on CLIP's states."""

@@ -1,0 +1,201 @@
+"""Latte: a transformer over video latents, its blocks over space and over time in turn (arXiv 2401.03048).
+
+Parameter names and shapes equal the PyTorch original's, so that its checkpoints need no mapping.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte.layers import (
+    Block,
+    FinalLayer,
+    LabelEmbedder,
+    Linear,
+    PatchEmbedder,
+    TimestepEmbedder,
+)
+from latte_cli.core.models.positions import frame_table, token_table
+from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape
+from latte_cli.core.rng import Stream, draw
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+EMBEDDING_STD = 0.02  # of the label table and the timestep MLP (Peebles & Xie 2023)
+AXES = ("space", "time")  # of the blocks, in turn
+
+
+class Latte(nn.Cell):
+    """Predicts the noise in latents, and its variance where that is learned.
+
+    `dtype` is the arithmetic of the blocks' matrix products; parameters, residuals, normalisation and softmax
+    stay float32. `num_timesteps` bounds the timesteps it knows.
+    """
+
+    def __init__(self, shape: LatteShape, *, num_timesteps: int = 1000, dtype: str = "float32"):
+        super().__init__()
+        width, patch = shape.hidden_size, shape.patch_size
+        self.shape = shape
+        self.x_embedder = PatchEmbedder(shape.in_channels, width, patch, shape.patch_embedder)
+        self.t_embedder = TimestepEmbedder(width, num_timesteps)
+        if shape.num_classes is not None:
+            self.y_embedder = LabelEmbedder(shape.num_classes, width)
+        if shape.condition == "text":
+            self.text_embedding_projection = nn.SequentialCell(nn.SiLU(), Linear(TEXT_FEATURES, width))
+        self.pos_embed = _table(token_table(width, shape.sample_size // patch))
+        self.temp_embed = _table(frame_table(width, shape.num_frames))
+        block = partial(
+            Block, width, shape.num_heads, shape.mlp_size, tokens=shape.tokens, dtype=DTYPES[dtype]
+        )
+        self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
+        self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
+
+    def every_block(self) -> Iterable[nn.Cell]:
+        """The blocks, over space and over time in turn."""
+        return self.blocks
+
+    def use_flash_attention(self) -> None:
+        """Have every block attend by Ascend's fused operator; to be called before anything is compiled."""
+        for block in self.blocks:
+            block.attn.flash_attention = True
+
+    def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, C or 2C, h, w) float32.
+
+        `condition` is (B,) class labels, (B, 77, 768) text states, or anything for a model without one. With
+        more than `num_frames` frames see `construct_joint`.
+        """
+        if x_t.shape[1] > self.shape.num_frames:
+            return self.construct_joint(x_t, timesteps, condition)
+        timestep = self.t_embedder(timesteps)
+        conditioning = timestep
+        if self.shape.condition == "class":
+            conditioning = timestep + self.y_embedder(condition)
+        if self.shape.condition == "text":
+            flat = condition.reshape(condition.shape[0], -1)
+            conditioning = timestep + self.text_embedding_projection(flat)
+        tokens = self.embed(x_t)
+        for place, block in enumerate(self.blocks):
+            if place == 1:
+                tokens = self.add_frame_places(tokens)
+            tokens = block(tokens, conditioning)
+        # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
+        last = timestep if self.shape.condition == "text" else conditioning
+        return self.unpatchify(self.final_layer(tokens, last))
+
+    def construct_joint(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Predict for clips followed by still images: (B, F + I, C, h, w) (arXiv 2401.03048).
+
+        Images take part in the spatial blocks alone, as frames of their own; temporal blocks and their places
+        are the video's. `condition` is (B, 1 + I) class labels, the clip's first, or anything without
+        classes.
+        """
+        clips, frames, width = x_t.shape[0], x_t.shape[1], self.shape.hidden_size
+        video_frames = self.shape.num_frames
+        conditioning = self.t_embedder(timesteps)
+        of_frames = ops.broadcast_to(conditioning.reshape(clips, 1, width), (clips, frames, width))
+        if self.shape.condition == "class":
+            labels = self.y_embedder(condition.reshape(-1)).reshape(clips, -1, width)
+            of_clip = labels[:, :1]
+            conditioning = conditioning + of_clip.reshape(clips, width)
+            of_video = ops.broadcast_to(of_clip, (clips, video_frames, width))
+            of_frames = of_frames + ops.concat((of_video, labels[:, 1:]), 1)
+        of_frames = of_frames.reshape(-1, width)
+        tokens = self.embed(x_t)
+        split = video_frames * self.shape.tokens
+        for place, block in enumerate(self.blocks):
+            if place % 2 == 0:
+                tokens = block(tokens.reshape(clips * frames, -1, width), of_frames)
+                tokens = tokens.reshape(clips, -1, width)
+            else:
+                video, images = tokens[:, :split], tokens[:, split:]
+                if place == 1:
+                    video = self.add_frame_places(video)
+                tokens = ops.concat((block(video, conditioning), images), 1)
+        patches = self.final_layer(tokens.reshape(clips * frames, -1, width), of_frames)
+        return self.unpatchify(patches.reshape(clips, -1, patches.shape[2]))
+
+    def embed(self, x_t: Tensor) -> Tensor:
+        """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
+        clips, frames, channels, height, width = x_t.shape
+        tokens = self.x_embedder(x_t.reshape(clips * frames, channels, height, width))
+        return (tokens + ops.broadcast_to(self.pos_embed, tokens.shape)).reshape(clips, -1, tokens.shape[2])
+
+    def add_frame_places(self, tokens: Tensor) -> Tensor:
+        """Add the frame table to tokens (B, F * T, D)."""
+        clips, number, width = tokens.shape
+        places = self.temp_embed.reshape(1, self.shape.num_frames, 1, width)
+        spread = (clips, self.shape.num_frames, number // self.shape.num_frames, width)
+        return tokens + ops.broadcast_to(places, spread).reshape(tokens.shape)
+
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
+        clips = patches.shape[0]
+        side, patch, channels = self.shape.sample_size, self.shape.patch_size, self.shape.out_channels
+        grid = patches.reshape(-1, side // patch, side // patch, patch, patch, channels)
+        return grid.transpose(0, 5, 1, 3, 2, 4).reshape(clips, -1, channels, side, side)
+
+
+def initialise(model: Latte, seed: int) -> None:
+    """Give every parameter its starting value, as the original does; each from a draw of its own.
+
+    Matrices are Xavier-uniform, biases zero, the embedders' tables of std 0.02; adaLN and the final layer are
+    zero, so that every block starts as the identity.
+    """
+    for place, parameter in enumerate(model.get_parameters()):
+        if parameter.requires_grad:
+            generator = draw(seed, Stream.INIT, place)
+            _set(parameter, _initial(parameter.name, parameter.shape, generator))
+
+
+def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
+    """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
+
+    Raises LatteError: `source`, and the first names that are missing, unexpected, misshapen or not finite.
+    """
+    parameters = {parameter.name: parameter for parameter in model.get_parameters()}
+    faults = [f"{name} is missing" for name in parameters if name not in weights]
+    faults += [f"{name} is unexpected" for name in weights if name not in parameters]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
+        for name, parameter in parameters.items()
+        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
+    ]
+    faults = faults or [
+        f"{name} holds numbers that are not finite"
+        for name, values in weights.items()
+        if not np.isfinite(values).all()
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise LatteError(f"{source}: does not fit the model: {'; '.join(faults[:3])}{more}")
+    for name, parameter in parameters.items():
+        _set(parameter, weights[name])
+
+
+def _set(parameter: Parameter, values: NDArray[Any]) -> None:
+    # Parameter.set_data leaves functions that are already compiled with the old values.
+    tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
+    if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign
+        parameter.set_data(tensor)
+    else:
+        ops.assign(parameter, tensor)
+
+
+def _table(values: NDArray[np.float64]) -> Parameter:
+    return Parameter(Tensor(values[None].astype(np.float32)), requires_grad=False)
+
+
+def _initial(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    if name.endswith("bias") or "adaLN_modulation" in name or name.startswith("final_layer"):
+        return np.zeros(shape, np.float32)
+    if name.startswith(("t_embedder", "y_embedder")):
+        return generator.normal(0, EMBEDDING_STD, shape).astype(np.float32)
+    outputs, inputs = shape[0], int(np.prod(shape[1:]))
+    bound = np.sqrt(6.0 / (inputs + outputs))  # Glorot & Bengio 2010
+    return generator.uniform(-bound, bound, shape).astype(np.float32)

@@ -1,0 +1,162 @@
+"""Low-rank changes of the text-to-video transformer's attention (Hu et al. 2021, arXiv 2106.09685).
+
+A projection's weight W becomes W + alpha / rank * B A, of which only A (rank, inputs) and B (outputs, rank)
+are trained. MindONE's peft knows only MindSpore's own layers; the names in a file are peft's all the same.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor
+from numpy.typing import NDArray
+
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.save import save_weights
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte_t2v.layers import Projection
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+from latte_cli.core.rng import Stream, draw
+
+Array = NDArray[np.float32]
+Part = Literal["all", "temporal", "lora"]
+PREFIX = "transformer."  # of the names in a file, as diffusers writes them
+PREFIXES = ("base_model.model.", PREFIX)
+FIRST_PLACE = 1 << 20  # of the draws, after those of the transformer's own parameters
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank changes by the name of the projection they belong to: A (rank, inputs), B (outputs, rank)."""
+
+    rank: int
+    alpha: float
+    factors: Mapping[str, tuple[Array, Array]]
+
+    def change(self, projection: str) -> Array:
+        """What is added to that projection's weight: (outputs, inputs)."""
+        a, b = self.factors[projection]
+        return (self.alpha / self.rank) * (b @ a)
+
+
+def add_lora(model: LatteT2V, *, rank: int, alpha: float, seed: int) -> None:
+    """Give every attention projection a low-rank change that starts at zero. Before anything is compiled.
+
+    A is uniform within 1 / sqrt(inputs), as in peft, B zero.
+    """
+    for place, (name, projection) in enumerate(attention_projections(model)):
+        outputs, inputs = projection.weight.shape
+        generator = draw(seed, Stream.INIT, FIRST_PLACE + place)
+        a = generator.uniform(-1, 1, (rank, inputs)).astype(np.float32) / np.float32(np.sqrt(inputs))
+        set_factors(projection, name, (a, np.zeros((outputs, rank), np.float32)), alpha / rank)
+
+
+def train_only(model: LatteT2V, part: Part) -> None:
+    """Freeze the rest: "all" trains everything, "temporal" the temporal blocks, "lora" the changes.
+
+    Raises LatteError when there is no such part.
+    """
+    for parameter in model.get_parameters():
+        is_change = ".lora_" in parameter.name
+        is_temporal = parameter.name.startswith("temporal_transformer_blocks")
+        parameter.requires_grad = {"all": True, "temporal": is_temporal, "lora": is_change}[part]
+    if not model.trainable_params():
+        raise LatteError(f"train.part: found {part}, of which this model has nothing")
+
+
+def lora_of(model: LatteT2V, parameters: Mapping[str, Array] | None = None) -> Lora:
+    """The changes that a model has; `parameters` by name in place of its own, as the averaged ones."""
+    factors, rank, scale = {}, 0, 0.0
+    for name, projection in attention_projections(model):
+        if projection.lora_scale:
+            pair = (projection.lora_A.weight, projection.lora_B.weight)
+            a, b = (
+                parameter.asnumpy() if parameters is None else parameters[parameter.name]
+                for parameter in pair
+            )
+            factors[name], rank, scale = (a, b), len(a), projection.lora_scale
+    return Lora(rank, scale * rank, factors)
+
+
+def save_lora(target: Path, lora: Lora, *, dtype: str = "float32") -> None:
+    """Write a .safetensors file that `latte sample --lora` and peft read; whole or not at all."""
+    arrays = {}
+    for name, (a, b) in lora.factors.items():
+        arrays[f"{PREFIX}{name}.lora_A.weight"], arrays[f"{PREFIX}{name}.lora_B.weight"] = a, b
+    save_weights(target, arrays, metadata={"rank": str(lora.rank), "alpha": repr(lora.alpha)}, dtype=dtype)
+
+
+def load_lora(path: Path) -> Lora:
+    """Read a file of low-rank changes. Raises LatteError when it holds something else.
+
+    Without an alpha beside the weights it is the rank, as in peft.
+    """
+    weights = open_weights(path)
+    halves: dict[str, dict[str, Array]] = {}
+    for name in weights.names:
+        bare = name
+        for prefix in PREFIXES:
+            bare = bare.removeprefix(prefix)
+        projection, dot, factor = bare.rpartition(".lora_")
+        if not dot or factor not in ("A.weight", "B.weight"):
+            raise LatteError(
+                f"{path}: found {name}, wanted low-rank changes: names that end in lora_A.weight"
+            )
+        halves.setdefault(projection, {})[factor[0]] = weights.read(name).astype(np.float32)
+    odd = [name for name, pair in halves.items() if len(pair) != 2 or len(pair["A"]) != pair["B"].shape[-1]]
+    if odd:
+        raise LatteError(f"{path}: {odd[0]}: wanted lora_A (rank, inputs) with lora_B (outputs, rank)")
+    factors = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
+    rank = len(next(iter(factors.values()))[0])
+    return Lora(rank, float(weights.metadata.get("alpha", rank)), factors)
+
+
+def with_lora(weights: Mapping[str, Array], lora: Lora, *, source: str) -> "Changed":
+    """The weights with the changes added, each when it is read.
+
+    Raises LatteError naming `source` when the changes are another model's.
+    """
+    for name, (a, b) in lora.factors.items():
+        shape = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else None
+        if shape != (len(b), a.shape[1]):
+            found = f"{name}: found ({len(b)}, {a.shape[1]})"
+            raise LatteError(f"{source}: {found}, wanted {shape or 'a projection that the transformer has'}")
+    return Changed(weights, lora)
+
+
+class Changed(Mapping[str, Array]):
+    """Weights by name with low-rank changes added."""
+
+    def __init__(self, weights: Mapping[str, Array], lora: Lora):
+        self.weights, self.lora = weights, lora
+
+    def __getitem__(self, name: str) -> Array:
+        projection = name.removesuffix(".weight")
+        if projection == name or projection not in self.lora.factors:
+            return self.weights[name]
+        return self.weights[name] + self.lora.change(projection)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def attention_projections(model: LatteT2V) -> Iterator[tuple[str, Projection]]:
+    """The projections into and out of every attention, by name."""
+    for name, cell in model.cells_and_names():
+        if isinstance(cell, Projection) and ".attn" in name:
+            yield name, cell
+
+
+def set_factors(projection: Projection, name: str, factors: tuple[Array, Array], scale: float) -> None:
+    """Have a projection add `scale` times B A to its weight."""
+    for letter, values in zip("AB", factors, strict=True):
+        cell = ms.nn.Cell()
+        setattr(projection, f"lora_{letter}", cell)
+        cell.weight = Parameter(Tensor(values), name=f"{name}.lora_{letter}.weight")
+    projection.lora_scale = scale

@@ -1,0 +1,211 @@
+"""Latte-1, the text-to-video transformer (arXiv 2401.03048), with the parameter names of diffusers.
+
+MindONE's class of the same model is not used: on a CPU it runs uncompiled only, and fails with a text mask.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
+
+from latte_cli.core import kernels
+from latte_cli.core.models.latte.layers import TIMESTEP_CHANNELS, PatchEmbedder
+from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock, zeros
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+from latte_cli.core.models.positions import frame_table, position_table, timestep_table
+from latte_cli.core.rng import Stream, draw
+
+EMBEDDING_STD = 0.02  # of the embedders of timestep and text
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+
+class LatteT2V(nn.Cell):
+    """Predicts the noise in latents, and its variance where that is learned, from text states.
+
+    `size` is (height, width) in latent pixels and `num_frames` the clip's frames, both the checkpoint's if
+    not given; 1 frame makes an image; without `temporal` every frame is one. `stored` is the type of the
+    parameters, `dtype` of the blocks' products; residuals, normalisation and softmax are float32.
+    """
+
+    def __init__(
+        self,
+        shape: TextToVideoShape,
+        *,
+        size: tuple[int, int] | None = None,
+        num_frames: int | None = None,
+        temporal: bool = True,
+        dtype: str = "float32",
+        stored: str = "float32",
+    ):
+        super().__init__()
+        self.shape = shape
+        height, breadth = size or (shape.sample_size, shape.sample_size)
+        self.grid = (height // shape.patch_size, breadth // shape.patch_size)
+        self.num_frames = num_frames or shape.num_frames
+        width, patch = shape.hidden_size, shape.patch_size**2
+        wide, fast = Precision(DTYPES[stored]), Precision(DTYPES[stored], DTYPES[dtype])
+        self.temporal = temporal
+        self.pos_embed = PatchEmbedder(shape.in_channels, width, shape.patch_size, "linear")
+        self.places = Tensor(place_table(shape, self.grid)[None].astype(np.float32))
+        self.frame_places = Tensor(frame_table(width, self.num_frames).astype(np.float32)[:, None])
+        self.timestep_table = Tensor(timestep_table(TIMESTEP_CHANNELS, shape.num_timesteps))
+        self.adaln_single = _TimestepEmbedder(width, wide)
+        self.caption_projection = _TextProjection(shape.caption_channels, width, wide)
+        options = (width, shape.num_heads, fast)
+        over_space = [TextBlock(*options, bias=shape.attention_bias) for _ in range(shape.depth)]
+        over_time = [TimeBlock(*options, bias=shape.attention_bias) for _ in range(shape.depth)]
+        self.transformer_blocks = nn.CellList(over_space)
+        self.temporal_transformer_blocks = nn.CellList(over_time)
+        self.scale_shift_table = zeros((2, width), wide.stored)
+        self.proj_out = Projection(width, patch * shape.out_channels, wide)
+
+    def every_block(self) -> Iterable[nn.Cell]:
+        """The blocks over space, then those over time."""
+        return [*self.transformer_blocks, *self.temporal_transformer_blocks]
+
+    def use_flash_attention(self) -> None:
+        """Have every block attend to itself by Ascend's fused operator; before anything is compiled."""
+        for block in self.every_block():
+            block.attn1.flash_attention = True
+
+    def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, out_channels, h, w) float32.
+
+        `timesteps` are whole numbers; (B, 256) rows of `timestep_rows` stand for any others.
+        `condition` is `pack_text`'s (B, N, D + 1), one text a clip; or (B, 1 + I, N, D + 1) for a clip of
+        num_frames with I still images after it, each with a text of its own (image-video joint training).
+        """
+        if condition.ndim == 3:
+            return self.predict(x_t, timesteps, self.read_text(condition))
+        of_images = condition[:, 1:].reshape(-1, *condition.shape[2:])
+        return self.predict(x_t, timesteps, self.read_text(condition[:, 0]), self.read_text(of_images))
+
+    def read_text(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Packed text (B, N, D + 1) to what the blocks take of it, whatever the latents and timesteps.
+
+        That is the bias of its scores, (B, N), then block by block its keys and its values, (B, num_heads, N,
+        width / num_heads) each.
+        """
+        channels = self.shape.caption_channels
+        states = self.caption_projection(condition[..., :channels].astype(ms.float32))
+        text = ((1.0 - condition[..., channels].astype(ms.float32)) * MASKED,)
+        for block in self.transformer_blocks:
+            text = (*text, *block.attn2.read(states))
+        return text
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, *texts: tuple[Tensor, ...]) -> Tensor:
+        """`construct`, told by `read_text`: of the clips, and of the images after them if there are any."""
+        rows = timesteps if timesteps.ndim == 2 else ops.gather(self.timestep_table, timesteps, 0)
+        embedded, timestep = self.adaln_single(rows)
+        tokens = self.embed(x_t)
+        frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]
+        for place in range(self.shape.depth):
+            read = [(text[0], text[1 + 2 * place], text[2 + 2 * place]) for text in texts]
+            tokens = self.transformer_blocks[place](tokens, timestep, (frames, self.num_frames), *read)
+            if not self.temporal:
+                continue
+            moving = tokens if frames == self.num_frames else tokens[:, :clip]
+            if place == 0 and self.num_frames > 1:
+                moving = self.add_frame_places(moving)
+            moving = self.temporal_transformer_blocks[place](moving, timestep, self.num_frames)
+            tokens = moving if frames == self.num_frames else ops.concat((moving, tokens[:, clip:]), 1)
+        return self.unpatchify(self.finish(tokens, embedded), frames)
+
+    def embed(self, x_t: Tensor) -> Tensor:
+        """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
+        clips, frames, channels, height, width = x_t.shape
+        tokens = self.pos_embed(x_t.reshape(clips * frames, channels, height, width).astype(ms.float32))
+        return (tokens + ops.broadcast_to(self.places, tokens.shape)).reshape(clips, -1, tokens.shape[2])
+
+    def add_frame_places(self, tokens: Tensor) -> Tensor:
+        """Add the frame table to tokens (B, F * T, D)."""
+        clips, number, width = tokens.shape
+        spread = (self.num_frames, number // self.num_frames, width)
+        places = ops.broadcast_to(self.frame_places, spread).reshape(1, number, width)
+        return tokens + ops.broadcast_to(places, (clips, number, width))
+
+    def finish(self, tokens: Tensor, embedded: Tensor) -> Tensor:
+        """Tokens (B, N, D) to patches (B, N, p * p * C)."""
+        table = self.scale_shift_table.astype(ms.float32)
+        shift, scale = embedded + table[0], embedded + table[1]
+        return self.proj_out(kernels.modulated_layer_norm(tokens, shift, scale))
+
+    def unpatchify(self, patches: Tensor, frames: int) -> Tensor:
+        """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
+        (rows, columns), patch, channels = self.grid, self.shape.patch_size, self.shape.out_channels
+        cells = patches.reshape(-1, rows, columns, patch, patch, channels).transpose(0, 5, 1, 3, 2, 4)
+        return cells.reshape(-1, frames, channels, rows * patch, columns * patch)
+
+
+class _TimestepEmbedder(nn.Cell):
+    """Sinusoids (B, 256) to the timestep's vector (B, D) and what every block is modulated by, (B, 6 * D)."""
+
+    def __init__(self, width: int, precision: Precision):
+        super().__init__()
+        self.emb = nn.Cell()
+        self.emb.timestep_embedder = nn.Cell()
+        self.emb.timestep_embedder.linear_1 = Projection(TIMESTEP_CHANNELS, width, precision)
+        self.emb.timestep_embedder.linear_2 = Projection(width, width, precision)
+        self.linear = Projection(width, 6 * width, precision)
+
+    def construct(self, sinusoids: Tensor) -> tuple[Tensor, Tensor]:
+        mlp = self.emb.timestep_embedder
+        embedded = mlp.linear_2(ops.silu(mlp.linear_1(sinusoids)))
+        return embedded, self.linear(ops.silu(embedded))
+
+
+class _TextProjection(nn.Cell):
+    """Text states to the width of the blocks."""
+
+    def __init__(self, channels: int, width: int, precision: Precision):
+        super().__init__()
+        self.linear_1 = Projection(channels, width, precision)
+        self.linear_2 = Projection(width, width, precision)
+
+    def construct(self, states: Tensor) -> Tensor:
+        return self.linear_2(
+            kernels.bias_gelu_tanh(self.linear_1.without_bias(states), self.linear_1.offset())
+        )
+
+
+def place_table(shape: TextToVideoShape, grid: tuple[int, int]) -> NDArray[np.float64]:
+    """Where a token is in its frame: (rows * columns, width), half the channels for its column, half its row.
+
+    A grid of another size has its places stretched over the checkpoint's own (PixArt-alpha).
+    """
+    base, half = shape.sample_size // shape.patch_size, shape.hidden_size // 2
+    rows, columns = (np.arange(side) * base / side / shape.interpolation_scale for side in grid)
+    by_column = np.tile(position_table(half, columns), (grid[0], 1))
+    by_row = np.repeat(position_table(half, rows), grid[1], axis=0)
+    return np.concatenate([by_column, by_row], axis=1)
+
+
+def pack_text(states: NDArray[np.float32], mask: NDArray[Any]) -> NDArray[np.float32]:
+    """Text states (..., N, D) and their mask (..., N), 1 at tokens, 0 at padding, as one (..., N, D + 1)."""
+    return np.concatenate([states, mask[..., None].astype(states.dtype)], axis=-1)
+
+
+def initialise(model: LatteT2V, seed: int) -> None:
+    """Give every parameter its starting value, as PixArt-alpha does (Chen et al. 2023), from its own draw.
+
+    Matrices are Xavier-uniform, biases zero, the embedders of std 0.02, the tables of std 1 / sqrt(width);
+    what leads out of the attention to text and out of the model is zero.
+    """
+    for place, parameter in enumerate(model.get_parameters()):
+        values = initial_values(parameter.name, parameter.shape, draw(seed, Stream.INIT, place))
+        ops.assign(parameter, Tensor(values, parameter.dtype))
+
+
+def initial_values(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Where the parameter of that name starts."""
+    if name.endswith("bias") or "attn2.to_out" in name or name.startswith("proj_out"):
+        return np.zeros(shape, np.float32)
+    if name.endswith("scale_shift_table"):
+        return (generator.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
+    if name.startswith(("adaln_single", "caption_projection")):
+        return generator.normal(0, EMBEDDING_STD, shape).astype(np.float32)
+    bound = np.sqrt(6.0 / (shape[0] + int(np.prod(shape[1:]))))  # Glorot & Bengio 2010
+    return generator.uniform(-bound, bound, shape).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Text-to-video pipelines as folders in diffusers' layout."""

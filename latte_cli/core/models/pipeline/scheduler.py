@@ -1,0 +1,109 @@
+"""A pipeline's own scheduler, which is MindONE's, as a sampler of latents on the host."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from latte_cli.core.diffusion.samplers import Model
+from latte_cli.core.diffusion.schedule import FloatArray, Schedule, schedule_of, space_timesteps
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.mindone_cpu import quiet_imports, supply_cpu_kernels
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SchedulerStep:
+    """A report of one step, of 0 to total - 1: `x_t` (B, F, C, h, w) after it."""
+
+    index: int
+    total: int
+    timestep: float
+    x_t: FloatArray
+
+
+def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
+    """MindONE's scheduler of a `scheduler_config.json`. Raises LatteError naming `source` for an unknown."""
+    name = str(config.get("_class_name"))
+    with quiet_imports():
+        import mindone.diffusers
+
+        supply_cpu_kernels()
+        kind = getattr(mindone.diffusers, name, None) if name.endswith("Scheduler") else None
+        if kind is None:
+            raise LatteError(f"{source}: found a {name}, wanted one that MindONE has; or give --sampler")
+        return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+
+
+def walk(
+    scheduler: Any,
+    model: Model,
+    x_t: Array,
+    *,
+    steps: int,
+    generator: Callable[[int], np.random.Generator],
+    eta: float = 0.0,
+) -> Iterator[SchedulerStep]:
+    """Denoise x_t (B, F, C, h, w), standard normal, a report a step.
+
+    `generator` gives a step's own random numbers. Raises LatteError for more steps than the scheduler takes.
+    """
+    try:
+        scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise LatteError(f"sample.steps: found {steps}: {str(error).strip()}") from error
+    kinds = set(signature(scheduler.step).parameters)
+    options: dict[str, Any] = {"eta": eta} if "eta" in kinds else {}
+    learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+    channels = x_t.shape[2]
+    # Schedulers take a learned variance from the second half of axis 1: there, channels come before frames.
+    latents = _tensor(x_t) * float(scheduler.init_noise_sigma)
+    total = len(scheduler.timesteps)
+    for index, timestep in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, timestep).asnumpy().swapaxes(1, 2)
+        number = timestep.asnumpy()
+        output = model(scaled, np.full(len(scaled), number))
+        if not learned:
+            output = output[:, :, :channels]
+        if "generator" in kinds:
+            options["generator"] = generator(index)
+        try:
+            latents = scheduler.step(_tensor(output), timestep, latents, **options, return_dict=False)[0]
+        except RuntimeError as error:
+            if "unregistered" not in str(error) and "Unsupported" not in str(error):
+                raise
+            name, lacks = type(scheduler).__name__, "of which MindSpore lacks an operator on this device"
+            raise LatteError(f"the scheduler is a {name}, {lacks}; give --sampler") from error
+        yield SchedulerStep(index, total, float(number), latents.asnumpy().swapaxes(1, 2))
+
+
+def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) -> Schedule:
+    """The chain that a `scheduler_config.json` describes, respaced to `steps`, for our own samplers.
+
+    Raises LatteError naming `source` for a chain that they do not know.
+    """
+    count = int(config.get("num_train_timesteps", 1000))
+    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    kind, target = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
+    if target != "epsilon":
+        raise LatteError(f"{source}: prediction_type: found {target}, wanted epsilon; or leave out --sampler")
+    if config.get("trained_betas") is not None:
+        betas = np.array(config["trained_betas"], np.float64)
+    elif kind == "linear":
+        betas = np.linspace(start, end, count)
+    elif kind == "scaled_linear":  # Stable Diffusion's
+        betas = np.linspace(start**0.5, end**0.5, count) ** 2
+    else:
+        raise LatteError(f"{source}: beta_schedule: found {kind}, wanted linear; or leave out --sampler")
+    kept = space_timesteps(len(betas), str(steps))
+    return schedule_of(np.cumprod(1 - betas)[kept], kept)
+
+
+def _tensor(latents: FloatArray) -> Tensor:
+    return Tensor(np.ascontiguousarray(latents.swapaxes(1, 2), dtype=np.float32), ms.float32)

@@ -1,0 +1,161 @@
+"""A pipeline folder put together: a transformer from other weights, the rest from a folder that has it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from latte_cli.core.checkpoints.mapping import Mapped
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.save import save_weights
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import sync, write_whole
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
+from latte_cli.core.models.pipeline.folder import find_text_encoder, open_pipeline, read_json
+
+TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
+INDEX = {
+    "_class_name": "LattePipeline",
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "T5Tokenizer"],
+    "transformer": ["diffusers", "LatteTransformer3DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+# Latte-1's, for a folder of parts without one.
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "leading",
+}
+LATTE_1 = TextToVideoShape(hidden_size=1152, depth=28, num_heads=16, patch_size=2, caption_channels=4096)
+SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
+
+
+def write_pipeline(
+    target: Path, mapped: Mapped, parts: Path, *, dtype: str | None = None, force: bool = False
+) -> None:
+    """Put a pipeline folder together: `mapped` transformer, and text encoder, tokenizer and so on of `parts`.
+
+    Their files are linked where that can be done, else copied. The folder appears whole or not at all. Raises
+    LatteError when a part is missing or does not fit, or the folder cannot be written.
+    """
+    check_parts(target, mapped, parts)
+    with _whole_folder(target, force=force) as partial:
+        for part in TAKEN:
+            if (parts / part).is_dir():
+                _take(parts / part, partial / part)
+        if not (partial / "scheduler").is_dir():
+            (partial / "scheduler").mkdir()
+            write_json(partial / "scheduler" / "scheduler_config.json", SCHEDULER)
+        write_json(partial / "model_index.json", _index(parts))
+        transformer = partial / "transformer"
+        write_json(transformer / "config.json", _shape(mapped, parts).to_config())
+        _check(partial, target)
+        weights = transformer / "diffusion_pytorch_model.safetensors"
+        save_weights(weights, mapped.tensors, dtype=dtype, finite=True, source=mapped.weights.path)
+
+
+def check_parts(target: Path, mapped: Mapped, parts: Path) -> None:
+    """Raise LatteError where a pipeline folder cannot be put together of these."""
+    if not parts.is_dir():
+        raise LatteError(f"--pipeline-from: {parts}: no such folder")
+    if target.exists() and target.samefile(parts):
+        raise LatteError(f"{target}: is --pipeline-from itself; name another folder with --target")
+    for path in (parts, mapped.weights.path):  # a target that exists is removed
+        if path.resolve().is_relative_to(target.resolve()):
+            raise LatteError(f"{target}: holds {path}; name another folder with --target")
+    for part in TAKEN:
+        if part != "scheduler" and not (parts / part).is_dir():
+            raise LatteError(f"--pipeline-from: {parts / part}: no such folder")
+    for folder in (find_text_encoder(parts).encoder, parts / "vae"):
+        open_weights(folder)
+    _index(parts)
+    _shape(mapped, parts)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a small JSON file as diffusers lays it out."""
+    write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _index(parts: Path) -> Mapping[str, Any]:
+    """The parts' own `model_index.json`, else Latte-1's. Raises LatteError for another kind of pipeline."""
+    path = parts / "model_index.json"
+    found = read_json(path) if path.is_file() else INDEX
+    if found.get("_class_name") != "LattePipeline":
+        raise LatteError(f"{path}: found a {found.get('_class_name')}, wanted a LattePipeline")
+    return found
+
+
+def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
+    """The sizes that the weights tell, and those that they do not, as heads: the parts' or Latte-1's."""
+    config = parts / "transformer" / "config.json"
+    known, source = LATTE_1, "Latte-1's"
+    if config.is_file():
+        known, source = shape_of_config(read_json(config), source=str(config)), f"that of {config}"
+    for name in SIZES:
+        mine, theirs = mapped.sizes[name], getattr(known, name)
+        if mine != theirs:
+            found = f"{name}: found {mine}, wanted {source}, {theirs}"
+            raise LatteError(
+                f"{mapped.weights.path}: {found}: weights do not tell the number of heads, a"
+                " transformer/config.json in --pipeline-from does"
+            )
+    return known
+
+
+@contextmanager
+def _whole_folder(target: Path, *, force: bool) -> Iterator[Path]:
+    """A folder beside `target` to fill, renamed to it on success, else removed."""
+    if target.exists() and not force:
+        raise LatteError(f"{target}: exists already; --force replaces it")
+    partial, before = (
+        target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("partial", "before")
+    )
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        sync(partial)
+        with suppress(FileNotFoundError):
+            target.rename(before)
+        partial.rename(target)
+        sync(target.parent)
+    except OSError as error:
+        raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if before.exists() and not target.exists():
+            before.rename(target)
+        for folder in (partial, before):
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_file():
+                folder.unlink()
+
+
+def _take(source: Path, target: Path) -> None:
+    """Link a folder's files, or copy them where they cannot be linked, as to another disk."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_file():
+            try:
+                os.link(path.resolve(), target / path.name)
+            except OSError:
+                shutil.copyfile(path, target / path.name)
+
+
+def _check(partial: Path, target: Path) -> None:
+    """Raise LatteError where what was put together does not fit."""
+    try:
+        open_pipeline(partial)
+    except LatteError as error:
+        raise LatteError(str(error).replace(str(partial), str(target))) from error

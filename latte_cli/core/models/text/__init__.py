@@ -1,0 +1,1 @@
+"""Texts to the states that a transformer reads."""

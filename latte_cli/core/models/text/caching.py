@@ -1,0 +1,96 @@
+"""Captions through the text encoder once, into a cache of latents."""
+
+import gc
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from latte_cli.core.data.captions.files import texts_of
+from latte_cli.core.data.captions.states import Array, kept
+from latte_cli.core.data.latent_cache.texts import (
+    TextHeader,
+    begin_texts,
+    captions_of,
+    pending_texts,
+    read_text_header,
+    write_text,
+)
+from latte_cli.core.data.videos.find import VideoFile
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.sizes import check_cached_states, encoder_folder, text_folder
+from latte_cli.core.settings.schema import Settings
+
+log = logging.getLogger(__name__)
+
+
+def stores_texts(settings: Settings) -> bool:
+    """Whether a cache made with these settings holds captions' states."""
+    return settings.model.condition == "text" or settings.text.encoder is not None
+
+
+def text_header(settings: Settings) -> TextHeader:
+    """What shapes the states that these settings make. Raises LatteError as `text_folder` does."""
+    from latte_cli.core.models.text.encoder import encoder_digest
+
+    folder = text_folder(settings)
+    return TextHeader(
+        encoder_digest(folder), folder.kind, folder.width, settings.text.dtype, settings.cache.dtype
+    )
+
+
+def cache_texts(settings: Settings, cache: Path, names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Encode the captions of the named videos that are not in the cache yet, yielding (done, total)."""
+    captions = captions_of(settings, names)
+    if missing := len(names) - len(captions):
+        log.warning("%d of %d videos have no caption: training leaves them out", missing, len(names))
+    header = text_header(settings)
+    begin_texts(cache, header, captions)
+    todo = pending_texts(cache, texts_of(captions))
+    if not todo:
+        return
+    for done, (text, tokens, states) in enumerate(encode_texts(settings, todo), 1):
+        write_text(cache, header, text, states, tokens=tokens)
+        yield done, len(todo)
+
+
+def texts_to_check(settings: Settings, videos: Sequence[VideoFile] | None) -> list[str]:
+    """The texts that a cache should hold, where captions are wanted and the videos are at hand.
+
+    Raises LatteError when the cache's were made by another encoder than the settings name.
+    """
+    cached_header(settings)
+    if not stores_texts(settings) or videos is None:
+        return []
+    return texts_of(captions_of(settings, [video.name for video in videos]))
+
+
+def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str, int, Array]]:
+    """Each text, its number of tokens and what is kept of its states; the encoder is gone when this ends."""
+    from latte_cli.core.device import use_device
+    from latte_cli.core.models.text.encoder import TextEncoder
+
+    use_device(settings.device)
+    folder = text_folder(settings)
+    encoder = TextEncoder(folder, dtype=settings.text.dtype)
+    for text in texts:
+        encoded = encoder.encode(text)
+        yield text, encoded.tokens, kept(encoded.states, encoded.tokens, folder.kind)
+    del encoder
+    gc.collect()  # an encoder may be several times the transformer
+
+
+def cached_header(settings: Settings) -> TextHeader | None:
+    """What made the states in the cache, or None where it has none.
+
+    Raises LatteError when the model does not read them, or this run names another encoder; where its encoder
+    is not at hand, the cache's is taken.
+    """
+    found, encoder = read_text_header(settings.cache.dir), encoder_folder(settings)
+    if found is not None:
+        check_cached_states(settings, found)
+    if found is None or encoder is None or not encoder.is_dir():
+        return found
+    differences = found.differences(text_header(settings), reading=True)
+    if differences:
+        raise LatteError(f"cache.dir: {settings.cache.dir}: {'; '.join(differences)}")
+    return found

@@ -1,0 +1,145 @@
+"""The autoencoder between frames and latents: MindONE's AutoencoderKL, some frames at a time."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.vae.weights import (
+    FACTOR,
+    LATENT_CHANNELS,
+    Source,
+    check_shapes,
+    find_source,
+    read_config,
+    read_shapes,
+    read_weights,
+)
+from latte_cli.core.settings.schema import VaeSettings
+
+if TYPE_CHECKING:
+    from latte_cli.core.kernels.waiting import Compiled
+
+Array = NDArray[np.float32]
+LOGVAR_RANGE = (-30.0, 20.0)
+"""Beyond it the encoder's log-variance is held (diffusers' DiagonalGaussianDistribution)."""
+
+
+def check_vae(settings: VaeSettings) -> None:
+    """Raise LatteError if vae.weights is no autoencoder of factor 8, without MindSpore or reading weights."""
+    source = find_source(settings.weights)
+    read_config(source, read_shapes(source.weights))
+
+
+def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
+    """Build the autoencoder of vae.weights, on the device that MindSpore is set to.
+
+    dtype: of the arithmetic, float32 or float16; on a CPU always float32, for which there are fast kernels.
+    Raises LatteError for files that are missing, torn, of another layout or of another shape.
+    """
+    source = find_source(settings.weights)
+    shapes = read_shapes(source.weights)
+    weights = read_weights(source.weights) if shapes is None else None
+    found = shapes or {name: value.shape for name, value in (weights or {}).items()}
+    config = read_config(source, found)
+    assert config is not None
+    model = build_autoencoder(config)
+    check_shapes(source.weights, found, {p.name: p.shape for p in model.get_parameters()})
+    _fill(model, source, weights)
+    return Vae(model, settings, dtype=dtype)
+
+
+def build_autoencoder(config: dict[str, Any]) -> Any:
+    """Make MindONE's AutoencoderKL with initial weights from diffusers' configuration."""
+    from latte_cli.core.models.mindone_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
+
+    supply_cpu_kernels()
+    with quiet_imports():
+        from mindone.diffusers import AutoencoderKL
+
+        model = AutoencoderKL.from_config(config)
+    fuse_autoencoder(model)
+    return model.set_train(False)
+
+
+class Vae:
+    """An autoencoder with its weights, compiled for one size of frames at a time."""
+
+    def __init__(self, model: Any, settings: VaeSettings, *, dtype: str) -> None:
+        import mindspore as ms
+
+        from latte_cli.core.kernels.waiting import Compiled
+
+        self.scaling_factor = settings.scaling_factor
+        self.chunk_frames = settings.chunk_frames
+        self._tensor = ms.Tensor
+        self._dtype = ms.float16 if dtype == "float16" and ms.get_context("device_target") != "CPU" else None
+        if self._dtype is not None:
+            model.to(self._dtype)
+
+        def encode(frames: Any) -> Any:
+            moments = model._encode(frames)
+            return moments, moments
+
+        def decode(latents: Any) -> Any:
+            frames = model._decode(latents)[0]
+            return frames, frames
+
+        self._encode, self._decode = Compiled(encode), Compiled(decode)
+
+    def encode(self, frames: Array) -> Array:
+        """Give the moments (N, 8, H / 8, W / 8), mean and log-variance, of frames (N, 3, H, W) in [-1, 1]."""
+        return np.concatenate(list(self.encode_chunks(frames)))
+
+    def decode(self, latents: Array) -> Array:
+        """Give the frames (N, 3, H, W) in [-1, 1], not clipped, of scaled latents (N, 4, H / 8, W / 8)."""
+        return np.concatenate(list(self.decode_chunks(latents)))
+
+    def encode_chunks(self, frames: Array) -> Iterator[Array]:
+        """`encode` by chunks of at most chunk_frames: yields each chunk's moments."""
+        _check(frames, channels=3, multiple=FACTOR)
+        for moments in self._chunks(self._encode, frames):
+            np.clip(moments[:, LATENT_CHANNELS:], *LOGVAR_RANGE, out=moments[:, LATENT_CHANNELS:])
+            yield moments
+
+    def decode_chunks(self, latents: Array) -> Iterator[Array]:
+        """`decode` by chunks of at most chunk_frames: yields each chunk's frames."""
+        _check(latents, channels=LATENT_CHANNELS, multiple=1)
+        yield from self._chunks(self._decode, latents / np.float32(self.scaling_factor))
+
+    def _chunks(self, compiled: "Compiled", inputs: Array) -> Iterator[Array]:
+        """Run chunks of one size, so that one graph serves them all; the last is filled up with its last row.
+
+        Inputs fewer than a chunk are filled up to a power of two: few graphs, little waste.
+        """
+        size = min(self.chunk_frames, 1 << (len(inputs) - 1).bit_length())
+        for start in range(0, len(inputs), size):
+            chunk = inputs[start : start + size]
+            filled = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
+            tensor = self._tensor(np.ascontiguousarray(filled, dtype=np.float32))
+            result = compiled(tensor if self._dtype is None else tensor.astype(self._dtype))
+            yield result.asnumpy()[: len(chunk)].astype(np.float32)
+
+
+def to_uint8(frames: Array) -> NDArray[np.uint8]:
+    """Turn frames (..., 3, H, W) in [-1, 1] into pixels (..., H, W, 3), rounding as the original does."""
+    pixels = (frames * 0.5 + 0.5) * 255 + 0.5
+    return np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -3, -1)
+
+
+def _check(inputs: Array, *, channels: int, multiple: int) -> None:
+    shape = inputs.shape
+    if len(shape) != 4 or not shape[0] or shape[1] != channels or shape[2] % multiple or shape[3] % multiple:
+        sides = f", H and W multiples of {multiple}" if multiple > 1 else ""
+        raise LatteError(f"autoencoder: found an input of shape {shape}, wanted (N, {channels}, H, W){sides}")
+
+
+def _fill(model: Any, source: Source, weights: dict[str, Array] | None) -> None:
+    """Copy the weights into the model's parameters of the same names."""
+    import mindspore as ms
+
+    values = read_weights(source.weights) if weights is None else weights
+    for parameter in model.get_parameters():
+        parameter.set_data(ms.Tensor(values[parameter.name]))

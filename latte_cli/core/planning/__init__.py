@@ -1,0 +1,1 @@
+"""What a command would do and cost, told without MindSpore."""

@@ -1,0 +1,82 @@
+"""What `latte cache` has still to do, checked and estimated for its plan without MindSpore."""
+
+import math
+import re
+import time
+
+import numpy as np
+
+from latte_cli.core.data.clips.ahead import PIECES_AHEAD
+from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
+from latte_cli.core.data.latent_cache.open import vae_hash
+from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pending
+from latte_cli.core.data.videos.find import count_frames, labelled_videos
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.vae.weights import FACTOR, Shapes, find_source, read_shapes
+from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time, bytes_of
+from latte_cli.core.settings.schema import Settings
+
+FLOAT32 = 4
+TENSORS_ALIVE = 3  # of the largest, in a residual block: what it adds to, what a convolution reads and writes
+
+
+def add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrite: bool) -> None:
+    """Rows on the videos, disk, memory and time to come; what stands in the way becomes a problem."""
+    try:
+        _add_caching(plan, settings, resume=resume, overwrite=overwrite)
+    except LatteError as error:
+        if str(error) not in plan.problems:
+            plan.problems.append(str(error))
+
+
+def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrite: bool) -> None:
+    folder, data = settings.cache.dir, settings.data
+    if folder is None:
+        return
+    videos, _ = labelled_videos(data)
+    check_place(resume, len(videos))
+    wanted = Header.of(settings, vae_hash(settings))
+    found = None if overwrite else agreed_header(folder, wanted)
+    entries = {} if found is None else read_manifest(folder)
+    digest = (found or wanted).digest()
+    todo = pending(folder, videos, entries, settings=digest, start=resume or 0)
+    opened = [
+        count
+        for count in count_frames(todo, data.workers, until=time.monotonic() + SCAN_SECONDS)
+        if isinstance(count, int)
+    ]
+    frames = round(sum(opened) / max(1, len(opened)) * len(todo))
+    plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
+    plan.add("disk", f"about {bytes_of(frames * wanted.frame_bytes())}")
+    shapes = read_shapes(find_source(settings.vae.weights).weights)
+    if shapes is not None:
+        images = settings.vae.chunk_frames
+        plan.add("memory", f"about {bytes_of(_memory(settings, shapes))} a worker, beside MindSpore itself")
+        batches = math.ceil(frames * (1 + wanted.mirror) / images)
+        add_time(plan, batches, images * encoding_flops(shapes, data.image_size), f"batch of {images} frames")
+
+
+def encoding_flops(shapes: Shapes, image_size: int) -> int:
+    """Operations of encoding one image: two a multiply-add, those of the convolutions and linear layers."""
+    return sum(
+        2 * int(np.prod(shape)) * (image_size // _shrunk(name)) ** 2
+        for name, shape in shapes.items()
+        if name.startswith(("encoder.", "quant_conv.")) and len(shape) > 1
+    )
+
+
+def _shrunk(name: str) -> int:
+    """How many times smaller than the image's side that is which a layer of the encoder writes."""
+    if name.startswith("encoder.conv_in."):
+        return 1
+    level = re.match(r"encoder\.down_blocks\.(\d+)\.(downsamplers)?", name)
+    return 2 ** (int(level[1]) + (level[2] is not None)) if level else FACTOR
+
+
+def _memory(settings: Settings, shapes: Shapes) -> int:
+    """Bytes of the weights, of the first level's values in a batch, and of the frames decoded ahead of it."""
+    pixels, images = settings.data.image_size**2, settings.vae.chunk_frames
+    weights = sum(int(np.prod(shape)) for shape in shapes.values())
+    values = TENSORS_ALIVE * images * shapes["encoder.conv_in.weight"][0] * pixels
+    ahead = settings.data.workers * PIECES_AHEAD * images * 3 * pixels * (1 + settings.cache.mirror)
+    return FLOAT32 * (weights + values + ahead)

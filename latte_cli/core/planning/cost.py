@@ -1,0 +1,100 @@
+"""Memory and arithmetic of a model, from its shape alone."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from latte_cli.core.models.sizes import Sizes
+from latte_cli.core.settings.schema import TrainSettings
+
+FLOAT32, HALF = 4, 2
+# Numbers that a block keeps for its backward pass, a token: this many times hidden_size, and this many times
+# heads x keys for the attention weights (Korthikanti et al. 2022, section 4, counts 17 and 2.5 with all
+# operators fused; about twice that is kept by operators that each save their inputs).
+KEPT_WIDTHS, KEPT_WEIGHTS = 34, 5
+KEPT_TEXT_WIDTHS = 12  # of these, the share of an attention's queries and outputs: that to the text
+BUSY_FRACTION = 0.5  # of a processor's speed at matrix products that a whole step reaches
+
+
+class Memory(NamedTuple):
+    """Bytes that a training step holds, by purpose."""
+
+    weights: int
+    gradients: int
+    moments: int
+    ema: int
+    activations: int
+    previews: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
+    """Bytes of one worker's training step; those of the autoencoder and of MindSpore itself come on top.
+
+    Weights are float32, as are gradients, AdamW's two moments and the EMA of those that are trained;
+    activations, and a second copy of the weights when it is a half, have the size of train.dtype. With
+    recompute, each block keeps its input only, and one pair of blocks at a time keeps the rest. Previews have
+    a model of their own in float32.
+    """
+    number = FLOAT32 if train.dtype == "float32" else HALF
+    trained, every = shape.trained_parameters(), shape.parameters()
+    multiplied = every - shape.position_parameters()
+    tokens = train.batch_size * shape.num_frames * shape.tokens
+    inputs = tokens * shape.hidden_size
+    inside = sum(_kept_inside(shape, keys) * tokens for keys in (shape.tokens, shape.num_frames))
+    if shape.text_tokens:
+        inside += tokens * (KEPT_TEXT_WIDTHS * shape.hidden_size)
+        inside += tokens * KEPT_WEIGHTS * shape.num_heads * shape.text_tokens
+    pairs = shape.depth // 2
+    kept = shape.depth * inputs + inside if train.recompute else pairs * inside
+    return Memory(
+        weights=FLOAT32 * every + (0 if number == FLOAT32 else number * multiplied),
+        gradients=FLOAT32 * trained,
+        moments=2 * FLOAT32 * trained,
+        ema=FLOAT32 * trained,
+        activations=number * kept,
+        previews=FLOAT32 * every if train.preview_every else 0,
+    )
+
+
+def forward_flops(shape: Sizes, *, tokens: int | None = None) -> int:
+    """Floating-point operations of one clip's forward pass: two a multiply-add, matrix products only.
+
+    tokens: of a frame, where its size is not the shape's.
+    """
+    width, frames, tokens = shape.hidden_size, shape.num_frames, tokens or shape.tokens
+    dense = 4 * width * width + 2 * width * shape.mlp_size  # of a token in a block
+    outside = shape.patch_size**2 * (shape.in_channels + shape.out_channels) * width
+    attention = width * (tokens + frames)  # of a token in a pair of blocks: scores, then the weighted sum
+    # Of a token in a spatial block that reads text: query, output, scores and the weighted sum.
+    reading = 2 * width * width + 2 * width * shape.text_tokens if shape.text_tokens else 0
+    every_token = shape.depth * dense + shape.depth // 2 * (2 * attention + reading) + outside
+    text = shape.depth // 2 * 2 * width * width * shape.text_tokens  # its keys and values
+    return 2 * (frames * tokens * every_token + text)
+
+
+def step_flops(shape: Sizes, train: TrainSettings) -> int:
+    """Operations of one worker's optimizer step: a backward pass costs two forward ones, recompute one."""
+    passes = 4 if train.recompute else 3
+    return passes * train.batch_size * train.accumulation * forward_flops(shape)
+
+
+def processor_speed() -> float:
+    """Operations a second of this processor at float32 matrix products, measured in about 50 ms."""
+    matrix = np.ones((1024, 1024), np.float32)
+    seconds = []
+    for _ in range(4):  # the first one starts threads; others may be held up by other programs
+        start = time.perf_counter()
+        np.matmul(matrix, matrix)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 1024**3 / min(seconds)
+
+
+def _kept_inside(shape: Sizes, keys: int) -> int:
+    """Numbers that a block keeps, a token, when each token looks at `keys` others."""
+    return KEPT_WIDTHS * shape.hidden_size + KEPT_WEIGHTS * shape.num_heads * keys

@@ -1,0 +1,55 @@
+"""What sampling from a text-to-video pipeline would do, told from its small files and headers."""
+
+from dataclasses import replace
+
+from latte_cli.core.models.pipeline.folder import pipeline_files
+from latte_cli.core.models.shape import VAE_FACTOR
+from latte_cli.core.models.sizes import TextToVideoSizes
+from latte_cli.core.planning.cost import forward_flops
+from latte_cli.core.planning.pipeline_memory import sampling_memory
+from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time, bytes_of
+from latte_cli.core.sampling.from_pipeline import Job, check_job, clip_shape
+from latte_cli.core.sampling.write import ClipFiles
+
+
+def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
+    """Sizes, memory by stage, time and files of a job.
+
+    Raises LatteError naming the file, setting or option at fault.
+    """
+    plan, pipeline = Plan(), check_job(job)
+    pipeline_files(pipeline, decodes=job.decodes)
+    frames, _, height, width = clip_shape(job, pipeline)
+    shape, guided = pipeline.shape, any(prompt.guidance_scale != 1 for prompt in job.prompts)
+    plan.add("pipeline", str(pipeline.path))
+    heads = f"{shape.num_heads} heads, patch {shape.patch_size}"
+    plan.add("transformer", f"{shape.hidden_size} wide, {2 * shape.depth} deep, {heads}, weights {job.dtype}")
+    plan.add("parameters", f"{shape.parameters():,}")
+    if job.lora is not None:
+        plan.add("lora", str(job.lora))
+    size = f"{height * VAE_FACTOR} x {width * VAE_FACTOR} pixels"
+    plan.add("clips", f"{len(job.prompts)} of {frames} frames of {size}")
+    for prompt in job.prompts[:PROMPTS_SHOWN]:
+        steps = f"{prompt.steps} steps, guidance {prompt.guidance_scale:g}, seed {prompt.seed}"
+        plan.add("", f"{prompt.text or 'the empty prompt'}: {steps}")
+    if len(job.prompts) > PROMPTS_SHOWN:
+        plan.add("", f"and {len(job.prompts) - PROMPTS_SHOWN} more")
+    plan.add("sampler", job.sampler or f"the pipeline's {pipeline.scheduler.get('_class_name')}")
+    memory = sampling_memory(
+        pipeline,
+        num_frames=frames,
+        size=(height * VAE_FACTOR, width * VAE_FACTOR),
+        guided=guided,
+        dtype=job.dtype,
+        chunk_frames=job.chunk_frames,
+        decodes=job.decodes,
+    )
+    parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
+    each = f" a worker, {workers} workers" if workers > 1 else ""
+    plan.add("memory", f"about {bytes_of(memory.peak)} at most{each}: {parts}")
+    sizes = TextToVideoSizes(replace(shape, num_frames=frames), 0)
+    tokens = height * width // shape.patch_size**2
+    passes = sum((2 if prompt.guidance_scale != 1 else 1) * prompt.steps for prompt in job.prompts)
+    add_time(plan, passes, forward_flops(sizes, tokens=tokens), "pass")
+    plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")
+    return plan

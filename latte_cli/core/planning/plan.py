@@ -1,0 +1,277 @@
+"""What a command would do, and what stands in its way, without importing MindSpore."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latte_cli.core.data.captions.files import texts_of
+from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.data.latent_cache.manifest import read_manifest
+from latte_cli.core.data.latent_cache.open import open_cache
+from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of, read_text_header
+from latte_cli.core.data.videos.demo import clips_root
+from latte_cli.core.data.videos.find import check_labels, labelled_videos, scan
+from latte_cli.core.device import check_switches
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.sizes import Sizes, check_cached_states, sizes_of, text_folder
+from latte_cli.core.planning.cost import (
+    BUSY_FRACTION,
+    forward_flops,
+    processor_speed,
+    step_flops,
+    training_memory,
+)
+from latte_cli.core.settings.schema import Settings
+
+PROMPTS_SHOWN = 3
+SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
+
+
+@dataclass
+class Plan:
+    """Lines that describe the work, and one line for each thing that must be put right first."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, name: str, text: str) -> None:
+        """One more line."""
+        self.rows.append((name, text))
+
+    def check(self, test: Callable[[], None]) -> None:
+        """Run a test; its LatteError becomes a problem."""
+        try:
+            test()
+        except LatteError as error:
+            self.problems.append(str(error))
+
+    def require(self, name: str, path: Path | str | None) -> None:
+        """A setting's file or folder must be there, where one is set."""
+        if path is not None and not Path(path).exists():
+            self.problems.append(f"{name}: {path}: no such file or folder")
+
+    def demand(self) -> None:
+        """Raise LatteError with all problems, if there are any."""
+        if len(self.problems) == 1:
+            raise LatteError(self.problems[0])
+        if self.problems:
+            heading = f"{len(self.problems)} things are missing or wrong"
+            raise LatteError("\n  ".join([heading, *self.problems]))
+
+
+def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
+    """Size, memory, time and data of a training run."""
+    plan, train, shape = Plan(), settings.train, sizes_of(settings)
+    _add_model(plan, shape)
+    global_batch = train.batch_size * train.accumulation * workers
+    shared = f", shared by {workers} workers" if workers > 1 else ""
+    plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
+    memory = training_memory(shape, train)
+    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
+    plan.add("memory", f"about {bytes_of(memory.total)} a worker: {parts}")
+    add_time(plan, train.steps, step_flops(shape, train), "step")
+    if settings.cache.dir is None:
+        _add_videos(plan, settings, global_batch)
+        _require_vae(plan, settings)
+    else:
+        _add_cache(plan, settings, global_batch)
+    plan.require("data.captions", settings.data.captions)
+    plan.require("train.init_from", train.init_from)
+    if settings.model.condition == "text":
+        if read_text_header(settings.cache.dir) is None:
+            _add_text(plan, settings)
+        _add_captions(plan, settings, trains=True)
+    plan.check(lambda: check_switches(settings, settings.device))
+    plan.add(
+        "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
+    )
+    return plan
+
+
+def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
+    """What caching would read and write; `encodes`: whether it needs the videos."""
+    plan = Plan()
+    try:
+        videos, _ = labelled_videos(settings.data)
+        plan.add("data", f"{settings.data.root}: {_videos(len(videos))}")
+    except LatteError as error:
+        if encodes:
+            plan.problems.append(str(error))
+    _require_vae(plan, settings)
+    plan.require("data.captions", settings.data.captions)
+    if settings.text.encoder is not None or settings.model.condition == "text":
+        _add_text(plan, settings)
+    if settings.model.condition == "text":
+        _add_captions(plan, settings, trains=False)
+    cache = settings.cache
+    plan.add(
+        "writes",
+        f"{cache.dir}: {cache.store} of {settings.data.image_size} px as {cache.type}, {cache.dtype}",
+    )
+    return plan
+
+
+def sample_plan(
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    decodes: bool = True,
+    prompts: Sequence[PromptLine] = (),
+) -> Plan:
+    """Size, time and files of sampling; `decodes`: whether latents become pixels; `prompts`: what is told."""
+    plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
+    _add_model(plan, shape)
+    steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
+    passes = 2 if sample.guidance_scale != 1 else 1
+    guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
+    number = sample.num_samples * max(1, len(prompts))
+    plan.add("clips", f"{number} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}")
+    for line in prompts[:PROMPTS_SHOWN]:
+        plan.add("", line.text or "the empty prompt")
+    if prompts:
+        _add_text(plan, settings)
+    most, total = max((line.steps or 0 for line in prompts), default=0), settings.diffusion.num_timesteps
+    if most > total:
+        plan.problems.append(
+            f"--prompts-file: --steps: found {most}, wanted at most diffusion.num_timesteps {total}"
+        )
+    plan.add("sampler", f"{sample.sampler or 'ddpm'}, {steps} steps{guided}")
+    add_time(plan, steps, passes * number * forward_flops(shape), "step")
+    plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
+    plan.require("--checkpoint", checkpoint)
+    if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
+        plan.problems.append(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
+    if settings.train.part == "lora":
+        plan.add("weights changed", str(settings.train.init_from))
+        plan.require("train.init_from", settings.train.init_from)
+    if decodes:
+        _require_vae(plan, settings)
+    return plan
+
+
+def _add_model(plan: Plan, shape: Sizes) -> None:
+    heads = f"{shape.num_heads} heads, patch {shape.patch_size}"
+    plan.add("model", f"{shape.hidden_size} wide, {shape.depth} deep, {heads}, condition {shape.condition}")
+    plan.add("parameters", f"{shape.parameters():,}, of which {shape.trained_parameters():,} are trained")
+
+
+def add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
+    """A row on how long steps of so many operations take on this processor."""
+    speed = processor_speed() * BUSY_FRACTION
+    seconds = operations / speed
+    work = f"{operations / 1e12:.3g} TFLOP a {unit}"
+    rough = f"roughly {_duration(seconds)} a {unit}, {_duration(seconds * steps)} for {steps:,}"
+    plan.add("time", f"{work}; on this processor {rough}")
+
+
+def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
+    """Look at the videos: how many there are, and whether they give clips."""
+    data = settings.data
+    try:
+        found = scan(data, seconds=SCAN_SECONDS)
+        if settings.model.condition == "class" and settings.model.num_classes is not None:
+            check_labels(found.videos, settings.model.num_classes)
+    except LatteError as error:
+        plan.problems.append(str(error))
+        plan.add("data", f"{data.root}: not ready")
+        plan.add("steps an epoch", "unknown: no videos found")
+        return
+    count = len(found.videos) - len(found.opened.left_out)
+    text = f"{clips_root(data.root or Path())}: {_videos(count)}"
+    if not found.complete:
+        text += f", {len(found.opened.videos)} of them opened so far"
+    if found.opened.left_out:
+        text += f", {len(found.opened.left_out)} left out"
+    plan.add("data", text)
+    _add_epoch(plan, settings.train.steps, count, global_batch)
+
+
+def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
+    """Open the cache: whether it is of these settings, and how many of its videos give clips."""
+    try:
+        index, _ = open_cache(settings)
+        if settings.model.condition == "class" and settings.model.num_classes is not None:
+            check_labels(index.videos, settings.model.num_classes)
+    except LatteError as error:
+        plan.problems.append(str(error))
+        plan.add("data", f"{settings.cache.dir}: not ready")
+        return
+    plan.add("data", f"{settings.cache.dir}: latents of {_videos(len(index.videos))}")
+    _add_epoch(plan, settings.train.steps, len(index.videos), global_batch)
+
+
+def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
+    epochs = _short(steps * global_batch / videos)
+    plan.add("steps an epoch", f"{_short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
+
+
+def _add_text(plan: Plan, settings: Settings) -> None:
+    """Look at the text encoder."""
+    try:
+        found = text_folder(settings)
+        plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")
+    except LatteError as error:
+        plan.problems.append(str(error))
+
+
+def _add_captions(plan: Plan, settings: Settings, *, trains: bool) -> None:
+    """Look at the captions, once nothing else is missing; a cache that `trains` reads must hold them all."""
+    if plan.problems:
+        return
+    root, cache = settings.data.root, settings.cache.dir
+    if root is not None and clips_root(root).exists():
+        names = [video.name for video in labelled_videos(settings.data)[0]]
+    else:
+        names = list(read_manifest(cache)) if cache is not None else []
+    try:
+        captions = captions_of(settings, names)
+        header, texts = read_text_header(cache), texts_of(captions)
+        left_out = f", {len(names) - len(captions)} without" if len(captions) < len(names) else ""
+        plan.add("captions", f"{len(texts) - 1:,} of {_videos(len(captions))}{left_out}")
+        if header is not None and cache is not None:
+            plan.add("text", f"{cache}: states of {header.kind}, width {header.width}")
+            if trains:
+                check_cached_states(settings, header)
+                StoredTexts(cache, header, texts)
+    except LatteError as error:
+        plan.problems.append(str(error))
+
+
+def _require_vae(plan: Plan, settings: Settings) -> None:
+    weights = settings.vae.weights
+    plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else str(weights))
+    if weights is None:
+        plan.problems.append('vae.weights: not set, wanted a file, a diffusers folder, or "demo"')
+    elif weights != "demo":
+        plan.require("vae.weights", weights)
+
+
+def _short(number: float) -> str:
+    """Three digits, no exponent: 13,600 or 0.125."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count:,} videos"
+
+
+def _size(shape: Sizes) -> str:
+    return f"latents {shape.sample_size} x {shape.sample_size}"
+
+
+def bytes_of(number: float) -> str:
+    """Bytes for people: 1.5 GB."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people: 2.1 s, 5 min, 3 h, 12 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{_short(seconds / size)} {unit}"
+    return f"{seconds:.2g} s"

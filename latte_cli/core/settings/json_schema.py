@@ -1,0 +1,19 @@
+"""The experiment file as a JSON schema, for editors.
+
+`python -m latte_cli.core.settings.json_schema > configs/latte.schema.json` writes it.
+"""
+
+import json
+import sys
+
+from latte_cli.core.settings.schema import Settings
+
+
+def schema_text() -> str:
+    """The schema as indented JSON."""
+    schema = Settings.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

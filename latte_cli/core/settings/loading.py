@@ -1,0 +1,142 @@
+"""YAML + `--set a.b=v` + defaults -> settings -> YAML."""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from pydantic import ValidationError
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings.messages import Fault, faults_of, section_of
+from latte_cli.core.settings.rules import Command, broken_rules
+from latte_cli.core.settings.schema import Section, Settings
+from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
+
+LOCAL_CONFIG = Path("latte.yaml")
+Override = tuple[str, Any]
+
+
+def load_settings(
+    config: Path | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    command: Command | None = None,
+    demo: bool = True,
+) -> Settings:
+    """The experiment in `config`, else latte.yaml here, else the built-in `demo`; overrides applied in order.
+
+    Without the demo, what no file says is the settings' defaults.
+    `command` adds what that command needs to the rules. Paths are relative to the working directory. Raises
+    LatteError with all faults: a single one on one line, several one a line under a heading.
+    """
+    source, text = _read(config, demo=demo)
+    values = parse_yaml(text, source)
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise LatteError(f"{source}: found no sections, wanted keys and values such as `seed: 1`")
+    for path, value in overrides:
+        _put(values, path.split("."), value)
+    settings, faults = _check(values, command)
+    if faults:
+        raise LatteError(_report(source, faults, [path for path, _ in overrides]))
+    return settings
+
+
+def parse_override(argument: str) -> Override:
+    """`a.b=v` as a path and a YAML value. Raises LatteError when it has no `=` or no key."""
+    path, equals, value = argument.partition("=")
+    path = path.strip()
+    if not equals or not all(path.split(".")):
+        raise LatteError(f"--set {argument}: wanted KEY.PATH=VALUE, such as train.steps=100")
+    return path, parse_yaml(value, f"--set {argument}")
+
+
+def dump_settings(settings: Settings, *, explained: bool = True) -> str:
+    """The settings as a YAML text that loads back equal; `explained`: each key under its docstring."""
+    lines = _dump_section(settings, "")
+    return "\n".join(line for line in lines if explained or line.strip()[:1] not in ("", "#")) + "\n"
+
+
+def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
+    """The name and text of the experiment file."""
+    if config is None and not LOCAL_CONFIG.exists():
+        if not demo:
+            return "the defaults", ""
+        return "the built-in demo", (files("latte_cli") / "assets" / "demo.yaml").read_text("utf-8")
+    path = LOCAL_CONFIG if config is None else config
+    try:
+        return str(path), path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise LatteError(f"{path}: no such file, wanted an experiment file (YAML)") from error
+    except UnicodeDecodeError as error:
+        raise LatteError(f"{path}: not UTF-8 text, wanted an experiment file (YAML)") from error
+    except OSError as error:
+        raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value deep inside, making sections on the way."""
+    for name in path[:-1]:
+        if not isinstance(values.get(name), dict):
+            values[name] = {}
+        values = values[name]
+    values[path[-1]] = value
+
+
+def _check(values: dict[str, Any], command: Command | None) -> tuple[Settings, list[Fault]]:
+    """The settings, and all faults: those of single values, then those of the rest taken together."""
+    values = _without_empty_sections(values)
+    faults: list[Fault] = []
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults = list(faults_of(error))
+        for fault in faults:
+            _remove(values, fault.path.split("."))
+        settings = Settings.model_validate(values)
+    known = [fault.path for fault in faults]
+    for fault in broken_rules(settings, command):
+        if not any(_within(path, bad) for path in (fault.path, *fault.judged_by) for bad in known):
+            faults.append(fault)
+    return settings, faults
+
+
+def _within(path: str, section: str) -> bool:
+    return path == section or path.startswith(f"{section}.") or section.startswith(f"{path}.")
+
+
+def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy where a section with nothing under it is its defaults, not null."""
+    sections = {name for name, field in Settings.model_fields.items() if section_of(field) is not None}
+    kept = {name: value for name, value in values.items() if value is not None or name not in sections}
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _remove(values: dict[str, Any], path: list[str]) -> None:
+    for name in path[:-1]:
+        values = values[name]
+    del values[path[-1]]
+
+
+def _report(source: str, faults: list[Fault], overridden: Iterable[str]) -> str:
+    """One fault on one line, several one a line under a heading; the file is not blamed for a flag."""
+    overridden = list(overridden)
+    if len(faults) == 1:
+        from_flags = any(_within(faults[0].path, path) for path in overridden)
+        return str(faults[0]) if from_flags else f"{source}: {faults[0]}"
+    return "\n  ".join([f"{source}: {len(faults)} faults", *map(str, faults)])
+
+
+def _dump_section(section: Section, indent: str) -> list[str]:
+    lines = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        lines += [f"{indent}# {line}" for line in wrap(field.description or "", 100)]
+        if isinstance(value, Section):
+            lines += [f"{indent}{name}:", *_dump_section(value, f"{indent}  "), ""]
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            lines.append(f"{indent}{name}: {scalar_yaml(plain)}")
+    return lines

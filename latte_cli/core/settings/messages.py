@@ -1,0 +1,154 @@
+"""What is wrong with an experiment file, in our own words: where, what was found, what was wanted."""
+
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from latte_cli.core.settings.schema import NOT_UTF_8, Section, Settings
+
+_KINDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    Path: "a path",
+}
+_LISTED: dict[object, str] = {int: "whole numbers", str: "texts"}
+_BOUNDS = {
+    "ge": "at least",
+    "gt": "more than",
+    "le": "at most",
+    "lt": "less than",
+    "multiple_of": "a multiple of",
+}
+_LEAST_LIKENESS = 0.6  # below it a suggestion is noise
+
+
+class Fault(NamedTuple):
+    """One thing wrong: the setting's path, the explanation, and the other settings it was judged by."""
+
+    path: str
+    text: str
+    judged_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+def found(value: object, wanted: str) -> str:
+    """The usual wording: `found 3, wanted an even number`."""
+    return f"found {_shown(value)}, wanted {wanted}"
+
+
+def faults_of(error: ValidationError) -> Iterator[Fault]:
+    """A validation error's faults, one a setting."""
+    seen = set()
+    for detail in error.errors(include_url=False, include_context=False):
+        path, field = _field_at(detail["loc"])
+        if path in seen:
+            continue
+        seen.add(path)
+        if field is None:
+            yield Fault(path, _unknown(path))
+        else:
+            wanted = "valid UTF-8" if NOT_UTF_8 in detail["msg"] else _wanted(field)
+            yield Fault(path, found(detail["input"], wanted))
+
+
+def known_keys(section: type[Section] = Settings, prefix: str = "") -> list[str]:
+    """Every key of the experiment file as a dotted path, sections included."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if (inner := section_of(field)) is not None:
+            keys += known_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The section that a key opens, if it opens one."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def nearest(path: str, known: list[str]) -> str | None:
+    """The known path whose last part is most like that of `path`, first in its section; None if none is."""
+
+    def likeness(candidate: str) -> float:
+        section, _, name = path.rpartition(".")
+        other_section, _, other_name = candidate.rpartition(".")
+        names = SequenceMatcher(None, name, other_name).ratio()
+        return names if section == other_section else names - 0.1
+
+    best = max(known, key=likeness)
+    return best if likeness(best) >= _LEAST_LIKENESS else None
+
+
+def _unknown(path: str) -> str:
+    near = nearest(path, known_keys())
+    if near is not None:
+        return f"unknown key; did you mean {near}?"
+    section = path.rpartition(".")[0]
+    here = [name for key in known_keys() for parent, _, name in [key.rpartition(".")] if parent == section]
+    return f"unknown key; known here: {', '.join(here)}"
+
+
+def _field_at(location: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
+    """A pydantic location as a dotted path, without list indices and union branches, and its field."""
+    section: type[Section] | None = Settings
+    names: list[str] = []
+    field: FieldInfo | None = None
+    for part in location:
+        if section is None:
+            break
+        names.append(str(part))
+        field = section.model_fields.get(str(part))
+        section = section_of(field) if field is not None else None
+    return ".".join(names), field
+
+
+def _wanted(field: FieldInfo) -> str:
+    """What a setting may be, from its type and bounds."""
+    if section_of(field) is not None:
+        return "keys and values"
+    kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]
+    bounds = [
+        f"{words} {getattr(limit, name):g}"
+        for limit in field.metadata
+        for name, words in _BOUNDS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    text = ", ".join([*kinds, *bounds])
+    return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        return str(choices[0]) if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if get_origin(annotation) is tuple:
+        return f"a list of {_LISTED[get_args(annotation)[0]]}"
+    return _KINDS[annotation]
+
+
+def _shown(value: object) -> str:
+    """A value as a YAML file would show it, on one line, cut when long."""
+    if isinstance(value, dict):
+        return "keys and values"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = " ".join(str(value).split())
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return text if isinstance(value, int | float) else f'"{text}"'

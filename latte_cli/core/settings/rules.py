@@ -1,0 +1,171 @@
+"""What settings must satisfy together, beyond the type and bounds of each."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from latte_cli.core.settings.messages import Fault, found, nearest
+from latte_cli.core.settings.presets import PRESETS, ModelSize, presets_of
+from latte_cli.core.settings.schema import Settings
+
+Command = Literal["train", "cache", "sample", "bench"]
+_VAE_FACTOR = 8
+_MLP_RATIO = 4.0  # of a latte-t2v: diffusers' feed-forward
+
+
+def broken_rules(settings: Settings, command: Command | None = None) -> Iterator[Fault]:
+    """Every rule that the settings break; those of `command` too, when one is named."""
+    of_run = command == "sample" and settings.sample.pipeline is None
+    yield from _size_rules(settings, needed=of_run or command in ("train", "bench"))
+    yield from _condition_rules(settings)
+    yield from _text_rules(settings, command)
+    yield from _part_rules(settings)
+    yield from _data_rules(settings, command)
+    yield from _sample_rules(settings)
+
+
+def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
+    """The transformer has a whole size that fits the frames."""
+    model = settings.model
+    given = model.model_dump(include=set(ModelSize._fields), exclude_none=True)
+    presets = presets_of(model)
+    if model.preset in presets:
+        given = presets[model.preset]._asdict() | given
+    missing = [name for name in ModelSize._fields if name not in given]
+    if model.preset is not None and model.preset not in presets:
+        near = nearest(model.preset, list(PRESETS))
+        hint = "" if near is None else f"; did you mean {near}?"
+        wanted = f"Latte-XL, -L, -B or -S with /2, /4 or /8{hint}" if presets is PRESETS else "Latte-1"
+        yield Fault("model.preset", found(model.preset, wanted), ("model.architecture",))
+    elif missing and (given or needed):
+        example = "such as Latte-XL/2" if presets is PRESETS else "Latte-1"
+        text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example}"
+        yield Fault("model", text, ("model.preset", *(f"model.{name}" for name in missing)))
+    if given.get("depth", 0) % 2:
+        yield Fault(
+            "model.depth", found(given["depth"], "an even number: spatial and temporal blocks in turn")
+        )
+    if (width := given.get("hidden_size")) is not None:
+        yield from _width_rules(width, given.get("num_heads"))
+    latent_size = settings.data.image_size // _VAE_FACTOR
+    if (patch := given.get("patch_size")) is not None and latent_size % patch:
+        text = found(
+            settings.data.image_size,
+            f"a multiple of {_VAE_FACTOR * patch}: patch_size {patch} x {_VAE_FACTOR}",
+        )
+        yield Fault("data.image_size", text, ("model.patch_size",))
+
+
+def _width_rules(width: int, num_heads: int | None) -> Iterator[Fault]:
+    if width % 4:
+        text = found(width, "a multiple of 4: sines and cosines of two directions")
+        yield Fault("model.hidden_size", text)
+    if num_heads is not None and width % num_heads:
+        text = found(num_heads, f"a divisor of hidden_size {width}")
+        yield Fault("model.num_heads", text, ("model.hidden_size", "model.preset"))
+
+
+def _condition_rules(settings: Settings) -> Iterator[Fault]:
+    """The condition has what it needs, and nothing is given that it would ignore."""
+    model, sample = settings.model, settings.sample
+    if model.condition == "class" and model.num_classes is None:
+        yield Fault(
+            "model.num_classes", _unset("a number of classes, for condition: class"), ("model.condition",)
+        )
+    if model.condition != "class" and model.num_classes is not None:
+        text = found(model.num_classes, f"null, for condition: {model.condition}")
+        yield Fault("model.num_classes", text, ("model.condition",))
+    if model.condition != "class" and sample.class_labels:
+        text = f"found labels, wanted none for condition: {model.condition}"
+        yield Fault("sample.class_labels", text, ("model.condition",))
+    if model.condition == "class" and model.num_classes is not None:
+        wrong = [label for label in sample.class_labels if not 0 <= label < model.num_classes]
+        if wrong:
+            text = found(
+                wrong[0], f"labels from 0 to {model.num_classes - 1} (model.num_classes {model.num_classes})"
+            )
+            yield Fault("sample.class_labels", text, ("model.num_classes", "model.condition"))
+
+
+def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
+    """A model that is told captions has an encoder for them, and no other is given prompts."""
+    model, sample = settings.model, settings.sample
+    of_model = ("model.condition", "model.architecture")
+    if model.architecture == "latte-t2v" and model.condition != "text":
+        text = found(model.condition, "text, for architecture: latte-t2v")
+        yield Fault("model.condition", text, ("model.architecture",))
+    if model.architecture == "latte-t2v" and model.mlp_ratio != _MLP_RATIO:
+        text = found(model.mlp_ratio, f"{_MLP_RATIO:g}, for architecture: latte-t2v")
+        yield Fault("model.mlp_ratio", text, ("model.architecture",))
+    if model.condition != "text" and sample.pipeline is None and sample.prompts:
+        text = f"found prompts, wanted none for condition: {model.condition}"
+        yield Fault("sample.prompts", text, ("model.condition", "sample.pipeline"))
+    if model.condition != "text" or command not in ("train", "cache"):
+        return
+    kind = "T5" if model.architecture == "latte-t2v" else "CLIP"
+    reads_states = command == "train" and settings.cache.dir is not None
+    if settings.text.encoder is None and settings.train.init_from is None and not reads_states:
+        text = _unset(f"the folder of a {kind} text encoder, for condition: text")
+        yield Fault("text.encoder", text, (*of_model, "train.init_from", "cache.dir"))
+    if model.architecture == "latte" and settings.data.use_image_num:
+        text = found(settings.data.use_image_num, "0 for condition: text of architecture: latte")
+        yield Fault("data.use_image_num", text, of_model)
+
+
+def _part_rules(settings: Settings) -> Iterator[Fault]:
+    """Parts are trained of a text-to-video transformer alone, and changes need what they change."""
+    train = settings.train
+    if train.part != "all" and settings.model.architecture != "latte-t2v":
+        text = found(train.part, f"all, for architecture: {settings.model.architecture}")
+        yield Fault("train.part", text, ("model.architecture",))
+    elif train.part == "lora" and train.init_from is None:
+        text = _unset("weights to change, for part: lora: a pipeline folder or a transformer's weights")
+        yield Fault("train.init_from", text, ("train.part",))
+
+
+def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
+    """There is something to read, and the cache holds what training asks of it."""
+    data, cache = settings.data, settings.cache
+    reads_frames = command == "cache" or (command == "train" and cache.dir is None)
+    if reads_frames and data.root is None:
+        other = ", or cache.dir: a folder that latte cache filled" if command == "train" else ""
+        yield Fault("data.root", _unset(f"a folder of videos{other}"), ("cache.dir",))
+    if reads_frames and settings.vae.weights is None:
+        yield Fault("vae.weights", _unset('a file, a diffusers folder, or "demo"'), ("cache.dir",))
+    if command == "cache" and cache.dir is None:
+        yield Fault("cache.dir", _unset("a folder for the latents"))
+    if cache.dir is not None and data.random_flip and not cache.mirror:
+        text = found(True, "false, or cache.mirror: true, since the cache holds no mirrored clips")
+        yield Fault("data.random_flip", text, ("cache.dir", "cache.mirror"))
+    convolves = settings.model.architecture == "latte" and settings.model.patch_embedder == "conv"
+    if settings.train.dtype == "bfloat16" and convolves and command == "train":
+        text = found("conv", "linear, for train.dtype: bfloat16")
+        yield Fault("model.patch_embedder", text, ("train.dtype", "model.architecture"))
+
+
+def _sample_rules(settings: Settings) -> Iterator[Fault]:
+    """The sampling steps can be taken from the forward process."""
+    total, sample = settings.diffusion.num_timesteps, settings.sample
+    involved = ("diffusion.num_timesteps",)
+    if sample.respacing is None:
+        if sample.steps > total:
+            text = found(sample.steps, f"at most diffusion.num_timesteps {total}")
+            yield Fault("sample.steps", text, (*involved, "sample.respacing"))
+    elif not _is_respacing(sample.respacing, total):
+        wanted = f'"250", "ddim50", "10,20,30" or the like, of {total} steps'
+        yield Fault("sample.respacing", found(sample.respacing, wanted), involved)
+
+
+def _unset(wanted: str) -> str:
+    return f"not set, wanted {wanted}"
+
+
+def _is_respacing(respacing: str, total: int) -> bool:
+    """Whether a string picks timesteps: ddimN by a whole stride, else counts that fit equal sections."""
+    counts = respacing.removeprefix("ddim").split(",")
+    if not all(count.strip().isdecimal() for count in counts):
+        return False
+    numbers = [int(count) for count in counts]
+    if respacing.startswith("ddim"):
+        return len(numbers) == 1 and any(len(range(0, total, i)) == numbers[0] for i in range(1, total))
+    sections = [total // len(numbers) + (i < total % len(numbers)) for i in range(len(numbers))]
+    return sum(numbers) > 0 and all(count <= size for count, size in zip(numbers, sections, strict=True))

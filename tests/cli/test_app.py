@@ -1,0 +1,224 @@
+"""What a user types: flags, exit codes, whole messages, and what is answered without MindSpore."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from latte_cli import __version__
+from latte_cli.cli import app as cli
+from latte_cli.core.settings.schema import Settings
+
+runner = CliRunner()
+COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
+FLAGS = {
+    "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force", "--pipeline-from"},
+    "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite", "--parallel"},
+    "train": {
+        "--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes", "--parallel", "--nodes",
+        "--node-rank", "--master-addr", "--master-port", "--launcher", "--rank-table",
+    },
+    "sample": {
+        "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
+        "--initial-latents", "--format", "--out", "--replay", "--run-dir", "--prompt", "--prompts-file",
+        "--negative-prompt", "--pipeline", "--lora", "--num-frames", "--height", "--width", "--eta", "--dtype",
+        "--parallel",
+    },
+    "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
+}  # fmt: skip
+TINY = """
+run_dir: run
+data: {root: videos, image_size: 32, num_frames: 2, frame_stride: 1}
+vae: {weights: demo}
+model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}
+train: {batch_size: 1, steps: 5, dtype: float32}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a tiny experiment and one video of four frames."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latte.yaml").write_text(TINY)
+    (tmp_path / "videos" / "one").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (40, 32)).save(tmp_path / "videos" / "one" / f"{number}.png")
+    return tmp_path
+
+
+def test_the_flags_of_every_command_are_these() -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    found = {
+        name: {option for parameter in command.params for option in parameter.opts if option[:2] == "--"}
+        for name, command in commands.items()
+    }
+    assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
+
+
+def test_the_version_is_said_on_stdout() -> None:
+    result = runner.invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"latte {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--foo"], "No such option: --foo"),
+        (["train", "--foo"], "No such option: --foo"),
+        (["train", "--set", "steps"], "Invalid value for '--set': steps: wanted KEY.PATH=VALUE, such as train.steps=100"),
+        (["train", "--set", "a..b=1"], "Invalid value for '--set': a..b=1: wanted KEY.PATH=VALUE, such as train.steps=100"),
+        (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: wanted auto, or the number of a video, from 0"),
+        (["cache", "--repair"], "Invalid value for --repair: goes with --verify"),
+        (["convert"], "Missing option '--source'."),
+        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes everything but --out from its file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> None:
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["train", "-c", "nope.yaml"], "nope.yaml: no such file, wanted an experiment file (YAML)"),
+        (["train", "--set", "train.learning_rte=1"], "train.learning_rte: unknown key; did you mean train.learning_rate?"),
+        (["train", "--set", "model.depth=3"], "model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"),
+        (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, wanted a multiple of 24: patch_size 3 x 8"),
+        (["train", "--steps", "0"], "train.steps: found 0, wanted a whole number, at least 1"),
+        (["train", "--data", "nope"], "data.root: nope: no such folder"),
+        (["train", "--cache", "nope"], "cache.dir: nope: no such folder: run latte cache first"),
+        (["cache"], "latte.yaml: cache.dir: not set, wanted a folder for the latents"),
+        (["cache", "--out", "latents", "--data", "nope"], "data.root: nope: no such folder"),
+        (["cache", "--out", "latents", "--verify"], "cache.dir: latents: holds no cache: run latte cache first"),
+        (["train", "--set", "vae.weights=x[red]y"], "vae.weights: x[red]y: no such file or folder"),
+        (["train", "--set", 'vae.weights="\\e[31m"'], "vae.weights: \\x1b[31m: no such file or folder"),
+        (
+            ["train", "--set", "data.num_frames=9"],
+            "data.num_frames: a clip is longer than every video: num_frames 9 x frame_stride 1 needs 10 frames; the longest, one, has 4",
+        ),
+        (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, wanted 0 to nodes - 1"),
+        (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: cannot be read: No such file or directory"),
+        (["sample"], "run: holds no checkpoint; train first, or give --checkpoint"),
+        (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
+        (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        (["sample", "--class-label", "1"], "sample.class_labels: found labels, wanted none for condition: none"),
+        (["sample", "--replay", "nope.json"], "--replay: nope.json: no such file, wanted the .json beside a sample"),
+        (["convert", "--source", "nope.pt"], "nope.pt: no such file or folder"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("folder")
+def test_a_problem_that_a_user_can_fix_is_one_line_and_exit_code_1(arguments: list[str], error: str) -> None:
+    result = runner.invoke(cli.app, arguments)
+    assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_faults_are_a_line_each() -> None:
+    result = runner.invoke(cli.app, ["train", "--set", "data.num_frames=0", "--set", "seed=x"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "latte.yaml: 2 faults\n"
+        '  seed: found "x", wanted a whole number, at least 0\n'
+        "  data.num_frames: found 0, wanted a whole number, at least 1\n"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_flags_come_after_set_and_set_after_the_file() -> None:
+    arguments = ["train", "--dry-run", "--steps", "7", "--set", "train.steps=6", "--set", "seed=8"]
+    result = runner.invoke(cli.app, arguments)
+    assert result.exit_code == 0
+    assert "  steps: 7\n" in result.stdout
+    assert "seed: 8\n" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_dry_run_prints_the_settings_and_the_plan_and_leaves_nothing_behind() -> None:
+    before = sorted(Path().rglob("*"))
+    result = runner.invoke(cli.app, ["train", "--dry-run"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    names = [line[:16].strip() for line in result.stdout.splitlines()]
+    for name in ("run_dir: run", "parameters", "memory", "time", "steps an epoch", "writes"):
+        assert name in names
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_dry_run_shows_the_plan_even_when_something_is_missing() -> None:
+    result = runner.invoke(cli.app, ["train", "--dry-run", "--data", "nope"])
+    assert (result.exit_code, result.stderr) == (1, "data.root: nope: no such folder\n")
+    assert "parameters      " in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_steps_of_sampling_replace_a_respacing_of_the_file() -> None:
+    Path("latte.yaml").write_text(TINY + "sample: {respacing: ddim50}\n")
+    result = runner.invoke(cli.app, ["sample", "--dry-run", "--steps", "20"])
+    assert "sampler         ddpm, 20 steps\n" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_class_label_makes_a_clip() -> None:
+    Path("latte.yaml").write_text(TINY.replace("model: {", "model: {condition: class, num_classes: 9, "))
+    result = runner.invoke(cli.app, ["sample", "--dry-run", "--class-label", "3", "--class-label", "8"])
+    assert "  num_samples: 2\n  class_labels: [3, 8]\n" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> Settings:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("latte_cli.core.settings.loading.load_settings", interrupt)
+    result = runner.invoke(cli.app, ["train"])
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: object, **__: object) -> Settings:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("latte_cli.core.settings.loading.load_settings", stumble)
+    assert isinstance(runner.invoke(cli.app, ["train"]).exception, ZeroDivisionError)
+
+
+def test_mistakes_and_help_are_answered_without_mindspore(folder: Path) -> None:
+    commands = [
+        ["--help"],
+        ["--version"],
+        ["--foo"],
+        ["train", "--help"],
+        ["train", "--dry-run"],
+        ["train", "--data", "nope"],
+        ["train", "--set", "train.learning_rte=1"],
+        ["train", "--set", "model.patch_size=3"],
+        ["train", "--set", "model.depth=3"],
+        ["train", "--set", "data.num_frames=9"],
+        ["sample", "--set", "sample.respacing=ddim37"],
+        ["sample"],
+    ]
+    script = f"""
+import sys
+from latte_cli.cli.app import app
+for command in {commands!r}:
+    try:
+        app(command)
+    except SystemExit:
+        pass
+    for heavy in ("mindspore", "mindone", "transformers", "decord"):
+        assert heavy not in sys.modules, (command, heavy)
+    if command in (["--help"], ["--version"], ["--foo"]):
+        for light in ("numpy", "pydantic", "yaml"):
+            assert light not in sys.modules, (command, light)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,111 @@
+"""Commands that are told to stop while they compute."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+LONG = f"""
+device: cpu
+data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
+vae: {{weights: {GOLDEN / "vae" / "diffusers"}, chunk_frames: 2}}
+cache: {{dir: latents}}
+"""
+ENDLESS = f"""
+run_dir: run
+device: cpu
+data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
+vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
+cache: {{in_memory: true}}
+model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
+train: {{batch_size: 1, steps: 1000000, log_every: 1, dtype: float32}}
+"""
+SECONDS = 300  # on a machine with much else to do
+STATUS = r"Start Video Index: 0\.\nSaving Attempts: 0: save (\d+) videos, failed 0 videos\.\n"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """A working directory with many more frames than are encoded before a signal comes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
+    first, *others = [Image.fromarray(frame) for frame in pixels]
+    (tmp_path / "videos").mkdir()
+    first.save(tmp_path / "videos" / "0.gif", save_all=True, append_images=others)
+    for number in range(1, 60):
+        os.link(tmp_path / "videos" / "0.gif", tmp_path / "videos" / f"{number}.gif")
+    (tmp_path / "latte.yaml").write_text(LONG)
+    return tmp_path
+
+
+def stop(
+    folder: Path, *arguments: str, number: signal.Signals, began: Callable[[], bool] | None = None
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a run that gets a signal once it `began`: once it says "encoding"."""
+    began = began or (lambda: "encoding" in (folder / "err").read_text())
+    command = [sys.executable, "-m", "latte_cli", *arguments]
+    with (folder / "err").open("w+") as err:
+        run = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=err, text=True)
+        end = time.monotonic() + SECONDS
+        while not began() and run.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        time.sleep(0.5)
+        run.send_signal(number)
+        out, _ = run.communicate(timeout=SECONDS)
+    return run.returncode, out, (folder / "err").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("flags", [(), ("--type", "mindrecord"), ("--parallel", "2")])
+def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leaves_no_half(
+    flags: tuple[str, ...], number: signal.Signals, experiment: Path
+) -> None:
+    code, out, err = stop(experiment, "cache", *flags, number=number)
+    assert code == 130, err
+    assert (status := re.fullmatch(STATUS, out)), out
+    last = err.splitlines()[-1]
+    assert last == "interrupted; what is done is kept: run the same command again to go on"
+    assert err.count("interrupted") == 1
+    folder = experiment / "latents"
+    whole = len(list(folder.glob("latents/*.npy")))
+    assert int(status[1]) <= whole <= int(status[1]) + 2, "a worker may be stopped between file and entry"
+    assert {path.name for path in folder.iterdir()} <= {
+        "cache.json",
+        "manifest.jsonl",
+        "latents",
+        "shards.json",
+    }
+    assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
+    number: signal.Signals, experiment: Path
+) -> None:
+    (experiment / "latte.yaml").write_text(ENDLESS)
+    for path in sorted((experiment / "videos").iterdir())[2:]:
+        path.unlink()
+    metrics = experiment / "run" / "metrics.jsonl"
+    code, _, err = stop(experiment, "train", number=number, began=metrics.exists)
+    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    step = len(metrics.read_text().splitlines())
+    assert list((experiment / "run" / "ckpt").glob(f"*{step}.*"))
+    more = ("train", "--resume", "auto", "--steps", str(step + 1), "--set", "train.log_every=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "latte_cli", *more, "--allow-changes"],
+        cwd=experiment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(metrics.read_text().splitlines()) == step + 1

@@ -1,0 +1,111 @@
+"""Progress, on a terminal and in a log."""
+
+import logging
+from collections.abc import Iterator
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from latte_cli.cli import progress as display
+from latte_cli.cli.progress import Line, LogHandler, follow, sampling_line, show_plan
+from latte_cli.core.planning.plan import Plan
+from latte_cli.core.sampling.write import SampleReport
+
+
+class Clock:
+    """A clock that the test winds."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that progress reads."""
+    clock = Clock()
+    monkeypatch.setattr(display, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """What is written where there is no terminal."""
+    text = StringIO()
+    monkeypatch.setattr(display, "console", Console(file=text, width=40))
+    return text
+
+
+def steps(clock: Clock, total: int, seconds: float) -> Iterator[int]:
+    """A loop whose every step takes this long."""
+    for step in range(1, total + 1):
+        yield step
+        clock.now += seconds
+
+
+def test_a_log_gets_the_first_line_one_every_ten_seconds_and_the_last(clock: Clock, log: StringIO) -> None:
+    reports = follow(steps(clock, 9, 4.0), lambda step: Line("training", step, 9, f"loss {step}"))
+    assert list(reports) == list(range(1, 10))
+    assert log.getvalue().splitlines() == [
+        "training 1/9, loss 1",
+        "training 4/9, loss 4, 0:00:20 left",
+        "training 7/9, loss 7, 0:00:08 left",
+        "training 9/9, loss 9",
+    ]
+
+
+def test_a_log_gets_the_first_and_last_line_of_each_thing_done(clock: Clock, log: StringIO) -> None:
+    def line(step: int) -> Line:
+        return Line("encoding", step, 3) if step <= 3 else Line("training", step - 3, 2)
+
+    assert len(list(follow(steps(clock, 5, 1.0), line))) == 5
+    expected = ["encoding 1/3", "encoding 3/3", "training 1/2", "training 2/2"]
+    assert log.getvalue().splitlines() == expected
+
+
+def test_a_log_of_a_loop_that_fails_ends_with_where_it_was(clock: Clock, log: StringIO) -> None:
+    def failing() -> Iterator[int]:
+        yield from steps(clock, 2, 1.0)
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        list(follow(failing(), lambda step: Line("training", step, 9)))
+    assert log.getvalue().splitlines() == ["training 1/9", "training 2/9, 0:00:07 left"]
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = StringIO()
+    terminal = Console(file=text, width=100, force_terminal=True, color_system=None)
+    monkeypatch.setattr(display, "console", terminal)
+    list(follow([1, 2], lambda step: Line("training", step, 2, "loss [b]0.5")))
+    assert "2/2" in text.getvalue()
+    assert "loss [b]0.5" in text.getvalue()
+
+
+def test_log_lines_are_no_markup_and_cannot_steer_the_terminal(log: StringIO) -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "left out: %s", ("[red]\x1b[2J.mp4",), None)
+    LogHandler().emit(record)
+    assert log.getvalue() == "warning: left out: [red]\\x1b[2J.mp4\n"
+
+
+def test_a_plan_is_its_settings_and_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps an epoch", "3")]))
+    assert capsys.readouterr().out == "seed: 1\n\nmodel           tiny\nsteps an epoch  3\n"
+
+
+def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_read() -> None:
+    plan = (2, 5, 3)
+    read = [sampling_line(SampleReport(clip, 0, plan)) for clip in range(3)]
+    assert read == [Line("encoding prompts", clip, 3) for clip in (1, 2, 3)]
+    drawn = [
+        sampling_line(SampleReport(clip, step, plan))
+        for clip, number in enumerate(plan)
+        for step in range(1, number + 1)
+    ]
+    assert [line.done for line in drawn] == list(range(1, 11))
+    assert {(line.doing, line.total) for line in drawn} == {("sampling", 10)}
+    assert drawn[6].text == "clip 2 of 3"

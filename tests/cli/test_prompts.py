@@ -1,0 +1,342 @@
+"""`latte sample` from prompts with a pipeline: its clips are diffusers', its faults a line each."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import save_file
+from typer.testing import CliRunner, Result
+
+from latte_cli.cli import app as cli
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "t2v"
+PIPELINE = GOLDEN / "pipeline"
+CALL = json.loads((GOLDEN / "pipeline_call.json").read_text())
+RECORDED = dict(np.load(GOLDEN / "pipeline_golden.npz"))
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def latte(*arguments: str | Path) -> Result:
+    """Sample on the CPU; anything that is no LatteError comes through."""
+    line = ["sample", "--device", "cpu", *map(str, arguments)]
+    return runner.invoke(cli.app, line, catch_exceptions=False)
+
+
+def drawn(*arguments: str | Path, pipeline: Path = PIPELINE) -> list[str]:
+    """The names of the files that a command wrote."""
+    result = latte("--pipeline", pipeline, *arguments)
+    assert result.exit_code == 0, result.stderr
+    return [Path(line).name for line in result.stdout.splitlines()]
+
+
+def contents(target: str, pattern: str = "*") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(target).glob(pattern) if path.is_file()}
+
+
+def latents(name: str) -> NDArray[Any]:
+    """Recorded latents (1, 4, F, h, w) as (1, F, 4, h, w)."""
+    return np.asarray(RECORDED[name].swapaxes(1, 2))
+
+
+@pytest.mark.parametrize(("guidance", "recorded"), [("5", "final_latents"), ("1", "final_latents_guidance1")])
+def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: str) -> None:
+    np.save("noise.npy", latents("latents"))
+    flags = ["--prompt", CALL["prompt"], "--negative-prompt", CALL["negative_prompt"], "--steps", "5"]
+    flags += ["--initial-latents", "noise.npy", "--guidance-scale", guidance]
+    assert drawn(*flags, "--format", "latents", "--format", "png", "--out", "out")[0].endswith(".npy")
+    found = np.load(next(Path("out").glob("*.npy")))
+    wanted = latents(recorded)[0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
+    if recorded == "final_latents":
+        video = RECORDED["video_pt_BFCHW_0_1"][0].transpose(0, 2, 3, 1)
+        sheet = np.asarray(Image.open(next(Path("out").glob("0*.png")))) / 255
+        frames = np.stack([sheet[:, :64], sheet[:, 66:]])
+        np.testing.assert_allclose(frames, video, rtol=0, atol=1e-3 + 0.5 / 255)
+
+
+def test_each_sample_of_a_prompt_has_a_seed_of_its_own_and_samples_are_replayed_to_the_same_bytes() -> None:
+    flags = ("--prompt", "Sunset", "--num-samples", "3", "--seed", "5", "--steps", "2", "--format", "mp4")
+    names = drawn(*flags, "--format", "latents", "--sampler", "ddim", "--eta", "0.5", "--dtype", "float16")
+    clips = [f"00{place}-seed{place + 5}-sunset" for place in range(3)]
+    assert names == [f"{clip}.{suffix}" for clip in clips for suffix in ("mp4", "npy", "json")] + [
+        "grid.png",
+        "grid.mp4",
+    ]
+    written = contents("samples", "0*")
+    record = json.loads(written["001-seed6-sunset.json"])
+    wanted = {"prompt": "Sunset", "negative_prompt": "", "seed": 6, "steps": 2, "guidance_scale": 7.5}
+    wanted |= {"sampler": "ddim", "eta": 0.5, "dtype": "float16", "num_frames": 2, "height": 64, "width": 64}
+    assert {name: record[name] for name in wanted} == wanted
+    assert len(written["000-seed5-sunset.mp4"]) > 1000
+    assert written["000-seed5-sunset.npy"] != written["001-seed6-sunset.npy"]
+    result = latte_replay("samples/001-seed6-sunset.json", "again")
+    assert result.exit_code == 0, result.stderr
+    again = contents("again")
+    assert again == {name: written[name] for name in again}
+    assert len(again) == 3
+
+
+def latte_replay(sidecar: str, out: str) -> Result:
+    return runner.invoke(cli.app, ["sample", "--replay", sidecar, "--out", out], catch_exceptions=False)
+
+
+def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
+    Path("prompts.txt").write_text("# two\na cat --seed 9 --steps 3\n\ndogs [and] cats --guidance-scale 1\n")
+    names = drawn("--prompts-file", "prompts.txt", "--steps", "2", "--format", "latents", "--prompt", "sea")
+    clips = ("000-seed42-sea", "001-seed9-a-cat", "002-seed42-dogs-and-cats")
+    assert names == [f"{clip}.{suffix}" for clip in clips for suffix in ("npy", "json")]
+    records = [json.loads(Path(f"samples/{clip}.json").read_text()) for clip in clips]
+    assert [(record["steps"], record["guidance_scale"]) for record in records] == [(2, 7.5), (3, 7.5), (2, 1)]
+    assert records[2]["prompt"] == "dogs [and] cats"
+
+
+def test_a_clip_is_the_same_alone_and_among_five_and_whatever_its_place() -> None:
+    flags = ("--steps", "2", "--format", "latents")
+    drawn("--prompt", "the sea", *flags, "--out", "alone")
+    others = ("a", "", "\U0001f431", '"b"')
+    prompts = [part for text in (*others[:2], "the sea", *others[2:]) for part in ("--prompt", text)]
+    assert len(drawn(*prompts, *flags, "--out", "among")) == 10
+    alone, among = (np.load(next(Path(name).glob("*the-sea.npy"))) for name in ("alone", "among"))
+    np.testing.assert_array_equal(alone, among)
+
+
+def test_one_frame_is_a_picture_of_the_size_asked_for() -> None:
+    flags = ("--prompt", "x", "--num-frames", "1", "--height", "32", "--width", "80", "--steps", "2")
+    names = drawn(*flags, "--num-samples", "2")
+    clips = ("000-seed42-x", "001-seed43-x")
+    assert names == [*(f"{clip}.{suffix}" for clip in clips for suffix in ("png", "json")), "grid.png"]
+    assert Image.open("samples/000-seed42-x.png").size == (80, 32)
+
+
+def test_latents_alone_need_no_autoencoder(folder: Path) -> None:
+    pipeline = Path(shutil.copytree(PIPELINE, folder / "pipeline"))
+    shutil.rmtree(pipeline / "vae")
+    assert len(drawn("--prompt", "x", "--steps", "2", "--format", "latents", pipeline=pipeline)) == 2
+
+
+def test_workers_leave_the_files_that_one_leaves(folder: Path) -> None:
+    flags = ["--pipeline", str(PIPELINE), "--device", "cpu", "--prompt", "a", "--prompt", "b", "--steps", "2"]
+    for out, more in (("one", []), ("two", ["--parallel", "2"])):
+        command = [
+            sys.executable,
+            "-m",
+            "latte_cli",
+            "sample",
+            *flags,
+            "--num-samples",
+            "2",
+            "--out",
+            out,
+            *more,
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 4 * 3 + 2
+    assert contents("one") == contents("two")
+    assert len(contents("one")) == 4 * 3 + 2
+    assert sorted(path.name for path in Path("one").iterdir()) == sorted(contents("one"))
+    assert not list(Path("two/logs").glob("*.npy"))
+
+
+def test_what_is_cut_off_a_long_prompt_is_said() -> None:
+    result = latte("--pipeline", PIPELINE, "--prompt", "a " * 300, "--steps", "1", "--format", "latents")
+    assert result.exit_code == 0
+    assert "tokens, kept 120; left out:" in result.stderr
+
+
+def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Path) -> None:
+    result = latte("--pipeline", PIPELINE, "--prompt", "[red]x[/red]", "--dry-run", "--parallel", "2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "                [red]x[/red]: 50 steps, guidance 7.5, seed 42\n" in result.stdout
+    assert "sampler         the pipeline's DDIMScheduler\n" in result.stdout
+    assert "  sampler: null\n" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("memory"))
+    for word in ("a worker, 2 workers", "text encoder 20.9 kB", "transformer 186 kB", "decoding"):
+        assert word in row
+    assert not list(folder.iterdir())
+
+
+def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
+    of_flag = latte("--pipeline", PIPELINE, "--prompt", "x", "--dry-run")
+    of_setting = latte("--set", f"sample.pipeline={PIPELINE}", "--prompt", "x", "--dry-run")
+    steady = [
+        [line for line in result.stdout.splitlines() if not line.startswith("time")]
+        for result in (of_flag, of_setting)
+    ]
+    assert steady[0] == steady[1]
+    assert "sampler         the pipeline's DDIMScheduler" in steady[1]
+
+
+DOWNLOAD = (
+    "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
+    " and give --pipeline models/Latte-1"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--prompt", "x"], f"no --pipeline was given; to sample from a prompt, {DOWNLOAD}"),
+        (
+            ["--prompt", "x", "--pipeline", "none"],
+            f"none: no such folder; to sample from a prompt, {DOWNLOAD}",
+        ),
+        (["--pipeline", "P"], "--prompt: none was given, wanted what the clip shows; or --prompts-file FILE"),
+        (
+            ["--prompt", "x", "-c", "class.yaml"],
+            "--prompt: class.yaml has model.condition: class, wanted text; or give --pipeline DIR",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--height", "60"],
+            "--height: found 60, wanted a multiple of 16",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--set", "sample.respacing=ddim50"],
+            "sample.respacing: found ddim50, wanted null with a pipeline: give sample.steps",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--lora", "none"],
+            "--lora: none: no such file",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--steps", "1000", "--set", "diffusion.num_timesteps=9"],
+            "sample.steps: found 1000, wanted at most diffusion.num_timesteps 9",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--initial-latents", "noise.npy"],
+            "noise.npy: found noise of shape (1, 3, 4, 8, 8), wanted (N, 2, 4, 8, 8)",
+        ),
+        (
+            ["--pipeline", "P", "--prompts-file", "prompts.txt"],
+            "--prompts-file: prompts.txt: line 2: found --sed, wanted --seed, --steps, --guidance-scale or none",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--out", "noise.npy/out"],
+            "noise.npy/out: cannot be made: Not a directory",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--lora", "prompts.txt", "--dry-run"],
+            "prompts.txt: is no file of weights that this program knows (PyTorch, safetensors, MindSpore)",
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--negative-prompt", "low \udcff"],
+            'sample.negative_prompt: found "low \\udcff", wanted valid UTF-8',
+        ),
+        (
+            ["--lora", "x", "--set", "vae.weights=demo"],
+            "--lora: found x, wanted with --pipeline only: a run draws with the changes beside its"
+            " checkpoint",
+        ),
+        (
+            ["--num-frames", "1"],
+            "--num-frames: found 1, wanted with --pipeline only: a run draws its data.num_frames, 16",
+        ),
+        (
+            ["-c", "class.yaml", "--height", "64"],
+            "--height: found 64, wanted with --pipeline only: a run draws its data.image_size, 256",
+        ),
+        (
+            ["--pipeline", "P", "--prompts-file", "none.txt"],
+            "--prompts-file: none.txt: cannot be read: No such file or directory",
+        ),
+    ],
+)
+def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: str) -> None:
+    Path("class.yaml").write_text("model: {preset: Latte-S/2, condition: class, num_classes: 3}\n")
+    Path("prompts.txt").write_text("first\nsecond --sed 3\n")
+    np.save("noise.npy", np.zeros((1, 3, 4, 8, 8), np.float32))
+    result = latte(*[str(PIPELINE) if argument == "P" else argument for argument in arguments])
+    assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            ["--prompt", "x", "--class-label", "1"],
+            "--class-label: goes with a model of classes, not with --prompt",
+        ),
+        (
+            ["--pipeline", "P", "--checkpoint", "x", "--prompt", "x"],
+            "--checkpoint: goes with a run, not with --pipeline",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_exit_code_2(arguments: list[str], error: str) -> None:
+    result = latte(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: Invalid value for {error}\n")
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (
+            lambda folder: (folder / "tokenizer" / "spiece.model").unlink(),
+            "pipeline/tokenizer/spiece.model: no such file; the t5 tokenizer needs it",
+        ),
+        (
+            lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"torn"),
+            "pipeline/tokenizer/spiece.model: is no sentencepiece model",
+        ),
+        (
+            lambda folder: rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline"),
+            "pipeline/model_index.json: found a StableDiffusionPipeline, wanted a LattePipeline",
+        ),
+        (
+            lambda folder: rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4]),
+            "pipeline/vae/config.json: found an autoencoder of 4 pixels a latent, wanted 8",
+        ),
+        (
+            lambda folder: shutil.rmtree(folder / "text_encoder"),
+            "pipeline/text_encoder: no such folder; the pipeline is not whole",
+        ),
+        (
+            lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(),
+            "pipeline/transformer: a folder without weights; wanted diffusion_pytorch_model.safetensors or its like",
+        ),
+    ],
+)
+def test_a_pipeline_that_is_not_whole_is_one_line(spoil: Callable[[Path], object], error: str) -> None:
+    spoil(Path(shutil.copytree(PIPELINE, "pipeline")))
+    result = latte("--pipeline", "pipeline", "--prompt", "x", "--steps", "2")
+    assert (result.exit_code, result.stderr.splitlines()[-1], result.stdout) == (1, error, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(Path().glob("samples/*"))
+
+
+def test_a_lora_changes_the_clip_and_is_part_of_its_record() -> None:
+    name = "transformer.transformer_blocks.0.attn1.to_v"
+    factors = {f"{name}.lora_A.weight": np.full((1, 24), 0.1), f"{name}.lora_B.weight": np.ones((24, 1))}
+    save_file({key: values.astype(np.float32) for key, values in factors.items()}, "lora.safetensors")
+    flags = ("--prompt", "x", "--steps", "2", "--format", "latents")
+    drawn(*flags, "--out", "plain")
+    drawn(*flags, "--lora", "lora.safetensors", "--out", "changed")
+    plain, changed = (np.load(f"{out}/000-seed42-x.npy") for out in ("plain", "changed"))
+    assert np.abs(plain - changed).max() > 1e-3
+    assert "lora.safetensors" in json.loads(Path("changed/000-seed42-x.json").read_text())["sha256"]
+    Path("lora.safetensors").write_bytes(b"other")
+    refused = latte_replay("changed/000-seed42-x.json", "again")
+    assert refused.stderr == (
+        "changed/000-seed42-x.json: lora.safetensors is not the file that the clip was made from\n"
+    )

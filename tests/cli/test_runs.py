@@ -1,0 +1,195 @@
+"""Each command run to its end on a tiny experiment: what it prints and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from latte_cli.cli import app as cli
+from latte_cli.core.settings.loading import load_settings
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TINY = f"""
+run_dir: run
+device: cpu
+data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
+vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
+model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
+train: {{batch_size: 1, steps: 2, log_every: 1, dtype: float32}}
+sample: {{sampler: ddim, steps: 2, num_samples: 2, seed: 5}}
+"""
+runner = CliRunner()
+
+
+def latte(line: str) -> Result:
+    """Run a command; anything that is no LatteError comes through."""
+    return runner.invoke(cli.app, line.split(), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory with a tiny experiment of two videos, cached and trained."""
+    folder, before = tmp_path_factory.mktemp("experiment"), Path.cwd()
+    random = np.random.default_rng(0)
+    for name in ("one", "two"):
+        (folder / "videos" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (32, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "videos" / name / f"{number}.png")
+    os.chdir(folder)
+    Path("latte.yaml").write_text(TINY)
+    result = latte("train")
+    assert (result.exit_code, result.stdout) == (0, "run\n")
+    yield folder
+    os.chdir(before)
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_run_folder_holds_settings_that_load_back_metrics_and_a_checkpoint() -> None:
+    assert load_settings(Path("run/settings.yaml")) == load_settings()
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    names = "step loss mse vb grad_norm lr loss_scale step_seconds frames_per_second"
+    assert list(lines[0]) == names.split()
+    assert [path.name for path in Path("run/ckpt").glob("*.safetensors")] == ["step-00000002.safetensors"]
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
+def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames(kind: str) -> None:
+    stored = "--set cache.store=sample --set cache.dtype=float32"
+    assert latte(f"cache --out latents-{kind} --type {kind} {stored}").exit_code == 0
+    losses = []
+    for name, source in (("frames", ""), ("cache", f"--cache latents-{kind}")):
+        result = latte(f"train {source} {stored} --steps 6 --run-dir {name}-{kind}")
+        assert result.exit_code == 0
+        lines = Path(f"{name}-{kind}", "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert len(losses[0]) == 6
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("trained")
+def test_training_into_a_run_folder_in_use_is_refused() -> None:
+    result = latte("train")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "run: holds a run already, up to step-00000002.safetensors:"
+        " go on with --resume auto, or name another --run-dir\n"
+    )
+
+
+@pytest.mark.usefixtures("trained")
+def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() -> None:
+    result = latte("sample --format gif --format latents")
+    assert result.exit_code == 0
+    files = [Path(line) for line in result.stdout.splitlines()]
+    names = [f"00{place}-seed{place + 5}.{suffix}" for place in (0, 1) for suffix in ("gif", "npy", "json")]
+    assert [path.name for path in files] == [*names, "grid.png", "grid.mp4"]
+    assert all(path.parent == Path("run/samples") for path in files)
+
+    again = latte("sample --replay run/samples/001-seed6.json --out again")
+    assert again.exit_code == 0
+    for name in ("001-seed6.gif", "001-seed6.npy"):
+        assert (Path("again") / name).read_bytes() == (Path("run/samples") / name).read_bytes()
+
+
+def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
+    for target, flags in (("by_one", ()), ("by_two", ("--parallel", "2"))):
+        command = [sys.executable, "-m", "latte_cli", "sample", "--num-samples", "3", "--out", target, *flags]
+        done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        ends = [f"00{place}-seed{place + 5}.{end}" for place in range(3) for end in ("mp4", "png", "json")]
+        assert done.stdout.splitlines() == [f"{target}/{end}" for end in (*ends, "grid.png", "grid.mp4")]
+    files = [
+        {path.name: path.read_bytes() for path in (trained / target).iterdir() if path.is_file()}
+        for target in ("by_one", "by_two")
+    ]
+    assert len(files[0]) == 11
+    assert files[0] == files[1]
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
+    filled = latte("cache --out latents")
+    assert (filled.exit_code, filled.stdout) == (
+        0,
+        "Start Video Index: 0.\nSaving Attempts: 0: save 2 videos, failed 0 videos.\n",
+    )
+    verified = latte("cache --out latents --verify")
+    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all whole\n")
+    again = latte("cache --out latents")
+    assert again.stdout.endswith("save 0 videos, failed 0 videos.\n")
+    plan = latte("train --cache latents --dry-run")
+    assert "data            latents: latents of 2 videos\n" in plan.stdout
+
+
+def test_workers_share_a_cache_and_leave_the_same_files(trained: Path) -> None:
+    for target, flags in (("alone", ()), ("shared", ("--parallel", "2"))):
+        command = [sys.executable, "-m", "latte_cli", "cache", "--out", target, *flags]
+        done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("Saving Attempts: 0: save 2 videos, failed 0 videos.\n")
+    files = [
+        {path.name: path.read_bytes() for path in (trained / target).rglob("*.npy")}
+        for target in ("alone", "shared")
+    ]
+    assert len(files[0]) == 2
+    assert files[0] == files[1]
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_damaged_cache_entry_is_named() -> None:
+    latte("cache --out damaged")
+    entry = next(Path("damaged").rglob("*one*.npy"))
+    entry.write_bytes(entry.read_bytes()[:-1] + b"x")
+    result = latte("cache --out damaged --verify")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("cache.dir: damaged: 1 of 2 entries are missing, torn or stale\n")
+    assert result.stdout.startswith("torn: one: ")
+
+
+def write_experiment(path: Path, model: Path) -> None:
+    """An experiment file for a recorded model."""
+    recorded = json.loads((model / "config.json").read_text())
+    sizes = {name: recorded[name] for name in ("hidden_size", "depth", "num_heads", "patch_size")}
+    if recorded["num_classes"] is not None:
+        sizes |= {"condition": "class", "num_classes": recorded["num_classes"]}
+    data = {"image_size": 8 * recorded["input_size"], "num_frames": recorded["num_frames"]}
+    path.write_text(json.dumps({"device": "cpu", "model": sizes, "data": data}))
+
+
+@pytest.mark.parametrize(("model", "flags"), [("uncond", ""), ("cfg", "--class-label 1 --guidance-scale 4")])
+def test_sampling_a_recorded_checkpoint_ends_where_the_original_ends(
+    tmp_path: Path, model: str, flags: str
+) -> None:
+    recorded = np.load(GOLDEN / "diffusion" / f"traj_ddim_{model}.npz")
+    folder = GOLDEN / "latte" / ("class" if model == "cfg" else model)
+    write_experiment(tmp_path / "latte.yaml", folder)
+    np.save(tmp_path / "z.npy", recorded["z"][:1])
+    result = latte(
+        f"sample -c {tmp_path}/latte.yaml --checkpoint {folder}/ckpt_train.pt --out {tmp_path}/out"
+        f" --initial-latents {tmp_path}/z.npy --set sample.respacing=ddim10 --sampler ddim --format latents"
+        f" {flags}"
+    )
+    assert result.exit_code == 0, result.stderr
+    latents = np.load(next((tmp_path / "out").glob("*.npy")))
+    assert latents.dtype == np.float32
+    largest = np.abs(recorded["trajectory"]).max()
+    np.testing.assert_allclose(latents, recorded["final"][0], rtol=0, atol=1e-4 * largest)
+
+
+def test_a_converted_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+    source, target = GOLDEN / "latte" / "uncond" / "ckpt_train.pt", tmp_path / "latte.ckpt"
+    result = latte(f"convert --source {source} --target {target} --report {tmp_path}/report.json")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].startswith("Latte of width 24, depth 2, patch 2: unconditional")
+    assert result.stdout.endswith(f"wrote       {target}\n")
+    assert json.loads((tmp_path / "report.json").read_text())["target"] == str(target)

@@ -1,0 +1,47 @@
+"""The tables of a benchmark as text."""
+
+from typing import Any
+
+import pytest
+
+from latte_cli.cli.tables import show_comparison, table, train_cells
+
+ASKED = {"cards": 1, "recompute": False, "sink": True, "cache": True, "batch": 2, "frames": 16}
+ENTRY: dict[str, Any] = {
+    **ASKED,
+    "step_seconds": {"median": 0.5125, "low": 0.5, "high": 0.625},
+    "images_per_second": 62.44,
+    "peak_bytes": 3_200_000_000,
+    "compile_seconds": 14.25,
+}
+
+
+def test_a_row_is_what_was_asked_for_and_what_was_found() -> None:
+    assert train_cells(ENTRY) == [
+        *("1", "off", "on", "on", "2", "16"),
+        *("0.512 s (0.5-0.625)", "62.4", "3.20 GB", "14.2 s"),
+    ]
+
+
+def test_a_switch_that_the_device_lacks_is_words_and_never_a_number() -> None:
+    cells = train_cells({**ASKED, "problem": "not on this device"})
+    assert cells[6:] == ["not on this device", "", "", ""]
+
+
+def test_a_long_reason_follows_its_row() -> None:
+    reason = "killed, as when memory runs out"
+    lines = list(table(["Batch", "Step time", "", "", ""], [["1", "failed", "", "", "", reason]]))
+    assert lines[-1].endswith(f"|  |  |  | {reason}")
+
+
+def test_columns_are_aligned() -> None:
+    assert list(table(["A", "Long"], [["10", "1"]])) == ["|  A | Long |", "|---:|-----:|", "| 10 |    1 |"]
+
+
+def test_a_comparison_names_what_changed_and_gives_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    ratios = {"step": 0.5, "memory": 1.0}
+    entry = {"kind": "train", "cards": 1, "cache": True, "ratios": ratios}
+    show_comparison({"differences": ["cores: 2, now 4"], "comparison": [entry]})
+    assert capsys.readouterr().out == (
+        "changed: cores: 2, now 4\ntrain cards 1, cache on: step x0.50, memory x1.00\n"
+    )

@@ -1,0 +1,196 @@
+"""`latte sample --prompt` of a run of our own that was told captions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from latte_cli.cli import app as cli
+from latte_cli.core.training.starting import digest_of
+from tests.core.models.text.small_clip import save_clip
+
+PIPELINE = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"
+WEIGHTS = PIPELINE / "transformer" / "diffusion_pytorch_model.safetensors"
+RUN = f"""
+run_dir: run
+device: cpu
+data: {{root: videos, image_size: 64, num_frames: 2, frame_stride: 1}}
+vae: {{weights: {PIPELINE / "vae"}}}
+text: {{encoder: {PIPELINE}}}
+model: {{architecture: latte-t2v, condition: text, hidden_size: 24, depth: 4, num_heads: 3, patch_size: 2}}
+train: {{batch_size: 1, steps: 2, learning_rate: 0.01, dtype: float32}}
+sample: {{sampler: ddim, steps: 3, num_samples: 1, seed: 5}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a run whose checkpoint is the recorded pipeline's transformer."""
+    monkeypatch.chdir(tmp_path)
+    Path("run/ckpt").mkdir(parents=True)
+    shutil.copy(WEIGHTS, "run/ckpt/step-00000002.safetensors")
+    Path("run.yaml").write_text(RUN)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+
+
+def latte(*arguments: str | Path) -> Result:
+    return run("sample", *arguments)
+
+
+def train(experiment: str) -> None:
+    """Train two steps on a video of random frames, with a caption beside it."""
+    random = np.random.default_rng(0)
+    Path("videos/one").mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(f"videos/one/{number}.png")
+    Path("videos/one.txt").write_text("the sea\n")
+    Path("trained.yaml").write_text(experiment.replace("run_dir: run", "run_dir: trained"))
+    result = run("train", "-c", "trained.yaml")
+    assert result.exit_code == 0, result.stderr
+
+
+def latents(*arguments: str | Path) -> list[np.ndarray]:
+    """The latents that a command wrote, in the order of the clips."""
+    result = latte(*arguments, "--format", "latents", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    found = [np.load(line) for line in result.stdout.splitlines() if line.endswith(".npy")]
+    shutil.rmtree("out")
+    return found
+
+
+def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_makes() -> None:
+    same = ("--prompt", "Sunset over the sea", "--prompt", "", "--guidance-scale", "1")
+    of_run = latents("-c", "run.yaml", *same)
+    chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
+    of_pipeline = latents("--pipeline", PIPELINE, *same, *chain)
+    assert len(of_run) == 2
+    np.testing.assert_allclose(of_run, of_pipeline, rtol=0, atol=1e-5 * np.abs(of_pipeline).max())
+    assert np.abs(of_run[0] - of_run[1]).max() > 1e-3
+
+
+def test_a_folder_of_weights_takes_the_place_of_a_checkpoint() -> None:
+    prompt = ("-c", "run.yaml", "--prompt", "the sea", "--steps", "1")
+    (of_folder,) = latents(*prompt, "--checkpoint", PIPELINE / "transformer")
+    (of_run,) = latents(*prompt)
+    np.testing.assert_array_equal(of_folder, of_run)
+
+
+def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -> None:
+    prompt = ("-c", "run.yaml", "--prompt", "the sea", "--guidance-scale", "4")
+    (away_from_nothing,) = latents(*prompt)
+    (from_empty,) = latents(*prompt, "--negative-prompt", "")
+    (from_text,) = latents(*prompt, "--negative-prompt", "low quality")
+    (from_itself,) = latents(*prompt, "--negative-prompt", "the sea")
+    (unguided,) = latents("-c", "run.yaml", "--prompt", "the sea")
+    np.testing.assert_array_equal(away_from_nothing, from_empty)
+    assert np.abs(from_text - from_empty).max() > 1e-4
+    np.testing.assert_allclose(from_itself, unguided, rtol=0, atol=1e-4 * np.abs(unguided).max())
+
+
+def test_clips_of_a_run_are_replayed_from_their_records() -> None:
+    Path("prompts.txt").write_text("the sea --seed 9 --steps 2 --guidance-scale 3\n")
+    result = latte(
+        "-c", "run.yaml", "--prompts-file", "prompts.txt", "--prompt", "A [cat]", "--format", "png"
+    )
+    assert result.exit_code == 0, result.stderr
+    names = [Path(line).name for line in result.stdout.splitlines()]
+    clips = ("000-seed5-a-cat", "001-seed9-the-sea")
+    assert names == [*(f"{clip}.{end}" for clip in clips for end in ("png", "json")), "grid.png", "grid.mp4"]
+    record = json.loads(Path("run/samples/001-seed9-the-sea.json").read_text())
+    assert (record["prompt"], record["steps"], record["guidance_scale"]) == ("the sea", 2, 3)
+    assert str(PIPELINE / "tokenizer" / "spiece.model") in record["sha256"]
+    vae = (PIPELINE / "vae").iterdir()
+    assert {str(file) for file in vae} <= record["sha256"].keys()
+    again = latte("--replay", "run/samples/001-seed9-the-sea.json", "--out", "again")
+    assert again.exit_code == 0, again.stderr
+    for name in ("001-seed9-the-sea.png", "001-seed9-the-sea.json"):
+        assert Path("again", name).read_bytes() == Path("run/samples", name).read_bytes()
+
+
+def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() -> None:
+    base = Path(shutil.copytree(PIPELINE, "base"))
+    train(RUN.replace("train: {", "train: {part: lora, lora_rank: 2, init_from: base, "))
+    prompt = ("--prompt", "the sea", "--guidance-scale", "1")
+    (of_run,) = latents("-c", "trained/settings.yaml", *prompt)
+    chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
+    changes = "trained/ckpt/lora-00000002.safetensors"
+    (of_pipeline,) = latents("--pipeline", "base", "--lora", changes, *prompt, *chain)
+    np.testing.assert_allclose(of_run, of_pipeline, rtol=0, atol=1e-5 * np.abs(of_pipeline).max())
+    (unchanged,) = latents("--pipeline", "base", *prompt, *chain)
+    assert np.abs(of_run - unchanged).max() > 1e-3 * np.abs(unchanged).max()
+    doubled = {name: 2 * values for name, values in load_file(WEIGHTS).items()}
+    save_file(doubled, base / "transformer" / WEIGHTS.name)
+    digest_of.cache_clear()  # as in a process of its own
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert result.stderr == (
+        "trained/ckpt/step-00000002.safetensors:"
+        " train.init_from base holds other weights than those changed\n"
+    )
+    changed = Path(changes).rename("elsewhere.safetensors")
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert result.stderr == (
+        f"{changes}: no such file, wanted the low-rank changes of step-00000002.safetensors\n"
+    )
+    changed.rename(changes)
+    shutil.rmtree(base)
+    result = latte("-c", "trained/settings.yaml", *prompt)
+    assert (result.exit_code, result.stderr) == (1, "train.init_from: base: no such file or folder\n")
+
+
+def test_a_latte_told_captions_by_clip_draws_prompts() -> None:
+    save_clip(Path("clip"), width=768, heads=2, layers=1)
+    train(
+        RUN.replace(f"encoder: {PIPELINE}", "encoder: clip").replace(
+            "architecture: latte-t2v", "architecture: latte"
+        )
+    )
+    same = ("-c", "trained/settings.yaml", "--guidance-scale", "4")
+    sea, cat = latents(*same, "--prompt", "sea", "--prompt", "cat")
+    (alone,) = latents(*same, "--prompt", "cat")
+    np.testing.assert_array_equal(cat, alone)
+    assert np.abs(sea - cat).max() > 1e-4
+
+
+def test_the_plan_tells_prompts_and_encoder() -> None:
+    result = latte("-c", "run.yaml", "--prompt", "[b]x", "--dry-run", "--num-samples", "2")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "clips           2 of 2 frames, latents 8 x 8, seed 5\n                [b]x\n" in result.stdout
+    assert f"text            {PIPELINE}/text_encoder: t5, 120 tokens of width 16\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "--prompt: none was given, wanted what the clip shows; or --prompts-file FILE"),
+        (
+            ["--prompt", "x", "--set", "text.encoder=none"],
+            "text.encoder: none: no such folder",
+        ),
+        (
+            ["--prompt", "x", "--run-dir", "other"],
+            "other: holds no checkpoint; train first, or give --checkpoint",
+        ),
+        (
+            ["--prompt", "x", "--prompt", "y", "--initial-latents", "noise.npy"],
+            "--initial-latents: found noise of 3, wanted as many for each of 2 prompts",
+        ),
+        (
+            ["--prompts-file", "prompts.txt"],
+            "--prompts-file: --steps: found 1001, wanted at most diffusion.num_timesteps 1000",
+        ),
+    ],
+)
+def test_what_a_run_cannot_make_is_one_line(arguments: list[str], error: str) -> None:
+    np.save("noise.npy", np.zeros((3, 2, 4, 8, 8), np.float32))
+    Path("prompts.txt").write_text("the sea --steps 3\nthe sky --steps 1001\n")
+    result = latte("-c", "run.yaml", *arguments)
+    assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")

@@ -1,0 +1,74 @@
+"""Rows as they are typed, and what training makes of them."""
+
+import pytest
+
+from latte_cli.core.bench.rows import NOT_HERE, Row, lack, parse_rows
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings.schema import Settings
+
+EXPERIMENT = Settings.model_validate(
+    {"train": {"batch_size": 5, "accumulation": 4}, "data": {"num_frames": 16}, "cache": {"dir": "cache"}}
+)
+KEYS = "wanted recompute, sink or cache = on or off, or batch or frames = a number"
+
+
+def test_what_a_row_leaves_out_is_the_experiments() -> None:
+    (row,) = parse_rows(["batch=2"], EXPERIMENT)
+    assert row == Row(cards=1, recompute=False, sink=False, cache=True, batch=2, frames=16)
+
+
+def test_every_row_is_measured_on_every_number_of_cards() -> None:
+    rows = parse_rows(["cache=on", " cache = off , frames = 4 "], EXPERIMENT, cards=[1, 4])
+    assert [(row.cards, row.cache, row.frames) for row in rows] == [
+        (1, True, 16),
+        (1, False, 4),
+        (4, True, 16),
+        (4, False, 4),
+    ]
+
+
+def test_images_a_second_count_all_frames_of_all_clips_on_all_cards() -> None:
+    (row,) = parse_rows(["batch=3,frames=7"], EXPERIMENT, cards=[4])
+    assert row.images == 4 * 3 * 7
+
+
+def test_without_rows_the_usual_ones_vary_one_switch_each() -> None:
+    rows = parse_rows([], EXPERIMENT)
+    assert [(row.cache, row.recompute, row.sink) for row in rows] == [
+        (False, False, False),
+        (True, False, False),
+        (True, True, False),
+        (True, False, True),
+    ]
+
+
+def test_a_row_trains_one_pass_a_step_with_no_end_or_checkpoint_in_sight() -> None:
+    (row,) = parse_rows(["batch=2,frames=4"], EXPERIMENT)
+    settings = row.settings(EXPERIMENT)
+    assert (settings.train.batch_size, settings.data.num_frames, settings.train.accumulation) == (2, 4, 1)
+    assert settings.train.steps > 10**8
+    assert settings.train.checkpoint_every > 10**8
+
+
+def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
+    (row,) = parse_rows(["sink=on"], EXPERIMENT)
+    assert lack(row, "cpu") == NOT_HERE == "not on this device"
+    assert lack(row, "ascend") is None
+    (row,) = parse_rows(["sink=on,cache=off"], EXPERIMENT)
+    assert lack(row, "ascend") == "frames are encoded between two steps: wanted cache=on"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fast", f"found 'fast', {KEYS}"),
+        ("depth=3", f"found 'depth=3', {KEYS}"),
+        ("cache=yes", "cache: found 'yes', wanted on or off"),
+        ("batch=0", "batch: found '0', wanted a whole number, at least 1"),
+        ("frames=-2", "frames: found '-2', wanted a whole number, at least 1"),
+    ],
+)  # fmt: skip
+def test_a_row_that_says_nothing_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(LatteError) as refused:
+        parse_rows([spec], EXPERIMENT)
+    assert str(refused.value) == f"--row {spec}: {message}"

@@ -1,0 +1,164 @@
+"""Captions from tables, folders and texts beside videos."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.data.captions.files import choose_caption, distinct, read_captions
+from latte_cli.core.errors import LatteError
+
+ROW = "video,caption with quotes around a caption that has commas"
+NAMES = ["bikes.mp4", "birds/flock.avi", "frames"]
+
+
+def table(tmp_path: Path, content: str, name: str = "captions.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path | None, root: Path) -> str:
+    with pytest.raises(LatteError) as caught:
+        read_captions(path, NAMES, root)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'video,caption\nbikes.mp4,"a race, seen from above"\nbirds/flock,birds\n',
+        '\ufeffbikes,"a race, seen from above"\r\n\r\nbirds/flock.avi,birds\r\n',
+        'Caption,length,Video\n"a race, seen from above",3,bikes.mp4\nbirds,4,./birds/flock.avi\n',
+    ],
+)
+def test_a_csv_names_videos_with_or_without_suffix_and_header(tmp_path: Path, content: str) -> None:
+    captions = read_captions(table(tmp_path, content), NAMES, tmp_path)
+    assert captions == {"bikes.mp4": ("a race, seen from above",), "birds/flock.avi": ("birds",)}
+
+
+def test_several_rows_are_several_captions_each_once(tmp_path: Path) -> None:
+    content = "video,caption\nbikes.mp4,one\nframes,x\nbikes.mp4,two\nbikes,one\n"
+    captions = read_captions(table(tmp_path, content), NAMES, tmp_path)
+    assert captions == {"bikes.mp4": ("one", "two"), "frames": ("x",)}
+    assert distinct(captions) == ["one", "two", "x"]
+
+
+def test_a_quoted_caption_may_have_quotes_and_lines(tmp_path: Path) -> None:
+    content = 'video,caption\nbikes.mp4,"a ""fast"" race\non [two] wheels \U0001f6b2"\n'
+    captions = read_captions(table(tmp_path, content), NAMES, tmp_path)
+    assert captions["bikes.mp4"] == ('a "fast" race\non [two] wheels \U0001f6b2',)
+
+
+def test_a_path_under_the_root_is_a_videos_name(tmp_path: Path) -> None:
+    content = f"{tmp_path}/birds/flock.avi,birds\n"
+    assert read_captions(table(tmp_path, content), NAMES, tmp_path) == {"birds/flock.avi": ("birds",)}
+
+
+def test_json_lines_hold_a_caption_or_a_list(tmp_path: Path) -> None:
+    rows = [
+        {"video": "bikes.mp4", "caption": ["one", "two"]},
+        {"video": "frames", "caption": "x", "other": 1},
+    ]
+    path = table(tmp_path, "\n".join(map(json.dumps, rows)), "captions.jsonl")
+    assert read_captions(path, NAMES, tmp_path) == {"bikes.mp4": ("one", "two"), "frames": ("x",)}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_texts_stand_beside_the_videos_or_in_a_folder_of_the_same_names(tmp_path: Path, beside: bool) -> None:
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "flock.txt").write_text("birds\n\n  many birds \n")
+    (tmp_path / "frames.txt").write_text("x")
+    captions = read_captions(None if beside else tmp_path, NAMES, tmp_path if beside else Path("elsewhere"))
+    assert captions == {"birds/flock.avi": ("birds", "many birds"), "frames": ("x",)}
+
+
+def test_rows_of_no_video_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = table(tmp_path, "video,caption\ncats.mp4,cats\nbikes.mp4,race\ndogs.mp4,dogs\n")
+    with caplog.at_level(logging.WARNING):
+        read_captions(path, NAMES, tmp_path)
+    assert caplog.messages == [f"{path}: 2 of its rows name no video, the first cats.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", "video,caption\nbikes.mp4\n", f"line 2: found 'bikes.mp4', wanted {ROW}"),
+        (
+            "c.csv",
+            'video,caption\nbikes.mp4,"race\n',
+            f"line 2: found unexpected end of data, wanted {ROW}",
+        ),
+        ("c.csv", "bikes.mp4,a race, fast\n", f"line 1: found 'bikes.mp4,a race, fast', wanted {ROW}"),
+        ("c.csv", "video,caption\nbikes.mp4,  \n", "line 2: found an empty caption for bikes.mp4"),
+        (
+            "c.jsonl",
+            '{"video": "a"}\n',
+            'line 1: found {"video": "a"}, wanted {"video": ..., "caption": ...}',
+        ),
+        ("c.jsonl", "\nnot json\n", 'line 2: found not json, wanted {"video": ..., "caption": ...}'),
+        ("c.jsonl", '["a"]\n', 'line 1: found ["a"], wanted {"video": ..., "caption": ...}'),
+    ],
+)
+def test_a_faulty_line_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = table(tmp_path, content, name)
+    assert refusal(path, tmp_path) == f"data.captions: {path}: {message}"
+
+
+def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path, "video,caption\ncats.mp4,cats\n")
+    wanted = "wanted rows such as bikes.mp4,a caption"
+    assert (
+        refusal(path, tmp_path) == f"data.captions: found none in {path} for a video of {tmp_path}, {wanted}"
+    )
+    found = f"data.captions: found none beside the 3 videos of {tmp_path}, wanted a file bikes.txt"
+    assert refusal(None, tmp_path) == found
+    assert (
+        refusal(tmp_path / "no.csv", tmp_path)
+        == f"data.captions: {tmp_path / 'no.csv'}: no such file or folder"
+    )
+    (tmp_path / "bikes.txt").write_text("\n")
+    assert (
+        refusal(None, tmp_path)
+        == f"data.captions: {tmp_path / 'bikes.txt'}: is empty, wanted a caption a line"
+    )
+    (tmp_path / "bikes.txt").write_bytes(b"\xff")
+    assert (
+        refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: cannot be read: not UTF-8 text"
+    )
+
+
+def test_each_epoch_draws_one_of_a_videos_captions() -> None:
+    texts = ("a", "b", "c")
+    drawn = [choose_caption(texts, seed=1, epoch=epoch, video=5) for epoch in range(300)]
+    assert drawn == [choose_caption(texts, seed=1, epoch=epoch, video=5) for epoch in range(300)]
+    assert all(70 < number < 130 for number in Counter(drawn).values())
+    assert drawn != [choose_caption(texts, seed=1, epoch=epoch, video=6) for epoch in range(300)]
+    assert choose_caption(("only",), seed=1, epoch=0, video=0) == "only"
+
+
+def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+    text = "a race\u2028seen\x85from\u2029above"
+    wanted = {"bikes.mp4": (text,)}
+    rows = json.dumps({"video": "bikes.mp4", "caption": text}, ensure_ascii=False) + "\r\n"
+    assert read_captions(table(tmp_path, rows, "captions.jsonl"), NAMES, tmp_path) == wanted
+    assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == wanted
+
+
+def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
+    line = json.dumps({"video": "bikes.mp4", "caption": "a race \ud83d"})
+    path = table(tmp_path, line, "captions.jsonl")
+    wanted = '{"video": ..., "caption": ...}'
+    assert refusal(path, tmp_path) == f"data.captions: {path}: line 1: found {line}, wanted {wanted}"
+
+
+def test_the_dots_of_a_folder_of_images_are_no_suffix(tmp_path: Path) -> None:
+    names = ["take.1", "take.2", "movie.1.mp4"]
+    for name in ("take.1", "take.2", "movie.1"):
+        (tmp_path / f"{name}.txt").write_text(f"of {name}\n")
+    wanted = {"take.1": ("of take.1",), "take.2": ("of take.2",), "movie.1.mp4": ("of movie.1",)}
+    assert read_captions(None, names, tmp_path) == wanted
+    rows = table(tmp_path, "take.1,of take.1\ntake.2,of take.2\nmovie.1,of movie.1\ntake,of none\n")
+    assert read_captions(rows, names, tmp_path) == wanted

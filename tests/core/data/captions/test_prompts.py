@@ -1,0 +1,82 @@
+"""Files of prompts."""
+
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.data.captions.prompts import PromptLine, parse_prompt, read_prompts, slug
+from latte_cli.core.errors import LatteError
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt"),
+    [
+        ("a cat", PromptLine("a cat")),
+        ("  a cat --seed 7  ", PromptLine("a cat", seed=7)),
+        ("a cat --steps=20 --guidance-scale 4.5 --seed 0", PromptLine("a cat", 0, 20, 4.5)),
+        ("a cat -- running -- fast, --5 degrees", PromptLine("a cat -- running -- fast, --5 degrees")),
+        ('"well-known" [cat] \U0001f431 a--b', PromptLine('"well-known" [cat] \U0001f431 a--b')),
+        ("--seed 3", PromptLine("", seed=3)),
+        ("a cat --guidance-scale 0", PromptLine("a cat", guidance_scale=0.0)),
+    ],
+)
+def test_a_line_is_a_prompt_and_its_options(line: str, prompt: PromptLine) -> None:
+    assert parse_prompt(line, source="line") == prompt
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a --fast 3", "line: found --fast, wanted --seed, --steps, --guidance-scale or none"),
+        ("a --seed", "line: --seed: found '', wanted a whole number of at least 0"),
+        ("a --seed -1", "line: --seed: found '-1', wanted a whole number of at least 0"),
+        ("a --steps 0", "line: --steps: found '0', wanted a whole number of at least 1"),
+        ("a --steps 2 b", "line: --steps: found '2 b', wanted a whole number of at least 1"),
+        ("a --guidance-scale nan", "line: --guidance-scale: found 'nan', wanted a number of at least 0.0"),
+        ("a --guidance-scale inf", "line: --guidance-scale: found 'inf', wanted a number of at least 0.0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(line: str, message: str) -> None:
+    with pytest.raises(LatteError) as refusal:
+        parse_prompt(line, source="line")
+    assert str(refusal.value) == message
+
+
+def test_a_file_is_a_line_a_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("# two prompts\n\na cat --seed 1\na dog\n", encoding="utf-8")
+    assert read_prompts(path) == [PromptLine("a cat", seed=1), PromptLine("a dog")]
+
+
+def test_a_fault_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\na dog --seed x\n")
+    with pytest.raises(LatteError) as refusal:
+        read_prompts(path)
+    wanted = "--seed: found 'x', wanted a whole number of at least 0"
+    assert str(refusal.value) == f"--prompts-file: {path}: line 2: {wanted}"
+
+
+def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("# none\n")
+    with pytest.raises(LatteError, match="holds no prompts"):
+        read_prompts(path)
+    with pytest.raises(LatteError, match="cannot be read: No such file or directory"):
+        read_prompts(tmp_path / "no.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Sunset over the sea", "sunset-over-the-sea"),
+        ('a [red] "cat"/../x', "a-red-cat-x"),
+        ("\U0001f431", ""),
+        ("", ""),
+        ("word " * 20, "word-word-word-word-word-word-word-word"),
+        ("x" * 50, "x" * 40),
+        ("猫と海", "猫と海"),
+    ],
+)
+def test_a_prompt_names_its_files_by_its_first_words(text: str, name: str) -> None:
+    assert slug(text) == name

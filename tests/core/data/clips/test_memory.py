@@ -1,0 +1,77 @@
+"""Moments kept in memory: each frame encoded once, by whichever worker."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.clips.memory import MemorySource
+
+Array = NDArray[np.float32]
+
+
+class Frames:
+    """Three videos whose pixels tell video, frame and mirroring."""
+
+    content = "frames"
+    names, frames, labels = ("a", "b", "c"), (5, 9, 1), (0, 1, 0)
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
+        values = [100 * video + frame + 0.5 * mirror for frame in indices]
+        return np.repeat(np.array(values, np.float32), 3 * 8 * 8).reshape(-1, 3, 8, 8)
+
+
+def encode(frames: Array) -> Array:
+    """Moments (N, 8, 1, 1) that hold a frame's first pixel."""
+    assert len(frames) <= 4
+    return np.repeat(frames[:, :1, :1, :1], 8, axis=1)
+
+
+def test_every_frame_is_read_back_as_it_was_encoded_and_mirrored_ones_too() -> None:
+    memory = MemorySource(Frames(), mirrored=True, chunk=4)
+    assert memory.total == 2 * 15
+    assert sum(memory.fill(encode)) == 30
+    np.testing.assert_array_equal(memory.read(1, [8, 0, 5], mirror=False)[:, 7, 0, 0], [108, 100, 105])
+    np.testing.assert_array_equal(memory.read(2, [0], mirror=True)[:, 0, 0, 0], [200.5])
+
+
+def test_workers_that_encode_a_share_each_hold_what_one_holds(tmp_path: Path) -> None:
+    alone = MemorySource(Frames(), mirrored=True, chunk=4)
+    list(alone.fill(encode))
+    workers = [MemorySource(Frames(), mirrored=True, chunk=4) for _ in range(3)]
+    files = [tmp_path / f"{rank}.npz" for rank in range(3)]
+    done = [sum(one.fill(encode, rank=rank, workers=3)) for rank, one in enumerate(workers)]
+    assert sum(done) == 30
+    assert max(done) < 30
+    for one, file in zip(workers, files, strict=True):
+        one.write_share(file)
+    for rank, one in enumerate(workers):
+        taken = sum(one.read_share(file) for file in files if file != files[rank])
+        assert taken == 30 - done[rank]
+        assert not list(one.fill(encode))
+        for video, mirror in ((0, False), (1, True), (2, False)):
+            whole = list(range(Frames.frames[video]))
+            np.testing.assert_array_equal(
+                one.read(video, whole, mirror=mirror), alone.read(video, whole, mirror=mirror)
+            )
+
+
+def test_a_share_that_cannot_be_seen_is_encoded_again(tmp_path: Path) -> None:
+    first = MemorySource(Frames(), chunk=4)
+    own = sum(first.fill(encode, rank=0, workers=2))
+    assert first.read_share(tmp_path / "of another machine.npz") == 0
+    assert sum(first.fill(encode)) == 15 - own
+    np.testing.assert_array_equal(first.read(1, [8], mirror=False)[:, 0, 0, 0], [108])
+
+
+def test_a_worker_whose_share_is_everything_leaves_it_for_the_other(tmp_path: Path) -> None:
+    class One(Frames):
+        names, frames, labels = ("a",), (3,), (0,)
+
+    first, second = MemorySource(One(), chunk=4), MemorySource(One(), chunk=4)
+    assert [*first.fill(encode, rank=0, workers=2), *second.fill(encode, rank=1, workers=2)] == [3]
+    first.write_share(tmp_path / "0.npz")
+    assert second.read_share(tmp_path / "0.npz") == 3
+    for one in (first, second):
+        assert not list(one.fill(encode))
+        np.testing.assert_array_equal(one.read(0, [2, 0], mirror=False)[:, 0, 0, 0], [2, 0])

@@ -1,0 +1,61 @@
+"""Compiled functions that their callers wait for asleep."""
+
+import time
+
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+
+from latte_cli.core.kernels import signal
+from latte_cli.core.kernels.selection import force_kernels
+from latte_cli.core.kernels.waiting import Compiled
+
+SIZE = 1024
+
+
+def chain(x):  # type: ignore[no-untyped-def]
+    """Products one after the other: some tenths of a second of work."""
+    product = x
+    for _ in range(40):
+        product = ops.MatMul()(product, x)
+    return (product, x + 1), product
+
+
+@pytest.fixture
+def half() -> np.ndarray:
+    """A matrix whose products with itself are itself."""
+    return np.full((SIZE, SIZE), 1 / SIZE, np.float32)
+
+
+def test_results_are_those_of_the_function(half: np.ndarray) -> None:
+    compiled = Compiled(chain)
+    for factor in (1.0, -1.0):
+        product, further = compiled(Tensor(half * np.float32(factor)))
+        np.testing.assert_allclose(product.asnumpy(), half * factor, rtol=1e-4)
+        np.testing.assert_array_equal(further.asnumpy(), half * np.float32(factor) + 1)
+
+
+def test_without_the_kernels_results_are_the_same(half: np.ndarray) -> None:
+    force_kernels(False)
+    try:
+        product, _ = Compiled(chain)(Tensor(half))
+    finally:
+        force_kernels(None)
+    np.testing.assert_allclose(product.asnumpy(), half, rtol=1e-4)
+
+
+def test_the_caller_sleeps_while_others_compute(half: np.ndarray) -> None:
+    compiled, x = Compiled(chain), Tensor(half)
+    compiled(x)
+    start, awake = time.perf_counter(), time.thread_time()
+    compiled(x)
+    assert time.thread_time() - awake < 0.5 * (time.perf_counter() - start)
+
+
+def test_a_channel_that_is_never_raised_is_waited_for_no_longer_than_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "LONGEST_SECONDS", 0.3)
+    start = time.perf_counter()
+    signal.wait(signal.new_channel(), 0)
+    assert 0.3 <= time.perf_counter() - start < 30

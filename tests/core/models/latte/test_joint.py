@@ -1,0 +1,65 @@
+"""Still images beside the video's frames, against a float64 model and against the plain model."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from latte_cli.core.data.clips.batches import Batch
+from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.training.inputs import labels_or_null
+from tests.core.models.latte import reference
+
+SHAPES = [
+    LatteShape(24, 4, 2, 2, sample_size=8, num_frames=3, condition="class", num_classes=5),
+    LatteShape(32, 2, 4, 4, sample_size=16, num_frames=2, learn_sigma=False),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape) -> None:
+    generator = np.random.default_rng(shape.depth)
+    model = Latte(shape)
+    weights = {
+        parameter.name: generator.normal(0, 0.1, parameter.shape).astype(np.float32)
+        for parameter in model.get_parameters()
+    }
+    load_weights(model, weights, source="random")
+    exact = {name: values.astype(np.float64) for name, values in weights.items()}
+    images, side = 2, shape.sample_size
+    x_t = generator.standard_normal((2, shape.num_frames + images, 4, side, side), np.float32)
+    timesteps = np.array([3, 640], np.int32)
+    labels = np.array([[0, 4, 2], [5, 1, 5]], np.int32)
+    condition = labels if shape.condition == "class" else np.zeros(2, np.int32)
+    compiled = ms.jit(model.construct)
+
+    ours = compiled(*map(Tensor, (x_t, timesteps, condition))).asnumpy()
+    wanted = reference.forward(exact, shape, x_t.astype(np.float64), timesteps, condition)
+    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
+
+    video = np.ascontiguousarray(x_t[:, : shape.num_frames])
+    of_clips = np.ascontiguousarray(condition[:, 0]) if condition.ndim == 2 else condition
+    plain = compiled(*map(Tensor, (video, timesteps, of_clips))).asnumpy()
+    np.testing.assert_allclose(ours[:, : shape.num_frames], plain, rtol=0, atol=1e-5)
+
+    without = of_clips[:, None] if condition.ndim == 2 else condition
+    joint = ms.jit(model.construct_joint)(*map(Tensor, (video, timesteps, without))).asnumpy()
+    np.testing.assert_allclose(joint, plain, rtol=0, atol=1e-5)
+
+
+def test_each_image_has_its_own_label_and_dropping_one_leaves_those_of_clips_as_they_were() -> None:
+    shape = LatteShape(24, 2, 2, 2, condition="class", num_classes=5, condition_dropout=0.5)
+    places, clips = np.arange(64), np.arange(64) % 5
+    nothing = np.zeros((64, 0), np.float32)
+    numbers = {"places": places, "videos": places, "epochs": places, "class_labels": clips}
+    plain = Batch(
+        0, 0, content="latents", values=nothing, image_labels=np.zeros((64, 0), np.int64), **numbers
+    )
+    joint = Batch(0, 0, content="latents", values=nothing, image_labels=np.tile([1, 3], (64, 1)), **numbers)
+    labels, joined = labels_or_null(plain, shape, 7), labels_or_null(joint, shape, 7)
+    assert (labels.shape, joined.shape) == ((64,), (64, 3))
+    np.testing.assert_array_equal(joined[:, 0], labels)
+    for place, label in ((1, 1), (2, 3)):
+        assert set(joined[:, place]) == {label, 5}
+    assert len({tuple(row[1:]) for row in joined}) == 4

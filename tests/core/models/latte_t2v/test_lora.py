@@ -1,0 +1,116 @@
+"""Low-rank changes: injected, saved, and added to the weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+from safetensors.numpy import load_file, save_file
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte.transformer import load_weights
+from latte_cli.core.models.latte_t2v.lora import (
+    add_lora,
+    load_lora,
+    lora_of,
+    save_lora,
+    train_only,
+    with_lora,
+)
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from tests.core.models.latte_t2v.test_transformer import FOLDER, SHAPE, golden, weights
+
+
+def loaded(source: Any = None) -> LatteT2V:
+    model = LatteT2V(SHAPE)
+    load_weights(model, weights() if source is None else source, source="golden")
+    return model
+
+
+def changed() -> LatteT2V:
+    """A model whose changes are not zero."""
+    model = loaded()
+    add_lora(model, rank=3, alpha=6.0, seed=5)
+    generator = np.random.default_rng(0)
+    for parameter in model.get_parameters():
+        if "lora_B" in parameter.name:
+            parameter.set_data(Tensor(generator.normal(0, 0.1, parameter.shape).astype(np.float32)))
+    return model
+
+
+def output(model: LatteT2V) -> Any:
+    recorded = golden()
+    latents = np.ascontiguousarray(recorded["hidden_states"].swapaxes(1, 2))
+    states = recorded["encoder_hidden_states"]
+    packed = pack_text(states, np.ones(states.shape[:2]))
+    return model(Tensor(latents), Tensor(recorded["timestep"].astype(np.int32)), Tensor(packed)).asnumpy()
+
+
+def test_changes_start_at_zero() -> None:
+    model = loaded()
+    add_lora(model, rank=4, alpha=4.0, seed=1)
+    np.testing.assert_array_equal(output(model), output(loaded()))
+
+
+def test_every_attention_projection_is_changed_and_nothing_else_is_trained() -> None:
+    model = changed()
+    train_only(model, "lora")
+    projections = [name for name in weights() if ".attn" in name and name.endswith(".weight")]
+    wanted = {
+        name.removesuffix("weight") + f"lora_{letter}.weight" for name in projections for letter in "AB"
+    }
+    assert {parameter.name for parameter in model.trainable_params()} == wanted
+
+
+def test_a_saved_file_added_to_the_weights_computes_what_was_trained(tmp_path: Path) -> None:
+    model, target = changed(), tmp_path / "lora.safetensors"
+    save_lora(target, lora_of(model))
+    lora = load_lora(target)
+    assert (lora.rank, lora.alpha) == (3, 6.0)
+    merged = loaded(with_lora(weights(), lora, source=str(target)))
+    np.testing.assert_allclose(output(merged), output(model), rtol=0, atol=1e-5)
+    assert np.abs(output(merged) - output(loaded())).max() > 0.1
+
+
+def test_the_names_in_a_file_are_those_of_peft_and_diffusers(tmp_path: Path) -> None:
+    save_lora(tmp_path / "lora.safetensors", lora_of(changed()), dtype="float16")
+    arrays = load_file(tmp_path / "lora.safetensors")
+    factor = arrays["transformer.transformer_blocks.1.attn2.to_out.0.lora_B.weight"]
+    assert factor.shape == (SHAPE.hidden_size, 3)
+    assert factor.dtype == np.float16
+
+
+def test_a_file_of_something_else_is_refused() -> None:
+    path = FOLDER / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(LatteError, match=r"wanted low-rank changes: names that end in lora_A\.weight"):
+        load_lora(path)
+
+
+def test_half_a_change_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({"transformer.a.attn1.to_q.lora_A.weight": np.ones((2, 4), np.float32)}, path)
+    with pytest.raises(LatteError) as refusal:
+        load_lora(path)
+    assert (
+        str(refusal.value)
+        == f"{path}: a.attn1.to_q: wanted lora_A (rank, inputs) with lora_B (outputs, rank)"
+    )
+
+
+def test_changes_of_another_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    name = "transformer.transformer_blocks.0.attn1.to_q"
+    save_file(
+        {
+            f"{name}.lora_A.weight": np.ones((2, 8), np.float32),
+            f"{name}.lora_B.weight": np.ones((8, 2), np.float32),
+        },
+        path,
+    )
+    with pytest.raises(LatteError) as refusal:
+        with_lora(weights(), load_lora(path), source="other.safetensors")
+    assert (
+        str(refusal.value)
+        == "other.safetensors: transformer_blocks.0.attn1.to_q: found (8, 8), wanted (24, 24)"
+    )

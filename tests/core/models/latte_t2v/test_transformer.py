@@ -1,0 +1,151 @@
+"""The text-to-video transformer against diffusers' and, with a mask, the original's (tests/golden/t2v)."""
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte.transformer import load_weights
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V, initialise, pack_text, place_table
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+FOLDER = GOLDEN / "t2v" / "pipeline" / "transformer"
+CONFIG = json.loads((FOLDER / "config.json").read_text())
+SHAPE = shape_of_config(CONFIG, source="config.json")
+KEYS = json.loads((GOLDEN / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
+
+
+def weights() -> dict[str, NDArray[np.float32]]:
+    return load_file(FOLDER / "diffusion_pytorch_model.safetensors")
+
+
+def golden() -> dict[str, Any]:
+    recorded = dict(np.load(GOLDEN / "t2v" / "transformer_golden.npz"))
+    return recorded | dict(np.load(GOLDEN / "t2v" / "vchitect_t2v_masked_golden.npz"))
+
+
+def run(
+    mask: NDArray[np.float32] | None = None, frames: int | None = None, **kinds: Any
+) -> NDArray[np.float32]:
+    """The golden's inputs through a compiled model, as (B, C, F, h, w)."""
+    recorded = golden()
+    model = LatteT2V(SHAPE, num_frames=frames, **kinds)
+    load_weights(model, weights(), source="golden")
+    states = recorded["encoder_hidden_states"]
+    mask = np.ones(states.shape[:2], np.float32) if mask is None else mask
+    latents = recorded["hidden_states"].swapaxes(1, 2)[:, :frames]
+
+    def forward(x_t, timesteps, condition):  # type: ignore[no-untyped-def]
+        return model(x_t, timesteps, condition)
+
+    timesteps = recorded["timestep"].astype(np.int32)
+    inputs = (np.ascontiguousarray(latents), timesteps, pack_text(states, mask))
+    return ms.jit(forward)(*map(Tensor, inputs)).asnumpy().swapaxes(1, 2)
+
+
+def test_the_output_is_diffusers() -> None:
+    np.testing.assert_allclose(run(), golden()["out"], rtol=0, atol=1e-4)
+
+
+def test_text_that_is_masked_is_not_read() -> None:
+    recorded = golden()
+    out = run(recorded["encoder_attention_mask"])
+    np.testing.assert_allclose(out, recorded["out_masked"], rtol=0, atol=1e-4)
+    assert np.abs(recorded["out_masked"] - recorded["out_unmasked"]).max() > 1e-3
+
+
+def test_without_temporal_blocks_every_frame_is_an_image() -> None:
+    np.testing.assert_allclose(run(temporal=False), golden()["out_no_temporal"], rtol=0, atol=1e-4)
+
+
+def test_a_single_frame_passes_the_temporal_blocks_without_a_place_in_time() -> None:
+    np.testing.assert_allclose(run(frames=1), golden()["out_single_frame"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("stored", "digits"), [("float16", 11), ("bfloat16", 8)])
+def test_weights_stored_in_half_precision_cost_their_rounding_alone(stored: str, digits: int) -> None:
+    wanted = golden()["out"]
+    assert np.abs(run(stored=stored) - wanted).max() < 2.0**-digits * np.abs(wanted).max()
+
+
+def test_products_in_half_precision_stay_near() -> None:
+    wanted = golden()["out"]
+    assert np.abs(run(dtype="float16") - wanted).max() < 2.0**-10 * np.abs(wanted).max()
+
+
+def test_a_token_knows_its_place_in_the_frame() -> None:
+    grid = (SHAPE.sample_size // SHAPE.patch_size,) * 2
+    np.testing.assert_allclose(place_table(SHAPE, grid), golden()["pos_embed"][0], rtol=0, atol=1e-7)
+
+
+def test_places_of_another_size_are_stretched_over_the_trained_one() -> None:
+    narrow = place_table(SHAPE, (4, 4)).reshape(4, 4, -1)
+    wide = place_table(SHAPE, (2, 8)).reshape(2, 8, -1)
+    np.testing.assert_allclose(wide[:, ::2], narrow[::2], rtol=0, atol=1e-12)
+
+
+def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names() -> None:
+    shape = shape_of_config(KEYS["config"], source="keys")
+    assert shape.parameters() == KEYS["num_params"]
+    names = {parameter.name: parameter.shape for parameter in LatteT2V(SHAPE).get_parameters()}
+    assert sum(prod(sizes) for sizes in names.values()) == SHAPE.parameters()
+    for name in names:
+        assert name in KEYS["tensors"]
+    pairs = {name for name in KEYS["tensors"] if not any(f".{place}." in name for place in range(2, 28))}
+    assert {name for name in pairs if "blocks" not in name} <= set(names)
+
+
+def test_the_config_written_is_the_config_read() -> None:
+    assert shape_of_config(SHAPE.to_config(), source="ours") == SHAPE
+    assert {name: CONFIG[name] for name in SHAPE.to_config()} == SHAPE.to_config()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"_class_name": "UNet2DConditionModel"},
+            "c.json: found a UNet2DConditionModel, wanted a LatteTransformer3DModel",
+        ),
+        ({"norm_type": "layer_norm"}, "c.json: norm_type: found 'layer_norm', wanted 'ada_norm_single'"),
+        ({"num_layers": None}, "c.json: found a size that is no whole number"),
+        ({"cross_attention_dim": 5}, "c.json: cross_attention_dim: found 5, wanted the width, 24"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(LatteError) as refusal:
+        shape_of_config(CONFIG | change, source="c.json")
+    assert str(refusal.value).startswith(message)
+
+
+def test_still_images_read_their_own_text_and_skip_time() -> None:
+    shape = TextToVideoShape(
+        hidden_size=24, depth=2, num_heads=2, patch_size=2, caption_channels=6, sample_size=4, num_frames=3
+    )
+    joint, clip, image = LatteT2V(shape), LatteT2V(shape), LatteT2V(shape, num_frames=1, temporal=False)
+    initialise(joint, 1)
+    generator = np.random.default_rng(0)
+    randomised = {
+        p.name: generator.normal(0, 0.2, p.shape).astype(np.float32) for p in joint.get_parameters()
+    }
+    for model in (joint, clip, image):
+        load_weights(model, randomised, source="test")
+    x_t = generator.standard_normal((2, 5, 4, 4, 4), np.float32)
+    states = generator.standard_normal((2, 3, 7, 6), np.float32)
+    packed = pack_text(states, generator.integers(0, 2, (2, 3, 7)))
+    timesteps = np.array([7, 993], np.int32)
+    out = joint(*map(Tensor, (x_t, timesteps, packed))).asnumpy()
+    alone = clip(*map(Tensor, (x_t[:, :3], timesteps, packed[:, 0]))).asnumpy()
+    np.testing.assert_allclose(out[:, :3], alone, rtol=0, atol=1e-5)
+    for place in (1, 2):
+        alone = image(*map(Tensor, (x_t[:, 2 + place][:, None], timesteps, packed[:, place]))).asnumpy()
+        np.testing.assert_allclose(out[:, 2 + place][:, None], alone, rtol=0, atol=1e-5)

@@ -1,0 +1,104 @@
+"""The transformer that an experiment describes: its sizes, what is frozen of it, and where it starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architectures import build_model
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+from latte_cli.core.models.pipeline.folder import find_text_encoder
+from latte_cli.core.models.sizes import sizes_of, text_folder, text_to_video_shape
+from latte_cli.core.models.text.encoder import TextStates, condition_of
+from latte_cli.core.settings.schema import Settings
+
+PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
+CONFIG = json.loads((PIPELINE / "transformer" / "config.json").read_text())
+SIZE = {
+    "hidden_size": CONFIG["num_attention_heads"] * CONFIG["attention_head_dim"],
+    "depth": 2 * CONFIG["num_layers"],
+    "num_heads": CONFIG["num_attention_heads"],
+    "patch_size": CONFIG["patch_size"],
+}
+
+
+def settings(model: dict[str, Any] | None = None, **train: Any) -> Settings:
+    t2v = {"architecture": "latte-t2v", "condition": "text", **SIZE}
+    data = {"image_size": 64, "num_frames": 3}
+    text = {"encoder": str(PIPELINE)}
+    return Settings.model_validate({"model": t2v | (model or {}), "data": data, "text": text, "train": train})
+
+
+@pytest.mark.parametrize("part", ["all", "temporal", "lora"])
+def test_a_plan_counts_the_numbers_that_the_model_has_and_trains(part: str) -> None:
+    wanted = settings(part=part, lora_rank=3, init_from=str(PIPELINE))
+    model, sizes = build_model(wanted), sizes_of(wanted)
+    assert sizes.parameters() == sum(parameter.size for parameter in model.get_parameters())
+    assert sizes.trained_parameters() == sum(parameter.size for parameter in model.trainable_params())
+
+
+def test_a_model_from_nothing_starts_by_the_seed_alone() -> None:
+    one, other = build_model(settings()), build_model(settings())
+    for first, second in zip(one.get_parameters(), other.get_parameters(), strict=True):
+        np.testing.assert_array_equal(first.asnumpy(), second.asnumpy(), err_msg=first.name)
+    assert np.abs(one.pos_embed.proj.weight.asnumpy()).max() > 0
+
+
+def test_weights_keep_their_places_and_take_the_frames_of_the_settings() -> None:
+    shape = text_to_video_shape(settings(init_from=str(PIPELINE)))
+    assert (shape.sample_size, shape.num_frames) == (CONFIG["sample_size"], 3)
+    assert text_to_video_shape(settings()).sample_size == 64 // 8
+    assert shape.caption_channels == CONFIG["caption_channels"]
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        ({"depth": 8}, f"model.depth: found 8, wanted that of train.init_from {PIPELINE}, {SIZE['depth']}"),
+        (
+            {"learn_sigma": False},
+            "model.learn_sigma: out_channels: found 4, wanted that of train.init_from"
+            f" {PIPELINE}, {CONFIG['out_channels']}",
+        ),
+    ],
+)
+def test_weights_of_another_size_are_refused(model: dict[str, Any], fault: str) -> None:
+    with pytest.raises(LatteError) as refusal:
+        build_model(settings(model, init_from=str(PIPELINE)))
+    assert str(refusal.value) == fault
+
+
+def test_the_preset_is_latte_1() -> None:
+    latte_1 = TextToVideoShape(1152, 28, 16, 2, 4096)
+    preset = dict.fromkeys(SIZE) | {"preset": "Latte-1"}
+    wanted = settings(preset).model_copy(
+        update={"text": settings().text.model_copy(update={"encoder": None})}
+    )
+    assert sizes_of(wanted).parameters() == latte_1.parameters()
+
+
+def test_the_encoder_of_the_pipeline_that_training_starts_from_is_the_default() -> None:
+    wanted = settings(init_from=str(PIPELINE))
+    without = wanted.model_copy(update={"text": wanted.text.model_copy(update={"encoder": None})})
+    assert text_folder(without) == text_folder(wanted) == find_text_encoder(PIPELINE)
+
+
+def test_an_encoder_of_the_other_kind_is_refused() -> None:
+    with pytest.raises(LatteError) as refusal:
+        text_folder(settings({"architecture": "latte"}))
+    width = CONFIG["caption_channels"]
+    assert str(refusal.value) == (
+        f"text.encoder: {PIPELINE}: found a t5 encoder of width {width}, wanted a clip of width 768, for"
+        " model.architecture: latte"
+    )
+
+
+def test_a_model_is_told_clip_s_states_or_t5_s_with_their_mask() -> None:
+    folder = find_text_encoder(PIPELINE)
+    text = TextStates(np.ones((120, folder.width), np.float32), 2)
+    told = condition_of(text, folder)
+    np.testing.assert_array_equal(told[:, -1], [1, 1] + [0] * 118)
+    assert told.shape == (120, folder.width + 1)

@@ -1,0 +1,193 @@
+"""Prompts to token ids and states, against transformers' T5 (tests/golden/t2v) and CLIP's formulas."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.pipeline.folder import find_text_encoder
+from latte_cli.core.models.text.encoder import (
+    TextEncoder,
+    Tokenizer,
+    condition_of,
+    encoder_digest,
+    pipeline_states,
+)
+from tests.core.models.text.small_clip import save_clip
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "t2v"
+PIPELINE = GOLDEN / "pipeline"
+CALL = json.loads((GOLDEN / "pipeline_call.json").read_text())
+RECORDED = np.load(GOLDEN / "pipeline_golden.npz")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder(find_text_encoder(PIPELINE))
+
+
+def test_token_ids_are_transformers(encoder: TextEncoder) -> None:
+    for text, ids in json.loads((GOLDEN / "tokens.json").read_text()).items():
+        assert encoder.tokenize._tokenizer(text).input_ids == ids, text
+
+
+def test_prompts_are_padded_to_the_pipelines_length(encoder: TextEncoder) -> None:
+    for row, text in enumerate((CALL["prompt"], CALL["negative_prompt"])):
+        tokens = encoder.tokenize(text)
+        np.testing.assert_array_equal(tokens.ids, RECORDED["input_ids"][row])
+        assert tokens.number == RECORDED["attention_mask"][row].sum()
+
+
+def test_states_are_transformers(encoder: TextEncoder) -> None:
+    text = encoder.encode(CALL["prompt"])
+    np.testing.assert_allclose(text.states[: text.tokens], RECORDED["text_hidden_valid"], rtol=0, atol=1e-4)
+
+
+def test_both_prompts_are_cut_to_the_prompts_length_as_in_the_pipeline(encoder: TextEncoder) -> None:
+    told, untold = pipeline_states(encoder.encode(CALL["prompt"]), encoder.encode(CALL["negative_prompt"]))
+    kept = told[:, -1] == 1
+    assert kept.sum() == RECORDED["prompt_embeds"].shape[1]
+    np.testing.assert_array_equal(told[:, -1], untold[:, -1])
+    np.testing.assert_allclose(told[kept, :-1], RECORDED["prompt_embeds"][0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(untold[kept, :-1], RECORDED["negative_prompt_embeds"][0], rtol=0, atol=1e-4)
+
+
+def test_a_text_for_training_masks_its_own_padding(encoder: TextEncoder) -> None:
+    packed = condition_of(encoder.encode(""), encoder.folder)
+    np.testing.assert_array_equal(packed[:, -1], [1] + [0] * 119)
+
+
+def test_half_precision_stays_near(encoder: TextEncoder) -> None:
+    half = TextEncoder(encoder.folder, dtype="float16").encode(CALL["prompt"])
+    wanted = RECORDED["text_hidden_valid"]
+    assert np.abs(half.states[: half.tokens] - wanted).max() < 2.0**-7 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 1), ("  \n ", 1), ("a", 2), ("a cat \U0001f431", 7), ('"quoted" [bold] text', 21), ("日本", 3)],
+)
+def test_unusual_prompts_are_encoded(encoder: TextEncoder, text: str, tokens: int) -> None:
+    encoded = encoder.encode(text)
+    assert encoded.tokens == tokens
+    assert np.isfinite(encoded.states).all()
+
+
+def test_a_long_prompt_is_cut_and_said_to_be(encoder: TextEncoder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        encoded = encoder.encode("a " * 299)
+    assert encoded.tokens == 120
+    assert caplog.messages == [f"'{'a ' * 28}a...': found 300 tokens, kept 120; left out: '{'a ' * 28}a...'"]
+
+
+def test_a_prompt_that_is_no_unicode_is_refused(encoder: TextEncoder) -> None:
+    with pytest.raises(LatteError, match="is not valid UTF-8"):
+        encoder.encode("caf\udce9")
+
+
+def broken(tmp_path: Path, change: Callable[[Path], Any]) -> Path:
+    """A copy of the pipeline with something changed."""
+    folder = tmp_path / "pipeline"
+    shutil.copytree(PIPELINE, folder)
+    change(folder)
+    return folder
+
+
+def drop_a_weight(folder: Path) -> None:
+    path = folder / "text_encoder" / "model.safetensors"
+    arrays = load_file(path)
+    del arrays["encoder.block.1.layer.0.SelfAttention.o.weight"]
+    save_file(arrays, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"junk"),
+            "tokenizer/spiece.model: is no sentencepiece model",
+        ),
+        (
+            lambda folder: (folder / "tokenizer" / "tokenizer_config.json").write_text("{"),
+            "tokenizer: cannot be read as a tokenizer: Expecting property name",
+        ),
+        (
+            lambda folder: (folder / "text_encoder" / "model.safetensors").write_bytes(b"junk"),
+            "text_encoder: cannot be read as a text encoder: Error while deserializing",
+        ),
+        (
+            drop_a_weight,
+            "text_encoder: encoder.block.1.layer.0.SelfAttention.o.weight is missing from the weights",
+        ),
+    ],
+)
+def test_a_damaged_encoder_is_one_line(tmp_path: Path, change: Any, message: str) -> None:
+    folder = broken(tmp_path, change)
+    with pytest.raises(LatteError) as refusal:
+        TextEncoder(find_text_encoder(folder))
+    assert str(refusal.value).startswith(f"{folder}/{message}")
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_digest_tells_encoders_apart(tmp_path: Path) -> None:
+    copy = broken(tmp_path, drop_a_weight)
+    first, again, other = (encoder_digest(find_text_encoder(path)) for path in (PIPELINE, PIPELINE, copy))
+    assert first == again != other
+
+
+WIDTH, HEADS, LAYERS = 16, 2, 2
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_clip(tmp_path_factory.mktemp("clip"), width=WIDTH, heads=HEADS, layers=LAYERS)
+
+
+def clip_states(weights: dict[str, NDArray[np.float64]], ids: NDArray[np.int32]) -> NDArray[np.float64]:
+    """CLIP's text transformer (Radford et al. 2021): pre-norm, causal, with the sigmoid GELU."""
+
+    def linear(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        centred = x - x.mean(-1, keepdims=True)
+        normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return normal * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def heads(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return linear(name, x).reshape(len(ids), HEADS, -1).swapaxes(0, 1)
+
+    x = weights["embeddings.token_embedding.weight"][ids] + weights["embeddings.position_embedding.weight"]
+    future = np.where(np.tri(len(ids)) > 0, 0.0, -np.inf)
+    for place in range(LAYERS):
+        layer = f"encoder.layers.{place}"
+        y = norm(f"{layer}.layer_norm1", x)
+        query, key, value = (heads(f"{layer}.self_attn.{letter}_proj", y) for letter in "qkv")
+        scores = np.exp(query @ key.swapaxes(1, 2) / np.sqrt(WIDTH / HEADS) + future)
+        mixed = (scores / scores.sum(-1, keepdims=True)) @ value
+        x = x + linear(f"{layer}.self_attn.out_proj", mixed.swapaxes(0, 1).reshape(x.shape))
+        y = linear(f"{layer}.mlp.fc1", norm(f"{layer}.layer_norm2", x))
+        x = x + linear(f"{layer}.mlp.fc2", y / (1 + np.exp(-1.702 * y)))
+    return norm("final_layer_norm", x)
+
+
+def test_clip_tokens_are_framed_and_padded_with_the_end(clip: Path) -> None:
+    tokens = Tokenizer(find_text_encoder(clip))("A cat")
+    np.testing.assert_array_equal(tokens.ids, [54, 26, 53] + [55] * 74)
+    assert tokens.number == 4
+
+
+def test_clip_states_are_those_of_its_formulas(clip: Path) -> None:
+    encoder = TextEncoder(find_text_encoder(clip))
+    arrays = load_file(clip / "model.safetensors")
+    weights = {name.removeprefix("text_model."): array.astype(np.float64) for name, array in arrays.items()}
+    wanted = clip_states(weights, encoder.tokenize("a cat on x").ids)
+    np.testing.assert_allclose(encoder.encode("a cat on x").states, wanted, rtol=0, atol=1e-5)

@@ -1,0 +1,183 @@
+"""The autoencoder against diffusers' numbers, and what a user gets told."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from latte_cli.core.data.clips.encoding import draw_latents
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae, to_uint8
+from latte_cli.core.models.vae.weights import Source, read_config
+from latte_cli.core.settings.schema import VaeSettings
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "vae"
+FOLDER = GOLDEN / "diffusers"
+WEIGHTS = FOLDER / "diffusion_pytorch_model.safetensors"
+NUMBERS = np.load(GOLDEN / "golden.npz")
+TOLERANCE = 1e-4
+
+
+def settings(weights: Path | str, **changes: object) -> VaeSettings:
+    return VaeSettings.model_validate({"weights": str(weights), **changes})
+
+
+@pytest.fixture(scope="module")
+def vae() -> Vae:
+    return load_vae(settings(FOLDER, chunk_frames=2))
+
+
+def test_moments_equal_the_original_s(vae: Vae) -> None:
+    moments = vae.encode(NUMBERS["x"])
+    wanted = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
+    np.testing.assert_allclose(moments, wanted, rtol=0, atol=TOLERANCE)
+    assert moments.dtype == np.float32
+
+
+def test_frames_equal_the_original_s_and_the_scale_is_undone_once(vae: Vae) -> None:
+    np.testing.assert_allclose(vae.decode(NUMBERS["z"]), NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
+    unscaled = vae.decode(NUMBERS["z"] * np.float32(0.18215))
+    np.testing.assert_allclose(unscaled, NUMBERS["decoded"], rtol=0, atol=TOLERANCE)
+
+
+def test_pixels_equal_the_original_s_but_for_a_rare_rounding(vae: Vae) -> None:
+    pixels = to_uint8(vae.decode(NUMBERS["z"] * np.float32(0.18215)))
+    difference = np.abs(pixels.astype(int) - NUMBERS["decoded_uint8_vchitect_NHWC"].astype(int))
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) < 1e-3
+
+
+def test_drawn_latents_equal_the_original_s_scaled_once() -> None:
+    moments = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
+    latents = draw_latents(moments, NUMBERS["sample_eps"], 0.18215)
+    np.testing.assert_allclose(latents, NUMBERS["latents_scaled"], rtol=0, atol=1e-6)
+    clips = draw_latents(moments[None].astype(np.float16), NUMBERS["sample_eps"][None], 0.18215)
+    assert clips.dtype == np.float32
+    assert clips.shape == (1, *latents.shape)
+
+
+def test_half_precision_weights_give_the_original_s_numbers_for_them(tmp_path: Path) -> None:
+    half = {name: value.astype(np.float16) for name, value in load_file(WEIGHTS).items()}
+    save_file(half, tmp_path / "half.safetensors")
+    shutil.copy(FOLDER / "config.json", tmp_path)
+    vae = load_vae(settings(tmp_path / "half.safetensors"))
+    mean = vae.encode(NUMBERS["x"])[:, :4]
+    np.testing.assert_allclose(mean, NUMBERS["mean_fp16weights"], rtol=0, atol=TOLERANCE)
+    decoded = vae.decode(NUMBERS["z"] * np.float32(0.18215))
+    np.testing.assert_allclose(decoded, NUMBERS["decoded_fp16weights"], rtol=0, atol=TOLERANCE)
+
+
+def test_chunks_come_one_by_one_and_change_no_result(vae: Vae) -> None:
+    frames = np.concatenate([NUMBERS["x"] * scale for scale in (1, 0.5, -0.5, 0.25, -1)]).astype(np.float32)
+    chunks = list(vae.encode_chunks(frames))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+    alone = np.concatenate([vae.encode(frame[None]) for frame in frames])
+    np.testing.assert_allclose(np.concatenate(chunks), alone, rtol=0, atol=1e-5)
+    latents = np.concatenate([NUMBERS["z"]] * 3)
+    assert [len(chunk) for chunk in vae.decode_chunks(latents)] == [2, 1]
+
+
+def test_log_variance_is_held_within_the_original_s_bounds(vae: Vae) -> None:
+    moments = vae.encode(np.full((1, 3, 16, 16), 1e6, np.float32))
+    assert moments[:, 4:].min() >= -30
+    assert moments[:, 4:].max() <= 20
+
+
+def test_mindspore_checkpoints_load_too(tmp_path: Path, vae: Vae) -> None:
+    import mindspore as ms
+
+    entries = [{"name": name, "data": ms.Tensor(value)} for name, value in load_file(WEIGHTS).items()]
+    ms.save_checkpoint(entries, str(tmp_path / "vae.ckpt"))
+    shutil.copy(FOLDER / "config.json", tmp_path)
+    check_vae(settings(tmp_path / "vae.ckpt"))
+    loaded = load_vae(settings(tmp_path / "vae.ckpt"))
+    np.testing.assert_array_equal(loaded.encode(NUMBERS["x"]), vae.encode(NUMBERS["x"]))
+
+
+def test_stable_diffusion_s_configuration_is_recognised_by_its_shapes(tmp_path: Path) -> None:
+    listed = json.loads((GOLDEN.parent / "keys" / "sd-vae-ft-mse.json").read_text())["diffusers"]
+    shapes = {name: tuple(shape) for name, (_, shape) in listed.items()}
+    config = read_config(Source(tmp_path / "sd-vae-ft-mse.ckpt", None), shapes)
+    assert config is not None
+    assert config["block_out_channels"] == [128, 256, 512, 512]
+    assert (config["layers_per_block"], config["norm_num_groups"], config["latent_channels"]) == (2, 32, 4)
+    assert config["use_quant_conv"]
+    assert config["mid_block_add_attention"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (None, 'vae.weights: not set; wanted a file, a diffusers folder, or "demo"'),
+        ("none/such", 'vae.weights: no file or folder none/such; wanted an autoencoder, or "demo"'),
+        (
+            GOLDEN / "old_attn_diffusion_pytorch_model.safetensors",
+            "the names of old diffusers; run latte convert",
+        ),
+        (GOLDEN / "ldm_bare.safetensors", "Stable Diffusion's original names; run latte convert"),
+        (GOLDEN / "diffusion_pytorch_model.bin", "is a PyTorch file; run latte convert"),
+        (GOLDEN / "golden.npz", "wanted .safetensors, .ckpt or a diffusers folder"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named_with_what_to_do(weights: Path | None, message: str) -> None:
+    with pytest.raises(LatteError) as caught:
+        check_vae(VaeSettings(weights=None if weights is None else str(weights)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def damaged(tmp_path: Path, **changes: object) -> Path:
+    shutil.copytree(FOLDER, tmp_path / "vae")
+    config = json.loads((FOLDER / "config.json").read_text())
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({**config, **changes}))
+    return tmp_path / "vae"
+
+
+def test_an_autoencoder_of_another_factor_is_refused(tmp_path: Path) -> None:
+    folder = damaged(tmp_path, block_out_channels=[4, 8, 8])
+    with pytest.raises(LatteError, match=r"config.json: .* shrinks a frame's side by 4, wanted 8"):
+        check_vae(settings(folder))
+
+
+def test_other_latent_channels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LatteError, match="found 16 latent channels, wanted 4"):
+        check_vae(settings(damaged(tmp_path, latent_channels=16)))
+
+
+def test_a_torn_file_is_refused(tmp_path: Path) -> None:
+    folder = damaged(tmp_path)
+    (folder / WEIGHTS.name).write_bytes(WEIGHTS.read_bytes()[:5000])
+    with pytest.raises(LatteError, match="not a whole safetensors file"):
+        check_vae(settings(folder))
+
+
+def test_a_missing_and_a_misshapen_tensor_are_named(tmp_path: Path) -> None:
+    weights, folder = load_file(WEIGHTS), damaged(tmp_path)
+    rest = {name: value for name, value in weights.items() if name != "quant_conv.bias"}
+    save_file(rest, folder / WEIGHTS.name)
+    with pytest.raises(LatteError, match=r"lacks quant_conv\.bias; wanted the 244 of its configuration"):
+        load_vae(settings(folder))
+    save_file({**weights, "quant_conv.bias": np.zeros(9, np.float32)}, folder / WEIGHTS.name)
+    with pytest.raises(LatteError, match=r"quant_conv\.bias is \(9,\), wanted \(8,\)"):
+        load_vae(settings(folder))
+
+
+def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
+    with pytest.raises(LatteError, match=r"\(1, 3, 60, 64\), wanted \(N, 3, H, W\), H and W multiples of 8"):
+        vae.encode(np.zeros((1, 3, 60, 64), np.float32))
+    with pytest.raises(LatteError, match=r"shape \(1, 8, 8, 8\), wanted \(N, 4, H, W\)"):
+        vae.decode(np.zeros((1, 8, 8, 8), np.float32))
+
+
+def test_checking_imports_no_mindspore() -> None:
+    code = (
+        "import sys; from latte_cli.core.models.vae.autoencoder import check_vae;"
+        "from latte_cli.core.settings.schema import VaeSettings;"
+        f"check_vae(VaeSettings(weights={str(FOLDER)!r})); sys.exit('mindspore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from latte_cli.core.data.latent_cache.writer import Status
+from latte_cli.core.planning.cache import add_caching, encoding_flops
+from latte_cli.core.planning.plan import Plan
+from latte_cli.core.recipes import cache
+from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
+
+FRAMES = 5
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """An experiment of three videos of FRAMES frames each."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        for frame in range(FRAMES):
+            Image.new("RGB", (16, 16)).save(tmp_path / "root" / name / f"{frame}.bmp")
+    return Settings(
+        data=DataSettings(root=tmp_path / "root", image_size=16, num_frames=2),
+        vae=VaeSettings(weights="demo"),
+        cache=CacheSettings(dir=tmp_path / "cache"),
+    )
+
+
+def plan_of(settings: Settings, *, resume: int | None = None, overwrite: bool = False) -> Plan:
+    plan = Plan()
+    add_caching(plan, settings, resume=resume, overwrite=overwrite)
+    return plan
+
+
+def encode(frames):  # type: ignore[no-untyped-def]
+    return frames[:, [0] * 8, ::8, ::8]
+
+
+def test_a_plan_says_what_is_still_to_encode_and_how_large_it_will_be(settings: Settings) -> None:
+    rows = dict(plan_of(settings).rows)
+    assert rows["to encode"] == f"3 of 3 videos, about {3 * FRAMES} frames"
+    assert rows["disk"] == f"about {3 * FRAMES * 8 * 2 * 2 * 2} B", "8 x 2 x 2 float16 values a frame"
+    assert {"memory", "time"} <= rows.keys()
+    list(cache.run(settings, status=Status(), resume=1, encode=encode))
+    assert dict(plan_of(settings).rows)["to encode"] == f"1 of 3 videos, about {FRAMES} frames"
+    assert dict(plan_of(settings, overwrite=True).rows)["to encode"].startswith("3 of 3 videos")
+
+
+def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path) -> None:
+    assert plan_of(settings, resume=3).problems == [
+        "--resume 3: wanted auto, or the place of a video: 0 to 2"
+    ]
+    list(cache.run(settings, status=Status(), encode=encode))
+    data = settings.data.model_copy(update={"image_size": 32})
+    larger = settings.model_copy(update={"data": data})
+    assert plan_of(larger).problems == [
+        f"cache.dir: {tmp_path}/cache: data.image_size: the cache was made with 16, this run has 32:"
+        " name another --out, or --overwrite it"
+    ]
+    assert plan_of(larger, overwrite=True).problems == []
+
+
+def test_the_operations_of_encoding_are_those_of_each_layer_at_its_size() -> None:
+    shapes = {
+        "encoder.conv_in.weight": (4, 3, 3, 3),
+        "encoder.conv_in.bias": (4,),
+        "encoder.down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3),
+        "encoder.down_blocks.0.downsamplers.0.conv.weight": (4, 4, 3, 3),
+        "encoder.down_blocks.3.resnets.1.conv_shortcut.weight": (8, 4, 1, 1),
+        "encoder.mid_block.attentions.0.to_q.weight": (8, 8),
+        "encoder.conv_out.weight": (8, 8, 3, 3),
+        "quant_conv.weight": (8, 8, 1, 1),
+        "decoder.conv_in.weight": (8, 4, 3, 3),
+    }
+    full, half, eighth = 64**2, 32**2, 8**2
+    products = (
+        (4 * 3 * 9 + 4 * 4 * 9) * full + 4 * 4 * 9 * half + (8 * 4 + 8 * 8 + 8 * 8 * 9 + 8 * 8) * eighth
+    )
+    assert encoding_flops(shapes, 64) == 2 * products

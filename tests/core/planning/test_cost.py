@@ -1,0 +1,81 @@
+"""Memory and arithmetic, against sums written out tensor by tensor."""
+
+import pytest
+
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.sizes import TextToVideoSizes
+from latte_cli.core.planning.cost import forward_flops, processor_speed, step_flops, training_memory
+from latte_cli.core.settings.schema import TrainSettings
+
+SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
+TOKENS = 4 * 16  # of a clip
+
+
+def product(rows: int, inner: int, columns: int) -> int:
+    """Operations of a matrix product."""
+    return 2 * rows * inner * columns
+
+
+def test_a_forward_pass_counts_every_matrix_product_of_the_tokens() -> None:
+    embed = product(TOKENS, 4 * 4, 24)
+    final = product(TOKENS, 24, 4 * 8)
+    dense = product(TOKENS, 24, 72) + product(TOKENS, 24, 24) + 2 * product(TOKENS, 24, 96)
+    spatial = 2 * 4 * 3 * product(16, 8, 16)  # frames x heads, scores and weighted sum
+    temporal = 2 * 16 * 3 * product(4, 8, 4)
+    assert forward_flops(SHAPE) == embed + final + 2 * dense + spatial + temporal
+
+
+def test_a_text_to_video_pass_counts_the_attention_to_its_text() -> None:
+    shape = TextToVideoShape(24, 1, 3, 2, caption_channels=16, sample_size=8, num_frames=4)
+    text = TextToVideoSizes(shape, 8)
+    queries = 2 * product(TOKENS, 24, 24)  # and outputs
+    states = 2 * product(text.text_tokens, 24, 24)
+    scores = 2 * 3 * product(TOKENS, 8, text.text_tokens)  # and the weighted sum
+    assert forward_flops(text) == forward_flops(SHAPE) + queries + states + scores
+
+
+def test_low_rank_changes_alone_have_gradients_moments_and_averages() -> None:
+    shape = TextToVideoShape(24, 2, 3, 2, caption_channels=16)
+    memory = training_memory(TextToVideoSizes(shape, 8, "lora", 5), TrainSettings(dtype="float32"))
+    changes = 2 * (2 + 1) * 4 * (5 * 24 + 24 * 5)  # pairs x attentions x projections x factors
+    assert memory[:4] == (4 * (shape.parameters() + changes), 4 * changes, 8 * changes, 4 * changes)
+
+
+@pytest.mark.parametrize(("recompute", "passes"), [(False, 3), (True, 4)])
+def test_a_step_is_three_forward_passes_of_every_clip_and_a_fourth_with_recompute(
+    recompute: bool, passes: int
+) -> None:
+    train = TrainSettings(batch_size=5, accumulation=2, recompute=recompute)
+    assert step_flops(SHAPE, train) == passes * 10 * forward_flops(SHAPE)
+
+
+def test_weights_gradients_moments_and_average_are_float32() -> None:
+    memory = training_memory(SHAPE, TrainSettings(dtype="float32"))
+    trained, every = SHAPE.trained_parameters(), SHAPE.parameters()
+    assert memory[:4] == (4 * every, 4 * trained, 8 * trained, 4 * trained)
+
+
+def test_half_precision_halves_activations_and_adds_a_copy_of_the_weights() -> None:
+    full = training_memory(SHAPE, TrainSettings(dtype="float32"))
+    half = training_memory(SHAPE, TrainSettings(dtype="float16"))
+    assert 2 * half.activations == full.activations
+    assert half.weights - full.weights == 2 * SHAPE.trained_parameters()
+
+
+def test_recompute_keeps_one_pair_of_blocks_and_every_blocks_input() -> None:
+    deep = LatteShape(hidden_size=24, depth=8, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
+    kept = training_memory(deep, TrainSettings(dtype="float32", batch_size=2)).activations
+    train = TrainSettings(dtype="float32", batch_size=2, recompute=True)
+    assert training_memory(deep, train).activations == kept // 4 + 8 * 4 * 2 * TOKENS * 24
+
+
+def test_this_processors_speed_is_a_plausible_number() -> None:
+    assert 1e8 < processor_speed() < 1e15
+
+
+def test_previews_hold_the_weights_once_more() -> None:
+    without = training_memory(SHAPE, TrainSettings(dtype="float16"))
+    held = training_memory(SHAPE, TrainSettings(dtype="float16", preview_every=10))
+    assert without.previews == 0
+    assert held.total - without.total == 4 * SHAPE.parameters()

@@ -1,0 +1,125 @@
+"""Plans: what would be done, and what is missing."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.planning.plan import Plan, cache_plan, sample_plan, train_plan
+from latte_cli.core.settings.schema import (
+    CacheSettings,
+    DataSettings,
+    DiffusionSettings,
+    ModelSettings,
+    SampleSettings,
+    Settings,
+    TextSettings,
+    TrainSettings,
+    VaeSettings,
+)
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+MODEL = ModelSettings(hidden_size=24, depth=2, num_heads=3, patch_size=2)
+VAE = VaeSettings(weights="demo")
+
+
+def write_video(folder: Path, frames: int) -> None:
+    """A folder of tiny frames."""
+    folder.mkdir(parents=True)
+    for number in range(frames):
+        Image.new("RGB", (8, 8)).save(folder / f"frame_{number}.png")
+
+
+def row(plan: Plan, name: str) -> str:
+    """A line of the plan."""
+    return dict(plan.rows)[name]
+
+
+def test_a_training_plan_says_steps_an_epoch_over_all_workers(tmp_path: Path) -> None:
+    for number in range(6):
+        write_video(tmp_path / f"video{number}", 3)
+    data = DataSettings(root=tmp_path, image_size=32, num_frames=2, frame_stride=1)
+    train = TrainSettings(batch_size=1, accumulation=2, steps=9)
+    plan = train_plan(Settings(data=data, model=MODEL, vae=VAE, train=train), workers=2)
+    assert plan.problems == []
+    assert row(plan, "data") == f"{tmp_path}: 6 videos"
+    assert row(plan, "steps an epoch") == "1.5: 9 steps are 6 epochs"
+
+
+def test_a_clip_longer_than_every_video_is_a_problem(tmp_path: Path) -> None:
+    write_video(tmp_path / "video", 3)
+    data = DataSettings(root=tmp_path, image_size=32, num_frames=4, frame_stride=1)
+    plan = train_plan(Settings(data=data, model=MODEL, vae=VAE))
+    assert len(plan.problems) == 1
+    assert plan.problems[0].startswith("data.num_frames: a clip is longer than every video")
+
+
+def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
+    data = DataSettings(root=tmp_path / "videos", image_size=32, captions=tmp_path / "captions.csv")
+    train = TrainSettings(init_from=tmp_path / "start.ckpt")
+    vae = VaeSettings(weights=str(tmp_path / "vae.ckpt"))
+    plan = train_plan(Settings(data=data, model=MODEL, vae=vae, train=train))
+    assert plan.problems == [
+        f"data.root: {tmp_path}/videos: no such folder",
+        f"vae.weights: {tmp_path}/vae.ckpt: no such file or folder",
+        f"data.captions: {tmp_path}/captions.csv: no such file or folder",
+        f"train.init_from: {tmp_path}/start.ckpt: no such file or folder",
+    ]
+    with pytest.raises(LatteError, match=r"^4 things are missing or wrong\n  data\.root: "):
+        plan.demand()
+
+
+def test_training_from_a_cache_asks_for_the_cache_alone(tmp_path: Path) -> None:
+    cache = CacheSettings(dir=tmp_path / "latents")
+    plan = train_plan(Settings(model=MODEL, cache=cache))
+    assert plan.problems == [f"cache.dir: {tmp_path}/latents: no such folder: run latte cache first"]
+
+
+def test_videos_without_a_class_are_a_problem_for_a_class_conditional_model(tmp_path: Path) -> None:
+    write_video(tmp_path / "video", 3)
+    data = DataSettings(root=tmp_path / "video", image_size=32, num_frames=2, frame_stride=1)
+    model = MODEL.model_copy(update={"condition": "class", "num_classes": 2})
+    plan = train_plan(Settings(data=data, model=model, vae=VAE))
+    assert len(plan.problems) == 1
+    assert "has no class" in plan.problems[0]
+
+
+def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_latents(
+    tmp_path: Path,
+) -> None:
+    sample = SampleSettings(sampler="ddim", steps=250, respacing="ddim8", guidance_scale=4.0)
+    settings = Settings(
+        run_dir=tmp_path, model=MODEL, sample=sample, diffusion=DiffusionSettings(num_timesteps=800)
+    )
+    plan = sample_plan(settings, decodes=False)
+    assert row(plan, "sampler") == "ddim, 8 steps, guidance 4"
+    assert plan.problems == [f"{tmp_path}: holds no checkpoint; train first, or give --checkpoint"]
+    assert (
+        'vae.weights: not set, wanted a file, a diffusers folder, or "demo"' in sample_plan(settings).problems
+    )
+
+
+def test_a_caching_plan_says_what_is_stored_where(tmp_path: Path) -> None:
+    write_video(tmp_path / "videos" / "a", 40)
+    data = DataSettings(root=tmp_path / "videos", image_size=32, num_frames=2)
+    plan = cache_plan(Settings(data=data, vae=VAE, cache=CacheSettings(dir=tmp_path / "out")))
+    assert (plan.problems, row(plan, "data")) == ([], f"{tmp_path}/videos: 1 video")
+    assert row(plan, "writes") == f"{tmp_path}/out: moments of 32 px as numpy, float16"
+
+
+def test_a_plan_counts_captions_and_names_a_file_that_has_none(tmp_path: Path) -> None:
+    for number in range(3):
+        write_video(tmp_path / f"video{number}", 3)
+    captions, encoder = tmp_path / "captions.csv", GOLDEN / "t2v" / "pipeline"
+    data = DataSettings(root=tmp_path, image_size=64, num_frames=2, frame_stride=1, captions=captions)
+    size = {"hidden_size": 24, "depth": 4, "num_heads": 3, "patch_size": 2}
+    model = ModelSettings(architecture="latte-t2v", condition="text", **size)
+    settings = Settings(data=data, model=model, vae=VAE, text=TextSettings(encoder=encoder))
+    captions.write_text("video,caption\nvideo0,a cat\nvideo0,the cat\nvideo2,a cat\n")
+    plan = train_plan(settings)
+    assert (plan.problems, row(plan, "captions")) == ([], "2 of 2 videos, 1 without")
+    assert row(plan, "text") == f"{encoder}/text_encoder: t5, 120 tokens of width 16"
+    captions.write_text("video,caption\nvideo9,a cat\n")
+    wanted = f"found none in {captions} for a video of {tmp_path}, wanted rows such as video0,a caption"
+    assert train_plan(settings).problems == [f"data.captions: {wanted}"]

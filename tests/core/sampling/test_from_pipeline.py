@@ -1,0 +1,188 @@
+"""Clips from prompts, against diffusers' pipeline (tests/golden/t2v)."""
+
+import gc
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.pipeline.folder import open_pipeline
+from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config
+from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
+from latte_cli.core.sampling.from_pipeline import Job, Prompt, make_clips
+from latte_cli.core.sampling.write import ClipStep
+from latte_cli.core.settings.schema import DiffusionSettings, VaeSettings
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
+PIPELINE = GOLDEN / "pipeline"
+RECORDED = dict(np.load(GOLDEN / "pipeline_golden.npz"))
+CALL = json.loads((GOLDEN / "pipeline_call.json").read_text())
+
+
+def latents(name: str) -> NDArray[np.float32]:
+    """Recorded latents (1, 4, F, h, w) as (F, 4, h, w)."""
+    return np.asarray(RECORDED[name][0].swapaxes(0, 1))
+
+
+PROMPT = Prompt(
+    CALL["prompt"],
+    CALL["negative_prompt"],
+    steps=CALL["num_inference_steps"],
+    guidance_scale=CALL["guidance_scale"],
+    initial_latents=latents("latents"),
+)
+FREE = replace(PROMPT, initial_latents=None, steps=2)
+
+
+def reports(*prompts: Prompt, **options: Any) -> list[ClipStep]:
+    options = {"pipeline": PIPELINE, "decodes": False, "device": "cpu"} | options
+    return list(make_clips(Job(prompts=prompts, **options)))
+
+
+def made(*prompts: Prompt, **options: Any) -> list[ClipStep]:
+    return [report for report in reports(*prompts, **options) if report.is_last]
+
+
+def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) -> None:
+    assert np.abs(found - wanted).max() <= share * np.abs(wanted).max()
+
+
+@pytest.fixture(scope="module")
+def golden_run() -> list[ClipStep]:
+    return reports(PROMPT, decodes=True)
+
+
+def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
+    steps = [report.latents for report in golden_run if report.latents is not None]
+    assert len(steps) == len(RECORDED["step_latents"])
+    for found, wanted in zip(steps, RECORDED["step_latents"], strict=True):
+        assert_near(found, wanted[0].swapaxes(0, 1))
+
+
+def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[ClipStep]) -> None:
+    clip = golden_run[-1]
+    assert clip.latents is not None
+    assert clip.frames is not None
+    assert_near(clip.latents, latents("final_latents"))
+    video = load_vae(VaeSettings(weights=str(PIPELINE / "vae"))).decode(clip.latents)
+    np.testing.assert_allclose((video / 2 + 0.5).clip(0, 1), RECORDED["video_pt_BFCHW_0_1"][0], atol=1e-3)
+    np.testing.assert_array_equal(clip.frames, to_uint8(video))
+
+
+def test_without_guidance_the_latents_are_the_pipelines() -> None:
+    (clip,) = made(replace(PROMPT, guidance_scale=1.0))
+    assert_near(clip.latents, latents("final_latents_guidance1"))
+
+
+def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
+    texts = ("a painting of a squirrel", "", 'clouds [over] "mountains" \U0001f431', "a " * 300)
+    others = [Prompt(text, seed=place, steps=2) for place, text in enumerate(texts)]
+    (alone,) = made(FREE, eta=0.7)
+    among = made(*others[:2], FREE, *others[2:], eta=0.7)
+    assert len(among) == 5
+    np.testing.assert_array_equal(among[2].latents, alone.latents)
+    assert all(np.isfinite(clip.latents).all() for clip in among)
+
+
+def test_the_seed_makes_the_clip() -> None:
+    first, again, other = made(FREE, FREE, replace(FREE, seed=1))
+    np.testing.assert_array_equal(first.latents, again.latents)
+    assert np.abs(first.latents - other.latents).max() > 0.1
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
+def test_our_samplers_run_over_the_pipelines_chain(sampler: str) -> None:
+    (clip,) = made(replace(FREE, steps=3), sampler=sampler)
+    assert np.isfinite(clip.latents).all()
+
+
+def test_our_chain_is_the_schedulers() -> None:
+    config = open_pipeline(PIPELINE).scheduler
+    ours = schedule_of_config(config, 1000, source="config")
+    theirs = load_scheduler(config, source="config").alphas_cumprod.asnumpy()
+    np.testing.assert_allclose(ours.tables.alphas_cumprod, theirs, rtol=1e-5)
+    wanted = make_schedule(DiffusionSettings(), "50").tables
+    np.testing.assert_allclose(
+        schedule_of_config(config, 50, source="config").tables.betas, wanted.betas, rtol=1e-12
+    )
+
+
+def test_one_frame_of_another_size_is_an_image() -> None:
+    (clip,) = made(FREE, num_frames=1, height=32, width=80, decodes=True)
+    assert clip.latents.shape == (1, 4, 4, 10)
+    assert clip.frames is not None
+    assert clip.frames.shape == (1, 32, 80, 3)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [("float16", 2.0**-8), ("bfloat16", 2.0**-5)])
+def test_half_precision_weights_stay_near(dtype: str, share: float) -> None:
+    (clip,) = made(PROMPT, dtype=dtype)
+    assert_near(clip.latents, latents("final_latents"), share)
+
+
+def encoders_alive() -> int:
+    return sum(type(thing).__name__ == "T5EncoderModel" for thing in gc.get_objects())
+
+
+def test_the_encoder_is_gone_before_the_transformer_runs() -> None:
+    for report in make_clips(Job(PIPELINE, (FREE,), decodes=False)):
+        assert encoders_alive() == (1 if report.step == 0 else 0)
+
+
+def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    name = "transformer.transformer_blocks.0.attn1.to_v"
+    factors = {
+        f"{name}.lora_A.weight": np.full((1, 24), 0.1, np.float32),
+        f"{name}.lora_B.weight": np.ones((24, 1), np.float32),
+    }
+    save_file(factors, path)
+    (plain,), (changed,) = made(FREE), made(FREE, lora=path)
+    assert np.abs(plain.latents - changed.latents).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        (FREE, {"height": 60}, "--height: found 60, wanted a multiple of 16"),
+        (
+            FREE,
+            {"pipeline": Path("none")},
+            "none: no such folder; to sample from a prompt, download maxin-cn/Latte-1",
+        ),
+        (
+            PROMPT,
+            {"num_frames": 1},
+            "initial latents: found shape (2, 4, 8, 8), wanted (1, 4, 8, 8) for each prompt",
+        ),
+        (
+            replace(FREE, steps=1001),
+            {},
+            "sample.steps: found 1001, wanted at most the 1000 of the pipeline's scheduler",
+        ),
+        (FREE, {"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(prompt: Prompt, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LatteError) as refusal:
+        reports(prompt, **options)
+    assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_scheduler_is_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PIPELINE, tmp_path / "pipeline"))
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "MyScheduler"}))
+    with pytest.raises(
+        LatteError, match="found a MyScheduler, wanted one that MindONE has; or give --sampler"
+    ):
+        reports(FREE, pipeline=folder)

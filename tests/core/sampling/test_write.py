@@ -1,0 +1,178 @@
+"""Clips as files: their formats, the record beside each, the grid of all."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.sampling import write as clips
+from latte_cli.core.sampling.media import BORDER
+from latte_cli.core.sampling.write import (
+    ClipFiles,
+    ClipStep,
+    digests,
+    read_noise,
+    read_record,
+    write_clip,
+    write_clips,
+    write_record,
+)
+
+SIZE = 16
+RECORDS: dict[str, Any] = {"a": {"seed": 1, "sha256": {}}, "b": {"seed": 2, "sha256": {}}}
+
+
+def frames(number: int, shade: int) -> NDArray[np.uint8]:
+    return np.full((number, SIZE, SIZE, 3), shade, np.uint8)
+
+
+def steps(num_frames: int = 2, *, decoded: bool = True) -> Iterator[ClipStep]:
+    for clip in range(2):
+        yield ClipStep(clip, 1, 2, (2, 2))
+        latents = np.full((num_frames, 4, 2, 2), clip, np.float32)
+        yield ClipStep(clip, 2, 2, (2, 2), latents, frames(num_frames, 100 * clip) if decoded else None)
+
+
+def written(folder: Path, *formats: str, **options: Any) -> list[str]:
+    target = ClipFiles(folder, formats)
+    return [path.name for report in write_clips(steps(**options), RECORDS, target) for path in report.files]
+
+
+def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: Path) -> None:
+    names = written(tmp_path, "mp4", "gif", "png", "latents")
+    made = [f"{clip}.{suffix}" for clip in "ab" for suffix in ("mp4", "gif", "png", "npy", "json")]
+    assert names == [*made, "grid.png", "grid.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    record = read_record(tmp_path / "b.json")
+    assert (record["name"], record["seed"]) == ("b", 2)
+    assert record["files"] == ["b.mp4", "b.gif", "b.png", "b.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), np.ones((2, 4, 2, 2), np.float32))
+
+
+def test_images_make_a_grid_that_is_a_picture_alone(tmp_path: Path) -> None:
+    assert written(tmp_path, "png", num_frames=1) == ["a.png", "a.json", "b.png", "b.json", "grid.png"]
+    assert Image.open(tmp_path / "b.png").size == (SIZE, SIZE)
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    wanted = np.full((SIZE, 2 * SIZE + BORDER, 3), 255)
+    wanted[:, :SIZE], wanted[:, SIZE + BORDER :] = 0, 100
+    np.testing.assert_array_equal(grid, wanted)
+
+
+def test_latents_alone_make_no_grid(tmp_path: Path) -> None:
+    assert written(tmp_path, "latents", decoded=False) == ["a.npy", "a.json", "b.npy", "b.json"]
+
+
+def test_the_next_clip_goes_on_while_one_is_written_and_waits_for_it_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, target = Event(), ClipFiles(tmp_path, ("png",))
+
+    def late(*arguments: Any, **options: Any) -> list[Path]:
+        assert going_on.wait(60)
+        return write_clip(*arguments, **options)
+
+    def stepping() -> Iterator[ClipStep]:
+        for step in steps():
+            if step.clip == 1:
+                going_on.set()
+            yield step
+
+    monkeypatch.setattr(clips, "write_clip", late)
+    told = [(report.clip, report.step, report.files) for report in write_clips(stepping(), RECORDS, target)]
+    assert [at[:2] for at in told] == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 2), (1, 2)]
+    assert [len(files) for *_, files in told[:2]] == [0, 0]
+    names = [path.name for *_, files in told for path in files]
+    assert names == ["a.png", "a.json", "b.png", "b.json", "grid.png", "grid.mp4"]
+    assert [path.name for path in told[4][2]] == ["b.png", "b.json"]  # a was told when b ended, at the latest
+
+
+def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> list[Path]:
+        raise LatteError("the disk is full")
+
+    monkeypatch.setattr(clips, "write_clip", full)
+    with pytest.raises(LatteError, match="the disk is full"):
+        list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_being_written_when_its_maker_is_interrupted_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = Event()
+
+    def late(*arguments: Any, **options: Any) -> list[Path]:
+        assert interrupted.wait(60)
+        return write_clip(*arguments, **options)
+
+    def stepping() -> Iterator[ClipStep]:
+        yield from islice(steps(), 3)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clips, "write_clip", late)
+    with pytest.raises(KeyboardInterrupt):
+        list(write_clips(stepping(), RECORDS, ClipFiles(tmp_path, ("mp4", "png"))))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4", "a.png"]
+
+
+def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
+    kept: dict[str, int] = {}
+
+    def keep(name: str, frames: NDArray[np.uint8]) -> None:
+        kept[name] = int(frames.max())
+
+    reports = list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",)), keep=keep))
+    assert kept == {"a": 0, "b": 100}
+    assert [int(report.frames.max()) for report in reports if report.frames is not None] == [0, 100]
+    assert not (tmp_path / "grid.png").exists()
+
+
+def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("first")
+    path = write_record(tmp_path, "clip", {"sha256": digests([weights, None])})
+    assert read_record(path)["sha256"].keys() == {str(weights)}
+    weights.write_text("second")
+    with pytest.raises(LatteError) as refusal:
+        read_record(path)
+    assert str(refusal.value) == f"{path}: {weights} is not the file that the clip was made from"
+
+
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[]")
+    with pytest.raises(LatteError, match=r"x\.json: is no sidecar that `latte sample` wrote"):
+        read_record(path)
+
+
+def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "noise.npy"
+    np.save(path, np.zeros((1, 2, 4, 8, 8), np.float32))
+    assert read_noise(path, (2, 4, 8, 8)).shape == (1, 2, 4, 8, 8)
+    with pytest.raises(LatteError) as refusal:
+        read_noise(path, (3, 4, 8, 8))
+    assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), wanted (N, 3, 4, 8, 8)"
+
+
+def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
+    empty, archive, words = (tmp_path / name for name in ("empty.npy", "noise.npz", "words.npy"))
+    empty.touch()
+    np.savez(archive, np.zeros((1, 2, 4, 8, 8)))
+    np.save(words, np.full((1, 2, 4, 8, 8), "x"))
+    wanted = {
+        empty: "cannot be read as a .npy of noise: No data left in file",
+        archive: "found an archive of arrays, wanted a .npy of noise",
+        words: "found values of type <U1, wanted floating-point noise",
+    }
+    for path, reason in wanted.items():
+        with pytest.raises(LatteError) as refusal:
+            read_noise(path, (2, 4, 8, 8))
+        assert str(refusal.value) == f"{path}: {reason}"

@@ -1,0 +1,225 @@
+"""The experiment file: how it is read, what is said of its faults, and how it is written back."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.settings.loading import dump_settings, load_settings, parse_override
+from latte_cli.core.settings.schema import DataSettings, Settings
+from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where to write an experiment file, from the folder that it is in."""
+    monkeypatch.chdir(tmp_path)
+    return Path("sky.yaml")
+
+
+def fault_of(experiment: Path, text: str, **options: object) -> str:
+    """What is said of a faulty file."""
+    experiment.write_text(text)
+    with pytest.raises(LatteError) as caught:
+        load_settings(experiment, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_values_come_from_the_file_and_the_rest_from_the_defaults(experiment: Path) -> None:
+    experiment.write_text("seed: 7\ndata: {num_frames: 8}\ntrain:\n")
+    settings = load_settings(experiment)
+    assert (settings.seed, settings.data.num_frames, settings.data.image_size) == (7, 8, 256)
+
+
+def test_overrides_apply_in_order(experiment: Path) -> None:
+    experiment.write_text("train: {steps: 5, batch_size: 3}\n")
+    overrides = [parse_override(text) for text in ("train.steps=6", "seed=1", "train.steps=7")]
+    settings = load_settings(experiment, overrides)
+    assert (settings.train.steps, settings.train.batch_size, settings.seed) == (7, 3, 1)
+
+
+def test_an_override_may_hold_any_yaml(experiment: Path) -> None:
+    experiment.write_text("model: {num_classes: 9, condition: class}\n")
+    overrides = [
+        parse_override(text) for text in ("sample.class_labels=[1, 8]", "data.root=a=b", "train.clip_norm=")
+    ]
+    settings = load_settings(experiment, overrides)
+    assert settings.sample.class_labels == (1, 8)
+    assert (settings.data.root, settings.train.clip_norm) == (Path("a=b"), None)
+
+
+def test_the_file_in_the_working_directory_comes_before_the_demo(experiment: Path) -> None:
+    assert load_settings().run_dir == Path("runs/demo")
+    Path("latte.yaml").write_text("run_dir: here\n")
+    assert load_settings().run_dir == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("1E5", 1e5), ("-.5", -0.5), ("1.", 1.0), ("010", 10), ("0o7", "0o7"), ("yes", "yes"),
+     ("true", True), ("~", None), ("", None), ("10,20", "10,20"), ("1:30", "1:30"), ("2020-01-01", "2020-01-01")],
+)  # fmt: skip
+def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: object) -> None:
+    found = parse_yaml(f"key: {text}", "x")["key"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(st.text(max_size=12) | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
+def test_a_scalar_is_written_so_that_it_reads_back_the_same(value: object) -> None:
+    found = parse_yaml(f"key: {scalar_yaml(value)}", "x")["key"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_written_settings_load_back_equal(experiment: Path, explained: bool) -> None:
+    text = "data: {root: 'a: b #c'}\nsample: {respacing: 250, class_labels: [1, 2]}\ntrain: {learning_rate: 3e-7}\n"
+    experiment.write_text(text + "model: {condition: class, num_classes: 3}\n")
+    settings = load_settings(experiment)
+    experiment.write_text(dump_settings(settings, explained=explained))
+    assert load_settings(experiment) == settings
+
+
+def test_written_settings_explain_every_key() -> None:
+    lines = dump_settings(Settings()).splitlines()
+    keys = [number for number, line in enumerate(lines) if line.strip() and not line.strip().startswith("#")]
+    bare = [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")]
+    assert bare == [f"{name}:" for name in Settings.model_fields if name not in ("run_dir", "seed", "device")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("train: {learning_rte: 1}", "train.learning_rte: unknown key; did you mean train.learning_rate?"),
+        ("image_size: 64", "image_size: unknown key; did you mean data.image_size?"),
+        ("bench: {zzz: 1}", "bench.zzz: unknown key; known here: steps, warmup_steps"),
+        ("seed: true", "seed: found true, wanted a whole number, at least 0"),
+        ("train: {steps: 2.5}", "train.steps: found 2.5, wanted a whole number, at least 1"),
+        ("train: {clip_norm: 0}", "train.clip_norm: found 0, wanted a number, more than 0, or null"),
+        ("train: {learning_rate: .inf}", "train.learning_rate: found inf, wanted a number, more than 0"),
+        ("train: {sink_mode: x}", 'train.sink_mode: found "x", wanted auto, true or false'),
+        ("data: {image_size: 100}", "data.image_size: found 100, wanted a whole number, at least 8, a multiple of 8"),
+        ("data: 3", "data: found 3, wanted keys and values"),
+        ("model: {condition: x}", 'model.condition: found "x", wanted one of none, class, text'),
+        ("sample: {prompts: [1.5]}", "sample.prompts: found 1.5, wanted a list of texts"),
+        ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", wanted a list of whole numbers'),
+    ],
+)  # fmt: skip
+def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
+    experiment: Path, text: str, fault: str
+) -> None:
+    assert fault_of(experiment, text) == f"sky.yaml: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("model: {preset: Latte-XL/3}", 'model.preset: found "Latte-XL/3", wanted Latte-XL, -L, -B or -S with /2, /4 or /8; did you mean Latte-XL/2?'),
+        ("model: {depth: 4}", "model: no size; wanted hidden_size, num_heads, patch_size by number, or model.preset such as Latte-XL/2"),
+        ("model: {preset: Latte-S/2, depth: 3}", "model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"),
+        ("model: {preset: Latte-S/2, num_heads: 5}", "model.num_heads: found 5, wanted a divisor of hidden_size 384"),
+        ("model: {preset: Latte-S/2, hidden_size: 6}", "model.hidden_size: found 6, wanted a multiple of 4: sines and cosines of two directions"),
+        ("model: {preset: Latte-S/8}\ndata: {image_size: 96}", "data.image_size: found 96, wanted a multiple of 64: patch_size 8 x 8"),
+        ("model: {condition: class}", "model.num_classes: not set, wanted a number of classes, for condition: class"),
+        ("model: {num_classes: 3}", "model.num_classes: found 3, wanted null, for condition: none"),
+        ("model: {condition: class, num_classes: 3}\nsample: {class_labels: [0, 3]}", "sample.class_labels: found 3, wanted labels from 0 to 2 (model.num_classes 3)"),
+        ("sample: {class_labels: [0]}", "sample.class_labels: found labels, wanted none for condition: none"),
+        ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, wanted false, or cache.mirror: true, since the cache holds no mirrored clips"),
+        ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("model: {architecture: latte-t2v, preset: Latte-S/2, condition: text}", 'model.preset: found "Latte-S/2", wanted Latte-1'),
+        ("model: {architecture: latte-t2v, preset: Latte-1}", 'model.condition: found "none", wanted text, for architecture: latte-t2v'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text, mlp_ratio: 2}", "model.mlp_ratio: found 2.0, wanted 4, for architecture: latte-t2v"),
+        ("train: {part: temporal}", 'train.part: found "temporal", wanted all, for architecture: latte'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, wanted weights to change, for part: lora: a pipeline folder or a transformer's weights"),
+        ("sample: {prompts: [a cat]}", "sample.prompts: found prompts, wanted none for condition: none"),
+        ("sample: {steps: 1001}", "sample.steps: found 1001, wanted at most diffusion.num_timesteps 1000"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_go_together_are_named(experiment: Path, text: str, fault: str) -> None:
+    assert fault_of(experiment, text) == f"sky.yaml: {fault}"
+
+
+@pytest.mark.parametrize(
+    "respacing", ["250", "1000", "ddim50", "ddim1000", "ddim3", "10,20,30", "334,333,333"]
+)
+def test_respacing_strings_of_the_original_are_taken(experiment: Path, respacing: str) -> None:
+    experiment.write_text(f"sample: {{respacing: '{respacing}'}}")
+    assert load_settings(experiment).sample.respacing == respacing
+
+
+@pytest.mark.parametrize(
+    "respacing", ["0", "1001", "ddim0", "ddim37", "ddim501", "-1", "ddim5,5", "x", "1,,2"]
+)
+def test_respacing_strings_that_pick_no_steps_are_refused(experiment: Path, respacing: str) -> None:
+    fault = fault_of(experiment, f"sample: {{respacing: '{respacing}'}}")
+    assert fault.startswith("sky.yaml: sample.respacing: found")
+
+
+def test_all_faults_are_reported_together_those_of_single_values_first(experiment: Path) -> None:
+    text = "seed: -1\ntrain: {learning_rte: 1}\nmodel: {preset: Latte-S/2, depth: 3}\n"
+    assert fault_of(experiment, text) == (
+        "sky.yaml: 3 faults\n"
+        "  seed: found -1, wanted a whole number, at least 0\n"
+        "  train.learning_rte: unknown key; did you mean train.learning_rate?\n"
+        "  model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"
+    )
+
+
+def test_nothing_is_concluded_from_a_faulty_value(experiment: Path) -> None:
+    text = "model: {preset: Latte-S/8}\ndata: {image_size: 100}\n"
+    assert fault_of(experiment, text).count("image_size") == 1
+
+
+def test_a_fault_given_on_the_command_line_is_not_blamed_on_the_file(experiment: Path) -> None:
+    fault = fault_of(experiment, "seed: 1", overrides=[parse_override("train.steps=0")])
+    assert fault == "train.steps: found 0, wanted a whole number, at least 1"
+
+
+def test_each_command_names_what_it_lacks(experiment: Path) -> None:
+    assert fault_of(experiment, "seed: 1", command="cache") == (
+        "sky.yaml: 3 faults\n"
+        "  data.root: not set, wanted a folder of videos\n"
+        '  vae.weights: not set, wanted a file, a diffusers folder, or "demo"\n'
+        "  cache.dir: not set, wanted a folder for the latents"
+    )
+    text = "model: {preset: Latte-S/2, condition: text}\ndata: {root: x}\nvae: {weights: y}"
+    fault = "text.encoder: not set, wanted the folder of a CLIP text encoder, for condition: text"
+    assert fault_of(experiment, text, command="train") == f"sky.yaml: {fault}"
+
+
+def test_training_from_a_cache_needs_neither_videos_nor_autoencoder(experiment: Path) -> None:
+    experiment.write_text("model: {preset: Latte-S/2}\ncache: {dir: latents}")
+    assert load_settings(experiment, command="train").data.root is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: 1\nb: [", "sky.yaml, line 2: not valid YAML: expected the node content, but found '<stream end>'"),
+        ("seed: 1\ntrain: {steps: 1}\nseed: 2", 'sky.yaml, line 3: not valid YAML: key "seed" is there twice'),
+        ("- 1\n", "sky.yaml: found no sections, wanted keys and values such as `seed: 1`"),
+        ("a: !!python/object/apply:os.getcwd []", "sky.yaml, line 1: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"),
+        ("a: &x [*x]", "sky.yaml, line 1: not valid YAML: found unconstructable recursive node"),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_experiment_file_is_named_by_line(experiment: Path, text: str, fault: str) -> None:
+    assert fault_of(experiment, text) == fault
+
+
+def test_a_file_that_is_not_there_is_named(experiment: Path) -> None:
+    with pytest.raises(LatteError, match=r"sky\.yaml: no such file, wanted an experiment file \(YAML\)"):
+        load_settings(experiment)
+
+
+def test_a_file_that_is_not_text_is_named(experiment: Path) -> None:
+    experiment.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LatteError, match=r"sky\.yaml: not UTF-8 text"):
+        load_settings(experiment)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        DataSettings().num_frames = 3  # type: ignore[misc]
