@@ -1,4 +1,4 @@
-# install, demo, test, lint, bench, bench-peers, fuzz, clean. Each makes .venv where it is missing.
+# install, demo, test, lint, docs, bench, bench-peers, fuzz, clean. Each makes .venv where it is missing.
 # It needs Python 3.10, 3.11 or 3.12.
 # Another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test lint bench bench-peers fuzz clean
+.PHONY: install demo test lint docs bench bench-peers fuzz clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+# The documentation as a site, in build/site. Any warning fails it.
+docs: install
+	@$(PIP) install --editable ".[docs]"
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 bench: install
 	@$(BIN)/latte bench --out bench.json
