@@ -44,7 +44,7 @@ lint: install
 # The documentation as a site, in build/site. Any warning fails it.
 docs: install
 	@$(PIP) install --editable ".[docs]"
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
 bench: install
