@@ -16,8 +16,8 @@ from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.data.videos.transforms import clip_indices, last_begin
 from latte_cli.core.errors import LatteError
+from latte_cli.core.evaluate.pixels import psnr, squared_distances
 from latte_cli.core.recipes import sample, train
-from latte_cli.core.sampling.similarity import nearest_psnr
 from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import Settings
 
@@ -55,7 +55,8 @@ def _figure(settings: Settings, checkpoint: Path | None, out: Path, clips: Frame
     """Sample from a checkpoint: the samples' mean PSNR in dB to their nearest training clips."""
     reports = sample.run(settings, checkpoint=checkpoint, formats=("mp4", "gif", "png"), out=out)
     sampled = [report.frames for report in follow(reports, sampling_line) if report.frames is not None]
-    return float(np.mean([nearest_psnr(frames, clips)[0] for frames in sampled]))
+    nearest = squared_distances(np.stack(sampled), clips).min(axis=1)
+    return float(np.mean([psnr(int(distance), clips[0].size) for distance in nearest]))
 
 
 def _training_clips(settings: Settings) -> Frames:
