@@ -116,8 +116,8 @@ def _safetensors_header(
 def _write_mindspore(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, dtype: str | None, finite: bool
 ) -> None:
-    """The message that `formats.mindspore` describes, with the checksum that `save_checkpoint(crc_check=True)`
-    appends."""
+    """The message that `formats.mindspore` describes, with the checksum that
+    `save_checkpoint(crc_check=True)` appends."""
     with path.open("wb") as file:
         crc = 0
         for key, text in metadata.items():
