@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latte_cli.core.data.clips.ahead import decode_ahead
 from latte_cli.core.data.clips.encoding import encode_full_batches
 from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
+from latte_cli.core.data.latent_cache.classes import classify
 from latte_cli.core.data.latent_cache.manifest import (
     Header,
     mend_manifest,
@@ -255,7 +256,10 @@ def _prepare(
     folder: Path, header: Header, videos: Sequence[VideoFile], settings: Settings, status: Status
 ) -> Iterator[CacheReport]:
     """Find out what is to be done; videos that cannot even be opened fail here."""
-    entries = read_manifest(folder)
+    before = read_manifest(folder)
+    entries, videos = classify(before, videos, settings)
+    if entries != before:
+        write_manifest(folder, entries.values())
     todo = pending(folder, videos, entries, settings=header.digest(), start=status.start)
     skipped = len(videos) - status.start - len(todo)
     frames: dict[str, int] = {}

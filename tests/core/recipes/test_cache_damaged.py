@@ -145,14 +145,6 @@ def test_videos_that_the_labels_do_not_list_are_not_stale(
     assert faults(settings.model_copy(update={"data": data})) == []
 
 
-def test_a_cached_video_that_is_gone_keeps_the_class_of_its_folder(
-    cached: Callable[..., Settings], tmp_path: Path
-) -> None:
-    settings = cached("numpy")
-    shutil.rmtree(tmp_path / "root" / "cats" / "b")
-    assert open_cache(settings)[1].labels == (0, 0, 1, 1)
-
-
 def test_training_from_a_cache_needs_no_videos_in_the_root(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -124,6 +124,9 @@ class Entry:
     """Under the cache's folder: an .npy, or the shard that holds the rows."""
     row: int | None = None
     """The first row in the shard."""
+    class_name: str | None = None
+    label: int | None = None
+    """The number of its class; None in a cache of an older version, too."""
 
     def line(self) -> str:
         """The manifest's line."""

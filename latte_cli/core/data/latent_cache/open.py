@@ -3,13 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import ClipSource, Content
+from latte_cli.core.data.latent_cache.classes import class_of, labels_of
 from latte_cli.core.data.latent_cache.manifest import Header, read_header, read_manifest
 from latte_cli.core.data.latent_cache.mindrecord import ShardSource
 from latte_cli.core.data.latent_cache.numpy_files import NumpySource
@@ -17,13 +17,10 @@ from latte_cli.core.data.videos.find import (
     ClipIndex,
     LeftOut,
     VideoFile,
-    class_numbers,
-    labelled_videos,
     natural_order,
     nothing_left,
     too_short,
 )
-from latte_cli.core.data.videos.labels import read_labels
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import digest_of_files
@@ -36,8 +33,7 @@ MINDONE_FRAME = "video_latent-*.npy"
 
 
 def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
-    """The clips of settings.cache.dir, and which videos give them. Videos, classes and captions are as from
-    data.root.
+    """The clips of settings.cache.dir, and which videos give them, with their classes (see `labels_of`).
 
     Raises LatteError when there is no cache, when it was made with another autoencoder, size or crop (naming
     each difference), or when no video is long enough.
@@ -63,8 +59,12 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
         )
     digest = header.digest()
     entries = {name: entry for name, entry in read_manifest(folder).items() if entry.settings == digest}
+    labels = labels_of({name: class_of(entry) for name, entry in entries.items()}, settings)
     index = _index(
-        {name: (Path(entry.source), entry.frames) for name, entry in entries.items()}, settings.data, folder
+        {name: (Path(entry.source), entry.frames) for name, entry in entries.items()},
+        labels,
+        settings.data,
+        folder,
     )
     content: Content = "moments" if header.store == "moments" else "latents"
     if header.type == "numpy":
@@ -117,8 +117,12 @@ def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSour
     for name in files:
         files[name] = sorted((folder / name).glob(MINDONE_FRAME), key=_frame_number)
     ordered = {name: files[name] for name in sorted(files, key=natural_order)}
+    labels = labels_of(dict.fromkeys(ordered), settings)
     index = _index(
-        {name: (folder / name, len(paths)) for name, paths in ordered.items()}, settings.data, folder
+        {name: (folder / name, len(paths)) for name, paths in ordered.items()},
+        labels,
+        settings.data,
+        folder,
     )
     side = settings.data.image_size // 8
     shape = np.load(ordered[index.videos[0].name][0], mmap_mode="r").shape
@@ -133,9 +137,13 @@ def _frame_number(path: Path) -> tuple[int, str]:
     return (int(numbers[-1]) if numbers else -1, path.name)
 
 
-def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path) -> ClipIndex:
-    """The cached videos that give clips, labelled as the videos themselves would be."""
-    labels = _labels(list(videos), data)
+def _index(
+    videos: Mapping[str, tuple[Path, int]],
+    labels: Mapping[str, int | None],
+    data: DataSettings,
+    folder: Path,
+) -> ClipIndex:
+    """The cached videos that give clips: their sources and frames, and their classes."""
     kept: list[tuple[VideoFile, int]] = []
     left_out: list[LeftOut] = []
     for name, (path, frames) in videos.items():
@@ -152,17 +160,3 @@ def _index(videos: dict[str, tuple[Path, int]], data: DataSettings, folder: Path
     if not kept:
         raise LatteError(nothing_left(str(folder), data, left_out))
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
-
-
-def _labels(names: Sequence[str], data: DataSettings) -> Mapping[str, int | None]:
-    """Classes by video name: of data.labels, else of the folders under data.root where it holds videos (those
-    gone from one keep its class), else of the cache's."""
-    if data.labels is not None:
-        return read_labels(data.labels, names)
-    at_hand: list[VideoFile] = []
-    with suppress(LatteError):
-        at_hand = labelled_videos(data)[0]
-    if not at_hand:
-        return class_numbers(names)
-    classes = {video.name.split("/")[0]: video.label for video in at_hand if "/" in video.name}
-    return {name: classes.get(name.split("/")[0]) if "/" in name else None for name in names}

@@ -62,7 +62,7 @@ class Job:
 def write_job(job: Job) -> None:
     """Put a job where every worker finds it."""
     groups = [
-        {"shard": group.shard, "videos": [(video.name, str(video.path)) for video in group.videos]}
+        {"shard": group.shard, "videos": [_described(video) for video in group.videos]}
         for group in job.groups
     ]
     content = {"groups": groups, "frames": job.frames, "skipped": job.skipped}
@@ -80,10 +80,14 @@ def read_job(folder: Path) -> Job:
         ) from error
     assert header is not None
     groups = [
-        Group(tuple(VideoFile(Path(path), name) for name, path in group["videos"]), group["shard"])
+        Group(tuple(VideoFile(Path(path), *others) for path, *others in group["videos"]), group["shard"])
         for group in content["groups"]
     ]
     return Job(folder, header, groups, content["frames"], content["skipped"])
+
+
+def _described(video: VideoFile) -> tuple[str, str, int | None, str | None]:
+    return str(video.path), video.name, video.label, video.class_name
 
 
 def gather(job: Job, status: Status) -> None:
@@ -183,6 +187,8 @@ class CacheWriter:
             vae=self.job.header.vae,
             settings=self.job.header.digest(),
             file=entry_file(video.name),
+            class_name=video.class_name,
+            label=video.label,
         )
         if self.group_of[video.name].shard is not None:
             self.finished.append(entry)

@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video of the data: where it is, its name (its path under the root, with /), and its class if it has
-    one."""
+    """A video of the data: where it is, its name (its path under the root, with /), and the number and the
+    name of its class if it has one."""
 
     path: Path
     name: str
     label: int | None = None
+    class_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,39 @@ def find_videos(root: Path) -> list[VideoFile]:
     """
     if not root.exists():
         raise LatteError(f"data.root: {root}: no such folder")
-    names = list(_walk(root)) if root.is_dir() else [root.name]
+    names = video_names(root)
     if not names:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise LatteError(f"data.root: {root}: holds no videos: wanted folders of images, or files of {kinds}")
-    labels = class_numbers(names)
+    numbers = class_numbers(class_folders(names))
     parent = root if root.is_dir() else root.parent
-    return [VideoFile(parent / name, name, labels.get(name)) for name in sorted(names, key=natural_order)]
+    return [
+        VideoFile(parent / name, name, None if top is None else numbers[top], top)
+        for name in sorted(names, key=natural_order)
+        for top in [class_folder(name)]
+    ]
 
 
-def class_numbers(names: Iterable[str]) -> dict[str, int]:
-    """The class of each video that lies in a folder: the place of its topmost folder among those, sorted."""
-    tops = {name: name.split("/")[0] for name in names if "/" in name}
-    numbers = {top: number for number, top in enumerate(sorted(set(tops.values())))}
-    return {name: numbers[top] for name, top in tops.items()}
+def video_names(root: Path) -> list[str]:
+    """The names of the videos under a folder, in no order; none where there is nothing."""
+    if root.is_dir():
+        return list(_walk(root))
+    return [root.name] if root.exists() else []
+
+
+def class_folder(name: str) -> str | None:
+    """The topmost folder that a video lies in, which names its class; None directly under the root."""
+    return name.split("/", maxsplit=1)[0] if "/" in name else None
+
+
+def class_folders(names: Iterable[str]) -> set[str]:
+    """The topmost folders of videos."""
+    return {top for name in names if (top := class_folder(name)) is not None}
+
+
+def class_numbers(classes: Iterable[str]) -> dict[str, int]:
+    """The numbers of classes that nothing else numbers: their places in sorted order."""
+    return {name: number for number, name in enumerate(sorted(classes))}
 
 
 def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
@@ -113,7 +133,11 @@ def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]
     if data.labels is None:
         return videos, []
     labels = read_labels(data.labels, [video.name for video in videos])
-    kept = [replace(video, label=labels[video.name]) for video in videos if video.name in labels]
+    kept = [
+        replace(video, label=found.number, class_name=found.name)
+        for video in videos
+        if (found := labels.get(video.name)) is not None
+    ]
     unlisted = [
         LeftOut(video.name, f"not listed in {data.labels}") for video in videos if video.name not in labels
     ]

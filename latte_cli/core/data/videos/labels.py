@@ -3,13 +3,21 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from latte_cli.core.errors import LatteError
 
 log = logging.getLogger(__name__)
 
 
-def read_labels(path: Path, names: Sequence[str]) -> dict[str, int]:
+class VideoClass(NamedTuple):
+    """A class: its name (that of a folder, or a label as a list has it) and its number."""
+
+    name: str
+    number: int
+
+
+def read_labels(path: Path, names: Sequence[str]) -> dict[str, VideoClass]:
     """The class of each named video that a list covers; videos it does not cover are absent.
 
     A line names a video, with or without its suffix, or a folder of videos; the nearest line counts. Labels
@@ -30,7 +38,7 @@ def read_labels(path: Path, names: Sequence[str]) -> dict[str, int]:
         places = [name, str(PurePosixPath(name).with_suffix("")), *map(str, PurePosixPath(name).parents)]
         found = next((entries[place][0] for place in places if place in entries), None)
         if found is not None:
-            labels[name] = numbers[found]
+            labels[name] = VideoClass(found, numbers[found])
     return labels
 
 
