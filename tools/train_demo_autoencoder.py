@@ -24,6 +24,7 @@ from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.data.videos.video import Frames, open_video
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.rng import Stream, draw
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 Weights = dict[str, Array]
 SIZE = 64
-SCALING_FACTOR = 0.18215
 CLIPS = ("carphone_pristine.mp4", "bigbuckbunny.mp4", "bikes.mp4")
 SHORT_SIDE = 144
 """Pixels of a clip's short side, which is carphone's: the others are reduced to it by whole factors."""

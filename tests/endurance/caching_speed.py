@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.data.videos.demo import demo_clip
 from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder, load_vae
@@ -48,15 +49,8 @@ def caching(vae, settings: Settings) -> tuple[float, float]:
 
 def stable_diffusion(settings: Settings):
     """An autoencoder of Stable Diffusion's size, with the weights that it starts from."""
-    widths = (128, 256, 512, 512)
-    config = {
-        "block_out_channels": widths,
-        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
-        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
-        "layers_per_block": 2,
-        "latent_channels": 4,
-    }
-    return Vae(build_autoencoder(config), settings.vae, dtype="float32")
+    shape = AutoencoderShape((128, 256, 512, 512), layers_per_block=2)
+    return Vae(build_autoencoder(shape), settings.vae, dtype="float32")
 
 
 def main() -> None:

@@ -103,18 +103,10 @@ def _settings(size: str, **model: object) -> Settings:
 def _vae():
     import mindspore as ms
 
+    from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
     from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder
 
-    widths = (128, 256, 512, 512)
-    model = build_autoencoder(
-        {
-            "block_out_channels": widths,
-            "down_block_types": ["DownEncoderBlock2D"] * len(widths),
-            "up_block_types": ["UpDecoderBlock2D"] * len(widths),
-            "layers_per_block": 2,
-            "latent_channels": 4,
-        }
-    )
+    model = build_autoencoder(AutoencoderShape((128, 256, 512, 512), layers_per_block=2))
     for one in model.get_parameters():
         one.set_data(ms.Tensor(weights(one.name, one.shape)))
     return Vae(model, Settings().vae, dtype="float32")

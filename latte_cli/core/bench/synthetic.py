@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import Content
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import Settings
 
 VIDEOS = 8
-CHANNELS = {"frames": 3, "moments": 8, "latents": 4}
+CHANNELS = {"frames": 3, "moments": 2 * LATENT_CHANNELS, "latents": LATENT_CHANNELS}
 
 
 class SyntheticSource:
@@ -18,7 +19,7 @@ class SyntheticSource:
         self.content: Content = content
         data = settings.data
         length = (data.num_frames - 1) * data.frame_stride + 1
-        side = data.image_size // (1 if content == "frames" else 8)
+        side = data.image_size // (1 if content == "frames" else VAE_FACTOR)
         self.names = tuple(f"synthetic-{place}" for place in range(VIDEOS))
         self.frames = (length,) * VIDEOS
         self.labels: tuple[int | None, ...] = tuple(

@@ -14,10 +14,13 @@ _PATTERNS = (
     "*.bin.index.json",
     "diffusion_pytorch_model.safetensors",
     "model.safetensors",
+    "diffusion_pytorch_model.ckpt",
+    "model.ckpt",
     "diffusion_pytorch_model.bin",
     "pytorch_model.bin",
     "diffusion_pytorch_model.*.safetensors",
     "*.safetensors",
+    "*.ckpt",
     "*.bin",
 )
 

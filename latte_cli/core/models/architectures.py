@@ -2,11 +2,12 @@
 
 from typing import TypeAlias
 
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.latte_t2v import transformer as latte_t2v
 from latte_cli.core.models.latte_t2v.lora import add_lora, train_only
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-from latte_cli.core.models.shape import VAE_FACTOR, resolve_model
+from latte_cli.core.models.shape import resolve_model
 from latte_cli.core.models.sizes import text_to_video_shape
 from latte_cli.core.settings.schema import Settings
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 
-VAE_FACTOR = 8  # pixels a latent pixel, along one side: Stable Diffusion's autoencoder
 FREQUENCY_SIZE = 256  # sinusoids of a timestep, as in DiT
 TEXT_FEATURES = 77 * 768  # CLIP's tokens times their width, flattened, as in the original
 
@@ -21,7 +21,7 @@ class LatteShape:
     num_heads: int
     patch_size: int
     mlp_ratio: float = 4.0
-    in_channels: int = 4
+    in_channels: int = LATENT_CHANNELS
     sample_size: int = 32
     """Height and width of a latent frame."""
     num_frames: int = 16

@@ -7,9 +7,10 @@ from typing import Literal, Protocol
 from latte_cli.core.data.captions.states import MAX_TOKENS, Kind
 from latte_cli.core.data.latent_cache.texts import TextHeader, read_text_header
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, shape_of_config
 from latte_cli.core.models.pipeline.folder import TextFolder, find_text_encoder, read_json
-from latte_cli.core.models.shape import TEXT_FEATURES, VAE_FACTOR, resolve_model
+from latte_cli.core.models.shape import TEXT_FEATURES, resolve_model
 from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 

@@ -3,16 +3,19 @@
 import math
 import re
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
+from latte_cli.core.checkpoints.autoencoder import open_autoencoder
+from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.clips.ahead import PIECES_AHEAD
 from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
 from latte_cli.core.data.latent_cache.open import vae_hash
 from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pending
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.vae.weights import FACTOR, Shapes, find_source, read_shapes
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time, bytes_of
 from latte_cli.core.settings.schema import Settings
 
@@ -48,15 +51,13 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     frames = round(sum(opened) / max(1, len(opened)) * len(todo))
     plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
     plan.add("disk", f"about {bytes_of(frames * wanted.frame_bytes())}")
-    shapes = read_shapes(find_source(settings.vae.weights).weights)
-    if shapes is not None:
-        images = settings.vae.chunk_frames
-        plan.add("memory", f"about {bytes_of(_memory(settings, shapes))} a worker, beside MindSpore itself")
-        batches = math.ceil(frames * (1 + wanted.mirror) / images)
-        add_time(plan, batches, images * encoding_flops(shapes, data.image_size), f"batch of {images} frames")
+    shapes, images = open_autoencoder(settings.vae.weights).shapes, settings.vae.chunk_frames
+    plan.add("memory", f"about {bytes_of(_memory(settings, shapes))} a worker, beside MindSpore itself")
+    batches = math.ceil(frames * (1 + wanted.mirror) / images)
+    add_time(plan, batches, images * encoding_flops(shapes, data.image_size), f"batch of {images} frames")
 
 
-def encoding_flops(shapes: Shapes, image_size: int) -> int:
+def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
     """Operations of encoding one image: two a multiply-add, those of the convolutions and linear layers."""
     return sum(
         2 * int(np.prod(shape)) * (image_size // _shrunk(name)) ** 2
@@ -70,10 +71,10 @@ def _shrunk(name: str) -> int:
     if name.startswith("encoder.conv_in."):
         return 1
     level = re.match(r"encoder\.down_blocks\.(\d+)\.(downsamplers)?", name)
-    return 2 ** (int(level[1]) + (level[2] is not None)) if level else FACTOR
+    return 2 ** (int(level[1]) + (level[2] is not None)) if level else VAE_FACTOR
 
 
-def _memory(settings: Settings, shapes: Shapes) -> int:
+def _memory(settings: Settings, shapes: Mapping[str, Shape]) -> int:
     """Bytes of the weights, of the first level's values in a batch, and of the frames decoded ahead of it."""
     pixels, images = settings.data.image_size**2, settings.vae.chunk_frames
     weights = sum(int(np.prod(shape)) for shape in shapes.values())

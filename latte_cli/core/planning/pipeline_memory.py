@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
 from latte_cli.core.models.pipeline.folder import PipelineFolder, read_json
-from latte_cli.core.models.shape import VAE_FACTOR
 
 FLOAT = 4  # bytes of the arithmetic
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}

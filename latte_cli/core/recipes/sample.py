@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import text_files
 from latte_cli.core.models.sizes import sizes_of, text_folder
-from latte_cli.core.models.vae.weights import DEMO, find_source
 from latte_cli.core.parallel.world import World
 from latte_cli.core.sampling.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
 from latte_cli.core.sampling.workers import make_all, make_share
@@ -112,8 +112,8 @@ def _vae_files(settings: Settings) -> list[Path]:
     """The autoencoder's files, but for the package's own."""
     if settings.vae.weights == DEMO:
         return []
-    source = find_source(settings.vae.weights)
-    return [source.weights] if source.config is None else [source.weights, source.config]
+    files = find_autoencoder(settings.vae.weights)
+    return [*files.every_weight] if files.config is None else [*files.every_weight, files.config]
 
 
 def _told(settings: Settings, prompts: Sequence[PromptLine], rows: int | None) -> dict[str, Record]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.captions.prompts import PromptLine, named
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
-from latte_cli.core.models.shape import VAE_FACTOR
 from latte_cli.core.parallel.world import World
 from latte_cli.core.sampling.from_pipeline import (
     GUIDANCE_SCALE,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.mapping import Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.pipeline.folder import PipelineFolder, open_pipeline
-from latte_cli.core.models.shape import VAE_FACTOR
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.sampling.write import ClipStep
 from latte_cli.core.settings.schema import VaeSettings

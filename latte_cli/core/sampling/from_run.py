@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.mapping import load_latte, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.architectures import Transformer
 from latte_cli.core.models.latte.transformer import Latte, load_weights
 from latte_cli.core.models.latte_t2v.lora import load_lora, with_lora
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-from latte_cli.core.models.shape import VAE_FACTOR, resolve_model
+from latte_cli.core.models.shape import resolve_model
 from latte_cli.core.models.sizes import shape_beside, text_folder, text_to_video_shape
 from latte_cli.core.models.text.encoder import TextEncoder, condition_of
 from latte_cli.core.sampling.from_pipeline import LazyWeights

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Literal
 
+from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.settings.messages import Fault, found, nearest
 from latte_cli.core.settings.presets import PRESETS, ModelSize, presets_of
 from latte_cli.core.settings.schema import Settings
 
 Command = Literal["train", "cache", "sample", "bench"]
-_VAE_FACTOR = 8
 _MLP_RATIO = 4.0  # of a latte-t2v: diffusers' feed-forward
 
 
@@ -46,11 +46,11 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
         )
     if (width := given.get("hidden_size")) is not None:
         yield from _width_rules(width, given.get("num_heads"))
-    latent_size = settings.data.image_size // _VAE_FACTOR
+    latent_size = settings.data.image_size // VAE_FACTOR
     if (patch := given.get("patch_size")) is not None and latent_size % patch:
         text = found(
             settings.data.image_size,
-            f"a multiple of {_VAE_FACTOR * patch}: patch_size {patch} x {_VAE_FACTOR}",
+            f"a multiple of {VAE_FACTOR * patch}: patch_size {patch} x {VAE_FACTOR}",
         )
         yield Fault("data.image_size", text, ("model.patch_size",))
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
+
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
 NOT_UTF_8 = "is not valid UTF-8"
@@ -52,7 +54,7 @@ class DataSettings(Section):
 
     root: Path | None = None
     """Folder of videos: folders of frames, video files, GIFs, nested as you like."""
-    image_size: int = Field(256, ge=8, multiple_of=8)
+    image_size: int = Field(256, ge=VAE_FACTOR, multiple_of=VAE_FACTOR)
     """Height and width of a frame in pixels."""
     num_frames: int = Field(16, ge=1)
     """Frames in a clip."""
@@ -83,7 +85,7 @@ class VaeSettings(Section):
 
     weights: str | None = None
     """A file, a diffusers folder, or "demo": the small autoencoder in this package."""
-    scaling_factor: float = Field(0.18215, gt=0)
+    scaling_factor: float = Field(SCALING_FACTOR, gt=0)
     """Latents are the encoder's draw times this (Rombach et al. 2022)."""
     chunk_frames: int = Field(8, ge=1)
     """Frames encoded or decoded at a time: bounds the memory."""

@@ -1,8 +1,11 @@
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from latte_cli.core.checkpoints.autoencoder import DEMO_FOLDER, open_autoencoder
+from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.planning.cache import add_caching, encoding_flops
 from latte_cli.core.planning.plan import Plan
@@ -44,6 +47,20 @@ def test_a_plan_says_what_is_still_to_encode_and_how_large_it_will_be(settings: 
     list(cache.run(settings, status=Status(), resume=1, encode=encode))
     assert dict(plan_of(settings).rows)["to encode"] == f"1 of 3 videos, about {FRAMES} frames"
     assert dict(plan_of(settings, overwrite=True).rows)["to encode"].startswith("3 of 3 videos")
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".bin"])
+def test_a_plan_tells_memory_and_time_whatever_the_format_of_the_weights(
+    settings: Settings, tmp_path: Path, suffix: str
+) -> None:
+    demo = open_autoencoder("demo")
+    save_weights(tmp_path / f"vae{suffix}", demo.mapped.tensors)
+    shutil.copy(DEMO_FOLDER / "config.json", tmp_path)
+    wanted = dict(plan_of(settings).rows)
+    other = settings.model_copy(update={"vae": VaeSettings(weights=str(tmp_path / f"vae{suffix}"))})
+    rows = dict(plan_of(other).rows)
+    assert rows["memory"] == wanted["memory"]
+    assert "time" in rows
 
 
 def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path) -> None:

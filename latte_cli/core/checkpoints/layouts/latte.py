@@ -13,10 +13,9 @@ from typing import Literal
 from latte_cli.core.checkpoints.layouts.matching import Placed
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.presets import PRESETS
 
-LATENT_CHANNELS = 4  # Stable Diffusion's autoencoder
-PIXELS_PER_LATENT = 8
 _FREQUENCIES = 256  # sinusoids of a timestep, as in DiT
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
@@ -122,7 +121,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
         depth=_depth(shapes),
         patch_size=patch,
         num_frames=frames,
-        image_size=side * patch * PIXELS_PER_LATENT,
+        image_size=side * patch * VAE_FACTOR,
         condition="class" if classes else "text" if text else "none",
         num_classes=classes[0] - 1 if classes else None,  # the last row is "no condition"
         learn_sigma=shapes["final_layer.linear.bias"] != (patch * patch * LATENT_CHANNELS,),
@@ -135,7 +134,7 @@ def latte_layout(found: LatteDescription) -> dict[str, Shape]:
     """Every tensor of the model described, with its shape."""
     width, patch, hidden = found.hidden_size, found.patch_size, round(found.hidden_size * found.mlp_ratio)
     outputs = LATENT_CHANNELS * (2 if found.learn_sigma else 1)
-    side = found.image_size // PIXELS_PER_LATENT // patch
+    side = found.image_size // VAE_FACTOR // patch
     layout: dict[str, Shape] = {
         "pos_embed": (1, side * side, width),
         "temp_embed": (1, found.num_frames, width),

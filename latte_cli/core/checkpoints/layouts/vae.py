@@ -107,7 +107,9 @@ def vae_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[st
         "decoder.conv_in", latents, widths[-1]
     )
     layout |= _stages("encoder.down_blocks", widths, layers, resampler="downsamplers")
-    layout |= _middle("encoder", widths[-1]) | _middle("decoder", widths[-1])
+    attends = any(".mid_block.attentions." in name for name in shapes)
+    for side in ("encoder", "decoder"):
+        layout |= _middle(side, widths[-1], attends=attends)
     layout |= _stages("decoder.up_blocks", widths[::-1], layers + 1, resampler="upsamplers")
     layout |= _norm("encoder.conv_norm_out", widths[-1]) | _convolution(
         "encoder.conv_out", widths[-1], moments
@@ -132,9 +134,11 @@ def _stages(name: str, widths: list[int], layers: int, *, resampler: str) -> dic
     return layout
 
 
-def _middle(side: str, width: int) -> dict[str, Shape]:
+def _middle(side: str, width: int, *, attends: bool) -> dict[str, Shape]:
     block = f"{side}.mid_block"
     layout = _residual(f"{block}.resnets.0", width, width) | _residual(f"{block}.resnets.1", width, width)
+    if not attends:
+        return layout
     layout |= _norm(f"{block}.attentions.0.group_norm", width)
     for part in ("to_q", "to_k", "to_v", "to_out.0"):
         layout |= dense(f"{block}.attentions.0.{part}", width, width)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.ahead import Piece
+from latte_cli.core.latents import LOGVAR_RANGE
 
 Array = NDArray[np.float32]
 
@@ -56,10 +57,10 @@ def draw_latents(moments: Array, eps: Array, scaling_factor: float) -> Array:
     """Scaled latents of moments: (mean + exp(logvar / 2) eps) scaling_factor.
 
     moments: (..., 8, h, w); eps: (..., 4, h, w) standard normal. Returns (..., 4, h, w) float32. The
-    log-variance is clipped to [-30, 20], as in the original's DiagonalGaussianDistribution.
+    log-variance is clipped to LOGVAR_RANGE.
     """
     mean, log_variance = np.split(moments.astype(np.float32), 2, axis=-3)
-    return (mean + np.exp(0.5 * np.clip(log_variance, -30, 20)) * eps) * np.float32(scaling_factor)
+    return (mean + np.exp(0.5 * np.clip(log_variance, *LOGVAR_RANGE)) * eps) * np.float32(scaling_factor)
 
 
 def _encode(

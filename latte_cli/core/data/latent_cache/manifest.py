@@ -20,7 +20,7 @@ from latte_cli.core.data.videos.find import VideoFile, natural_order
 from latte_cli.core.data.videos.video import list_images
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import sync, write_whole
-from latte_cli.core.models.vae.weights import FACTOR, LATENT_CHANNELS
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import Settings
 
 FORMAT = 1
@@ -92,7 +92,7 @@ class Header:
     def frame_bytes(self) -> int:
         """Bytes of one frame's latents, mirrored copy included."""
         channels = LATENT_CHANNELS * (2 if self.store == "moments" else 1)
-        values = channels * (self.image_size // FACTOR) ** 2 * (1 + self.mirror)
+        values = channels * (self.image_size // VAE_FACTOR) ** 2 * (1 + self.mirror)
         return values * (2 if self.dtype == "float16" else 4)
 
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.autoencoder import find_autoencoder
 from latte_cli.core.data.clips.batches import ClipSource, Content
 from latte_cli.core.data.latent_cache.classes import class_of, labels_of
 from latte_cli.core.data.latent_cache.manifest import Header, read_header, read_manifest
@@ -24,7 +25,7 @@ from latte_cli.core.data.videos.find import (
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import digest_of_files
-from latte_cli.core.models.vae.weights import find_source
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import DataSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -74,12 +75,12 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
 
 
 def vae_hash(settings: Settings) -> str:
-    """SHA-256 of the autoencoder's weights file. Raises LatteError when there is none."""
-    path = find_source(settings.vae.weights).weights
+    """SHA-256 of the autoencoder's file of weights. Raises LatteError when there is none."""
+    files = find_autoencoder(settings.vae.weights).every_weight
     try:
-        return digest_of_files([path])
+        return digest_of_files(files)
     except OSError as error:
-        raise LatteError(f"vae.weights: {path}: cannot be read: {error.strerror or error}") from error
+        raise LatteError(f"vae.weights: {files[0]}: cannot be read: {error.strerror or error}") from error
 
 
 class MindOneSource:
@@ -124,10 +125,10 @@ def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSour
         settings.data,
         folder,
     )
-    side = settings.data.image_size // 8
+    side = settings.data.image_size // VAE_FACTOR
     shape = np.load(ordered[index.videos[0].name][0], mmap_mode="r").shape
-    if shape != (4, side, side):
-        wanted = f"data.image_size {settings.data.image_size} wants {(4, side, side)}"
+    if shape != (LATENT_CHANNELS, side, side):
+        wanted = f"data.image_size {settings.data.image_size} wants {(LATENT_CHANNELS, side, side)}"
         raise LatteError(f"cache.dir: {folder}: holds latents of {shape}, where {wanted}")
     return index, MindOneSource(index, ordered)
 

@@ -10,10 +10,9 @@ from typing import Any, Literal
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import LATENT_CHANNELS, SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
-from latte_cli.core.models.shape import VAE_FACTOR
 
-SCALING_FACTOR = 0.18215  # Stable Diffusion's, where a config names none
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
@@ -154,7 +153,7 @@ def _check_vae(path: Path, shape: TextToVideoShape) -> float:
     """The scaling factor of an autoencoder that fits the transformer."""
     config = read_json(path)
     factor = 2 ** (len(config.get("block_out_channels") or ()) - 1)
-    channels = config.get("latent_channels", 4)
+    channels = config.get("latent_channels", LATENT_CHANNELS)
     if factor != VAE_FACTOR:
         raise LatteError(f"{path}: found an autoencoder of {factor} pixels a latent, wanted {VAE_FACTOR}")
     if channels != shape.in_channels:

@@ -1,36 +1,26 @@
 """The autoencoder between frames and latents: MindONE's AutoencoderKL, some frames at a time."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.autoencoder import Autoencoder, AutoencoderShape, open_autoencoder
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.vae.weights import (
-    FACTOR,
-    LATENT_CHANNELS,
-    Source,
-    check_shapes,
-    find_source,
-    read_config,
-    read_shapes,
-    read_weights,
-)
+from latte_cli.core.latents import LATENT_CHANNELS, LOGVAR_RANGE, VAE_FACTOR
 from latte_cli.core.settings.schema import VaeSettings
 
 if TYPE_CHECKING:
     from latte_cli.core.kernels.waiting import Compiled
 
 Array = NDArray[np.float32]
-LOGVAR_RANGE = (-30.0, 20.0)
-"""Beyond it the encoder's log-variance is held (diffusers' DiagonalGaussianDistribution)."""
 
 
 def check_vae(settings: VaeSettings) -> None:
     """Raise LatteError if vae.weights is no autoencoder of factor 8, without MindSpore or reading weights."""
-    source = find_source(settings.weights)
-    read_config(source, read_shapes(source.weights))
+    open_autoencoder(settings.weights)
 
 
 def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
@@ -39,27 +29,27 @@ def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
     dtype: of the arithmetic, float32 or float16; on a CPU always float32, for which there are fast kernels.
     Raises LatteError for files that are missing, torn, of another layout or of another shape.
     """
-    source = find_source(settings.weights)
-    shapes = read_shapes(source.weights)
-    weights = read_weights(source.weights) if shapes is None else None
-    found = shapes or {name: value.shape for name, value in (weights or {}).items()}
-    config = read_config(source, found)
-    assert config is not None
-    model = build_autoencoder(config)
-    check_shapes(source.weights, found, {p.name: p.shape for p in model.get_parameters()})
-    _fill(model, source, weights)
+    autoencoder = open_autoencoder(settings.weights)
+    model = build_autoencoder(autoencoder.shape)
+    _fill(model, autoencoder)
     return Vae(model, settings, dtype=dtype)
 
 
-def build_autoencoder(config: dict[str, Any]) -> Any:
-    """Make MindONE's AutoencoderKL with initial weights from diffusers' configuration."""
+def build_autoencoder(shape: AutoencoderShape) -> Any:
+    """Make MindONE's AutoencoderKL with initial weights."""
     from latte_cli.core.models.mindone_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
 
     supply_cpu_kernels()
     with quiet_imports():
         from mindone.diffusers import AutoencoderKL
 
-        model = AutoencoderKL.from_config(config)
+        stages = len(shape.block_out_channels)
+        model = AutoencoderKL(
+            **asdict(shape),
+            use_post_quant_conv=shape.use_quant_conv,
+            down_block_types=("DownEncoderBlock2D",) * stages,
+            up_block_types=("UpDecoderBlock2D",) * stages,
+        )
     fuse_autoencoder(model)
     return model.set_train(False)
 
@@ -99,7 +89,7 @@ class Vae:
 
     def encode_chunks(self, frames: Array) -> Iterator[Array]:
         """`encode` by chunks of at most chunk_frames: yields each chunk's moments."""
-        _check(frames, channels=3, multiple=FACTOR)
+        _check(frames, channels=3, multiple=VAE_FACTOR)
         for moments in self._chunks(self._encode, frames):
             np.clip(moments[:, LATENT_CHANNELS:], *LOGVAR_RANGE, out=moments[:, LATENT_CHANNELS:])
             yield moments
@@ -136,10 +126,9 @@ def _check(inputs: Array, *, channels: int, multiple: int) -> None:
         raise LatteError(f"autoencoder: found an input of shape {shape}, wanted (N, {channels}, H, W){sides}")
 
 
-def _fill(model: Any, source: Source, weights: dict[str, Array] | None) -> None:
+def _fill(model: Any, autoencoder: Autoencoder) -> None:
     """Copy the weights into the model's parameters of the same names."""
     import mindspore as ms
 
-    values = read_weights(source.weights) if weights is None else weights
     for parameter in model.get_parameters():
-        parameter.set_data(ms.Tensor(values[parameter.name]))
+        parameter.set_data(ms.Tensor(autoencoder.read(parameter.name)))

@@ -1,0 +1,147 @@
+"""The autoencoder that the setting vae.weights names: its files, its sizes and its weights, of any format."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.checkpoints.folders import find_weights, is_index, read_index
+from latte_cli.core.checkpoints.limits import RefusedError
+from latte_cli.core.checkpoints.mapping import Mapped, map_weights
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.tensors import Shape
+from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[2] / "assets" / "demo_autoencoder"
+CONFIG_NAME = "config.json"
+NORM_GROUPS = 32  # of Stable Diffusion's autoencoder (Rombach et al. 2022); weights do not tell it
+
+
+@dataclass(frozen=True)
+class AutoencoderFiles:
+    """A file of weights, or the index of its shards, and its config.json if it has one."""
+
+    weights: Path
+    config: Path | None
+
+    @property
+    def every_weight(self) -> tuple[Path, ...]:
+        """The files that hold the weights. Raises LatteError for an index that is malformed or lacks one."""
+        if not is_index(self.weights):
+            return (self.weights,)
+        try:
+            return (self.weights, *read_index(self.weights))
+        except RefusedError as refusal:
+            raise LatteError(f"{self.weights}: {refusal}") from refusal
+
+
+@dataclass(frozen=True)
+class AutoencoderShape:
+    """What fixes an AutoencoderKL's tensors and arithmetic; the names are diffusers'."""
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = LATENT_CHANNELS
+    norm_num_groups: int = NORM_GROUPS
+    use_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """An autoencoder's sizes, and its weights under diffusers' names, still in their file."""
+
+    shape: AutoencoderShape
+    mapped: Mapped
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Each tensor's shape by name."""
+        return {name: tensor.shape for name, tensor in self.mapped.tensors.items()}
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """A tensor as float32. Raises LatteError when its checksum does not match."""
+        return np.asarray(self.mapped.read(name), np.float32)
+
+
+def find_autoencoder(weights: str | None) -> AutoencoderFiles:
+    """Find the files that the setting vae.weights means. Raises LatteError when there are none."""
+    if weights is None:
+        raise LatteError(f'vae.weights: not set; wanted a file, a diffusers folder, or "{DEMO}"')
+    path = DEMO_FOLDER if weights == DEMO else Path(weights).expanduser()
+    if not path.exists():
+        raise LatteError(f'vae.weights: no file or folder {path}; wanted an autoencoder, or "{DEMO}"')
+    if path.is_dir():
+        path = find_weights(path, "vae")
+    return AutoencoderFiles(path, _config_beside(path))
+
+
+def open_autoencoder(weights: str | None) -> Autoencoder:
+    """Open the autoencoder that the setting vae.weights means; no numbers are read.
+
+    Raises LatteError for files that are missing, torn or another model's, and unless it makes 4 latent
+    channels at an eighth of a frame's side.
+    """
+    files = find_autoencoder(weights)
+    mapped = map_weights(open_weights(files.weights, kind="vae"), "vae")
+    shape = _shape_of(mapped, files)
+    factor = 2 ** (len(shape.block_out_channels) - 1)
+    where = files.config or files.weights
+    if factor != VAE_FACTOR:
+        raise LatteError(f"{where}: this autoencoder shrinks a frame's side by {factor}, wanted {VAE_FACTOR}")
+    if shape.latent_channels != LATENT_CHANNELS:
+        raise LatteError(f"{where}: found {shape.latent_channels} latent channels, wanted {LATENT_CHANNELS}")
+    return Autoencoder(shape, mapped)
+
+
+def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
+    """The sizes that weights tell, and the groups of its norms, which config.json alone does."""
+    tensors = mapped.tensors
+    told: dict[str, Any] = {
+        **mapped.sizes,
+        "in_channels": tensors["encoder.conv_in.weight"].shape[1],
+        "out_channels": tensors["decoder.conv_out.weight"].shape[0],
+        "use_quant_conv": "quant_conv.weight" in tensors,
+        "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in tensors,
+    }
+    config = {} if files.config is None else _parsed(files.config)
+    for name, value in told.items():
+        found = config.get(name, value)
+        if (tuple(found) if isinstance(found, list) else found) != value:
+            raise LatteError(f"{files.config}: {name} is {found}, the weights {files.weights} have {value}")
+    groups = config.get("norm_num_groups", NORM_GROUPS)
+    channels = told["block_out_channels"]
+    if not isinstance(groups, int) or groups < 1 or any(width % groups for width in channels):
+        wanted = f"wanted {CONFIG_NAME} beside it with norm_num_groups, which divides them"
+        raise LatteError(f"{files.config or files.weights}: channels {channels}, norms of {groups}; {wanted}")
+    return AutoencoderShape(**told, norm_num_groups=groups)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LatteError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
+        found = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
+        raise LatteError(f"{path}: found the configuration of {found}, wanted AutoencoderKL")
+    if config.get("act_fn", "silu") != "silu":
+        raise LatteError(f"{path}: act_fn is {config['act_fn']}, wanted silu")
+    return config
+
+
+def _config_beside(path: Path) -> Path | None:
+    """The config.json in a file's folder, if it is an autoencoder's."""
+    beside = path.parent / CONFIG_NAME
+    try:
+        config = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return beside if isinstance(config, dict) and config.get("_class_name") == "AutoencoderKL" else None
