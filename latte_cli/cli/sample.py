@@ -1,195 +1,233 @@
-"""`latte sample` between its flags and its recipes: which of them is meant, and combinations that are not."""
+"""`latte sample`."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Literal
 
 import typer
 
-from latte_cli.cli.running import load, set_logging, show_files, stop_at_plan
-from latte_cli.core.errors import LatteError
+from latte_cli.cli import options, sampling
+from latte_cli.cli.options import model_option, output_option, sampling_option
 
-if TYPE_CHECKING:
-    from latte_cli.core.data.captions.prompts import PromptLine
-    from latte_cli.core.parallel.world import World
-    from latte_cli.core.planning.plan import Plan
-    from latte_cli.core.sampling.write import SampleReport
-    from latte_cli.core.settings.schema import Settings
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The flags that are no settings."""
-
-    checkpoint: Path | None = None
-    prompts: Sequence[str] = ()
-    prompts_file: Path | None = None
-    lora: Path | None = None
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    initial_latents: Path | None = None
-    formats: tuple[str, ...] | None = None
-    out: Path | None = None
-    parallel: int = 1
+EXAMPLES = (
+    ("Three clips from the newest checkpoint of a run", "latte sample -c sky.yaml --num-samples 3"),
+    ("Text to video with a pipeline folder", 'latte sample --pipeline Latte-1 --prompt "a dog in the snow"'),
+    (
+        "Two classes, with guidance",
+        "latte sample -c ucf101.yaml --class-label 3 --class-label 8",
+    ),
+    ("The same bytes again", "latte sample --replay runs/sky/samples/000.json --out again"),
+)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a recipe would do, whichever it is."""
+class Format(str, Enum):
+    """The file formats of a sampled clip."""
 
-    settings: "Settings"
-    plan: "Callable[[], Plan]"
-    run: "Callable[[], Iterator[SampleReport]]"
-    share: "Callable[[World], Iterator[SampleReport]]"
+    mp4 = "mp4"
+    gif = "gif"
+    png = "png"
+    latents = "latents"
+
+
+Prompts = Annotated[
+    list[str] | None,
+    sampling_option("--prompt", metavar="TEXT", help="What the clip shows. Repeatable."),
+]
+PromptsFile = Annotated[
+    Path | None,
+    sampling_option(
+        "--prompts-file",
+        metavar="FILE",
+        help="One prompt per line; a line may end with --seed N, --steps N, --guidance-scale X.",
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    sampling_option(
+        "--negative-prompt",
+        metavar="TEXT",
+        help="What the clip should not show (sample.negative_prompt).",
+    ),
+]
+Pipeline = Annotated[
+    Path | None,
+    model_option(
+        "--pipeline",
+        metavar="DIR",
+        help="Text-to-video pipeline in diffusers' layout, such as Latte-1 (sample.pipeline).",
+    ),
+]
+Lora = Annotated[
+    Path | None,
+    model_option("--lora", metavar="FILE", help="LoRA weights for the pipeline's transformer, .safetensors."),
+]
+NumFrames = Annotated[
+    int | None,
+    sampling_option(
+        "--num-frames",
+        metavar="N",
+        min=1,
+        help="Frames of a pipeline's clip; 1 makes an image. Default: as trained.",
+    ),
+]
+Height = Annotated[
+    int | None,
+    sampling_option(
+        "--height",
+        metavar="N",
+        min=8,
+        help="Height of a pipeline's frames in pixels. Default: as trained.",
+    ),
+]
+Width = Annotated[
+    int | None,
+    sampling_option(
+        "--width",
+        metavar="N",
+        min=8,
+        help="Width of a pipeline's frames in pixels. Default: as trained.",
+    ),
+]
+Eta = Annotated[
+    float | None,
+    sampling_option("--eta", metavar="X", help="Noise added by each ddim step, from 0 to 1 (sample.eta)."),
+]
+SampleDtype = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    model_option("--dtype", help="Type of a pipeline's weights in memory (sample.dtype)."),
+]
+ClassLabels = Annotated[
+    list[int] | None,
+    sampling_option("--class-label", metavar="N", help="Class of a clip. Repeatable (sample.class_labels)."),
+]
+NumSamples = Annotated[
+    int | None,
+    sampling_option(
+        "--num-samples",
+        metavar="N",
+        help="Number of clips; with prompts, per prompt (sample.num_samples).",
+    ),
+]
+Sampler = Annotated[
+    Literal["ddpm", "ddim", "dpm++"] | None,
+    sampling_option(
+        "--sampler",
+        help="Sampling method (sample.sampler). Default of a pipeline: its own scheduler.",
+    ),
+]
+SampleSteps = Annotated[
+    int | None,
+    sampling_option(
+        "--steps",
+        metavar="N",
+        help="Number of sampling steps (sample.steps). Overrides sample.respacing.",
+    ),
+]
+GuidanceScale = Annotated[
+    float | None,
+    sampling_option(
+        "--guidance-scale",
+        metavar="X",
+        help="Strength of classifier-free guidance; 1 is none (sample.guidance_scale).",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    sampling_option(
+        "--seed", metavar="N", help="Seed of the first clip; each further clip adds 1 (sample.seed)."
+    ),
+]
+InitialLatents = Annotated[
+    Path | None,
+    sampling_option(
+        "--initial-latents",
+        metavar="FILE",
+        help="Noise to start from: a .npy file of shape (N, F, 4, h, w).",
+    ),
+]
+Formats = Annotated[
+    list[Format] | None,
+    output_option(
+        "--format", metavar="FORMAT", help="mp4, gif, png or latents. Repeatable. Default: mp4 and png."
+    ),
+]
+SampleOut = Annotated[
+    Path | None,
+    output_option("--out", metavar="DIR", help="Folder for the clips. Default: samples/ in the run folder."),
+]
+Replay = Annotated[
+    Path | None,
+    sampling_option(
+        "--replay", metavar="FILE", help="Make a clip again from the .json next to it: the same bytes."
+    ),
+]
 
 
 def sample(
-    asked: Asked,
-    config: Path | None,
-    assignments: list[str] | None,
-    flags: dict[str, Any],
-    *,
-    dry_run: bool,
-    log_level: str,
+    prompts: Prompts = None,
+    prompts_file: PromptsFile = None,
+    negative_prompt: NegativePrompt = None,
+    pipeline: Pipeline = None,
+    lora: Lora = None,
+    checkpoint: options.Checkpoint = None,
+    class_labels: ClassLabels = None,
+    num_samples: NumSamples = None,
+    num_frames: NumFrames = None,
+    height: Height = None,
+    width: Width = None,
+    sampler: Sampler = None,
+    steps: SampleSteps = None,
+    eta: Eta = None,
+    guidance_scale: GuidanceScale = None,
+    seed: Seed = None,
+    dtype: SampleDtype = None,
+    initial_latents: InitialLatents = None,
+    formats: Formats = None,
+    out: SampleOut = None,
+    parallel: options.Parallel = 1,
+    replay: Replay = None,
+    run_dir: options.RunDir = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
 ) -> None:
-    """Make the clips that were asked for, or show the plan."""
-    if flags.get("sample.class_labels") and (asked.prompts or asked.prompts_file):
-        raise typer.BadParameter(
-            "goes with a model of classes, not with --prompt", param_hint="--class-label"
-        )
-    unset = ["sample.respacing"] if flags["sample.steps"] is not None else []  # it would override the flag
-    given = [text.partition("=")[0].strip() for text in assignments or []]
-    demo = flags["sample.pipeline"] is None and "sample.pipeline" not in given
-    settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)
-    if settings.sample.pipeline is None:
-        work = _of_run(settings, asked, config)
-    else:
-        work = _of_pipeline(settings, asked)
-    from latte_cli.cli.progress import follow, sampling_line
-    from latte_cli.core.parallel.world import current_world
-
-    world = current_world()
-    if world.launcher is not None:  # one of the workers that --parallel started
-        deque(follow(work.share(world), sampling_line), maxlen=0)
-    elif not stop_at_plan(work.settings, work.plan(), dry_run=dry_run):
-        show_files(work.run())
-
-
-def replay(sidecar: Path, out: Path | None, *, dry_run: bool, log_level: str) -> None:
-    """Make a clip again from the record beside it."""
-    set_logging(log_level)
-    if not sidecar.is_file():
-        raise LatteError(f"--replay: {sidecar}: no such file, wanted the .json beside a sample")
-    from latte_cli.core.recipes import sample, text_to_video
-    from latte_cli.core.sampling.write import read_record
-
-    recipe = text_to_video if "pipeline" in read_record(sidecar, check=False) else sample
-    if not dry_run:
-        show_files(recipe.replay(sidecar, out=out))
-
-
-def _of_pipeline(settings: "Settings", asked: Asked) -> Work:
-    """Clips of prompts with a pipeline."""
-    from latte_cli.core.planning.pipeline import pipeline_plan
-    from latte_cli.core.recipes import text_to_video as recipe
-
-    if asked.checkpoint is not None:
-        raise typer.BadParameter("goes with a run, not with --pipeline", param_hint="--checkpoint")
-    wish = recipe.Wish(
-        prompts=_prompts(settings, asked),
-        num_frames=asked.num_frames,
-        height=asked.height,
-        width=asked.width,
-        lora=asked.lora,
-        initial_latents=asked.initial_latents,
-        formats=asked.formats,
-        out=asked.out,
-    )
-    settings = recipe.resolved(settings, wish)
-    return Work(
-        settings,
-        plan=lambda: pipeline_plan(
-            recipe.job_of(settings, wish), recipe.target_of(settings, wish), workers=asked.parallel
-        ),
-        run=lambda: recipe.run(settings, wish, workers=asked.parallel),
-        share=lambda world: recipe.run_share(settings, wish, world),
-    )
-
-
-def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
-    """Clips of a run's checkpoint."""
-    from latte_cli.core.planning.plan import sample_plan
-    from latte_cli.core.recipes import sample as recipe
-    from latte_cli.core.sampling.write import DEFAULT_FORMATS, LATENTS
-
-    _refuse_sizes(settings, asked)
-    _refuse_prompts(settings, asked, config)
-    prompts = _prompts(settings, asked) if settings.model.condition == "text" else []
-    formats = asked.formats or DEFAULT_FORMATS
-
-    def plan() -> "Plan":
-        decodes = set(formats) != {LATENTS}
-        found = sample_plan(settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=prompts)
-        found.require("--initial-latents", asked.initial_latents)
-        return found
-
-    return Work(
-        settings,
-        plan=plan,
-        run=lambda: recipe.run(
-            settings,
-            checkpoint=asked.checkpoint,
-            formats=formats,
-            out=asked.out,
-            initial_latents=asked.initial_latents,
-            prompts=prompts,
-            workers=asked.parallel,
-        ),
-        share=lambda world: recipe.run_share(settings, world, formats=formats, out=asked.out),
-    )
-
-
-def _refuse_sizes(settings: "Settings", asked: Asked) -> None:
-    """Raise LatteError for what can be asked of a pipeline alone: a run draws as it was trained."""
-    data = settings.data
-    given = {
-        "--lora": (asked.lora, "a run draws with the changes beside its checkpoint"),
-        "--num-frames": (asked.num_frames, f"a run draws its data.num_frames, {data.num_frames}"),
-        "--height": (asked.height, f"a run draws its data.image_size, {data.image_size}"),
-        "--width": (asked.width, f"a run draws its data.image_size, {data.image_size}"),
+    """Sample clips from a run, or from prompts."""
+    if class_labels and num_samples is None:
+        num_samples = len(class_labels)
+    flags = {
+        "sample.class_labels": class_labels or None,
+        "sample.num_samples": num_samples,
+        "sample.sampler": sampler,
+        "sample.steps": steps,
+        "sample.eta": eta,
+        "sample.guidance_scale": guidance_scale,
+        "sample.negative_prompt": negative_prompt,
+        "sample.pipeline": pipeline,
+        "sample.dtype": dtype,
+        "sample.seed": seed,
+        "run_dir": run_dir,
+        "device": device,
     }
-    for flag, (value, reason) in given.items():
-        if value is not None:
-            raise LatteError(f"{flag}: found {value}, wanted with --pipeline only: {reason}")
-
-
-def _refuse_prompts(settings: "Settings", asked: Asked, config: Path | None) -> None:
-    """Raise LatteError for prompts that nothing reads: what to download, or what the experiment is."""
-    if not asked.prompts and asked.prompts_file is None:
-        return
-    if settings.model.condition == "text":
-        return
-    if config is not None:
-        condition = settings.model.condition
-        raise LatteError(
-            f"--prompt: {config} has model.condition: {condition}, wanted text; or give --pipeline DIR"
+    asked = sampling.Asked(
+        checkpoint=checkpoint,
+        prompts=tuple(prompts or ()),
+        prompts_file=prompts_file,
+        lora=lora,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        initial_latents=initial_latents,
+        formats=tuple(wanted.value for wanted in formats) if formats else None,
+        out=None if replay is not None else out,
+        parallel=parallel,
+    )
+    if replay is None:
+        sampling.sample(asked, config, assignments, flags, dry_run=dry_run, log_level=log_level)
+    elif asked != sampling.Asked() or config or assignments or any(v is not None for v in flags.values()):
+        raise typer.BadParameter(
+            "takes every setting from its file; besides it, only --out can be given", param_hint="--replay"
         )
-    from latte_cli.core.models.pipeline.folder import open_pipeline
-
-    open_pipeline(None)
-
-
-def _prompts(settings: "Settings", asked: Asked) -> "list[PromptLine]":
-    """The prompts of the flags, else of the experiment. Raises LatteError when there are none."""
-    from latte_cli.core.data.captions.prompts import PromptLine, read_prompts
-
-    lines = [PromptLine(text) for text in asked.prompts]
-    if asked.prompts_file is not None:
-        lines += read_prompts(asked.prompts_file)
-    lines = lines or [PromptLine(text) for text in settings.sample.prompts]
-    if not lines:
-        raise LatteError("--prompt: none was given, wanted what the clip shows; or --prompts-file FILE")
-    return lines
+    else:
+        sampling.replay(replay, out, dry_run=dry_run, log_level=log_level)

@@ -69,12 +69,12 @@ def test_the_version_is_said_on_stdout() -> None:
     [
         (["--foo"], "No such option: --foo"),
         (["train", "--foo"], "No such option: --foo"),
-        (["train", "--set", "steps"], "Invalid value for '--set': steps: wanted KEY.PATH=VALUE, such as train.steps=100"),
-        (["train", "--set", "a..b=1"], "Invalid value for '--set': a..b=1: wanted KEY.PATH=VALUE, such as train.steps=100"),
-        (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: wanted auto, or the number of a video, from 0"),
-        (["cache", "--repair"], "Invalid value for --repair: goes with --verify"),
+        (["train", "--set", "steps"], "Invalid value for '--set': steps: expected KEY.PATH=VALUE, such as train.steps=100"),
+        (["train", "--set", "a..b=1"], "Invalid value for '--set': a..b=1: expected KEY.PATH=VALUE, such as train.steps=100"),
+        (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: expected auto, or the index of a video, counted from 0"),
+        (["cache", "--repair"], "Invalid value for --repair: requires --verify"),
         (["convert"], "Missing option '--source'."),
-        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes everything but --out from its file"),
+        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes every setting from its file; besides it, only --out can be given"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> None:

@@ -1,0 +1,101 @@
+"""`latte convert`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from latte_cli.cli import options
+from latte_cli.cli.options import model_option, output_option
+from latte_cli.cli.running import load, set_logging
+
+EXAMPLES = (
+    (
+        "Convert published weights into skytimelapse.ckpt",
+        "latte convert --source skytimelapse.pt",
+    ),
+    ("Write what the PyTorch original loads", "latte convert --source runs/sky/ckpt/10000.ckpt --to torch"),
+    ("See what a file holds, and write nothing", "latte convert --source x.safetensors --dry-run"),
+)
+
+Source = Annotated[
+    Path,
+    model_option(
+        "--source",
+        metavar="PATH",
+        help="Weights to convert: a .pt, .pth, .bin, .ckpt or .safetensors file, or a diffusers folder.",
+    ),
+]
+Target = Annotated[
+    Path | None,
+    output_option(
+        "--target", metavar="PATH", help="File to write. Default: next to the source, with the same stem."
+    ),
+]
+Kind = Annotated[
+    Literal["auto", "latte", "vae", "t2v"],
+    model_option("--kind", help="Type of model in the checkpoint."),
+]
+Weights = Annotated[
+    Literal["ema", "model"] | None,
+    model_option(
+        "--weights",
+        help="Weights of a training checkpoint: ema (averaged) or model (raw). Default: ema if there.",
+    ),
+]
+TargetDtype = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    output_option("--dtype", help="Type of the stored numbers. Default: unchanged."),
+]
+To = Annotated[Literal["mindspore", "torch"], output_option("--to", help="Target framework.")]
+ReportFile = Annotated[
+    Path | None,
+    output_option(
+        "--report", metavar="FILE", help="Also write what was taken, renamed and left out, as JSON."
+    ),
+]
+PipelineFrom = Annotated[
+    Path | None,
+    model_option(
+        "--pipeline-from",
+        metavar="DIR",
+        help="Write a pipeline folder, with the text encoder, tokenizer and autoencoder of this one.",
+    ),
+]
+Force = Annotated[bool, output_option("--force", help="Replace an existing target.")]
+
+
+def convert(
+    source: Source,
+    target: Target = None,
+    kind: Kind = "auto",
+    weights: Weights = None,
+    dtype: TargetDtype = None,
+    to: To = "mindspore",
+    report: ReportFile = None,
+    pipeline_from: PipelineFrom = None,
+    force: Force = False,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Convert weights between PyTorch and MindSpore."""
+    set_logging(log_level)
+    if config is not None or assignments:
+        load(None, config, assignments, {"device": device}, log_level)
+    from latte_cli.cli.progress import show_conversion
+    from latte_cli.core.recipes import convert as recipe
+
+    done = recipe.run(
+        source,
+        target,
+        kind=kind,
+        weights=weights,
+        dtype=dtype,
+        to=to,
+        report=report,
+        parts=pipeline_from,
+        force=force,
+        dry_run=dry_run,
+    )
+    show_conversion(done, done=not dry_run)

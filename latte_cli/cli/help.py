@@ -1,0 +1,35 @@
+"""Help pages: options grouped by what they are for, and examples at the end, in plain text of 80 columns."""
+
+from typing import Any
+
+import typer
+
+GROUPS = ("Data", "Model", "Sampling", "Run", "Parallel", "Output", "Experiment")
+"""The headings of a command's options, in the order they are shown; the last holds what no group claims."""
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose help groups options by `rich_help_panel` and ends with its epilog, unchanged."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per group that has options."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in GROUPS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[getattr(parameter, "rich_help_panel", None) or GROUPS[-1]].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples without reflowing them."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write(self.epilog.strip("\n") + "\n")
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The epilog that shows commands: (what it does, the command) each."""
+    return "Examples:\n" + "\n".join(f"  # {text}\n  {command}" for text, command in lines)
