@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import mindspore.dataset
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -365,6 +366,47 @@ def test_verify_names_what_is_missing_or_torn_and_repair_mends_it(
     run(settings)
     assert not [one for one in cache.verify(settings) if one.fault]
     assert content(folder) == before
+
+
+def test_verify_opens_each_shard_once_however_many_videos_it_holds(
+    experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_plan, "SHARD_BYTES", 90 * 8 * 4 * 4)  # of 90 frames: three shards
+    settings = experiment(type="mindrecord")
+    run(settings)
+    opened: list[str] = []
+    summed: list[str] = []
+    dataset, summing = mindspore.dataset.MindDataset, shards._sum
+
+    def opening(path: str, *others: Any, **options: Any) -> Any:
+        opened.append(Path(path).name)
+        return dataset(path, *others, **options)
+
+    def summing_up(path: Path) -> tuple[int, str]:
+        summed.append(path.name)
+        return summing(path)
+
+    monkeypatch.setattr(mindspore.dataset, "MindDataset", opening)
+    monkeypatch.setattr(shards, "_sum", summing_up)
+    assert [checked.fault for checked in cache.verify(settings)] == [None] * 5
+    names = [f"shard-{number:05d}.mindrecord" for number in range(3)]
+    assert opened == names
+    assert sorted(summed) == sorted([*names, *(f"{name}.db" for name in names)])
+
+
+@pytest.mark.parametrize(
+    "damage", [{"frames": 21}, {"shape": [21, 8, 2, 2]}, {"row": 1}, {"checksum": "0"}, {"dtype": "float16"}]
+)
+def test_verify_finds_an_entry_that_its_shard_contradicts(
+    damage: dict[str, Any], experiment: Callable[..., Settings]
+) -> None:
+    settings = experiment(type="mindrecord")
+    run(settings)
+    manifest = settings.cache.dir / "manifest.jsonl"  # type: ignore[operator]
+    first, *others = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join([json.dumps(json.loads(first) | damage) + "\n", *others]))
+    found = [checked.fault and checked.fault.kind for checked in cache.verify(settings)]
+    assert found == ["torn", None, None, None, None]
 
 
 def _place_of_values(shard: bytearray, before: dict[str, Any]) -> int:

@@ -1,15 +1,16 @@
 """Checking a cache: every entry against its checksum, its video and the settings that made it."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_manifest, unchanged, write_manifest
-from latte_cli.core.data.latent_cache.mindrecord import read_video, shard_fault
+from latte_cli.core.data.latent_cache.mindrecord import ShardVideo, read_checksums, shard_fault
 from latte_cli.core.data.latent_cache.numpy_files import checksum, entry_file
 from latte_cli.core.data.latent_cache.plan import is_there
 from latte_cli.core.data.videos.find import VideoFile
@@ -46,14 +47,14 @@ def check_entries(
     unlisted: names of videos that are there too, but need no entry.
     """
     entries = read_manifest(folder)
-    look_at = lru_cache(None)(partial(shard_fault, content=True))
+    look_into = cache(_look_into)
     by_name = {video.name: video for video in videos or ()}
     names = [*entries, *(name for name in by_name if name not in entries)]
     for done, name in enumerate(names, 1):
         if name not in entries:
             fault: Fault | None = Fault("missing", name, "has no entry")
         else:
-            fault = _check(folder, header, entries[name], look_at)
+            fault = _check(folder, header, entries[name], look_into)
             if fault is None and videos is not None and name not in unlisted:
                 fault = _check_source(entries[name], by_name.get(name))
         yield Checked(done, len(names), fault)
@@ -77,32 +78,53 @@ def strike_off_entries(folder: Path, faults: Mapping[str, Fault]) -> None:
             (folder / entry.file).unlink(missing_ok=True)
 
 
-def _check(folder: Path, header: Header, entry: Entry, look_at: Callable[[Path], str | None]) -> Fault | None:
-    """What is wrong with an entry itself. look_at: what is wrong with a shard."""
+def _check(
+    folder: Path, header: Header, entry: Entry, look_into: Callable[[Path], Mapping[int, ShardVideo] | str]
+) -> Fault | None:
+    """What is wrong with an entry itself. look_into: see `_look_into`."""
     if entry.settings != header.digest():
         return Fault("stale", entry.name, "was made with other settings than cache.json says")
-    path = folder / entry.file
-    fault = look_at(path) if entry.row is not None else None if path.exists() else "is missing"
-    if fault is None and not is_there(folder, entry):
-        fault = "is not of its length"
-    if fault is None:
-        fault = _check_values(folder, header, entry)
+    in_shard = entry.row is not None
+    fault = _rows_fault(look_into(folder / entry.file), entry) if in_shard else _file_fault(folder, entry)
     kind: Literal["missing", "torn"] = "missing" if fault == "is missing" else "torn"
     return None if fault is None else Fault(kind, entry.name, f"{entry.file} {fault}")
 
 
-def _check_values(folder: Path, header: Header, entry: Entry) -> str | None:
-    """What is wrong with an entry's values, if anything."""
+def _file_fault(folder: Path, entry: Entry) -> str | None:
+    """What is wrong with an entry's own file, if anything."""
+    path = folder / entry.file
+    if not path.exists():
+        return "is missing"
+    if not is_there(folder, entry):
+        return "is not of its length"
     try:
-        if entry.row is None:
-            values = np.load(folder / entry.file, mmap_mode="r")
-        else:
-            assert header.rows is not None
-            values = read_video(folder, entry, header.rows)
-    except (OSError, ValueError, EOFError, VideoError) as error:
+        values = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
         return f"cannot be read: {str(error).splitlines()[0]}"
     right = values.shape == entry.shape and checksum(values) == entry.checksum
     return None if right else "does not match its checksum"
+
+
+def _rows_fault(shard: Mapping[int, ShardVideo] | str, entry: Entry) -> str | None:
+    """What is wrong with an entry's rows in its shard, if anything."""
+    if isinstance(shard, str):
+        return shard
+    found = shard.get(entry.row or 0)
+    if found is None or found.name != entry.name:
+        return f"does not hold {entry.name} where the manifest says"
+    size = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    right = found[1:] == (entry.frames, size, entry.checksum) and entry.shape[0] == entry.frames
+    return None if right else "does not match its checksum"
+
+
+def _look_into(shard: Path) -> Mapping[int, ShardVideo] | str:
+    """The videos that a shard holds by their first rows, or what is wrong with it."""
+    if (fault := shard_fault(shard, content=True)) is not None:
+        return fault
+    try:
+        return read_checksums(shard)
+    except VideoError as error:
+        return error.reason
 
 
 def _check_source(entry: Entry, video: VideoFile | None) -> Fault | None:

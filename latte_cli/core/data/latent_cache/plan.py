@@ -8,8 +8,9 @@ workers, ends in the same shards as one that was not.
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,26 @@ def pending(
 ) -> list[VideoFile]:
     """The videos from place `start` on that have no whole entry made with `settings` (Header.digest), or have
     changed since."""
+    look_at = cache(shard_fault)
     return [
         video
         for video in videos[start:]
         if (entry := entries.get(video.name)) is None
         or entry.settings != settings
-        or not is_there(folder, entry)
+        or not is_there(folder, entry, look_at)
         or not unchanged(entry, video)
     ]
 
 
-def is_there(folder: Path, entry: Entry) -> bool:
+def is_there(folder: Path, entry: Entry, look_at: Callable[[Path], str | None] = shard_fault) -> bool:
     """Whether an entry's file is there and, for one of its own, of the right length. Its content is not
-    read."""
+    read.
+
+    look_at: `shard_fault`, or one that remembers shards it has seen.
+    """
     path = folder / entry.file
     if entry.row is not None:
-        return shard_fault(path) is None
+        return look_at(path) is None
     try:
         return path.stat().st_size == HEAD_BYTES + math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
     except OSError:
@@ -97,8 +102,11 @@ def plan_shards(
     made = [shard_number(entry.file) for entry in entries.values() if entry.row is not None]
     plan += [[]] * (max(made, default=-1) + 1 - len(plan))
     by_name = {video.name: video for video in todo}
+    look_at = cache(shard_fault)
     closed = {
-        entry.file for entry in entries.values() if entry.name not in by_name and is_there(folder, entry)
+        entry.file
+        for entry in entries.values()
+        if entry.name not in by_name and is_there(folder, entry, look_at)
     }
     groups: list[Group] = []
     placed: set[str] = set()
