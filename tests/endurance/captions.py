@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from training_clips import training_clips
+from training_clips import nearest_psnr, training_clips
 
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.data.videos.demo import demo_clip
 from latte_cli.core.models.sizes import T5_WIDTH
 from latte_cli.core.recipes import sample
 from latte_cli.core.sampling.media import contact_sheet, write_png
-from latte_cli.core.sampling.similarity import nearest_psnr
 from latte_cli.core.settings.loading import load_settings
 
 Frames = NDArray[np.uint8]

@@ -17,11 +17,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from training_clips import training_clips
+from training_clips import nearest_psnr, training_clips
 
 from latte_cli.core.data.videos.demo import demo_clip
 from latte_cli.core.recipes import sample
-from latte_cli.core.sampling.similarity import nearest_psnr
 from latte_cli.core.settings.loading import load_settings
 
 LARGEST_RATIO = 0.35  # of the last window's mean loss to the first's

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.data.videos.transforms import clip_indices, last_begin
+from latte_cli.core.evaluate.pixels import psnr, squared_distances
 from latte_cli.core.settings.schema import Settings
 
 
@@ -22,3 +23,10 @@ def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], str,
             cut = {"num_frames": data.num_frames, "frame_stride": data.frame_stride}
             clip = frames[clip_indices(begin, total, **cut, spacing=data.spacing)]
             yield clip, source.names[video], source.labels[video]
+
+
+def nearest_psnr(clip: NDArray[np.uint8], clips: NDArray[np.uint8]) -> tuple[float, int]:
+    """Peak signal-to-noise ratio in dB of `clip` (F, H, W, 3) to the nearest of `clips`, and which it is."""
+    distances = squared_distances(clip[None], clips)[0]
+    nearest = int(distances.argmin())
+    return psnr(int(distances[nearest]), clip.size), nearest
