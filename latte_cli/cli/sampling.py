@@ -84,7 +84,7 @@ def replay(sidecar: Path, out: Path | None, *, dry_run: bool, log_level: str) ->
     if not sidecar.is_file():
         raise LatteError(f"--replay: {sidecar}: no such file, wanted the .json beside a sample")
     from latte_cli.core.recipes import sample, text_to_video
-    from latte_cli.core.sampling.write import read_record
+    from latte_cli.core.sampling.sidecar import read_record
 
     recipe = text_to_video if "pipeline" in read_record(sidecar, check=False) else sample
     if not dry_run:

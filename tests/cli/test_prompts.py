@@ -96,6 +96,17 @@ def latte_replay(sidecar: str, out: str) -> Result:
     return runner.invoke(cli.app, ["sample", "--replay", sidecar, "--out", out], catch_exceptions=False)
 
 
+def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
+    drawn("--prompt", "x", "--steps", "2", "--format", "latents")
+    sidecar = folder / "samples" / "000-seed42-x.json"
+    sidecar.write_text(sidecar.read_text().replace('"000-seed42-x"', '"../../escaped"'))
+    before = sorted(folder.rglob("*"))
+    result = latte_replay(str(sidecar), "deep/out")
+    fault = 'name: found "../../escaped", wanted a path inside the folder'
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{sidecar}: {fault}\n")
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
     Path("prompts.txt").write_text("# two\na cat --seed 9 --steps 3\n\ndogs [and] cats --guidance-scale 1\n")
     names = drawn("--prompts-file", "prompts.txt", "--steps", "2", "--format", "latents", "--prompt", "sea")

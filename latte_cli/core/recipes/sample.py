@@ -15,17 +15,16 @@ from latte_cli.core.models.pipeline.folder import text_files
 from latte_cli.core.models.sizes import sizes_of, text_folder
 from latte_cli.core.parallel.world import World
 from latte_cli.core.sampling.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
+from latte_cli.core.sampling.sidecar import Record, read_record
 from latte_cli.core.sampling.workers import make_all, make_share
 from latte_cli.core.sampling.write import (
     DEFAULT_FORMATS,
     ClipFiles,
     ClipStep,
-    Record,
     SampleReport,
     digests,
-    no_record,
+    noise_row,
     read_noise,
-    read_record,
 )
 from latte_cli.core.settings.schema import SampleSettings, Settings
 
@@ -58,13 +57,9 @@ def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
     Raises LatteError when the sidecar is none, or a file it names has changed.
     """
     record = read_record(sidecar)
-    try:
-        settings = Settings.model_validate(record["settings"])
-        name, formats = record["name"], tuple(record["formats"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise no_record(sidecar, error) from error
-    target = ClipFiles(sidecar.parent if out is None else out, formats, settings.sample.fps)
-    yield from make_all({name: record}, target, _make)
+    fps = Settings.model_validate(record["settings"]).sample.fps
+    target = ClipFiles(sidecar.parent if out is None else out, tuple(record["formats"]), fps)
+    yield from make_all({record["name"]: record}, target, _make)
 
 
 def run_share(
@@ -138,20 +133,18 @@ def _told(settings: Settings, prompts: Sequence[PromptLine], rows: int | None) -
 
 
 def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
-    """Denoise and decode the clips that records tell. Raises LatteError for a record of something else."""
-    try:
-        common = next(iter(records.values()))
-        settings, checkpoint = Settings.model_validate(common["settings"]), Path(common["checkpoint"])
-        noise = None
-        if (initial := common["initial_latents"]) is not None:
-            noise = read_noise(Path(initial), _clip_shape(settings))
-        walks = [_walk(settings, record) for record in records.values()]
-        texts = [
-            (record["prompt"], record["negative_prompt"]) for record in records.values() if "prompt" in record
-        ]
-        clips = [(record["seed"], record["class_label"], record["row"]) for record in records.values()]
-    except (ValueError, KeyError, TypeError) as error:
-        raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
+    """Denoise and decode the clips that records tell. Raises LatteError for noise that is not there."""
+    common = next(iter(records.values()))
+    settings, checkpoint = Settings.model_validate(common["settings"]), Path(common["checkpoint"])
+    initial: list[NDArray[np.float32] | None] = [None] * len(records)
+    if (path := common["initial_latents"]) is not None:
+        noise = read_noise(Path(path), _clip_shape(settings))
+        initial = [noise_row(noise, record["row"], source=Path(path)) for record in records.values()]
+    walks = [_walk(settings, record) for record in records.values()]
+    texts = [
+        (record["prompt"], record["negative_prompt"]) for record in records.values() if "prompt" in record
+    ]
+    clips = [(record["seed"], record["class_label"]) for record in records.values()]
     from latte_cli.core.device import use_device
     from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
     from latte_cli.core.sampling.from_run import encode_texts, load_trained
@@ -161,8 +154,8 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     denoiser = Denoiser(load_trained(settings, checkpoint))
     decode = _decoder(settings) if target.decodes else None
     plan = tuple(schedule.num_timesteps for _, schedule in walks)
-    for place, ((seed, label, row), (sample, schedule)) in enumerate(zip(clips, walks, strict=True)):
-        clip = Clip(seed, label, None if noise is None else noise[row], told[place] if told else None)
+    for place, ((seed, label), (sample, schedule)) in enumerate(zip(clips, walks, strict=True)):
+        clip = Clip(seed, label, initial[place], told[place] if told else None)
         for step in denoise(denoiser, clip, schedule, sample):
             done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
             frames = decode(latents) if decode and done == plan[place] else None

@@ -22,17 +22,16 @@ from latte_cli.core.sampling.from_pipeline import (
     clip_shape,
     make_clips,
 )
+from latte_cli.core.sampling.sidecar import Record, read_record
 from latte_cli.core.sampling.workers import make_all, make_share
 from latte_cli.core.sampling.write import (
     DEFAULT_FORMATS,
     ClipFiles,
     ClipStep,
-    Record,
     SampleReport,
     digests,
-    no_record,
+    noise_row,
     read_noise,
-    read_record,
 )
 from latte_cli.core.settings.schema import SampleSettings, Settings
 
@@ -72,12 +71,8 @@ def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
     Raises LatteError when the sidecar is none, or a file it names has changed.
     """
     record = read_record(sidecar)
-    try:
-        name, formats, fps = record["name"], tuple(record["formats"]), record["fps"]
-    except (KeyError, TypeError) as error:
-        raise no_record(sidecar, error) from error
-    target = ClipFiles(sidecar.parent if out is None else out, formats, fps)
-    yield from make_all({name: record}, target, _make, 1)
+    target = ClipFiles(sidecar.parent if out is None else out, tuple(record["formats"]), record["fps"])
+    yield from make_all({record["name"]: record}, target, _make)
 
 
 def run_share(settings: Settings, wish: Wish, world: World) -> Iterator[SampleReport]:
@@ -186,31 +181,29 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
 
 
 def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
-    """The steps of the clips that records tell. Raises LatteError for a record of something else."""
+    """The steps of the clips that records tell. Raises LatteError for noise that is not there."""
     common = next(iter(records.values()))
-    try:
-        job = Job(
-            pipeline=Path(common["pipeline"]),
-            prompts=(),
-            lora=None if common["lora"] is None else Path(common["lora"]),
-            decodes=target.decodes,
-            **{name: common[name] for name in COMMON},
-        )
-        noise = None
-        if (path := common["initial_latents"]) is not None:
-            noise = read_noise(Path(path), clip_shape(job, open_pipeline(job.pipeline, decodes=job.decodes)))
-        prompts = [_prompt(record, noise) for record in records.values()]
-    except (KeyError, TypeError) as error:
-        raise no_record(target.folder / f"{next(iter(records))}.json", error) from error
+    job = Job(
+        pipeline=Path(common["pipeline"]),
+        prompts=(),
+        lora=None if common["lora"] is None else Path(common["lora"]),
+        decodes=target.decodes,
+        **{name: common[name] for name in COMMON},
+    )
+    initial: list[NDArray[np.float32] | None] = [None] * len(records)
+    if (path := common["initial_latents"]) is not None:
+        noise = read_noise(Path(path), clip_shape(job, open_pipeline(job.pipeline, decodes=job.decodes)))
+        initial = [noise_row(noise, record["row"], source=Path(path)) for record in records.values()]
+    prompts = [_prompt(record, row) for record, row in zip(records.values(), initial, strict=True)]
     yield from make_clips(replace(job, prompts=prompts))
 
 
-def _prompt(record: Record, noise: NDArray[np.float32] | None) -> Prompt:
+def _prompt(record: Record, initial_latents: NDArray[np.float32] | None) -> Prompt:
     return Prompt(
         text=record["prompt"],
         negative=record["negative_prompt"],
         seed=record["seed"],
         steps=record["steps"],
         guidance_scale=record["guidance_scale"],
-        initial_latents=None if noise is None else noise[record["row"]],
+        initial_latents=initial_latents,
     )

@@ -12,14 +12,15 @@ import numpy as np
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import make_folder, whole_file, write_whole
+from latte_cli.core.json_files import read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World
+from latte_cli.core.sampling.sidecar import Record
 from latte_cli.core.sampling.write import (
     ClipFiles,
     ClipStep,
     Frames,
-    Record,
     SampleReport,
     write_clips,
     write_grid,
@@ -58,7 +59,7 @@ def _make_together(records: Mapping[str, Record], target: ClipFiles, workers: in
         plan = (1,) * len(records)
         for place, name in enumerate(records):
             sidecar = target.folder / f"{name}.json"
-            names = json.loads(sidecar.read_text("utf-8"))["files"]
+            names = read_json(sidecar, Record)["files"]
             files = (*(target.folder / file for file in names), sidecar)
             yield SampleReport(place, 1, plan, files)
         pictures = [np.load(path) for name in records if (path := _frames(logs, name)).exists()]
@@ -75,12 +76,11 @@ def make_share(target: ClipFiles, make: Make, world: World) -> Iterator[SampleRe
     Raises LatteError where it wrote nothing: under a launcher of somebody else.
     """
     logs = target.folder / LOGS
-    try:
-        records = json.loads((logs / WORK).read_text("utf-8"))
-    except FileNotFoundError:
+    if not (logs / WORK).is_file():
         raise LatteError(
             f"{world.launcher}: sampling starts its workers itself: give --parallel {world.size}"
-        ) from None
+        )
+    records = read_json(logs / WORK, dict[str, Record])
     mine = dict(list(records.items())[world.rank :: world.size])
 
     def keep(name: str, frames: Frames) -> None:

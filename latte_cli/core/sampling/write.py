@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,10 @@ from latte_cli import __version__
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import digest_of_files, whole_file, write_whole
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
+from latte_cli.core.sampling.sidecar import Record
 
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
-Record = dict[str, Any]
 
 LATENTS = "latents"
 DEFAULT_FORMATS = ("mp4", "png")
@@ -165,28 +164,6 @@ def write_record(folder: Path, name: str, record: Record) -> Path:
     return path
 
 
-def read_record(path: Path, *, check: bool = True) -> Record:
-    """What `write_record` wrote.
-
-    Raises LatteError when it is another file, or with `check` one that it names is gone or has changed.
-    """
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        recorded = dict(record["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise no_record(path, error) from error
-    for name, digest in recorded.items() if check else ():
-        if not Path(name).is_file() or digest_of_files([Path(name)]) != digest:
-            raise LatteError(f"{path}: {name} is not the file that the clip was made from")
-    return dict(record)
-
-
-def no_record(path: Path, error: Exception) -> LatteError:
-    """What is said of a file that `write_record` did not write."""
-    reason = " ".join(repr(error).split())
-    return LatteError(f"{path}: is no sidecar that `latte sample` wrote: {reason}")
-
-
 def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
     """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
     try:
@@ -200,6 +177,13 @@ def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
     if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
         raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
     return np.asarray(noise, np.float32)
+
+
+def noise_row(noise: Array, row: int, *, source: Path) -> Array:
+    """Row `row` of noise (N, F, 4, h, w) from `source`. Raises LatteError when it has fewer."""
+    if row >= len(noise):
+        raise LatteError(f"{source}: found noise of {len(noise)} clips, wanted row {row}")
+    return noise[row]
 
 
 def digests(paths: Iterable[Path | None]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from latte_cli.core.errors import found
 from latte_cli.core.settings.schema import NOT_UTF_8, Section, Settings
 
 _KINDS: dict[object, str] = {
@@ -39,11 +40,6 @@ class Fault(NamedTuple):
     def __str__(self) -> str:
         """One line."""
         return f"{self.path}: {self.text}" if self.path else self.text
-
-
-def found(value: object, wanted: str) -> str:
-    """The usual wording: `found 3, wanted an even number`."""
-    return f"found {_shown(value)}, wanted {wanted}"
 
 
 def faults_of(error: ValidationError) -> Iterator[Fault]:
@@ -139,16 +135,3 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         return f"a list of {_LISTED[get_args(annotation)[0]]}"
     return _KINDS[annotation]
-
-
-def _shown(value: object) -> str:
-    """A value as a YAML file would show it, on one line, cut when long."""
-    if isinstance(value, dict):
-        return "keys and values"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = " ".join(str(value).split())
-    text = text if len(text) <= 60 else f"{text[:57]}..."
-    return text if isinstance(value, int | float) else f'"{text}"'

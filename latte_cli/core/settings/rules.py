@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Literal
 
+from latte_cli.core.errors import found
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.settings.messages import Fault, found, nearest
+from latte_cli.core.settings.messages import Fault, nearest
 from latte_cli.core.settings.presets import PRESETS, ModelSize, presets_of
 from latte_cli.core.settings.schema import Settings
 

@@ -1,5 +1,6 @@
 """Clips as files: their formats, the record beside each, the grid of all."""
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,10 @@ from latte_cli.core.sampling.media import BORDER
 from latte_cli.core.sampling.write import (
     ClipFiles,
     ClipStep,
-    digests,
+    noise_row,
     read_noise,
-    read_record,
     write_clip,
     write_clips,
-    write_record,
 )
 
 SIZE = 16
@@ -50,7 +49,7 @@ def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: P
     made = [f"{clip}.{suffix}" for clip in "ab" for suffix in ("mp4", "gif", "png", "npy", "json")]
     assert names == [*made, "grid.png", "grid.mp4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    record = read_record(tmp_path / "b.json")
+    record = json.loads((tmp_path / "b.json").read_text())
     assert (record["name"], record["seed"]) == ("b", 2)
     assert record["files"] == ["b.mp4", "b.gif", "b.png", "b.npy"]
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), np.ones((2, 4, 2, 2), np.float32))
@@ -135,24 +134,6 @@ def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
     assert not (tmp_path / "grid.png").exists()
 
 
-def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
-    weights = tmp_path / "weights"
-    weights.write_text("first")
-    path = write_record(tmp_path, "clip", {"sha256": digests([weights, None])})
-    assert read_record(path)["sha256"].keys() == {str(weights)}
-    weights.write_text("second")
-    with pytest.raises(LatteError) as refusal:
-        read_record(path)
-    assert str(refusal.value) == f"{path}: {weights} is not the file that the clip was made from"
-
-
-def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    path.write_text("[]")
-    with pytest.raises(LatteError, match=r"x\.json: is no sidecar that `latte sample` wrote"):
-        read_record(path)
-
-
 def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "noise.npy"
     np.save(path, np.zeros((1, 2, 4, 8, 8), np.float32))
@@ -160,6 +141,14 @@ def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LatteError) as refusal:
         read_noise(path, (3, 4, 8, 8))
     assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), wanted (N, 3, 4, 8, 8)"
+
+
+def test_a_row_that_noise_has_not_is_refused() -> None:
+    noise = np.zeros((2, 1, 4, 8, 8), np.float32)
+    assert noise_row(noise, 1, source=Path("noise.npy")).shape == (1, 4, 8, 8)
+    with pytest.raises(LatteError) as refusal:
+        noise_row(noise, 2, source=Path("noise.npy"))
+    assert str(refusal.value) == "noise.npy: found noise of 2 clips, wanted row 2"
 
 
 def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:

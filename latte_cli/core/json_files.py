@@ -1,0 +1,154 @@
+"""JSON that is read: regular files of bounded size and depth, whose values are checked by a pydantic model.
+
+A file may be anybody's, so whatever is wrong with it is one line: the file, the line of a JSON-lines file,
+the field, what was found and what was wanted. pydantic's parser bounds depth and the length of numbers.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from latte_cli.core.errors import LatteError, found
+
+MAX_BYTES = 64 << 20  # of a JSON file
+MAX_LINE_BYTES = 1 << 20  # of a line of a JSON-lines file
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Kind = TypeVar("Kind")
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+class Model(BaseModel):
+    """What a JSON file or a line of one holds; keys that it does not know are passed over."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def read_json(
+    path: Path, kind: type[Kind], *, missing: str = "", wanted: str = "", most: int = MAX_BYTES
+) -> Kind:
+    """What a JSON file holds, as `kind`.
+
+    missing: said of a file that is not there. wanted: what the file should be, said of one that is not JSON.
+    Raises LatteError for a file that cannot be read, is longer than `most` bytes, or holds anything else.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise LatteError(f"{path}: no such file{missing and f'; {missing}'}") from None
+    if len(content) > most:
+        raise LatteError(f"{path}: found more than {most:,} bytes, wanted {wanted or 'a small JSON file'}")
+    return parse_json(content, kind, source=str(path), wanted=wanted)
+
+
+def parse_json(content: bytes, kind: type[Kind], *, source: str, wanted: str = "") -> Kind:
+    """What JSON bytes hold, as `kind`. Raises LatteError naming `source` and the field at fault."""
+    try:
+        return _adapter(kind).validate_json(content.removeprefix(BYTE_ORDER_MARK))
+    except ValidationError as error:
+        raise LatteError(f"{source}: {_fault(error.errors(include_url=False)[0], wanted)}") from error
+
+
+def read_json_lines(
+    path: Path, kind: type[Kind], *, most: int = MAX_LINE_BYTES
+) -> Iterator[tuple[int, Kind]]:
+    """The number of each line of a JSON-lines file that is not empty, and what it holds, as `kind`.
+
+    Raises LatteError naming the line at fault, FileNotFoundError where there is no file.
+    """
+    with open_regular(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
+            source = f"{path}: line {number}"
+            if len(line) > most:
+                raise LatteError(f"{source}: found more than {most:,} bytes, wanted a line of JSON")
+            if line.strip():
+                yield number, parse_json(line, kind, source=source)
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open for reading. A pipe or a device, which may never end, is not waited for.
+
+    Raises FileNotFoundError where there is none, and LatteError when it cannot be opened or read.
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+            raise LatteError(f"{path}: found {what}, wanted a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LatteError(f"{path}: cannot be read: {error.strerror or error}") from error
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """The adapter of a type, built once: a line of a file is checked in microseconds."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def _fault(detail: ErrorDetails, wanted: str) -> str:
+    """A fault of pydantic's in this program's words."""
+    kind, field = detail["type"], ".".join(map(str, detail["loc"]))
+    context = detail.get("ctx", {})
+    if kind == "json_invalid":
+        text = f"cannot be read as JSON: {context['error']}"
+        return f"{text}; wanted {wanted}" if wanted else text
+    if kind == "missing":
+        return f"{field}: is missing"
+    if kind == "extra_forbidden":
+        return f"{field}: unknown key"
+    text = found(detail["input"], _wanted(kind, context, detail["msg"]))
+    return f"{field}: {text}" if field else text
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+    "dataclass": "keys and values",
+    "none": "null",
+    "path": "a path",
+}
+_WORDS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "literal_error": "one of {expected}",
+    "too_long": "at most {max_length} values",
+    "too_short": "at least {min_length} values",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
+
+
+def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
+    """What a value should have been, by pydantic's type of error and its context."""
+    if kind in _WORDS:
+        return _WORDS[kind].format(**context)
+    if kind == "value_error":
+        return message.removeprefix("Value error, ").removeprefix("wanted ")
+    return _KINDS.get(kind.partition("_")[0], message)

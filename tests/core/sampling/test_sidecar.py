@@ -1,0 +1,137 @@
+"""Records beside clips: what is read of one that somebody else may have written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.sampling.sidecar import read_record
+from latte_cli.core.sampling.write import digests, write_record
+from latte_cli.core.settings.schema import DataSettings, ModelSettings, SampleSettings, Settings
+
+COMMON = {"seed": 5, "row": 1, "initial_latents": None, "sha256": {}, "formats": ["mp4"], "files": ["a.mp4"]}
+SETTINGS = Settings(
+    data=DataSettings(image_size=32),
+    model=ModelSettings(hidden_size=24, depth=2, num_heads=3, patch_size=2, condition="class", num_classes=3),
+    sample=SampleSettings(steps=2),
+)
+RUN: dict[str, Any] = {
+    **COMMON,
+    "class_label": 2,
+    "checkpoint": "run/ckpt/step-1.safetensors",
+    "settings": SETTINGS.model_dump(mode="json"),
+}
+PIPELINE: dict[str, Any] = {
+    **COMMON,
+    "prompt": "a cat",
+    "negative_prompt": "",
+    "steps": 2,
+    "guidance_scale": 7.5,
+    "pipeline": "Latte-1",
+    "scheduler": "DDIMScheduler",
+    "sampler": None,
+    "eta": 0.0,
+    "num_frames": 16,
+    "height": 512,
+    "width": 512,
+    "dtype": "float32",
+    "lora": None,
+    "chunk_frames": 8,
+    "fps": 8,
+    "device": "cpu",
+}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(LatteError) as caught:
+        read_record(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])
+def test_a_record_is_read_with_every_key_as_it_was_written(record: dict[str, Any], tmp_path: Path) -> None:
+    path = write_record(tmp_path, "a", record | {"later": [1]})
+    found = read_record(path)
+    assert list(found) == ["latte", "name", *record, "later"]
+    assert found["name"] == "a"
+
+
+@pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ({"name": "../../x"}, 'name: found "../../x", wanted a path inside the folder'),
+        ({"name": "/tmp/x"}, 'name: found "/tmp/x", wanted a path inside the folder'),
+        ({"name": "sub/x"}, 'name: found "sub/x", wanted the name of a file beside it'),
+        ({"files": ["../x.mp4"]}, 'files.0: found "../x.mp4", wanted a path inside the folder'),
+        ({"seed": -5}, "seed: found -5, wanted at least 0"),
+        ({"row": "x"}, 'row: found "x", wanted a whole number'),
+        ({"row": 10**12}, "row: found 1000000000000, wanted less than 1000000"),
+        ({"formats": []}, "formats: found a list, wanted at least 1 values"),
+        ({"formats": ["exe"]}, "formats.0: found \"exe\", wanted one of 'mp4', 'gif', 'png' or 'latents'"),
+        ({"sha256": {"x": "0"}}, 'sha256.x: found "0", wanted text of the form ^[0-9a-f]{64}$'),
+    ],
+)
+def test_a_wrong_value_is_one_line(
+    damage: dict[str, Any], fault: str, record: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write_record(tmp_path, "a", record)
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    assert refusal(path) == fault
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ({"num_frames": 10**9}, "num_frames: found 1000000000, wanted at most 65536"),
+        ({"height": 0}, "height: found 0, wanted at least 1"),
+        ({"fps": 10**9}, "fps: found 1000000000, wanted at most 1000"),
+        ({"guidance_scale": "7"}, 'guidance_scale: found "7", wanted a number'),
+        ({"sampler": "euler"}, "sampler: found \"euler\", wanted one of 'ddpm', 'ddim' or 'dpm++'"),
+    ],
+)
+def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
+    damage: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    assert refusal(write_record(tmp_path, "a", PIPELINE | damage)) == fault
+
+
+@pytest.mark.parametrize(
+    ("section", "damage", "fault"),
+    [
+        ("data", {"num_frames": "x"}, 'settings.data.num_frames: found "x", wanted a whole number'),
+        ("model", {"dpth": 2}, "settings.model.dpth: unknown key"),
+        ("model", {"depth": 3}, "settings.model.depth: found 3, wanted an even number"),
+        ("model", {"num_classes": 2}, "settings.sample.class_labels: found 2, wanted labels from 0 to 1"),
+        ("sample", {"steps": 1001}, "settings.sample.steps: found 1001, wanted at most diffusion.num_times"),
+    ],
+)
+def test_a_wrong_setting_of_a_runs_clip_is_one_line(
+    section: str, damage: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    settings = RUN["settings"] | {section: RUN["settings"][section] | damage}
+    assert refusal(write_record(tmp_path, "a", RUN | {"settings": settings})).startswith(fault)
+
+
+def test_a_clips_own_steps_are_held_against_its_schedule(tmp_path: Path) -> None:
+    fault = refusal(write_record(tmp_path, "a", RUN | {"steps": 2000}))
+    assert fault == "settings.sample.steps: found 2000, wanted at most diffusion.num_timesteps 1000"
+
+
+def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("first")
+    path = write_record(tmp_path, "a", PIPELINE | {"sha256": digests([weights, None])})
+    assert read_record(path)["sha256"].keys() == {str(weights)}
+    weights.write_text("second")
+    assert refusal(path) == f"{weights} is not the file that the clip was made from"
+    assert read_record(path, check=False)["seed"] == 5
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "[" * 100_000, "x"], ids=["list", "none", "deep", "text"])
+def test_a_file_that_is_no_record_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    assert "\n" not in refusal(path)

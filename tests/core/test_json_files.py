@@ -1,0 +1,121 @@
+"""JSON of strangers: every fault is one line that names the file, the line and the field."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, read_json, read_json_lines
+from latte_cli.core.names import FileName
+
+
+class Part(Model):
+    shape: tuple[int, ...]
+
+
+class Thing(Model):
+    count: int = Field(ge=0, lt=10)
+    rate: float = 0.5
+    kind: Literal["a", "b"] = "a"
+    file: FileName = "x"
+    part: Part | None = None
+    path: Path | None = None
+
+
+def refusal(path: Path, kind: Any = Thing, **options: Any) -> str:
+    with pytest.raises(LatteError) as caught:
+        read_json(path, kind, **options)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text.removeprefix(f"{path}: ")
+
+
+def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"count": 3, "rate": 1, "part": {"shape": [1, 2]}, "path": "a/b", "new": 1}'
+    )
+    assert read_json(path, Thing) == Thing(count=3, rate=1.0, part=Part(shape=(1, 2)), path=Path("a/b"))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{}", "count: is missing"),
+        ('{"count": "3"}', 'count: found "3", wanted a whole number'),
+        ('{"count": true}', "count: found true, wanted a whole number"),
+        ('{"count": 1.5}', "count: found 1.5, wanted a whole number"),
+        ('{"count": -5}', "count: found -5, wanted at least 0"),
+        ('{"count": 1000000000000}', "count: found 1000000000000, wanted less than 10"),
+        (f'{{"count": {"9" * 4000}}}', "count: found a number of 13288 bits, wanted less than 10"),
+        ('{"count": 1, "rate": NaN}', "rate: found nan, wanted a finite number"),
+        ('{"count": 1, "kind": "c"}', "kind: found \"c\", wanted one of 'a' or 'b'"),
+        ('{"count": 1, "file": "../x"}', 'file: found "../x", wanted a path inside the folder'),
+        ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", wanted a name that a file can have'),
+        ('{"count": 1, "part": {"shape": [1, "x"]}}', 'part.shape.1: found "x", wanted a whole number'),
+        ('{"count": 1, "part": []}', "part: found a list, wanted keys and values"),
+        ("[]", "found a list, wanted keys and values"),
+        ("null", "found null, wanted keys and values"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_wanted(content: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    assert refusal(path) == fault
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b'{"count": 1', b'"\\ud800"', os.urandom(4096)],
+    ids=["empty", "utf-16", "lists", "objects", "cut", "half a character", "random"],
+)
+def test_what_is_no_json_is_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    text = refusal(path, wanted="a thing")
+    assert text.startswith("cannot be read as JSON: ")
+    assert text.endswith("; wanted a thing")
+
+
+def test_a_number_longer_than_python_reads_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"count": ' + "9" * 100_000 + "}")
+    assert "cannot be read as JSON" in refusal(path)
+
+
+def test_a_file_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"count": 1}' + " " * 100)
+    assert refusal(path, most=100) == "found more than 100 bytes, wanted a small JSON file"
+
+
+def test_a_pipe_a_folder_and_a_loop_are_no_files(tmp_path: Path) -> None:
+    pipe, loop = tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    assert refusal(pipe) == "found a pipe or a device, wanted a file"
+    assert refusal(tmp_path) == "found a folder, wanted a file"
+    assert refusal(loop) == "cannot be read: Too many levels of symbolic links"
+    assert refusal(tmp_path / "x" / "y", missing="it is needed") == "no such file; it is needed"
+
+
+def test_a_wrong_line_of_a_file_of_lines_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"count": 1}\n\n{"count": 2}\n{"count": -2}\n')
+    reading = read_json_lines(path, Thing)
+    assert [next(reading), next(reading)] == [(1, Thing(count=1)), (3, Thing(count=2))]
+    with pytest.raises(LatteError) as caught:
+        next(reading)
+    assert str(caught.value) == f"{path}: line 4: count: found -2, wanted at least 0"
+
+
+def test_a_line_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"count": 1}\n' + "x" * 1000)
+    with pytest.raises(LatteError) as caught:
+        list(read_json_lines(path, Thing, most=100))
+    assert str(caught.value) == f"{path}: line 2: found more than 100 bytes, wanted a line of JSON"

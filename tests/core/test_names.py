@@ -1,0 +1,54 @@
+"""Names that files give stay inside their folder."""
+
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.names import beside, inside, resolves_inside
+
+OUTSIDE = [
+    "/etc/passwd",
+    "../up",
+    "a/../../up",
+    "..",
+    "C:\\a",
+    "C:a",
+    "a\\b",
+    "\\\\host\\share",
+    "",
+    ".",
+    "./",
+]
+NO_NAMES = ["a\0b", "a\nb", "\x1b[31m", "x" * 256, "\N{HORSE}" * 64]
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.npy", "..a", "a..b", "x" * 255, "\N{CJK UNIFIED IDEOGRAPH-6D77}"])
+def test_a_path_below_the_folder_is_kept(name: str) -> None:
+    assert inside(name) == name
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_path_that_leads_out_on_any_system_is_refused(name: str) -> None:
+    for check in (inside, beside):
+        with pytest.raises(ValueError, match="wanted a path inside the folder"):
+            check(name)
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="wanted a name that a file can have"):
+        inside(name)
+
+
+def test_a_name_beside_a_file_has_no_folder() -> None:
+    assert beside("a.npy") == "a.npy"
+    with pytest.raises(ValueError, match="wanted the name of a file beside it"):
+        beside("b/a.npy")
+
+
+def test_a_link_out_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "else").mkdir()
+    (tmp_path / "cache" / "latents").symlink_to(tmp_path / "else")
+    assert resolves_inside(tmp_path / "cache", "shard")
+    assert not resolves_inside(tmp_path / "cache", "latents/a.npy")
