@@ -1,40 +1,17 @@
-"""The Typer app: its commands, and the one place that catches errors. Heavy imports wait until needed."""
+"""The Typer app: its commands. Heavy imports wait until they are needed."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from latte_cli import __version__
 from latte_cli.cli import bench, cache, convert, sample, train
+from latte_cli.cli.boundary import Boundary, open_standard_streams
 from latte_cli.cli.help import Command, examples
-from latte_cli.cli.running import INTERRUPTED
-from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.interrupts import stopped_by_sigterm
 from latte_cli.core.parallel.leaving import own_exit_code
 
-
-class _Boundary(typer.core.TyperGroup):
-    """The one place that catches LatteError: one line on stderr, exit code 1. Ctrl-C and SIGTERM are 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            with stopped_by_sigterm():
-                return super().invoke(ctx)
-        except LatteError as error:
-            from latte_cli.core.parallel.world import report_failure
-
-            text = printable(str(error))
-            if not report_failure(text):  # a worker's reason is for whoever launched it to show
-                typer.echo(text, err=True)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            typer.echo(str(error) or "interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from error
-
-
 app = typer.Typer(
-    cls=_Boundary,
+    cls=Boundary,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -44,6 +21,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The `latte` command."""
+    open_standard_streams()
     with own_exit_code():
         app(prog_name="latte")
 

@@ -1,10 +1,12 @@
 """What a user sees: progress on stderr, plans and results on stdout. Users' text is never markup."""
 
+import io
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, NamedTuple, TextIO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -23,7 +25,45 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
 LONGEST_LIST = 12  # tensors named one by one
-console = Console(stderr=True)
+
+
+class _Stderr(io.TextIOBase):
+    """stderr as it is now. What cannot be written there is dropped: no run ends because its terminal or the
+    reader of its log has gone."""
+
+    def write(self, text: str) -> int:
+        """Write, if there is anywhere to."""
+        with suppress(OSError, ValueError):
+            self._stream().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, likewise."""
+        with suppress(OSError, ValueError):
+            self._stream().flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        with suppress(OSError, ValueError):
+            return bool(self._stream().isatty())
+        return False
+
+    def fileno(self) -> int:
+        """Its number. Raises OSError where it has none."""
+        return int(self._stream().fileno())
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Its encoding, which decides how bars are drawn."""
+        return self._stream().encoding or "ascii"
+
+    @staticmethod
+    def _stream() -> TextIO:
+        # While bars are drawn, sys.stderr is Rich's, which writes here.
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+
+console = Console(file=cast("IO[str]", _Stderr()))
 
 Report = TypeVar("Report")
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from latte_cli.cli.boundary import INTERRUPTED, complain
 from latte_cli.core.errors import LatteError
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from latte_cli.core.sampling.write import SampleReport
     from latte_cli.core.settings.rules import Command
     from latte_cli.core.settings.schema import Settings
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells say
 
 
 def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
@@ -35,7 +32,7 @@ def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted; {KEPT}") from error
     except Exception:
-        typer.echo(f"stopped; {KEPT}", err=True)
+        complain(f"stopped; {KEPT}")
         raise
     finally:
         show(status.lines())

@@ -1,7 +1,17 @@
 """The one exception that a user can cause and fix, and the wording of what its text shows."""
 
+import errno
+
 _SHOWN = 60  # characters of a value
 _LONG_BITS = 192  # of a whole number: at most 58 digits
+_LONGEST_NAME = 200  # characters of a file's name that is too long
+
+# What the system refuses through no fault of the program's. Others, as a missing file, are looked for where
+# they can happen.
+_SYSTEM_FAULTS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM}
+    | {errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+)
 
 
 class LatteError(Exception):
@@ -31,3 +41,14 @@ def shown_value(value: object) -> str:
     text = " ".join(str(value).split())
     text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
     return text if isinstance(value, int | float) else f'"{text}"'
+
+
+def system_fault(error: OSError) -> str | None:
+    """The line for an error that the system is to blame for (a full disk, no permission), else None."""
+    if error.errno not in _SYSTEM_FAULTS:
+        return None
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return reason
+    name = str(error.filename)
+    return f"{name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + '...'}: {reason}"

@@ -1,9 +1,13 @@
-"""Ctrl-C and SIGTERM where MindSpore computes, which takes Ctrl-C for itself."""
+"""Signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGHUP when its terminal or ssh session closes."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
+from types import FrameType
+
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+STOPPING = (signal.SIGINT, signal.SIGTERM, *(() if HANGUP is None else (HANGUP,)))
 
 
 def keep_ctrl_c() -> None:
@@ -18,18 +22,38 @@ def keep_ctrl_c() -> None:
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does: the system's, and what MindSpore makes of
-    Ctrl-C."""
+def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have `handler` take the signals that ask to stop, but those that are ignored: `nohup` ignores SIGHUP, a
+    script's background job Ctrl-C.
+
+    SIGHUP after another signal is dropped: the kernel, the shell and systemd may each send one, and that is
+    nobody's second Ctrl-C. Signals reach the main thread alone: in another nothing happens.
+    """
     if current_thread() is not main_thread():
         yield
         return
+    came: list[int] = []
 
-    def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+    def take(number: int, frame: FrameType | None) -> None:
+        if not (came and number == HANGUP):
+            came.append(number)
+            handler(number, frame)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    heard = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, take) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Have every signal that asks to stop raise KeyboardInterrupt, as Ctrl-C does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with on_stop_signals(stop):
+        yield

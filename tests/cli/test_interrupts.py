@@ -1,7 +1,9 @@
 """Commands that are told to stop while they compute."""
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -64,7 +66,7 @@ def stop(
     return run.returncode, out, (folder / "err").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("flags", [(), ("--type", "mindrecord"), ("--parallel", "2")])
 def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leaves_no_half(
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
@@ -87,7 +89,7 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
     number: signal.Signals, experiment: Path
 ) -> None:
@@ -109,3 +111,24 @@ def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
     )
     assert done.returncode == 0, done.stderr
     assert len(metrics.read_text().splitlines()) == step + 1
+
+
+def test_a_terminal_that_closes_while_training_draws_on_it_saves_first(experiment: Path) -> None:
+    (experiment / "latte.yaml").write_text(ENDLESS)
+    for path in sorted((experiment / "videos").iterdir())[2:]:
+        path.unlink()
+    metrics, ckpt = experiment / "run" / "metrics.jsonl", experiment / "run" / "ckpt"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(experiment)
+        os.execv(sys.executable, [sys.executable, "-m", "latte_cli", "train"])
+    end = time.monotonic() + SECONDS
+    while not metrics.exists():
+        assert time.monotonic() < end
+        read, _, _ = select.select([terminal], [], [], 0.1)
+        if read:
+            os.read(terminal, 65536)
+    os.close(terminal)  # the kernel sends SIGHUP; every later write to the terminal fails
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert list(ckpt.glob("step-*.safetensors"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.interrupts import stopped_by_sigterm
+from latte_cli.core.interrupts import stopped_by_signals
 
 COMPUTE = """
 import os, signal
@@ -34,8 +34,29 @@ def test_ctrl_c_interrupts_python_although_mindspore_has_computed(tmp_path: Path
     assert done.stdout == "interrupted\n", done.stderr
 
 
-def test_sigterm_interrupts_within_and_is_as_before_afterwards() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), stopped_by_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_signals_that_ask_to_stop_interrupt_within_and_are_as_before_afterwards(number: int) -> None:
+    before = [signal.getsignal(each) for each in STOPPING]
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():
+        os.kill(os.getpid(), number)
+    assert [signal.getsignal(each) for each in STOPPING] == before
+
+
+def test_a_closed_terminal_asks_once_however_often_it_is_said_and_never_under_nohup() -> None:
+    came = 0
+    with stopped_by_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        except KeyboardInterrupt:
+            came += 1
+            os.kill(os.getpid(), signal.SIGHUP)  # from the kernel, then from the shell
+    assert came == 1
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stopped_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -2,14 +2,11 @@
 
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import current_thread, main_thread
-from types import FrameType
 
+from latte_cli.core.interrupts import on_stop_signals
 from latte_cli.core.parallel.commands import Cluster, check_cluster, starts
 from latte_cli.core.parallel.watch import Run
 from latte_cli.core.parallel.worker import CORES
@@ -35,7 +32,7 @@ def launch(command: Sequence[str], cluster: Cluster, *, log_dir: Path, collectiv
     run = Run(cluster, log_dir, collective=collective)
     environment = _environment(cluster, log_dir, collective=collective)
     try:
-        with _forwarded_signals(run):
+        with on_stop_signals(lambda number, _: run.ask(number)):  # to us: for the workers instead
             for start in starts(command, cluster, log_dir):
                 run.begin(start, environment)
             return run.watch()
@@ -60,23 +57,3 @@ def _environment(cluster: Cluster, log_dir: Path, *, collective: bool) -> dict[s
         size = shutil.get_terminal_size()
         ours |= {"FORCE_COLOR": "1", "COLUMNS": str(size.columns), "LINES": str(size.lines)}
     return {"GLOG_v": "3", **os.environ, **ours}
-
-
-@contextmanager
-def _forwarded_signals(run: Run) -> Iterator[None]:
-    """Have signals to us ask the workers instead. Signals reach the main thread alone."""
-    if current_thread() is not main_thread():
-        yield
-        return
-
-    def ask(number: int, _: FrameType | None) -> None:
-        run.ask(number)
-
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]  # nohup
-    before = {number: signal.signal(number, ask) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

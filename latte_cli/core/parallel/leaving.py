@@ -7,7 +7,7 @@ of its own that is still reading what it frees, which ends many a worker in SIGS
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _met = [False]
 
@@ -38,7 +38,8 @@ def own_exit_code() -> Iterator[None]:
 def _leave_at_a_fault(code: int) -> None:
     from latte_cli.core.kernels.build import library_path
 
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it never was open
+            stream.flush()
     if (path := library_path()) is not None:
         ctypes.CDLL(str(path)).latte_leave_at_a_fault(code)

@@ -1,6 +1,7 @@
 """Workers' logs: showing the first worker's as it grows, and finding the reason a worker ended."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,8 +36,9 @@ class Relay:
         if not holds:
             shown.append(rest)
         if any(shown):
-            self.to.write(b"".join(shown))
-            self.to.flush()
+            with suppress(OSError):  # nobody reads it any more: the log has it, and the workers go on
+                self.to.write(b"".join(shown))
+                self.to.flush()
 
 
 def last_error(log: Path) -> str:

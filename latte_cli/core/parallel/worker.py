@@ -87,7 +87,8 @@ def _supervise(command: list[str], environment: dict[str, str], stem: str, launc
         start_new_session=True,
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: process.send_signal(number))
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: process.send_signal(number))
     _write(stem + ".pid", f"{process.pid} {os.getpid()}")
     while process.poll() is None:
         if not lives(launcher_pid):

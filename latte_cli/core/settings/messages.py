@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latte_cli.core.errors import found
-from latte_cli.core.settings.schema import NOT_UTF_8, Section, Settings
+from latte_cli.core.settings.schema import NOT_A_NAME, NOT_UTF_8, Section, Settings
 
 _KINDS: dict[object, str] = {
     int: "a whole number",
@@ -27,6 +27,7 @@ _BOUNDS = {
     "lt": "less than",
     "multiple_of": "a multiple of",
 }
+_TEXTS = {NOT_UTF_8: "valid UTF-8", NOT_A_NAME: "a path that a file can have: this is too long, or holds \\0"}
 _LEAST_LIKENESS = 0.6  # below it a suggestion is noise
 
 
@@ -53,7 +54,7 @@ def faults_of(error: ValidationError) -> Iterator[Fault]:
         if field is None:
             yield Fault(path, _unknown(path))
         else:
-            wanted = "valid UTF-8" if NOT_UTF_8 in detail["msg"] else _wanted(field)
+            wanted = next((text for sign, text in _TEXTS.items() if sign in detail["msg"]), _wanted(field))
             yield Fault(path, found(detail["input"], wanted))
 
 

@@ -40,7 +40,9 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
     elif missing and (given or needed):
         example = "such as Latte-XL/2" if presets is PRESETS else "Latte-1"
         text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example}"
-        yield Fault("model", text, ("model.preset", *(f"model.{name}" for name in missing)))
+        yield Fault(
+            "model", text, ("model.preset", "sample.pipeline", *(f"model.{name}" for name in missing))
+        )
     if given.get("depth", 0) % 2:
         yield Fault(
             "model.depth", found(given["depth"], "an even number: spatial and temporal blocks in turn")

@@ -1,5 +1,7 @@
 """The experiment file: one YAML for all commands, typed, documented and frozen. Imports no MindSpore."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,6 +12,7 @@ from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
 NOT_UTF_8 = "is not valid UTF-8"
+NOT_A_NAME = "is no name of a file"
 
 
 def _as_text(value: Any) -> Any:
@@ -46,6 +49,20 @@ class Section(BaseModel):
             isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text) for text in texts
         ):
             raise ValueError(NOT_UTF_8)
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _path_can_be(cls, value: Any) -> Any:
+        """Refuse a path that no file can have."""
+        if isinstance(value, Path):
+            try:
+                os.stat(value)
+            except ValueError as error:  # holds a null character
+                raise ValueError(NOT_A_NAME) from error
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    raise ValueError(NOT_A_NAME) from error
         return value
 
 

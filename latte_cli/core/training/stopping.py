@@ -1,13 +1,13 @@
 """Stopping between two steps when the user or the system asks for it."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+
+from latte_cli.core.interrupts import on_stop_signals
 
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM came: MindSpore makes the one the other, so that nobody can tell which."""
+    """Whether a signal that asks to stop came: MindSpore makes Ctrl-C SIGTERM, so nobody can tell which."""
 
     came = False
 
@@ -23,23 +23,16 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request; a second one stops at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request; a second one stops at once.
 
     Signals reach the main thread alone: in another one the request never comes.
     """
     request = StopRequest()
-    if current_thread() is not main_thread():
-        yield request
-        return
 
     def note(_number: int, _frame: object) -> None:
         if request.came:
             raise KeyboardInterrupt
         request.came = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_stop_signals(note):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

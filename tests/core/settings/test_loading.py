@@ -223,3 +223,15 @@ def test_a_file_that_is_not_text_is_named(experiment: Path) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         DataSettings().num_frames = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "x/" * 3000, "a\0b"])
+def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
+    with pytest.raises(LatteError) as caught:
+        load_settings(None, [("data.root", path), ("sample.pipeline", path)])
+    heading, *faults = str(caught.value).split("\n  ")
+    assert heading == "the built-in demo: 2 faults"
+    assert [fault.split(": ")[0] for fault in faults] == ["data.root", "sample.pipeline"]
+    assert all(
+        "wanted a path that a file can have: this is too long, or holds \\0" in each for each in faults
+    )

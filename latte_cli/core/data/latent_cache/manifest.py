@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from latte_cli.core.data.videos.find import VideoFile, natural_order
-from latte_cli.core.data.videos.video import list_images
+from latte_cli.core.data.videos.video import VideoError, check_regular, list_images
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import sync, write_whole
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
@@ -253,11 +253,12 @@ def source_state(path: Path) -> tuple[int, int]:
 
 
 def source_hash(path: Path) -> str:
-    """SHA-256 of a video's content: of a folder, of its images' names and contents."""
+    """SHA-256 of a video's content: of a folder, of its images' names and contents. Raises VideoError."""
     digest = sha256()
     for file in sorted(list_images(path)) if path.is_dir() else [path]:
         if path.is_dir():
             digest.update(file.name.encode() + b"\0")
+        check_regular(file)
         with file.open("rb") as content:
             while block := content.read(1 << 20):
                 digest.update(block)
@@ -270,7 +271,7 @@ def unchanged(entry: Entry, video: VideoFile) -> bool:
         if source_state(video.path) == (entry.size, entry.mtime_ns):
             return True
         return source_state(video.path)[0] == entry.size and source_hash(video.path) == entry.sha256
-    except OSError:
+    except (OSError, VideoError):
         return False
 
 

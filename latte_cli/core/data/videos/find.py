@@ -74,8 +74,12 @@ def find_videos(root: Path) -> list[VideoFile]:
     those folders, sorted; a video directly under the root has none. Raises LatteError when there is no such
     folder or it holds no video.
     """
-    if not root.exists():
-        raise LatteError(f"data.root: {root}: no such folder")
+    try:
+        root.stat()
+    except FileNotFoundError as error:
+        raise LatteError(f"data.root: {root}: no such folder") from error
+    except OSError as error:
+        raise LatteError(f"data.root: {root}: {error.strerror}") from error
     names = video_names(root)
     if not names:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
@@ -222,15 +226,24 @@ def _walk(root: Path) -> Iterator[str]:
             entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
         except OSError as error:
             raise LatteError(f"{folder}: cannot be listed: {error.strerror}") from error
-        if any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir() for entry in entries):
+        names = {entry.name: _is_folder(entry) for entry in entries}
+        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES and not folder for name, folder in names.items()):
             yield prefix.rstrip("/") or "."
         for entry in entries:
-            if entry.is_dir():
+            if names[entry.name]:
                 real = os.path.realpath(entry.path)
                 if real not in above:
                     waiting.append((Path(entry.path), f"{prefix}{entry.name}/", above | {real}))
             elif Path(entry.name).suffix.lower() in VIDEO_SUFFIXES:
                 yield prefix + entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder or leads to one; a link that leads nowhere, or to itself, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def count_frames(

@@ -2,6 +2,7 @@
 movie.py)."""
 
 import re
+import stat
 import struct
 import warnings
 from collections.abc import Sequence
@@ -65,16 +66,17 @@ def open_video(path: Path) -> Video:
     """Open a folder of images, a GIF or a movie file. Raises VideoError when it is none or cannot be read."""
     suffix = path.suffix.lower()
     try:
-        if path.is_dir():
+        if stat.S_ISDIR(path.stat().st_mode):
             return FrameFolder(path)
-        if not path.exists():
-            raise VideoError(path, "no such file or folder")
+        check_regular(path)
         if suffix == GIF_SUFFIX:
             return Gif(path)
         if suffix in MOVIE_SUFFIXES:
             from latte_cli.core.data.videos.movie import Movie
 
             return Movie(path)
+    except FileNotFoundError as error:
+        raise VideoError(path, "no such file or folder") from error
     except OSError as error:
         raise VideoError(path, error.strerror or str(error)) from error
     raise VideoError(
@@ -153,6 +155,14 @@ def list_images(folder: Path) -> list[Path]:
     ]
 
 
+def check_regular(path: Path) -> None:
+    """Raise VideoError for a pipe, a socket or a device: opening one may wait forever. OSError as `stat`."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        raise VideoError(path, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, wanted a regular file")
+
+
 def _frame_order(path: Path) -> tuple[bool, int, str]:
     """Where an image comes in its folder: by the last number of its name, as a number ("frame_9" before
     "frame_10")."""
@@ -163,6 +173,7 @@ def _frame_order(path: Path) -> tuple[bool, int, str]:
 def _read_image(path: Path) -> Frames:
     """An image as (H, W, 3) uint8. Raises VideoError."""
     try:
+        check_regular(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:

@@ -1,4 +1,6 @@
 import logging
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,3 +207,43 @@ def test_classes_must_exist_and_fit_the_model(tmp_path: Path) -> None:
         check_labels([VideoFile(tmp_path, "b", 101)], 101)
     with pytest.raises(LatteError, match="c: has no class"):
         check_labels([VideoFile(tmp_path, "c")], 101)
+
+
+def test_what_is_no_file_or_leads_nowhere_is_left_out_by_name_and_nothing_waits(
+    tmp_path: Path,
+    make_folder: MakeFolder,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_folder(tmp_path / "good", 9)
+    make_folder(tmp_path / "piped", 9)
+    for name in ("pipe.mp4", "pipe.gif", "piped/frame_0.png"):
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+    monkeypatch.chdir(tmp_path)  # a socket's whole path may have 107 letters
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.mp4")
+    (tmp_path / "device.mkv").symlink_to("/dev/zero")
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone.avi").symlink_to("nowhere.avi")
+    with caplog.at_level(logging.WARNING):
+        index = index_clips(DataSettings(root=tmp_path, num_frames=4, frame_stride=2))
+    assert [video.name for video in index.videos] == ["good"]
+    assert {video.name: video.reason for video in index.left_out} == {
+        "device.mkv": "is a device, wanted a regular file",
+        "gone.avi": "no such file or folder",
+        "loop.mp4": "Too many levels of symbolic links",
+        "pipe.gif": "is a named pipe, wanted a regular file",
+        "pipe.mp4": "is a named pipe, wanted a regular file",
+        "piped": "is a named pipe, wanted a regular file",
+        "socket.mp4": "is a socket, wanted a regular file",
+    }
+
+
+def test_a_root_that_leads_to_itself_or_has_too_long_a_name_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(LatteError, match=r"data\.root: .*/loop: Too many levels of symbolic links"):
+        find_videos(tmp_path / "loop")
+    with pytest.raises(LatteError, match=r"data\.root: .*x: File name too long"):
+        find_videos(tmp_path / ("x" * 5000))
