@@ -6,7 +6,7 @@ Why it is safe:
   needed. What the table holds are functions of this package that make inert records.
 - The instructions that call constructors in other ways (INST, OBJ, NEWOBJ_EX, extension codes, out-of-band
   buffers, textual persistent ids) are refused. BUILD, which would set an object's attributes, throws the
-  attributes away.
+  attributes away, or keeps them as data beside the object's name (`Described`).
 - Time: instructions, and the entries they move at one go, are counted against `MAX_PICKLE_STEPS`; nothing
   recurses.
 - Memory: an instruction makes at most one object no larger than the bytes it consumes, and lengths are
@@ -16,8 +16,9 @@ Why it is safe:
 """
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from latte_cli.core.checkpoints.limits import (
     MAX_INTEGER_BYTES,
@@ -46,7 +47,21 @@ class Inert(NamedTuple):
     name: str
 
 
-Table = Mapping[str, Known]
+@dataclass(eq=False)
+class Described:
+    """An object as its pickle describes it: its class's name, the arguments to make it, and its state."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: object = None
+
+
+class Table(Protocol):
+    """The names that a pickle may use, as "module.name"; a dictionary is one."""
+
+    def get(self, name: str, /) -> Known | None: ...
+
+
 Persistent = Callable[[object], object]
 
 
@@ -55,7 +70,7 @@ def read_pickle(
 ) -> tuple[object, int]:
     """The object that the pickle at `start` describes, and where the pickle ends.
 
-    table: the names it may use, as "module.name". persistent: turns a persistent id into an object.
+    table: the names it may use. persistent: turns a persistent id into an object.
     Raises RefusedError for what is torn, unknown or too large.
     """
     return _Machine(content, start, table=table, persistent=persistent).run()
@@ -155,8 +170,10 @@ class _Machine:
         self.push(known.build(arguments))
 
     def build(self) -> None:
-        self.pop()
-        if not isinstance(self.top(), (dict, Inert)):
+        state, target = self.pop(), self.top()
+        if isinstance(target, Described) and target.state is None:
+            target.state = state
+        elif not isinstance(target, (dict, Inert)):
             raise RefusedError("its pickle sets attributes of something that has none")
 
     def set_items(self, items: list[Any]) -> None:

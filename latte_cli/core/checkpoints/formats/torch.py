@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latte_cli.core.checkpoints.formats.pickles import read_pickle
+from latte_cli.core.checkpoints.formats.pickles import Described, Known, Table, read_pickle
 from latte_cli.core.checkpoints.formats.torch_names import TABLE, Claims, TensorClaim
+from latte_cli.core.checkpoints.formats.trees import leaves
 from latte_cli.core.checkpoints.formats.zip_directory import Member, read_directory
 from latte_cli.core.checkpoints.limits import MAX_TENSORS, RefusedError, shown
 from latte_cli.core.checkpoints.tensors import Storage, StoredTensor, check_extent
@@ -42,14 +43,42 @@ def read_zip(path: Path, mapped: memoryview) -> TorchFile:
 
     Raises RefusedError when it is none, is torn, or asks for more than weights need.
     """
-    members = read_directory(mapped)
+    return _read_members(path, mapped, read_directory(mapped), TABLE)
+
+
+def read_script(path: Path, mapped: memoryview) -> dict[str, StoredTensor]:
+    """The tensors of a TorchScript program, by their places in it and in its order.
+
+    Its code is not looked at. Raises RefusedError as `read_zip`.
+    """
+    members = read_directory(mapped, pass_over="/code/")
+    if not any(name.endswith("/constants.pkl") for name in members):
+        raise RefusedError("is no TorchScript program: its zip holds no constants.pkl")
+    weights = {name: member for name, member in members.items() if not name.endswith("/constants.pkl")}
+    file = _read_members(path, mapped, weights, _ScriptNames())
+    return {
+        name: file.tensor(claim) for name, claim in leaves(file.content) if isinstance(claim, TensorClaim)
+    }
+
+
+class _ScriptNames:
+    """The names of a program's pickle: those of weights, and its own classes, of which no code is run."""
+
+    def get(self, name: str, /) -> Known | None:
+        """What a name stands for, if it may be used."""
+        if name.startswith(("__torch__.", "torch.jit._pickle.")):
+            return Known(name, lambda arguments: Described(name, arguments))
+        return TABLE.get(name)
+
+
+def _read_members(path: Path, mapped: memoryview, members: dict[str, Member], table: Table) -> TorchFile:
     prefix, pickled = _find_pickle(members)
     order = members.get(f"{prefix}byteorder")
     if order and bytes(mapped[order.start : order.end][:16]) != b"little":
         raise RefusedError("its numbers are big-endian; save it anew on a little-endian machine")
     pickle_bytes = Storage(path, "data.pkl", mapped, [pickled[:2]], pickled.crc).bytes()
     claims = Claims()
-    content, _ = read_pickle(pickle_bytes, 0, table=TABLE, persistent=claims)
+    content, _ = read_pickle(pickle_bytes, 0, table=table, persistent=claims)
     storages = {}
     for claim in claims.by_key.values():
         label = f"data/{claim.key}"

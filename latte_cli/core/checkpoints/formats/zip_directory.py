@@ -18,6 +18,7 @@ _LONGEST_COMMENT = 0xFFFF
 _IN_ZIP64 = 0xFFFFFFFF
 _ALLOWED_FLAGS = 0x0808  # sizes after the data, name in UTF-8: what PyTorch sets
 _SIZES_AFTER = 0x0008
+_DEFLATED = 8
 _ZIP64_EXTRA = 1
 
 _NO_DIRECTORY = "is cut short: a zip file (PyTorch's) without the directory at its end"
@@ -37,30 +38,35 @@ class _Entry(NamedTuple):
     size: int
     crc: int
     flags: int
+    method: int
 
 
-def read_directory(content: memoryview) -> dict[str, Member]:
-    """Every member by name. Raises RefusedError when the file is torn, or is more than a plain zip of stored
-    members."""
+def read_directory(content: memoryview, *, pass_over: str | None = None) -> dict[str, Member]:
+    """Every stored member by name. Raises RefusedError when the file is torn, or more than a plain zip.
+
+    pass_over: what the name of a compressed member must contain for the member to be left out; without it a
+    compressed member is refused.
+    """
     count, start, end = _find_directory(content)
     if count > MAX_TENSORS:
         raise RefusedError(f"its zip directory lists {count} members")
-    members: dict[str, Member] = {}
+    members: dict[str, Member | None] = {}
     taken: list[tuple[int, int]] = []
     at = start
     for _ in range(count):
-        entry, at = _read_entry(content, at, end)
+        entry, at = _read_entry(content, at, end, pass_over)
         if entry.name in members:
             raise RefusedError(f"its zip directory lists {shown(entry.name)} twice")
         first = _check_local_header(content, entry, before=start)
-        members[entry.name] = Member(first, first + entry.size, entry.crc)
+        stored = entry.method == 0
+        members[entry.name] = Member(first, first + entry.size, entry.crc) if stored else None
         taken.append((entry.header, first + entry.size))
     if at != end:
         raise RefusedError("its zip directory is malformed: it holds more than its members")
     taken.sort()
     if any(later[0] < earlier[1] for earlier, later in pairwise(taken)):
         raise RefusedError("two members of its zip overlap")
-    return members
+    return {name: member for name, member in members.items() if member is not None}
 
 
 def _find_directory(content: memoryview) -> tuple[int, int, int]:
@@ -107,7 +113,7 @@ def _read_end64(content: memoryview, locator: int) -> tuple[int, tuple[int, int,
     return at, (count, size, start)
 
 
-def _read_entry(content: memoryview, at: int, end: int) -> tuple[_Entry, int]:
+def _read_entry(content: memoryview, at: int, end: int, pass_over: str | None) -> tuple[_Entry, int]:
     """The directory's entry at `at`, and where the next one begins."""
     if at + _ENTRY_SIZE > end or content[at : at + 4] != _ENTRY:
         raise RefusedError("its zip directory is malformed")
@@ -125,13 +131,13 @@ def _read_entry(content: memoryview, at: int, end: int) -> tuple[_Entry, int]:
         raise RefusedError("a member of its zip has a name that is not UTF-8") from error
     if _IN_ZIP64 in (size, packed, header):
         size, packed, header = _large_numbers(content[name_end:extra_end], [size, packed, header])
-    if method:
-        raise RefusedError(f"{shown(name)} is compressed, which PyTorch never does")
-    if flags & ~_ALLOWED_FLAGS or disk or packed != size:
+    if method and (method != _DEFLATED or pass_over is None or pass_over not in name):
+        raise RefusedError(f"{shown(name)} is compressed, which PyTorch never does to weights")
+    if flags & ~_ALLOWED_FLAGS or disk or (packed != size and not method):
         raise RefusedError(
             f"{shown(name)} is encrypted, spread over files or otherwise no plain member of a zip"
         )
-    return _Entry(name, header, size, crc, flags), following
+    return _Entry(name, header, packed, crc, flags, method), following
 
 
 def _large_numbers(extra: memoryview, numbers: list[int]) -> list[int]:
@@ -160,8 +166,8 @@ def _check_local_header(content: memoryview, entry: _Entry, *, before: int) -> i
     start = name_start + name_length + extra_length
     same_name = content[name_start : name_start + name_length] == entry.name.encode()
     told = not flags & _SIZES_AFTER
-    same_sizes = not told or (crc == entry.crc and {size, packed} <= {entry.size, _IN_ZIP64})
-    if flags != entry.flags or method or not same_name or not same_sizes:
+    same_sizes = not told or method or (crc == entry.crc and {size, packed} <= {entry.size, _IN_ZIP64})
+    if flags != entry.flags or method != entry.method or not same_name or not same_sizes:
         raise RefusedError(f"the header of {shown(entry.name)} and the zip's directory disagree")
     if start + entry.size > before:
         raise RefusedError(f"is cut short or damaged: {shown(entry.name)} does not fit into it")

@@ -1,0 +1,68 @@
+"""What I3D is made of, by name and size: Inception-v1 with every filter inflated in time. No MindSpore.
+
+Names are those of the TensorFlow original (github.com/google-deepmind/kinetics-i3d), in its order.
+"""
+
+from typing import NamedTuple
+
+NUM_CLASSES = 400
+IMAGE_SIZE = 224
+MIN_FRAMES = 9
+"""Eight frames become one on their way, and the last pooling takes two."""
+
+
+class Layer(NamedTuple):
+    """A convolution by a cube of `kernel` places a side, with its normalisation and ReLU."""
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+
+
+# Out channels of the four branches: 1; 1 then 3; 1 then 3; pooling then 1 places a side.
+MIXED = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+STEM = (
+    Layer("Conv3d_1a_7x7", 3, 64, 7),
+    Layer("Conv3d_2b_1x1", 64, 64, 1),
+    Layer("Conv3d_2c_3x3", 64, 192, 3),
+)
+LOGITS = "Logits/Conv3d_0c_1x1"
+
+
+def mixed_layers(name: str, inputs: int) -> tuple[Layer, ...]:
+    """The six convolutions of an Inception module."""
+    b0, b1a, b1b, b2a, b2b, b3 = MIXED[name]
+    return (
+        Layer(f"{name}/Branch_0/Conv3d_0a_1x1", inputs, b0, 1),
+        Layer(f"{name}/Branch_1/Conv3d_0a_1x1", inputs, b1a, 1),
+        Layer(f"{name}/Branch_1/Conv3d_0b_3x3", b1a, b1b, 3),
+        Layer(f"{name}/Branch_2/Conv3d_0a_1x1", inputs, b2a, 1),
+        Layer(f"{name}/Branch_2/Conv3d_0b_3x3", b2a, b2b, 3),
+        Layer(f"{name}/Branch_3/Conv3d_0b_1x1", inputs, b3, 1),
+    )
+
+
+def all_layers() -> tuple[Layer, ...]:
+    """Every convolution in the network's order; the last, which makes the logits, has no normalisation."""
+    layers, inputs = list(STEM), STEM[-1].outputs
+    for name in MIXED:
+        layers += mixed_layers(name, inputs)
+        inputs = mixed_outputs(name)
+    return (*layers, Layer(LOGITS, inputs, NUM_CLASSES, 1))
+
+
+def mixed_outputs(name: str) -> int:
+    """Channels that a module gives: those of its branches, joined."""
+    b0, _, b1b, _, b2b, b3 = MIXED[name]
+    return b0 + b1b + b2b + b3
