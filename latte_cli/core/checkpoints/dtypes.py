@@ -68,7 +68,9 @@ def widen(bits: Bits, dtype: Dtype) -> Bits:
     is."""
     if dtype.name != "bfloat16":
         return bits
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    words = bits.astype(np.uint32)
+    np.left_shift(words, np.uint32(16), out=words)
+    return words.view(np.float32)
 
 
 def cast(bits: Bits, dtype: Dtype, wanted: Dtype) -> Bits:

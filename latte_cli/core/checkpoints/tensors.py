@@ -31,6 +31,10 @@ class Tensor(Protocol):
         copy."""
         ...
 
+    def release(self) -> None:
+        """Give back the memory that mapped numbers were read into; they are read anew when asked for."""
+        ...
+
 
 def map_file(path: Path) -> memoryview:
     """A file's bytes, mapped read-only. Raises LatteError when it is no readable file or is empty."""
@@ -76,6 +80,16 @@ class Storage:
         self._checked = True
         return content
 
+    def release(self) -> None:
+        """Give back the memory of the mapped pages, where the system can; the file's cache keeps them."""
+        mapping = self.mapped.obj
+        if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for start, end in self.pieces:
+            page = start - start % mmap.PAGESIZE
+            if end > page:
+                mapping.madvise(mmap.MADV_DONTNEED, page, end - page)
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -94,6 +108,9 @@ class StoredTensor:
         steps = tuple(stride * self.dtype.bits.itemsize for stride in self.strides)
         view = np.lib.stride_tricks.as_strided(elements, self.shape, steps, writeable=False)
         return np.ascontiguousarray(view).reshape(self.shape)
+
+    def release(self) -> None:
+        self.storage.release()
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,9 @@ class Rearranged:
             numbers = np.ascontiguousarray(numbers.reshape(self.split).transpose(self.order))
         return numbers.reshape(self.shape)
 
+    def release(self) -> None:
+        self.tensor.release()
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -133,6 +153,9 @@ class InMemory:
 
     def bits(self) -> Bits:
         return np.ascontiguousarray(self.array, dtype=self.dtype.bits).reshape(self.shape)
+
+    def release(self) -> None:
+        """Nothing: the numbers are in no file."""
 
 
 def row_major(shape: Shape) -> Shape:

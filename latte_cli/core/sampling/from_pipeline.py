@@ -83,7 +83,7 @@ def make_clips(job: Job) -> Iterator[ClipStep]:
     for place, condition in enumerate(_encode(job, pipeline)):
         conditions.append(condition)
         yield ClipStep(place, 0, plan[place], plan)
-    gc.collect()  # the encoder is several times the transformer
+    gc.collect()
     denoiser = _denoiser(job, pipeline, weights)
     decode = _decoder(job, pipeline)
     for place, prompt in enumerate(job.prompts):
@@ -161,12 +161,12 @@ def _encode(job: Job, pipeline: PipelineFolder) -> Iterator[tuple[Array, Array]]
     """Each prompt's packed states and its negative's, (1, N, D + 1) each; every text is encoded once."""
     from latte_cli.core.models.text.encoder import TextEncoder, TextStates, pipeline_states
 
-    encoder = TextEncoder(pipeline.text, dtype=job.dtype)
+    texts = list(dict.fromkeys(text for prompt in job.prompts for text in (prompt.text, prompt.negative)))
+    states = TextEncoder(pipeline.text, dtype=job.dtype).encode_all(texts)
     known: dict[str, TextStates] = {}
     for prompt in job.prompts:
-        for text in (prompt.text, prompt.negative):
-            if text not in known:
-                known[text] = encoder.encode(text)
+        while not {prompt.text, prompt.negative} <= known.keys():
+            known[texts[len(known)]] = next(states)
         told, untold = pipeline_states(known[prompt.text], known[prompt.negative])
         yield told[None], untold[None]
 

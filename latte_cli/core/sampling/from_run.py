@@ -1,6 +1,5 @@
 """A run's transformer as a checkpoint left it, and what its prompts come to."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,16 +61,12 @@ def _changed(settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
 def encode_texts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[tuple[Array, Array]]:
     """What a model is told for each (prompt, negative prompt), and led away from, as in training.
 
-    Every text is encoded once, and the encoder gone afterwards.
+    Every text is encoded once.
     """
     if not texts:
         return []
     folder = text_folder(settings)
-    encoder = TextEncoder(folder, dtype=settings.text.dtype)
-    known = {
-        text: condition_of(encoder.encode(text), folder)
-        for text in dict.fromkeys(text for pair in texts for text in pair)
-    }
-    del encoder
-    gc.collect()
+    distinct = list(dict.fromkeys(text for pair in texts for text in pair))
+    states = TextEncoder(folder, dtype=settings.text.dtype).encode_all(distinct)
+    known = {text: condition_of(one, folder) for text, one in zip(distinct, states, strict=True)}
     return [(known[prompt], known[negative]) for prompt, negative in texts]

@@ -1,6 +1,5 @@
 """Captions through the text encoder once, into a cache of latents."""
 
-import gc
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,18 +64,15 @@ def texts_to_check(settings: Settings, videos: Sequence[VideoFile] | None) -> li
 
 
 def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str, int, Array]]:
-    """Each text, its number of tokens and what is kept of its states; the encoder is gone when this ends."""
+    """Each text, its number of tokens and what is kept of its states."""
     from latte_cli.core.device import use_device
     from latte_cli.core.models.text.encoder import TextEncoder
 
     use_device(settings.device)
     folder = text_folder(settings)
     encoder = TextEncoder(folder, dtype=settings.text.dtype)
-    for text in texts:
-        encoded = encoder.encode(text)
+    for text, encoded in zip(texts, encoder.encode_all(texts), strict=True):
         yield text, encoded.tokens, kept(encoded.states, encoded.tokens, folder.kind)
-    del encoder
-    gc.collect()  # an encoder may be several times the transformer
 
 
 def cached_header(settings: Settings) -> TextHeader | None:

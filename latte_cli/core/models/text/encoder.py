@@ -1,24 +1,27 @@
-"""Text to the states that a transformer reads: MindONE's T5 and CLIP encoders, transformers' tokenizers."""
+"""Text to the states that a transformer reads: T5's and CLIP's encoders, transformers' tokenizers."""
 
-import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TypeAlias
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from latte_cli.core.data.captions.states import kept, told
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.mindone_cpu import quiet_imports, supply_cpu_kernels
-from latte_cli.core.models.pipeline.folder import TextFolder
+from latte_cli.core.models.pipeline.folder import TextFolder, read_json
+from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
+from latte_cli.core.models.text.clip import ClipConfig, clip_states
+from latte_cli.core.models.text.config import Config, parse_config
+from latte_cli.core.models.text.operators import Array, Operators, operators_for
+from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
+from latte_cli.core.models.text.t5 import T5Config, t5_states
+from latte_cli.core.models.text.tokens import Tokenizer, Tokens
+from latte_cli.core.models.text.weights import StreamedWeights
 
-logger = logging.getLogger(__name__)
-
-TIED = "embed_tokens"  # T5's second name for its table of tokens, which files leave out
+States: TypeAlias = Callable[[Sequence[Tokens]], Array]
+"""Texts -> their states, (texts, tokens, width)."""
 
 
 @dataclass(frozen=True)
@@ -34,81 +37,30 @@ class TextStates:
         return (np.arange(len(self.states)) < self.tokens).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """A text's token ids, padded, and how many of them are the text: its end token is one."""
-
-    ids: NDArray[np.int32]
-    number: int
-
-
-class Tokenizer:
-    """Texts to token ids, as the pipeline makes them: padded or cut to `max_tokens`."""
-
-    def __init__(self, folder: TextFolder):
-        with quiet_imports():
-            from transformers import CLIPTokenizer, T5Tokenizer
-
-            kind = {"t5": T5Tokenizer, "clip": CLIPTokenizer}[folder.kind]
-            try:
-                self._tokenizer = kind.from_pretrained(str(folder.tokenizer), local_files_only=True)
-            except (OSError, ValueError, ImportError, RuntimeError, TypeError) as error:
-                raise LatteError(
-                    f"{folder.tokenizer}: cannot be read as a tokenizer: {_why(error)}"
-                ) from error
-        if not self._tokenizer:  # what transformers returns for a damaged spiece.model
-            raise LatteError(f"{folder.tokenizer / 'spiece.model'}: is no sentencepiece model")
-        self.max_tokens = folder.max_tokens
-        self._lowers = folder.kind == "t5"
-
-    def __call__(self, text: str) -> Tokens:
-        """Token ids of one text; what is cut off is logged."""
-        text = self.clean(text)
-        whole = self._tokenizer(text, verbose=False).input_ids
-        size = {"padding": "max_length", "max_length": self.max_tokens, "truncation": True}
-        padded = self._tokenizer(text, return_attention_mask=True, verbose=False, **size)
-        if len(whole) > self.max_tokens:
-            rest = self._tokenizer.decode(whole[self.max_tokens - 1 : -1])
-            found = f"{shortened(text)}: found {len(whole)} tokens, kept {self.max_tokens}"
-            logger.warning("%s; left out: %s", found, shortened(rest))
-        return Tokens(np.array(padded.input_ids, np.int32), int(sum(padded.attention_mask)))
-
-    def clean(self, text: str) -> str:
-        """The text as it is read: for T5 in lower case without spaces around it, as the pipeline does.
-
-        Raises LatteError for a text that is no valid Unicode, as an argument in another encoding is.
-        """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise LatteError(f"prompt {text!r}: is not valid UTF-8") from error
-        return text.lower().strip() if self._lowers else text
-
-
 class TextEncoder:
-    """Texts to states. Each is encoded alone, so that its states do not depend on what else is encoded.
+    """Texts to states. A text's do not depend on what else is encoded: on a CPU not even in the last bit.
 
-    `dtype` is that of the weights and arithmetic; a CPU, without kernels for bfloat16, takes float32 instead.
+    Weights stay in their files and are read once for every group of texts. `dtype` is that of the products;
+    a CPU takes float32 whatever it says. Raises LatteError for weights that are not whole.
     """
 
     def __init__(self, folder: TextFolder, *, dtype: str = "float32"):
         self.folder = folder
         self.tokenize = Tokenizer(folder)
         self.width = folder.width
-        if dtype == "bfloat16" and ms.get_context("device_target") == "CPU":
-            dtype = "float32"
-        self._model = _load(folder, getattr(ms, dtype))
+        self._operators = operators_for(dtype)
+        self._states = _t5(folder, self._operators) if folder.kind == "t5" else _clip(folder, self._operators)
 
     def encode(self, text: str) -> TextStates:
         """The states of one text."""
-        tokens = self.tokenize(text)
-        ids = Tensor(tokens.ids[None])
-        if self.folder.kind == "t5":
-            mask = Tensor((np.arange(len(tokens.ids)) < tokens.number).astype(np.int32)[None])
-            states = self._model(ids, attention_mask=mask)[0]
-        else:
-            states = self._model(ids)[0]
-        return TextStates(states.astype(ms.float32).asnumpy()[0], tokens.number)
+        return next(self.encode_all([text]))
+
+    def encode_all(self, texts: Sequence[str]) -> Iterator[TextStates]:
+        """The states of each text, a group of texts after the other."""
+        for start in range(0, len(texts), self._operators.texts):
+            group = [self.tokenize(text) for text in texts[start : start + self._operators.texts]]
+            for tokens, states in zip(group, self._states(group), strict=True):
+                yield TextStates(states, tokens.number)
 
 
 def pipeline_states(
@@ -144,30 +96,31 @@ def encoder_digest(folder: TextFolder) -> str:
     return digest.hexdigest()
 
 
-def shortened(text: str, length: int = 60) -> str:
-    """A text in quotes, cut for a message."""
-    return repr(text if len(text) <= length else text[: length - 3] + "...")
+def _t5(folder: TextFolder, operators: Operators) -> States:
+    config, weights = _open(folder, T5Config, T5_ALIASES)
+
+    def states(texts: Sequence[Tokens]) -> Array:
+        ids = np.stack([tokens.ids for tokens in texts])
+        numbers = np.array([tokens.number for tokens in texts])
+        mask = np.arange(ids.shape[1]) < numbers[:, None]
+        return t5_states(config, weights, operators, ids, mask)
+
+    return states
 
 
-def _load(folder: TextFolder, dtype: Any) -> Any:
-    """MindONE's encoder with a folder's weights. Raises LatteError when they are not whole."""
-    with quiet_imports():
-        from mindone.transformers import CLIPTextModel, T5EncoderModel
-
-        supply_cpu_kernels()
-        kind = {"t5": T5EncoderModel, "clip": CLIPTextModel}[folder.kind]
-        try:
-            model, report = kind.from_pretrained(
-                str(folder.encoder), dtype=dtype, local_files_only=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise LatteError(f"{folder.encoder}: cannot be read as a text encoder: {_why(error)}") from error
-    missing = sorted(name for name in report["missing_keys"] if TIED not in name)
-    if missing:
-        raise LatteError(f"{folder.encoder}: {missing[0]} is missing from the weights")
-    model.set_train(False)
-    return model
+def _clip(folder: TextFolder, operators: Operators) -> States:
+    config, weights = _open(folder, ClipConfig, CLIP_ALIASES)
+    if config.max_position_embeddings < folder.max_tokens:
+        found = f"max_position_embeddings: found {config.max_position_embeddings}"
+        raise LatteError(f"{folder.encoder / 'config.json'}: {found}, wanted at least {folder.max_tokens}")
+    return lambda texts: clip_states(config, weights, operators, np.stack([tokens.ids for tokens in texts]))
 
 
-def _why(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _open(
+    folder: TextFolder, kind: type[Config], aliases: Mapping[str, str]
+) -> tuple[Config, StreamedWeights]:
+    """What a folder says of its encoder, and its weights."""
+    path = folder.encoder / "config.json"
+    content = read_json(path)
+    config = parse_config(kind, content.get("text_config") or content, source=str(path))
+    return config, StreamedWeights(folder.encoder, config.shapes(), aliases)

@@ -65,10 +65,16 @@ def test_a_text_for_training_masks_its_own_padding(encoder: TextEncoder) -> None
     np.testing.assert_array_equal(packed[:, -1], [1] + [0] * 119)
 
 
-def test_half_precision_stays_near(encoder: TextEncoder) -> None:
-    half = TextEncoder(encoder.folder, dtype="float16").encode(CALL["prompt"])
-    wanted = RECORDED["text_hidden_valid"]
-    assert np.abs(half.states[: half.tokens] - wanted).max() < 2.0**-7 * np.abs(wanted).max()
+def test_a_texts_states_do_not_depend_on_the_others(encoder: TextEncoder) -> None:
+    texts = [f"{number} cats" for number in range(20)]  # more than one group
+    together = list(encoder.encode_all(texts))
+    for text, states in zip(texts[::7], together[::7], strict=True):
+        np.testing.assert_array_equal(encoder.encode(text).states, states.states)
+
+
+def test_a_cpu_computes_in_float32_whatever_the_type(encoder: TextEncoder) -> None:
+    half = TextEncoder(encoder.folder, dtype="bfloat16").encode(CALL["prompt"])
+    np.testing.assert_array_equal(half.states, encoder.encode(CALL["prompt"]).states)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +114,30 @@ def drop_a_weight(folder: Path) -> None:
     save_file(arrays, path, metadata={"format": "pt"})
 
 
+def change_config(**fields: Any) -> Callable[[Path], Any]:
+    def change(folder: Path) -> None:
+        path = folder / "text_encoder" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            change_config(num_layers=0),
+            "text_encoder/config.json: num_layers: Input should be greater than 0",
+        ),
+        (
+            change_config(feed_forward_proj="gated-tanh"),
+            "text_encoder/config.json: found the activation tanh, wanted one of relu, gelu, gelu_new,",
+        ),
+        (
+            change_config(d_ff=25),
+            "text_encoder/model.safetensors: encoder.block.0.layer.1.DenseReluDense.wi_0.weight: found shape"
+            " (24, 16), wanted (25, 16) by config.json",
+        ),
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"junk"),
             "tokenizer/spiece.model: is no sentencepiece model",
@@ -121,11 +148,11 @@ def drop_a_weight(folder: Path) -> None:
         ),
         (
             lambda folder: (folder / "text_encoder" / "model.safetensors").write_bytes(b"junk"),
-            "text_encoder: cannot be read as a text encoder: Error while deserializing",
+            "text_encoder/model.safetensors: is no file of weights that this program knows",
         ),
         (
             drop_a_weight,
-            "text_encoder: encoder.block.1.layer.0.SelfAttention.o.weight is missing from the weights",
+            "text_encoder/model.safetensors: encoder.block.1.layer.0.SelfAttention.o.weight is missing",
         ),
     ],
 )
