@@ -12,7 +12,7 @@ import importlib.util
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
+from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.data.videos.video import Frames, open_video
 from latte_cli.core.errors import LatteError
@@ -35,16 +37,17 @@ SIZE = 64
 CLIPS = ("carphone_pristine.mp4", "bigbuckbunny.mp4", "bikes.mp4")
 SHORT_SIDE = 144
 """Pixels of a clip's short side, which is carphone's: the others are reduced to it by whole factors."""
+SHAPE = AutoencoderShape((32, 48, 64, 96), layers_per_block=1, norm_num_groups=16)
 CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
-    "block_out_channels": [32, 48, 64, 96],
+    "block_out_channels": list(SHAPE.block_out_channels),
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "in_channels": 3,
     "latent_channels": 4,
-    "layers_per_block": 1,
+    "layers_per_block": SHAPE.layers_per_block,
     "mid_block_add_attention": True,
-    "norm_num_groups": 16,
+    "norm_num_groups": SHAPE.norm_num_groups,
     "out_channels": 3,
     "sample_size": SIZE,
     "scaling_factor": SCALING_FACTOR,
@@ -109,6 +112,14 @@ def draw_batch(clips: list[Frames], step: int, size: int, seed: int) -> Array:
     return np.concatenate(squares)
 
 
+def initial(name: str, shapes: Mapping[str, Shape], generator: np.random.Generator) -> Array:
+    """A parameter's first values, as PyTorch's layers have them: norms the identity, the rest by fan-in."""
+    if "norm" in name:
+        return np.full(shapes[name], float(name.endswith("weight")), np.float32)
+    bound = 1 / np.sqrt(np.prod(shapes[f"{name.rpartition('.')[0]}.weight"][1:]))
+    return generator.uniform(-bound, bound, shapes[name]).astype(np.float32)
+
+
 class Training:
     """The autoencoder, its optimizer and its compiled step."""
 
@@ -117,24 +128,21 @@ class Training:
         from mindspore import nn
 
         from latte_cli.core.kernels.waiting import Compiled
-        from latte_cli.core.models.mindone_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
+        from latte_cli.core.models.vae.model import AutoencoderKL
 
-        ms.set_seed(seed)
-        supply_cpu_kernels()
-        with quiet_imports():
-            from mindone.diffusers import AutoencoderKL
-
-            self.vae = AutoencoderKL.from_config(CONFIG)
-        fuse_autoencoder(self.vae)
+        self.vae = AutoencoderKL(SHAPE)
+        places = {parameter.name: place for place, parameter in enumerate(self.vae.get_parameters())}
+        shapes = {parameter.name: parameter.shape for parameter in self.vae.get_parameters()}
+        self.vae.load(lambda name: initial(name, shapes, draw(seed, Stream.INIT, places[name])))
         self.tensor = ms.Tensor
         self.optimizer = nn.Adam(self.vae.trainable_params(), LEARNING_RATE, beta2=0.99)
-        encode, decode = self.vae._encode, self.vae._decode
+        encode, decode = self.vae.encode, self.vae.decode
 
         def loss(frames: Any, eps: Any) -> Any:
             means = encode(frames)[:, :4]
             centred = means - means.mean((0, 2, 3), keep_dims=True)
             unit = centred / ((centred * centred).mean((0, 2, 3), keep_dims=True) + 1e-6).sqrt()
-            error = decode(unit + LATENT_NOISE * eps)[0] - frames
+            error = decode(unit + LATENT_NOISE * eps) - frames
             squared = (error * error).mean()
             return squared + 0.1 * error.abs().mean(), squared
 
@@ -148,7 +156,7 @@ class Training:
             return encode(frames)[:, :4]
 
         def decoded(latents: Any) -> Any:
-            return decode(latents)[0]
+            return decode(latents)
 
         self.step, self.means, self.decoded = Compiled(step), ms.jit(means), ms.jit(decoded)
 

@@ -18,10 +18,12 @@ import numpy as np
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.data.videos.demo import demo_clip
-from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder, load_vae
+from latte_cli.core.models.vae.autoencoder import Vae, load_vae
+from latte_cli.core.models.vae.model import AutoencoderKL
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.loading import load_settings, parse_override
 from latte_cli.core.settings.schema import Settings
+from tests.peers.sizes import weights
 
 LONGEST_BARE = 60.0  # seconds
 
@@ -48,9 +50,11 @@ def caching(vae, settings: Settings) -> tuple[float, float]:
 
 
 def stable_diffusion(settings: Settings):
-    """An autoencoder of Stable Diffusion's size, with the weights that it starts from."""
-    shape = AutoencoderShape((128, 256, 512, 512), layers_per_block=2)
-    return Vae(build_autoencoder(shape), settings.vae, dtype="float32")
+    """An autoencoder of Stable Diffusion's size, with the weights that the peers' benchmark has."""
+    model = AutoencoderKL(AutoencoderShape((128, 256, 512, 512), layers_per_block=2))
+    shapes = {one.name: one.shape for one in model.get_parameters()}
+    model.load(lambda name: weights(name, shapes[name]))
+    return Vae(model, settings.vae, dtype="float32")
 
 
 def main() -> None:

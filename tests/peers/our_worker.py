@@ -101,14 +101,13 @@ def _settings(size: str, **model: object) -> Settings:
 
 
 def _vae():
-    import mindspore as ms
-
     from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
-    from latte_cli.core.models.vae.autoencoder import Vae, build_autoencoder
+    from latte_cli.core.models.vae.autoencoder import Vae
+    from latte_cli.core.models.vae.model import AutoencoderKL
 
-    model = build_autoencoder(AutoencoderShape((128, 256, 512, 512), layers_per_block=2))
-    for one in model.get_parameters():
-        one.set_data(ms.Tensor(weights(one.name, one.shape)))
+    model = AutoencoderKL(AutoencoderShape((128, 256, 512, 512), layers_per_block=2))
+    shapes = {one.name: one.shape for one in model.get_parameters()}
+    model.load(lambda name: weights(name, shapes[name]))
     return Vae(model, Settings().vae, dtype="float32")
 
 

@@ -10,17 +10,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from types import MethodType
 from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, mint, ops
 
-from latte_cli.core.models.vae.convolution import conv2d, double, group_norm
+from latte_cli.core.models.vae.convolution import conv2d
 
 Function = Callable[..., Any]
-
-_interpolate = mint.nn.functional.interpolate
 
 
 def supply_cpu_kernels() -> None:
@@ -58,23 +55,6 @@ def quiet_imports() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-def fuse_autoencoder(autoencoder: Any) -> None:
-    """Have an AutoencoderKL on a CPU take SiLU in the pass of the normalisation before it; results stay."""
-    if ms.get_context("device_target") != "CPU":
-        return
-    for _, cell in autoencoder.cells_and_names():
-        if type(cell).__name__ == "ResnetBlock2D":
-            norms = [cell.norm1, cell.norm2]
-            cell.construct = MethodType(_construct_residual_block, cell)
-        elif type(cell).__name__ in ("Encoder", "Decoder"):
-            norms = [cell.conv_norm_out]
-            cell.conv_act = mint.nn.Identity()
-        else:
-            continue
-        for norm in norms:
-            norm.construct = MethodType(_construct_normalised_silu, norm)
 
 
 def stack(tensors: Any, dim: int = 0) -> Tensor:
@@ -169,15 +149,6 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return ops.mse_loss(input, target, reduction)
 
 
-def interpolate(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *args: Any
-) -> Tensor:
-    """A faster path for the one case autoencoders have: doubling by nearest neighbours."""
-    if mode == "nearest" and input.ndim == 4 and size == (2 * input.shape[2], 2 * input.shape[3]):
-        return double(input)
-    return _interpolate(input, size, scale_factor, mode, *args)
-
-
 def _construct_conv2d(self: Any, input: Tensor) -> Tensor:
     return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
@@ -190,20 +161,6 @@ def _construct_layer_norm(self: Any, input: Tensor) -> Tensor:
     return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-def _construct_group_norm(self: Any, input: Tensor) -> Tensor:
-    return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
-
-
-def _construct_normalised_silu(self: Any, input: Tensor) -> Tensor:
-    return group_norm(input, self.num_groups, self.weight, self.bias, self.eps, silu=True)
-
-
-def _construct_residual_block(self: Any, input_tensor: Tensor, temb: Any = None) -> Tensor:
-    """An autoencoder's block has no timestep, no dropout and no resampling of its own."""
-    hidden = self.conv2(self.norm2(self.conv1(self.norm1(input_tensor))))
-    return (input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)) + hidden
-
-
 def _construct_embedding(self: Any, input: Tensor) -> Tensor:
     return ops.gather(self.weight, input, 0)
 
@@ -213,12 +170,11 @@ def _construct_dropout(self: Any, input: Tensor) -> Tensor:
 
 
 MINT = (stack, arange, ones_like, randn, randn_like, repeat_interleave, outer, baddbmm, einsum)
-FUNCTIONAL = (conv2d, gelu, layer_norm, embedding, dropout, pad, mse_loss, interpolate)
+FUNCTIONAL = (conv2d, gelu, layer_norm, embedding, dropout, pad, mse_loss)
 CONSTRUCTS: dict[Any, Function] = {
     mint.nn.Conv2d: _construct_conv2d,
     mint.nn.GELU: _construct_gelu,
     mint.nn.LayerNorm: _construct_layer_norm,
-    mint.nn.GroupNorm: _construct_group_norm,
     mint.nn.Embedding: _construct_embedding,
     mint.nn.Dropout: _construct_dropout,
 }

@@ -1,19 +1,19 @@
-"""The autoencoder between frames and latents: MindONE's AutoencoderKL, some frames at a time."""
+"""The autoencoder between frames and latents, some frames at a time."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.autoencoder import Autoencoder, AutoencoderShape, open_autoencoder
+from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, LOGVAR_RANGE, VAE_FACTOR
 from latte_cli.core.settings.schema import VaeSettings
 
 if TYPE_CHECKING:
     from latte_cli.core.kernels.waiting import Compiled
+    from latte_cli.core.models.vae.model import AutoencoderKL
 
 Array = NDArray[np.float32]
 
@@ -30,34 +30,17 @@ def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
     Raises LatteError for files that are missing, torn, of another layout or of another shape.
     """
     autoencoder = open_autoencoder(settings.weights)
-    model = build_autoencoder(autoencoder.shape)
-    _fill(model, autoencoder)
+    from latte_cli.core.models.vae.model import AutoencoderKL
+
+    model = AutoencoderKL(autoencoder.shape)
+    model.load(autoencoder.read)
     return Vae(model, settings, dtype=dtype)
-
-
-def build_autoencoder(shape: AutoencoderShape) -> Any:
-    """Make MindONE's AutoencoderKL with initial weights."""
-    from latte_cli.core.models.mindone_cpu import fuse_autoencoder, quiet_imports, supply_cpu_kernels
-
-    supply_cpu_kernels()
-    with quiet_imports():
-        from mindone.diffusers import AutoencoderKL
-
-        stages = len(shape.block_out_channels)
-        model = AutoencoderKL(
-            **asdict(shape),
-            use_post_quant_conv=shape.use_quant_conv,
-            down_block_types=("DownEncoderBlock2D",) * stages,
-            up_block_types=("UpDecoderBlock2D",) * stages,
-        )
-    fuse_autoencoder(model)
-    return model.set_train(False)
 
 
 class Vae:
     """An autoencoder with its weights, compiled for one size of frames at a time."""
 
-    def __init__(self, model: Any, settings: VaeSettings, *, dtype: str) -> None:
+    def __init__(self, model: "AutoencoderKL", settings: VaeSettings, *, dtype: str) -> None:
         import mindspore as ms
 
         from latte_cli.core.kernels.waiting import Compiled
@@ -67,14 +50,14 @@ class Vae:
         self._tensor = ms.Tensor
         self._dtype = ms.float16 if dtype == "float16" and ms.get_context("device_target") != "CPU" else None
         if self._dtype is not None:
-            model.to(self._dtype)
+            model.cast(self._dtype)
 
         def encode(frames: Any) -> Any:
-            moments = model._encode(frames)
+            moments = model.encode(frames)
             return moments, moments
 
         def decode(latents: Any) -> Any:
-            frames = model._decode(latents)[0]
+            frames = model.decode(latents)
             return frames, frames
 
         self._encode, self._decode = Compiled(encode), Compiled(decode)
@@ -124,11 +107,3 @@ def _check(inputs: Array, *, channels: int, multiple: int) -> None:
     if len(shape) != 4 or not shape[0] or shape[1] != channels or shape[2] % multiple or shape[3] % multiple:
         sides = f", H and W multiples of {multiple}" if multiple > 1 else ""
         raise LatteError(f"autoencoder: found an input of shape {shape}, wanted (N, {channels}, H, W){sides}")
-
-
-def _fill(model: Any, autoencoder: Autoencoder) -> None:
-    """Copy the weights into the model's parameters of the same names."""
-    import mindspore as ms
-
-    for parameter in model.get_parameters():
-        parameter.set_data(ms.Tensor(autoencoder.read(parameter.name)))

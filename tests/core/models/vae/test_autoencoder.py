@@ -1,6 +1,8 @@
 """The autoencoder against diffusers' numbers, and what a user gets told."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.errors import LatteError
+from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae, to_uint8
 from latte_cli.core.settings.schema import VaeSettings
 
@@ -100,3 +103,25 @@ def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
         vae.encode(np.zeros((1, 3, 60, 64), np.float32))
     with pytest.raises(LatteError, match=r"shape \(1, 8, 8, 8\), wanted \(N, 4, H, W\)"):
         vae.decode(np.zeros((1, 8, 8, 8), np.float32))
+
+
+def test_mindspore_s_operators_alone_meet_the_original_s_numbers_too() -> None:
+    force_kernels(False)
+    try:
+        plain = load_vae(settings(FOLDER))
+        moments = plain.encode(NUMBERS["x"])
+        frames = plain.decode(NUMBERS["z"])
+    finally:
+        force_kernels(None)
+    np.testing.assert_allclose(moments[:, :4], NUMBERS["mean"], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(frames, NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
+
+
+def test_an_autoencoder_needs_no_mindone() -> None:
+    code = (
+        "import sys; from latte_cli.core.models.vae.autoencoder import load_vae;"
+        "from latte_cli.core.settings.schema import VaeSettings;"
+        f"load_vae(VaeSettings(weights={str(FOLDER)!r}));"
+        "sys.exit(any(name.startswith(('mindone', 'transformers')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,159 @@
+"""What Stable Diffusion's autoencoder is made of (Rombach et al. 2022), over images (N, C, H, W).
+
+Parameters have the names that diffusers gives them within each layer.
+"""
+
+import math
+from itertools import pairwise
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from latte_cli.core.models.vae.convolution import conv2d, double, group_norm
+
+EPSILON = 1e-6  # of every normalisation
+
+
+class Convolution(nn.Cell):
+    """A convolution of odd size that keeps H and W, zeros around; `halves`: at every second pixel."""
+
+    def __init__(self, inputs: int, outputs: int, *, size: int = 3, halves: bool = False):
+        super().__init__()
+        self.weight = _zeros(outputs, inputs, size, size)
+        self.bias = _zeros(outputs)
+        self.halves = halves
+        self.padding = 0 if halves else size // 2
+
+    def construct(self, images: Tensor) -> Tensor:
+        if self.halves:  # zeros below and to the right alone, as the original pads
+            padded = ops.Pad(((0, 0), (0, 0), (0, 1), (0, 1)))(images)
+            return conv2d(padded, self.weight, self.bias, stride=2)
+        return conv2d(images, self.weight, self.bias, padding=self.padding)
+
+
+class GroupNorm(nn.Cell):
+    """Normalisation over groups of channels, then each channel's scale and shift, then SiLU if asked."""
+
+    def __init__(self, channels: int, groups: int, *, silu: bool):
+        super().__init__()
+        self.weight = _zeros(channels)
+        self.bias = _zeros(channels)
+        self.groups = groups
+        self.silu = silu
+
+    def construct(self, images: Tensor) -> Tensor:
+        return group_norm(images, self.groups, self.weight, self.bias, EPSILON, silu=self.silu)
+
+
+class Linear(nn.Cell):
+    """x @ weight.T + bias. x: (..., inputs); returns (..., outputs)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.weight = _zeros(outputs, inputs)
+        self.bias = _zeros(outputs)
+
+    def construct(self, x: Tensor) -> Tensor:
+        product = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), self.weight)
+        return ops.BiasAdd()(product, self.bias).reshape((*x.shape[:-1], self.bias.shape[0]))
+
+
+class ResidualBlock(nn.Cell):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), x by a 1x1 convolution where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int):
+        super().__init__()
+        self.norm1 = GroupNorm(inputs, groups, silu=True)
+        self.conv1 = Convolution(inputs, outputs)
+        self.norm2 = GroupNorm(outputs, groups, silu=True)
+        self.conv2 = Convolution(outputs, outputs)
+        self.conv_shortcut = None if inputs == outputs else Convolution(inputs, outputs, size=1)
+
+    def construct(self, images: Tensor) -> Tensor:
+        change = self.conv2(self.norm2(self.conv1(self.norm1(images))))
+        return (images if self.conv_shortcut is None else self.conv_shortcut(images)) + change
+
+
+class Attention(nn.Cell):
+    """x plus the attention of its pixels to one another, with one head as wide as the channels."""
+
+    def __init__(self, width: int, groups: int):
+        super().__init__()
+        self.group_norm = GroupNorm(width, groups, silu=False)
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
+        self.to_out = nn.CellList([Linear(width, width)])
+        self.scale = 1 / math.sqrt(width)
+
+    def construct(self, images: Tensor) -> Tensor:
+        number, width, height, breadth = images.shape
+        pixels = self.group_norm(images).reshape(number, width, height * breadth).swapaxes(1, 2)
+        scores = ops.BatchMatMul(transpose_b=True)(self.to_q(pixels) * self.scale, self.to_k(pixels))
+        weights = ops.softmax(scores.astype(ms.float32), -1).astype(images.dtype)
+        mixed = self.to_out[0](ops.BatchMatMul()(weights, self.to_v(pixels)))
+        return images + mixed.swapaxes(1, 2).reshape(images.shape)
+
+
+class Middle(nn.Cell):
+    """Two residual blocks, with attention between them where there is any."""
+
+    def __init__(self, width: int, groups: int, *, attends: bool):
+        super().__init__()
+        self.resnets = nn.CellList([ResidualBlock(width, width, groups) for _ in range(2)])
+        self.attentions = nn.CellList([Attention(width, groups)] if attends else [])
+
+    def construct(self, images: Tensor) -> Tensor:
+        images = self.resnets[0](images)
+        for attention in self.attentions:
+            images = attention(images)
+        return self.resnets[1](images)
+
+
+class Downsample(nn.Cell):
+    """A convolution to half of H and W."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = Convolution(width, width, halves=True)
+
+    def construct(self, images: Tensor) -> Tensor:
+        return self.conv(images)
+
+
+class Upsample(nn.Cell):
+    """Every pixel four times, then a convolution."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = Convolution(width, width)
+
+    def construct(self, images: Tensor) -> Tensor:
+        return self.conv(double(images))
+
+
+class Stage(nn.Cell):
+    """Residual blocks, then a change of resolution if it is not the last stage: "down" or "up"."""
+
+    def __init__(self, inputs: int, outputs: int, layers: int, groups: int, *, resample: str | None):
+        super().__init__()
+        widths = [inputs] + [outputs] * layers
+        self.resnets = nn.CellList(
+            [ResidualBlock(before, after, groups) for before, after in pairwise(widths)]
+        )
+        self.downsamplers = nn.CellList([Downsample(outputs)] if resample == "down" else [])
+        self.upsamplers = nn.CellList([Upsample(outputs)] if resample == "up" else [])
+
+    def construct(self, images: Tensor) -> Tensor:
+        for block in self.resnets:
+            images = block(images)
+        for resampler in self.downsamplers:
+            images = resampler(images)
+        for resampler in self.upsamplers:
+            images = resampler(images)
+        return images
+
+
+def _zeros(*shape: int) -> Parameter:
+    return Parameter(Tensor(np.zeros(shape, np.float32)))
