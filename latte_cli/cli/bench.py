@@ -61,7 +61,7 @@ def bench(
     from latte_cli.core.recipes import bench as recipe
 
     wanted = parse_rows(rows or [], settings, cards=parallel or [])
-    if stop_at_plan(settings, recipe.plan(settings, wanted, against=against), dry_run=dry_run):
+    if stop_at_plan(settings, recipe.plan(settings, wanted, out=out, against=against), dry_run=dry_run):
         return
     *_, last = follow(recipe.run(settings, wanted, out=out, against=against), bench_line)
     show_bench(last.found or {})

@@ -63,5 +63,6 @@ Checkpoint = Annotated[
     ),
 ]
 Parallel = Annotated[
-    int, parallel_option("--parallel", metavar="N", min=1, help="Number of workers on this machine.")
+    int,
+    parallel_option("--parallel", metavar="N", min=1, max=1024, help="Number of workers on this machine."),
 ]

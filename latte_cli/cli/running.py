@@ -130,6 +130,10 @@ def stop_at_cache_plan(
     from latte_cli.core.planning.plan import cache_plan
 
     plan = cache_plan(settings, encodes=encodes)
+    if encodes and not plan.problems:
+        from latte_cli.core.planning.cache import check_encoding_memory
+
+        plan.check(lambda: check_encoding_memory(settings))
     if dry_run and encodes:
         from latte_cli.core.planning.cache import add_caching
 

@@ -132,7 +132,9 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
 
     def plan() -> "Plan":
         decodes = set(formats) != {LATENTS}
-        found = sample_plan(settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=prompts)
+        found = sample_plan(
+            settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=prompts, out=asked.out
+        )
         found.require("--initial-latents", asked.initial_latents)
         return found
 

@@ -124,7 +124,7 @@ def test_several_faults_are_a_line_each() -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "latte.yaml: 2 faults\n"
-        '  seed: found "x", wanted a whole number, at least 0\n'
+        f'  seed: found "x", wanted a whole number, at least 0, at most {2**63 - 1}\n'
         "  data.num_frames: found 0, wanted a whole number, at least 1\n"
     )
 

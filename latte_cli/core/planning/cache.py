@@ -16,7 +16,9 @@ from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pe
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time, bytes_of
+from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time
+from latte_cli.core.planning.room import check_memory
+from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import Settings
 
 FLOAT32 = 4
@@ -57,6 +59,13 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     add_time(plan, batches, images * encoding_flops(shapes, data.image_size), f"batch of {images} frames")
 
 
+def check_encoding_memory(settings: Settings) -> None:
+    """Raise LatteError when a batch of frames cannot be encoded, by the least that it takes."""
+    least = _memory(settings, open_autoencoder(settings.vae.weights).shapes, alive=2)  # read and written
+    lower = "vae.chunk_frames, data.workers or data.image_size"
+    check_memory(f"encoding {settings.vae.chunk_frames} frames takes", least, settings.device, lower=lower)
+
+
 def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
     """Operations of encoding one image: two a multiply-add, those of the convolutions and linear layers."""
     return sum(
@@ -74,10 +83,10 @@ def _shrunk(name: str) -> int:
     return 2 ** (int(level[1]) + (level[2] is not None)) if level else VAE_FACTOR
 
 
-def _memory(settings: Settings, shapes: Mapping[str, Shape]) -> int:
+def _memory(settings: Settings, shapes: Mapping[str, Shape], *, alive: int = TENSORS_ALIVE) -> int:
     """Bytes of the weights, of the first level's values in a batch, and of the frames decoded ahead of it."""
     pixels, images = settings.data.image_size**2, settings.vae.chunk_frames
     weights = sum(int(np.prod(shape)) for shape in shapes.values())
-    values = TENSORS_ALIVE * images * shapes["encoder.conv_in.weight"][0] * pixels
+    values = alive * images * shapes["encoder.conv_in.weight"][0] * pixels
     ahead = settings.data.workers * PIECES_AHEAD * images * 3 * pixels * (1 + settings.cache.mirror)
     return FLOAT32 * (weights + values + ahead)

@@ -13,6 +13,9 @@ FLOAT32, HALF = 4, 2
 # heads x keys for the attention weights (Korthikanti et al. 2022, section 4, counts 17 and 2.5 with all
 # operators fused; about twice that is kept by operators that each save their inputs).
 KEPT_WIDTHS, KEPT_WEIGHTS = 34, 5
+# At the very least, with all else computed again: the input, queries, keys and values, the attention's
+# output, and the MLP's inner width.
+LEAST_KEPT_WIDTHS = 9
 KEPT_TEXT_WIDTHS = 12  # of these, the share of an attention's queries and outputs: that to the text
 BUSY_FRACTION = 0.5  # of a processor's speed at matrix products that a whole step reaches
 
@@ -60,6 +63,13 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
         activations=number * kept,
         previews=FLOAT32 * every if train.preview_every else 0,
     )
+
+
+def least_activations(shape: Sizes, train: TrainSettings) -> int:
+    """Bytes that a step's backward pass cannot do without, however its operators are fused."""
+    number = FLOAT32 if train.dtype == "float32" else HALF
+    widths = shape.depth + LEAST_KEPT_WIDTHS if train.recompute else shape.depth * LEAST_KEPT_WIDTHS
+    return number * widths * train.batch_size * shape.num_frames * shape.tokens * shape.hidden_size
 
 
 def forward_flops(shape: Sizes, *, tokens: int | None = None) -> int:

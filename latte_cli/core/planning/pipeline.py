@@ -7,7 +7,9 @@ from latte_cli.core.models.pipeline.folder import pipeline_files
 from latte_cli.core.models.sizes import TextToVideoSizes
 from latte_cli.core.planning.cost import forward_flops
 from latte_cli.core.planning.pipeline_memory import sampling_memory
-from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time, bytes_of
+from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
+from latte_cli.core.planning.room import check_folder, check_memory
+from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.sampling.from_pipeline import Job, check_job, clip_shape
 from latte_cli.core.sampling.write import ClipFiles
 
@@ -47,9 +49,12 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
     each = f" a worker, {workers} workers" if workers > 1 else ""
     plan.add("memory", f"about {bytes_of(memory.peak)} at most{each}: {parts}")
+    exact = max(memory.text_encoder, memory.transformer + memory.autoencoder)
+    plan.check(lambda: check_memory("the pipeline's weights take", exact, job.device, lower="sample.dtype"))
     sizes = TextToVideoSizes(replace(shape, num_frames=frames), 0)
     tokens = height * width // shape.patch_size**2
     passes = sum((2 if prompt.guidance_scale != 1 else 1) * prompt.steps for prompt in job.prompts)
     add_time(plan, passes, forward_flops(sizes, tokens=tokens), "pass")
     plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")
+    plan.check(lambda: check_folder("--out", target.folder))
     return plan

@@ -22,6 +22,8 @@ from latte_cli.core.planning.cost import (
     step_flops,
     training_memory,
 )
+from latte_cli.core.planning.room import check_folder, check_sampling_memory, check_training_memory
+from latte_cli.core.planning.units import bytes_of, duration, short
 from latte_cli.core.settings.schema import Settings
 
 PROMPTS_SHOWN = 3
@@ -70,6 +72,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     memory = training_memory(shape, train)
     parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
     plan.add("memory", f"about {bytes_of(memory.total)} a worker: {parts}")
+    plan.check(lambda: check_training_memory(shape, train, settings.device))
     add_time(plan, train.steps, step_flops(shape, train), "step")
     if settings.cache.dir is None:
         _add_videos(plan, settings, global_batch)
@@ -83,6 +86,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
             _add_text(plan, settings)
         _add_captions(plan, settings, trains=True)
     plan.check(lambda: check_switches(settings, settings.device))
+    plan.check(lambda: check_folder("run_dir", settings.run_dir))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"
     )
@@ -105,6 +109,9 @@ def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
     if settings.model.condition == "text":
         _add_captions(plan, settings, trains=False)
     cache = settings.cache
+    if encodes and cache.dir is not None:
+        folder = cache.dir
+        plan.check(lambda: check_folder("cache.dir", folder))
     plan.add(
         "writes",
         f"{cache.dir}: {cache.store} of {settings.data.image_size} px as {cache.type}, {cache.dtype}",
@@ -118,10 +125,13 @@ def sample_plan(
     checkpoint: Path | None = None,
     decodes: bool = True,
     prompts: Sequence[PromptLine] = (),
+    out: Path | None = None,
 ) -> Plan:
-    """Size, time and files of sampling; `decodes`: whether latents become pixels; `prompts`: what is told."""
+    """Size, time and files of sampling into `out`; `decodes`: whether latents become pixels; `prompts`: what
+    is told."""
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
+    plan.check(lambda: check_sampling_memory(shape, settings.device))
     steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
     passes = 2 if sample.guidance_scale != 1 else 1
     guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
@@ -147,6 +157,7 @@ def sample_plan(
         plan.require("train.init_from", settings.train.init_from)
     if decodes:
         _require_vae(plan, settings)
+    plan.check(lambda: check_folder("--out" if out else "run_dir", out or settings.run_dir / "samples"))
     return plan
 
 
@@ -161,7 +172,7 @@ def add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
     speed = processor_speed() * BUSY_FRACTION
     seconds = operations / speed
     work = f"{operations / 1e12:.3g} TFLOP a {unit}"
-    rough = f"roughly {_duration(seconds)} a {unit}, {_duration(seconds * steps)} for {steps:,}"
+    rough = f"roughly {duration(seconds)} a {unit}, {duration(seconds * steps)} for {steps:,}"
     plan.add("time", f"{work}; on this processor {rough}")
 
 
@@ -202,8 +213,8 @@ def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
 
 
 def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
-    epochs = _short(steps * global_batch / videos)
-    plan.add("steps an epoch", f"{_short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
+    epochs = short(steps * global_batch / videos)
+    plan.add("steps an epoch", f"{short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
 
 
 def _add_text(plan: Plan, settings: Settings) -> None:
@@ -247,31 +258,9 @@ def _require_vae(plan: Plan, settings: Settings) -> None:
         plan.require("vae.weights", weights)
 
 
-def _short(number: float) -> str:
-    """Three digits, no exponent: 13,600 or 0.125."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
 def _videos(count: int) -> str:
     return "1 video" if count == 1 else f"{count:,} videos"
 
 
 def _size(shape: Sizes) -> str:
     return f"latents {shape.sample_size} x {shape.sample_size}"
-
-
-def bytes_of(number: float) -> str:
-    """Bytes for people: 1.5 GB."""
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} GB"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people: 2.1 s, 5 min, 3 h, 12 days."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{_short(seconds / size)} {unit}"
-    return f"{seconds:.2g} s"

@@ -17,6 +17,7 @@ from latte_cli.core.bench.statistics import compare, differences
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
 from latte_cli.core.planning.plan import Plan
+from latte_cli.core.planning.room import check_folder
 from latte_cli.core.settings.schema import Settings
 
 FORMAT = "latte bench 1"
@@ -73,7 +74,9 @@ def run(
     yield BenchReport(total, total, "done", found)
 
 
-def plan(settings: Settings, rows: Sequence[Row], *, against: Path | None = None) -> Plan:
+def plan(
+    settings: Settings, rows: Sequence[Row], *, out: Path | None = None, against: Path | None = None
+) -> Plan:
     """What would be measured, on what."""
     result = Plan()
     for row in rows:
@@ -85,6 +88,9 @@ def plan(settings: Settings, rows: Sequence[Row], *, against: Path | None = None
     if reason is not None and any(not row.cache for row in rows):
         result.problems.append(f"{reason}, or rows with cache=on")
     result.require("--compare", against)
+    if out is not None:
+        folder = out.parent
+        result.check(lambda: check_folder("--out", folder))
     if settings.model.condition == "text":
         result.problems.append("model.condition: found text, wanted none or class: bench has no captions")
     return result

@@ -20,12 +20,13 @@ from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
-from latte_cli.core.models.sizes import text_folder
+from latte_cli.core.models.sizes import sizes_of, text_folder
 from latte_cli.core.models.text.caching import cached_header, encode_texts
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import current_world
+from latte_cli.core.planning.room import check_training_memory
 from latte_cli.core.sampling.runs import checkpoints
 from latte_cli.core.settings.loading import dump_settings
 from latte_cli.core.settings.schema import Settings
@@ -66,7 +67,9 @@ def run(
 
     from latte_cli.core.device import check_switches, use_device
 
-    check_switches(settings, use_device(settings.device))
+    device = use_device(settings.device)
+    check_switches(settings, device)
+    check_training_memory(sizes_of(settings), settings.train, device)
     collective = join(world)
     if checkpoint is not None and not allow_changes:
         _check_same_run(settings, checkpoint, clips, workers=world.size)

@@ -116,13 +116,17 @@ def _wanted(field: FieldInfo) -> str:
         return "keys and values"
     kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]
     bounds = [
-        f"{words} {getattr(limit, name):g}"
+        f"{words} {_number(getattr(limit, name))}"
         for limit in field.metadata
         for name, words in _BOUNDS.items()
         if getattr(limit, name, None) is not None
     ]
     text = ", ".join([*kinds, *bounds])
     return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
+
+
+def _number(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

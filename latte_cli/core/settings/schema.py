@@ -12,6 +12,7 @@ from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
 NOT_UTF_8 = "is not valid UTF-8"
+LARGEST_SEED = 2**63 - 1
 NOT_A_NAME = "is no name of a file"
 
 
@@ -93,7 +94,7 @@ class DataSettings(Section):
     captions: Path | None = None
     """Captions for condition: text. A CSV or JSON-lines file (video, caption), or a folder of .txt files;
     null takes the .txt beside each video."""
-    workers: int = Field(2, ge=1)
+    workers: int = Field(2, ge=1, le=256)
     """Threads that decode ahead of training."""
 
 
@@ -151,7 +152,7 @@ class ModelSettings(Section):
 class DiffusionSettings(Section):
     """The forward process."""
 
-    num_timesteps: int = Field(1000, ge=1)
+    num_timesteps: int = Field(1000, ge=1, le=1_000_000)
     """Steps of the forward process."""
     beta_schedule: Literal["linear", "squaredcos_cap_v2"] = "linear"
     """Noise added a step; linear from 1e-4 to 0.02 (Ho et al. 2020)."""
@@ -243,7 +244,7 @@ class SampleSettings(Section):
     """Fresh noise of a ddim step: 0 none, 1 as much as ddpm."""
     guidance_scale: float = Field(1.0, ge=0)
     """Classifier-free guidance; 1 is none."""
-    num_samples: int = Field(3, ge=1)
+    num_samples: int = Field(3, ge=1, le=1_000_000)
     """Clips to make."""
     class_labels: tuple[int, ...] = ()
     """Classes to draw, in turn, for condition: class; empty draws 0, 1, 2, ..."""
@@ -256,7 +257,7 @@ class SampleSettings(Section):
     set of sampler, steps, guidance_scale and num_samples is then its scheduler, 50, 7.5 and 1 a prompt."""
     dtype: Dtype = "float32"
     """Of a pipeline's weights in memory; a CPU computes in float32."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, le=LARGEST_SEED)
     """Seed of the first clip; each further clip's is one more."""
     batch_size: int = Field(4, ge=1)
     """Clips denoised together: a matter of memory, not of results."""
@@ -278,7 +279,7 @@ class Settings(Section):
 
     run_dir: Path = Path("runs/demo")
     """Everything about a run: resolved settings, checkpoints, metrics, samples."""
-    seed: int = Field(3407, ge=0)
+    seed: int = Field(3407, ge=0, le=LARGEST_SEED)
     """Of everything random in training."""
     device: Literal["auto", "cpu", "ascend", "gpu"] = "auto"
     """Where MindSpore runs; auto takes what its installation was built for."""

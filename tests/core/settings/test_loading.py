@@ -95,7 +95,7 @@ def test_written_settings_explain_every_key() -> None:
         ("train: {learning_rte: 1}", "train.learning_rte: unknown key; did you mean train.learning_rate?"),
         ("image_size: 64", "image_size: unknown key; did you mean data.image_size?"),
         ("bench: {zzz: 1}", "bench.zzz: unknown key; known here: steps, warmup_steps"),
-        ("seed: true", "seed: found true, wanted a whole number, at least 0"),
+        ("seed: true", f"seed: found true, wanted a whole number, at least 0, at most {2**63 - 1}"),
         ("train: {steps: 2.5}", "train.steps: found 2.5, wanted a whole number, at least 1"),
         ("train: {clip_norm: 0}", "train.clip_norm: found 0, wanted a number, more than 0, or null"),
         ("train: {learning_rate: .inf}", "train.learning_rate: found inf, wanted a number, more than 0"),
@@ -162,7 +162,7 @@ def test_all_faults_are_reported_together_those_of_single_values_first(experimen
     text = "seed: -1\ntrain: {learning_rte: 1}\nmodel: {preset: Latte-S/2, depth: 3}\n"
     assert fault_of(experiment, text) == (
         "sky.yaml: 3 faults\n"
-        "  seed: found -1, wanted a whole number, at least 0\n"
+        f"  seed: found -1, wanted a whole number, at least 0, at most {2**63 - 1}\n"
         "  train.learning_rte: unknown key; did you mean train.learning_rate?\n"
         "  model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"
     )

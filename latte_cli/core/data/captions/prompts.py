@@ -1,16 +1,19 @@
 """A file of prompts: a line a prompt, with what is special to it at its end."""
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.settings.schema import LARGEST_SEED
 
 OPTIONS: dict[str, Callable[[str], Any]] = {"seed": int, "steps": int, "guidance-scale": float}
 LONGEST_SLUG = 40  # characters of a prompt in the names of its files
 LEAST = {"seed": 0, "steps": 1, "guidance-scale": 0.0}
+MOST = {"seed": LARGEST_SEED, "steps": sys.maxsize, "guidance-scale": sys.float_info.max}
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,11 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
             number = OPTIONS[name](value)
         except ValueError:
             number = None
-        if number is None or not number >= LEAST[name] or number == float("inf"):
+        if number is None or not LEAST[name] <= number <= MOST[name]:
             kind = "a whole number" if OPTIONS[name] is int else "a number"
-            raise LatteError(f"{source}: --{name}: found {value!r}, wanted {kind} of at least {LEAST[name]}")
+            most = f", at most {LARGEST_SEED}" if name == "seed" else ""
+            wanted = f"{kind} of at least {LEAST[name]}{most}"
+            raise LatteError(f"{source}: --{name}: found {value!r}, wanted {wanted}")
         given[name.replace("-", "_")] = number
     return PromptLine(text.strip(), **given)
 

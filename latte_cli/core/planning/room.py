@@ -1,0 +1,75 @@
+"""What this machine has no room for: refused before anything is made or loaded."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.sizes import Sizes
+from latte_cli.core.planning.cost import FLOAT32, least_activations, training_memory
+from latte_cli.core.planning.units import bytes_of
+from latte_cli.core.settings.schema import TrainSettings
+
+ACCELERATOR = 512 * 10**9  # bytes: more than any has, where it is not known which is meant
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def machine_memory() -> int:
+    """Bytes of this machine, or of the container we are in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *map(_limit, CGROUP_LIMITS)]
+    return min(limit for limit in limits if limit)
+
+
+def _limit(path: str) -> int | None:
+    """The number in a file; None where there is none, as for "max"."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def check_memory(name: str, needed: int, device: str, *, lower: str) -> None:
+    """Raise LatteError naming what takes at least `needed` bytes, where `device` (cpu, ascend, gpu, auto)
+    cannot have them; `lower`: the settings to lower."""
+    here = machine_memory()
+    limit = here if device == "cpu" else max(here, ACCELERATOR)
+    if needed > limit:
+        counted = "" if device == "cpu" else f", and an accelerator {bytes_of(ACCELERATOR)} at most"
+        raise LatteError(
+            f"{name} at least {bytes_of(needed)} of memory; this machine has {bytes_of(here)}{counted}:"
+            f" lower {lower}"
+        )
+
+
+def check_training_memory(shape: Sizes, train: TrainSettings, device: str) -> None:
+    """Raise LatteError when a training step cannot fit, by the least that it can take."""
+    memory = training_memory(shape, train)
+    fixed = memory.total - memory.activations
+    check_memory("model: training takes", fixed, device, lower="model.depth or model.hidden_size")
+    least = fixed + least_activations(shape, train)
+    lower = "train.batch_size, data.image_size or data.num_frames"
+    check_memory(f"train.batch_size: a step of {train.batch_size} takes", least, device, lower=lower)
+
+
+def check_sampling_memory(shape: Sizes, device: str) -> None:
+    """Raise LatteError when a clip cannot be sampled, by its weights and the values of a block."""
+    tokens = shape.num_frames * shape.tokens * shape.hidden_size
+    lower = "model.depth, model.hidden_size, data.image_size or data.num_frames"
+    check_memory("sampling takes", FLOAT32 * (shape.parameters() + 3 * tokens), device, lower=lower)
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Raise LatteError unless files can be written into a folder, which need not be there yet.
+
+    A folder of its own is made there and removed: permissions alone do not tell, as in /proc.
+    """
+    place = folder
+    try:
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        with tempfile.TemporaryDirectory(prefix=".latte-", dir=place):
+            pass
+    except OSError as error:
+        found = "is a file, wanted a folder" if place.is_file() else f"cannot be written to: {error.strerror}"
+        where = f"{folder}" if place == folder else f"{folder}: {place}"
+        raise LatteError(f"{name}: {where}: {found}") from error

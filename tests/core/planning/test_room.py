@@ -1,0 +1,107 @@
+"""What no machine has room for is refused by a plan, and what one has is not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.planning import room
+from latte_cli.core.planning.cost import training_memory
+from latte_cli.core.planning.plan import sample_plan, train_plan
+from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory, machine_memory
+from latte_cli.core.planning.units import bytes_of
+from latte_cli.core.settings.loading import load_settings
+from latte_cli.core.settings.schema import TrainSettings
+
+SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "starts"),
+    [
+        ("model.depth", 10**6, "model: training takes at least "),
+        ("train.batch_size", 10**12, "train.batch_size: a step of 1000000000000 takes at least "),
+        ("data.image_size", 8192, "train.batch_size: a step of 8 takes at least "),
+    ],
+)
+def test_sizes_whose_memory_no_machine_has_are_refused_with_what_there_is(
+    setting: str, value: int, starts: str, tmp_path: Path
+) -> None:
+    settings = load_settings(None, [(setting, value), ("run_dir", str(tmp_path))], command="train")
+    problems = train_plan(settings).problems
+    assert len(problems) == 1
+    assert problems[0].startswith(starts)
+    assert f"this machine has {bytes_of(machine_memory())}, and an accelerator 512 GB at most" in problems[0]
+
+
+def test_sampling_a_model_that_fits_nowhere_is_refused(tmp_path: Path) -> None:
+    settings = load_settings(None, [("model.depth", 10**7), ("run_dir", str(tmp_path))], command="sample")
+    assert sample_plan(settings).problems[0].startswith("sampling takes at least ")
+
+
+def test_a_cpu_is_judged_by_its_own_memory_and_what_fits_is_let_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = TrainSettings(batch_size=2, dtype="float32")
+    fixed = training_memory(SHAPE, train).total - training_memory(SHAPE, train).activations
+    # Two blocks of 2 clips x 4 frames x 16 tokens: the input, queries, keys, values, attended, and 4 widths.
+    least = fixed + 4 * 2 * (2 * 4 * 16) * (1 + 3 + 1 + 4) * 24
+    monkeypatch.setattr(room, "machine_memory", lambda: least)
+    check_training_memory(SHAPE, train, "cpu")
+    monkeypatch.setattr(room, "machine_memory", lambda: least - 1)
+    check_training_memory(SHAPE, train, "auto")
+    with pytest.raises(
+        LatteError, match=r"^train\.batch_size: a step of 2 takes at least .* has [\d.]+ kB: lo"
+    ):
+        check_training_memory(SHAPE, train, "cpu")
+    monkeypatch.setattr(room, "machine_memory", lambda: fixed - 1)
+    with pytest.raises(LatteError, match=r"^model: training takes at least"):
+        check_training_memory(SHAPE, train, "cpu")
+
+
+def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("limit", "1000\n"), ("none", "max\n")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(room, "CGROUP_LIMITS", [str(tmp_path / name) for name in ("limit", "none", "gone")])
+    assert machine_memory() == 1000
+    with pytest.raises(LatteError, match=r"it takes at least 1 kB of memory; this machine has 1 kB: lower x"):
+        check_memory("it takes", 1001, "cpu", lower="x")
+
+
+def test_a_folder_that_cannot_be_made_or_written_to_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    check_folder("run_dir", tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for place, fault in (
+        (tmp_path / "file", "is a file, wanted a folder"),
+        (tmp_path / "file" / "x", f"{tmp_path}/file: is a file, wanted a folder"),
+        (Path("/proc/x/y"), "/proc: cannot be written to: "),
+    ):
+        with pytest.raises(LatteError) as caught:
+            check_folder("run_dir", place)
+        assert str(caught.value).startswith(f"run_dir: {place}: {fault}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from latte_cli.core.planning.room import check_folder;"
+        "os.setgid(65534); os.setuid(65534); check_folder('run_dir', Path(sys.argv[1]))"
+    )
+    tmp_path.chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "run"], capture_output=True, text=True, check=False
+    )
+    assert f"run_dir: {tmp_path}/run" in done.stderr
+    assert "cannot be written to: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (25.3e9, "25.3 GB"), (5.3e15, "5 PB")]
+)
+def test_bytes_are_for_people(number: float, text: str) -> None:
+    assert bytes_of(number) == text
