@@ -1,9 +1,8 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
@@ -55,14 +54,10 @@ def clear_partials(folder: Path, names: str = "*") -> None:
             partial.unlink()
 
 
-def digest_of_files(paths: Iterable[Path]) -> str:
-    """SHA-256 of what files hold, one after the other, in hexadecimal."""
-    digest = sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+def cache_folder(part: str) -> Path:
+    """Where the program keeps what it can make again, by the XDG base directory rules: a folder a `part`."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "latte" / part
 
 
 def sync(path: Path) -> None:

@@ -11,6 +11,8 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from latte_cli.core.files import cache_folder
+
 log = logging.getLogger(__name__)
 
 SOURCE_FOLDER = Path(__file__).parent
@@ -41,7 +43,7 @@ def library_path() -> Path | None:
         log.warning("No C++ compiler found (tried $CXX, %s): training will be slower.", ", ".join(COMPILERS))
         return None
     try:
-        return _build(compiler, cache_folder())
+        return _build(compiler, cache_folder("kernels"))
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("The C++ kernels could not be built, training will be slower: %s", _reason(error))
         return None
@@ -54,12 +56,6 @@ def find_compiler() -> str | None:
         if path:
             return path
     return None
-
-
-def cache_folder() -> Path:
-    """Give the folder that compiled libraries are kept in, by the XDG base directory rules."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "latte" / "kernels"
 
 
 def _build(compiler: str, folder: Path) -> Path:

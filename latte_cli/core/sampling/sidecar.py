@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import digest_of_files
 from latte_cli.core.json_files import Model, read_json
 from latte_cli.core.names import FileName
 from latte_cli.core.settings.messages import Fault

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli import __version__
+from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import digest_of_files, whole_file, write_whole
+from latte_cli.core.files import whole_file, write_whole
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
 from latte_cli.core.sampling.sidecar import Record
 

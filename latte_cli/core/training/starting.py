@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.mapping import load_latte, map_weights
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.files import digest_of_files
+from latte_cli.core.digests import digest_of_files
 from latte_cli.core.models.architectures import Transformer
 from latte_cli.core.models.latte.transformer import Latte, load_weights
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V

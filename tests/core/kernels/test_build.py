@@ -12,6 +12,7 @@ import pytest
 from mindspore import Tensor
 
 from latte_cli.core import kernels
+from latte_cli.core.files import cache_folder
 from latte_cli.core.kernels import build
 from latte_cli.core.kernels.selection import force_kernels, kernels_available
 
@@ -32,7 +33,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_library_is_built_once_and_found_again(sources: Path) -> None:
     first = build.library_path()
     assert first is not None
-    assert first.parent == build.cache_folder()
+    assert first.parent == cache_folder("kernels")
     assert ctypes.CDLL(str(first)).answer() == 42
     written = first.stat().st_mtime_ns
     build.library_path.cache_clear()
@@ -53,7 +54,7 @@ def test_another_source_is_another_library(sources: Path) -> None:
 def test_a_torn_library_is_built_anew(sources: Path) -> None:
     compiler = build.find_compiler()
     assert compiler is not None
-    library = build.cache_folder() / f"{build._fingerprint(compiler)}.so"
+    library = cache_folder("kernels") / f"{build._fingerprint(compiler)}.so"
     library.parent.mkdir(parents=True)
     library.write_bytes(b"\x7fELF")
     assert build.library_path() == library
@@ -66,7 +67,7 @@ def test_a_source_that_does_not_compile_is_a_warning(sources: Path, caplog: pyte
         assert build.library_path() is None
     assert "could not be built, training will be slower" in caplog.text
     assert "answer.cc:1" in caplog.text
-    assert list(build.cache_folder().iterdir()) == []
+    assert list(cache_folder("kernels").iterdir()) == []
 
 
 def test_without_a_compiler_training_goes_on_with_operators(

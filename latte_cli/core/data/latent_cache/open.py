@@ -23,8 +23,8 @@ from latte_cli.core.data.videos.find import (
     too_short,
 )
 from latte_cli.core.data.videos.video import VideoError
+from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.files import digest_of_files
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import DataSettings, Settings
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.captions.states import kept, told
+from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import TextFolder, read_json
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
@@ -85,15 +85,10 @@ def condition_of(text: TextStates, folder: TextFolder) -> NDArray[np.float32]:
 
 def encoder_digest(folder: TextFolder) -> str:
     """SHA-256 over the encoder's and the tokenizer's files: what a cache of states was made with."""
-    digest = sha256()
     names = ("*.safetensors", "*.bin", "*.model", "config.json", "vocab.json", "merges.txt")
     roots = (folder.encoder, folder.tokenizer)
-    for path in sorted({path for root in roots for name in names for path in root.glob(name)}):
-        digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+    paths = sorted({path for root in roots for name in names for path in root.glob(name)})
+    return digest_of_files(paths, named=True)
 
 
 def _t5(folder: TextFolder, operators: Operators) -> States:
