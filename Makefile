@@ -29,7 +29,7 @@ $(BIN)/python:
 	echo "No Python 3.10, 3.11 or 3.12 found: install one, or name it with PYTHON=/path/to/python." >&2; exit 1
 
 demo: install
-	@$(BIN)/python -m latte_cli.cli.demo
+	@$(BIN)/latte demo
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

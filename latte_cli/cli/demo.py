@@ -1,66 +1,78 @@
-"""The demo: train a small Latte on a real clip, sample from it, and say how near the samples come.
+"""`latte demo`: train a small model on a real clip, sample from it, and tell how near the samples come."""
 
-`python -m latte_cli.cli.demo`, which `make demo` calls, runs what `latte train` and `latte sample` run.
-"""
-
-import logging
-import sys
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from latte_cli.cli import options
+from latte_cli.cli.running import load, stop_at_plan
 
-from latte_cli.cli.progress import LogHandler, follow, sampling_line, show, training_line
-from latte_cli.core.data.clips.frames import FrameSource
-from latte_cli.core.data.videos.find import index_clips
-from latte_cli.core.data.videos.transforms import clip_indices, last_begin
-from latte_cli.core.errors import LatteError
-from latte_cli.core.evaluate.pixels import psnr, squared_distances
-from latte_cli.core.recipes import sample, train
-from latte_cli.core.settings.loading import load_settings
-from latte_cli.core.settings.schema import Settings
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
+    from latte_cli.core.settings.schema import Settings
+
+    Frames = NDArray[np.uint8]
+
+EXAMPLES = (
+    ("Train, sample and measure: some minutes on a laptop", "latte demo"),
+    ("In another folder, with fewer steps", "latte demo --run-dir quick --set train.steps=200"),
+)
 
 
-def main() -> int:
-    """Run the demo, going on where an earlier one was stopped; gives the exit code."""
-    logging.basicConfig(handlers=[LogHandler()], force=True)
-    try:
-        settings = load_settings(command="train")
-        deque(follow(train.run(settings, resume="auto"), training_line), maxlen=0)
-        run_dir = settings.run_dir
-        clips = _training_clips(settings)
-        figures = {
-            name: _figure(settings, checkpoint, run_dir / name, clips)
-            for name, checkpoint in (("samples", None), ("untrained", _untrained(settings)))
-        }
-    except LatteError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        return 130
+def demo(
+    run_dir: options.RunDir = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Train a small model on a real clip, and sample from it."""
+    settings = load("train", config, assignments, {"run_dir": run_dir, "device": device}, log_level)
+    from latte_cli.core.planning.plan import train_plan
+
+    if stop_at_plan(settings, train_plan(settings), dry_run=dry_run):
+        return
+    from latte_cli.cli.progress import follow, show, training_line
+    from latte_cli.core.recipes import train
+
+    deque(follow(train.run(settings, resume="auto"), training_line), maxlen=0)
+    run_dir, clips = settings.run_dir, _training_clips(settings)
+    trained = _mean_psnr(settings, None, run_dir / "samples", clips)
+    untrained = _mean_psnr(settings, _untrained(settings), run_dir / "untrained", clips)
     show(
         f"video          {run_dir / 'samples' / 'grid.mp4'}\n"
         f"contact sheet  {run_dir / 'samples' / 'grid.png'}\n"
         f"loss curve     {run_dir / 'loss.png'}\n"
         f"PSNR to the nearest training clip, mean of {settings.sample.num_samples} sampled clips: "
-        f"{figures['samples']:.1f} dB; of the untrained model: {figures['untrained']:.1f} dB\n"
+        f"{trained:.1f} dB; of the untrained model: {untrained:.1f} dB\n"
     )
-    return 0
 
 
-def _figure(settings: Settings, checkpoint: Path | None, out: Path, clips: Frames) -> float:
+def _mean_psnr(settings: "Settings", checkpoint: Path | None, out: Path, clips: "Frames") -> float:
     """Sample from a checkpoint: the samples' mean PSNR in dB to their nearest training clips."""
+    import numpy as np
+
+    from latte_cli.cli.progress import follow, sampling_line
+    from latte_cli.core.evaluate.pixels import psnr, squared_distances
+    from latte_cli.core.recipes import sample
+
     reports = sample.run(settings, checkpoint=checkpoint, formats=("mp4", "gif", "png"), out=out)
     sampled = [report.frames for report in follow(reports, sampling_line) if report.frames is not None]
     nearest = squared_distances(np.stack(sampled), clips).min(axis=1)
     return float(np.mean([psnr(int(distance), clips[0].size) for distance in nearest]))
 
 
-def _training_clips(settings: Settings) -> Frames:
+def _training_clips(settings: "Settings") -> "Frames":
     """Every clip that training can draw, as uint8 frames (N, F, H, W, 3)."""
+    import numpy as np
+
+    from latte_cli.core.data.clips.frames import FrameSource
+    from latte_cli.core.data.videos.find import index_clips
+    from latte_cli.core.data.videos.transforms import clip_indices, last_begin
+
     data = settings.data
     source = FrameSource(index_clips(data), data)
     clips = []
@@ -75,7 +87,7 @@ def _training_clips(settings: Settings) -> Frames:
     return np.stack(clips)
 
 
-def _untrained(settings: Settings) -> Path:
+def _untrained(settings: "Settings") -> Path:
     """A file of the weights that training started from."""
     from safetensors.numpy import save_file
 
@@ -89,7 +101,3 @@ def _untrained(settings: Settings) -> Path:
     with whole_file(path) as partial:
         save_file({parameter.name: parameter.asnumpy() for parameter in model.get_parameters()}, partial)
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

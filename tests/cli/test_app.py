@@ -29,6 +29,7 @@ FLAGS = {
         "--parallel",
     },
     "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
+    "demo": {"--run-dir"},
 }  # fmt: skip
 TINY = """
 run_dir: run

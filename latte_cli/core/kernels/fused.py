@@ -12,7 +12,7 @@ from latte_cli.core.kernels.build import library_path
 Infer = Callable[..., Any]  # inputs' shapes to outputs' shapes, and likewise for types
 
 
-def _operator(name: str, infer: Infer, bprop: Infer | None = None, infer_dtype: Infer | None = None) -> Any:
+def operator_of(name: str, infer: Infer, bprop: Infer | None = None, infer_dtype: Infer | None = None) -> Any:
     """Give a function without arguments that yields the operator, in a graph too.
 
     MindSpore parses what a graph calls; a constexpr it runs instead, which leaves compiling to the first use.
@@ -73,13 +73,13 @@ def _like_channel(last: Any, channel: Any) -> Any:
 
 
 # Gradients that also give what the forward gave: a product that follows need not keep it.
-layer_norm_grad = _operator("LatteLayerNormGrad", _like_x_shift_scale_x)
-bias_gelu_grad = _operator("LatteBiasGeluGrad", _like_x_bias_x)
-_gated_residual_grad = _operator("LatteGatedResidualGrad", _like_gate_y_bias)
+layer_norm_grad = operator_of("LatteLayerNormGrad", _like_x_shift_scale_x)
+bias_gelu_grad = operator_of("LatteBiasGeluGrad", _like_x_bias_x)
+_gated_residual_grad = operator_of("LatteGatedResidualGrad", _like_gate_y_bias)
 
 
-_column_sum = _operator("LatteColumnSum", _like_bias)
-_attention_grad = _operator("LatteAttentionGrad", _like_qkv_bias)
+_column_sum = operator_of("LatteColumnSum", _like_bias)
+_attention_grad = operator_of("LatteAttentionGrad", _like_qkv_bias)
 
 
 # Outputs are taken by place: unpacked, they give the graph of a recomputed block a cycle.
@@ -116,17 +116,17 @@ def _attention_bprop(
 
 
 # x (B, N, D), shift (B, D), scale (B, D) -> (B, N, D)
-layer_norm = _operator("LatteLayerNorm", _like_x_shift_scale, _layer_norm_bprop)
+layer_norm = operator_of("LatteLayerNorm", _like_x_shift_scale, _layer_norm_bprop)
 # x (B, N, D), gate (B, D), y (B, N, D), bias (D) -> x + gate * (y + bias)
-gated_residual = _operator("LatteGatedResidual", _like_x_gate_y_bias, _gated_residual_bprop)
+gated_residual = operator_of("LatteGatedResidual", _like_x_gate_y_bias, _gated_residual_bprop)
 # x (..., D), bias (D) -> gelu_tanh(x + bias)
-bias_gelu = _operator("LatteBiasGelu", _like_x, _bias_gelu_bprop)
+bias_gelu = operator_of("LatteBiasGelu", _like_x, _bias_gelu_bprop)
 # x (..., D), bias (D) -> x + bias
-add_bias = _operator("LatteAddBias", _like_x, _add_bias_bprop)
+add_bias = operator_of("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)
-attention = _operator("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
+attention = operator_of("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
 # anything, channel (1) int64 -> a count (1) int64: see `signal.announce`
-announce = _operator("LatteAnnounce", _like_channel)
+announce = operator_of("LatteAnnounce", _like_channel)
 
 
 @cache

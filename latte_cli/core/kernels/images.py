@@ -6,7 +6,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from latte_cli.core.kernels.fused import _operator
+from latte_cli.core.kernels.fused import operator_of
 
 # Shapes and types of outputs from those of inputs. MindSpore inspects these: no lambdas, no star arguments.
 
@@ -51,11 +51,11 @@ def _undoubled_shape(dout: Any) -> Any:
     return [dout[0], dout[1], dout[2] // 2, dout[3] // 2]
 
 
-_convolution_grad = _operator(
+_convolution_grad = operator_of(
     "LatteConvolutionGrad", _convolution_grad_shape, infer_dtype=_convolution_grad_dtype
 )
-_group_norm_grad = _operator("LatteGroupNormGrad", _like_x_scale_shift)
-_double_grad = _operator("LatteDoubleGrad", _undoubled_shape, infer_dtype=_doubled_dtype)
+_group_norm_grad = operator_of("LatteGroupNormGrad", _like_x_scale_shift)
+_double_grad = operator_of("LatteDoubleGrad", _undoubled_shape, infer_dtype=_doubled_dtype)
 
 
 def _convolution_bprop(
@@ -76,13 +76,13 @@ def _double_bprop(x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
 
 
 # x (N, C, H, W), weight (O, C, kh, kw) of odd sides, bias (O) -> (N, O, H, W), zeros around
-convolve_same = _operator("LatteConvolution", _same_shape, _convolution_bprop, _convolved_dtype)
+convolve_same = operator_of("LatteConvolution", _same_shape, _convolution_bprop, _convolved_dtype)
 # the same at every second pixel, nothing around -> (N, O, (H - kh) // 2 + 1, (W - kw) // 2 + 1)
-convolve_halving = _operator("LatteConvolution", _halved_shape, _convolution_bprop, _convolved_dtype)
+convolve_halving = operator_of("LatteConvolution", _halved_shape, _convolution_bprop, _convolved_dtype)
 # x, scale (C), shift (C), facts (3): see `group_norm_facts` -> x normalised by groups of channels
-group_norm = _operator("LatteGroupNorm", _like_normalised, _group_norm_bprop)
+group_norm = operator_of("LatteGroupNorm", _like_normalised, _group_norm_bprop)
 # x (N, C, H, W) -> (N, C, 2H, 2W), each pixel four times
-double = _operator("LatteDouble", _doubled_shape, _double_bprop, _doubled_dtype)
+double = operator_of("LatteDouble", _doubled_shape, _double_bprop, _doubled_dtype)
 
 
 @cache
