@@ -3,6 +3,7 @@
 from itertools import count
 
 import numpy as np
+from golden_cases import weights
 from serving import Task, serve
 from sizes import (
     GUIDANCE_SCALE,
@@ -13,7 +14,6 @@ from sizes import (
     SAMPLING_STEPS,
     SIZES,
     latents,
-    weights,
 )
 
 from latte_cli.core.settings.schema import Settings

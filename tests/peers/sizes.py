@@ -1,7 +1,6 @@
 """What is timed, at which sizes, with which numbers: shared by the workers of both frameworks."""
 
 from typing import NamedTuple
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +30,6 @@ class Size(NamedTuple):
 
 
 SIZES = {"S/2": Size(32, 384, 12, 6, batch=1), "demo": Size(8, 144, 4, 3, batch=8)}
-
-
-def weights(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A parameter's values: the same in both frameworks, and none that makes activations explode.
-
-    Fan-in scaling for matrices and convolutions, a gain near 1 for norms.
-    """
-    values = np.random.default_rng(crc32(name.encode())).standard_normal(shape, np.float32)
-    if len(shape) > 1:
-        return values / np.float32(np.sqrt(np.prod(shape[1:])))
-    return values * np.float32(0.02) + np.float32(name.endswith("weight"))
 
 
 def latents(shape: tuple[int, ...]) -> NDArray[np.float32]:

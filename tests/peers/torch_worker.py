@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import torch
+from golden_cases import weights
 from serving import Task, serve
 from sizes import (
     GUIDANCE_SCALE,
@@ -15,7 +16,6 @@ from sizes import (
     SAMPLING_STEPS,
     SIZES,
     latents,
-    weights,
 )
 from torch import nn
 from torch_diffusion import Diffusion, Training

@@ -37,6 +37,7 @@ def supply_cpu_kernels() -> None:
     for cell, construct in CONSTRUCTS.items():
         cell.construct = construct
     Tensor.repeat_interleave = repeat_interleave
+    Tensor.nonzero = nonzero
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("mindone."):
             for name, value in list(vars(module).items()):
@@ -89,6 +90,12 @@ def repeat_interleave(
     dim = dim % len(shape)
     wide = input.expand_dims(dim + 1).broadcast_to((*shape[: dim + 1], repeats, *shape[dim + 1 :]))
     return wide.reshape((*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :]))
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Places that are not zero: (count, axes), or a tensor for each axis."""
+    places = ops.NonZero()(input)
+    return tuple(places[:, axis] for axis in range(input.ndim)) if as_tuple else places
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:

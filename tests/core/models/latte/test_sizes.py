@@ -1,0 +1,57 @@
+"""Latte at real widths, heads, tokens and frames, against the plain PyTorch Latte (tests/golden/sizes)."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from latte_cli.core.kernels.selection import force_kernels
+from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.shape import LatteShape
+from tests.peers import golden_cases as cases
+
+RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte.npz"))
+
+
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "xl-width" else []) for name in cases.LATTE]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_output_is_pytorchs(name: str) -> None:
+    assert cases.error(run(name), RECORDED, name) <= 1e-5
+
+
+def test_without_compiled_kernels_the_output_is_pytorchs_too() -> None:
+    force_kernels(False)
+    try:
+        assert cases.error(run("256-tokens-16-frames"), RECORDED, "256-tokens-16-frames") <= 1e-5
+    finally:
+        force_kernels(None)
+
+
+def run(name: str) -> NDArray[np.float32]:
+    """The case's inputs through a compiled model."""
+    case = cases.LATTE[name]
+    shape = LatteShape(
+        case.hidden_size,
+        case.depth,
+        case.num_heads,
+        2,
+        sample_size=case.sample_size,
+        num_frames=case.num_frames,
+        condition="class",
+        num_classes=case.num_classes,
+    )
+    model = Latte(shape)
+    values = {
+        one.name: cases.weights(one.name, one.shape) for one in model.get_parameters() if one.requires_grad
+    }
+    tables = {one.name: one.asnumpy() for one in model.get_parameters() if not one.requires_grad}
+    load_weights(model, values | tables, source=name)
+    x_t = cases.latents(case)
+    labels = cases.labels(len(x_t), case.num_classes).astype(np.int32)
+    inputs = (x_t, cases.timesteps(len(x_t)).astype(np.int32), labels)
+    return ms.jit(model.construct)(*map(Tensor, inputs)).asnumpy()

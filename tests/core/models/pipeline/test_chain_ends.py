@@ -1,0 +1,31 @@
+"""A pipeline's schedulers at both ends of a run, against diffusers' (tests/golden/sizes)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from latte_cli.core.models.pipeline.scheduler import load_scheduler, walk
+from tests.peers import golden_cases as cases
+
+RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "chains.npz"))
+CLASSES = {"ddpm": "DDPMScheduler", "ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler"}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
+    steps = 50
+    config = {"_class_name": CLASSES[name], **cases.CHAIN, **cases.SCHEDULERS[name]}
+
+    def model(x_t: NDArray[Any], timesteps: NDArray[Any]) -> NDArray[Any]:
+        return cases.chain_output(x_t, float(timesteps[0]))
+
+    x_t = cases.normal(0, cases.CHAIN_SHAPE)
+    scheduler = load_scheduler(config, source="test")
+    found = list(walk(scheduler, model, x_t, steps=steps, generator=cases.chain_generator))
+    kept = found[: cases.CHAIN_KEPT] + found[-cases.CHAIN_KEPT :]
+    assert [step.timestep for step in kept] == RECORDED[f"{name}-{steps}/timesteps"].tolist()
+    for step, latents in zip(kept, RECORDED[f"{name}-{steps}/latents"], strict=True):
+        assert np.abs(step.x_t - latents).max() <= 1e-5 * np.abs(latents).max()
