@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from latte_cli.cli import app as cli
-from latte_cli.core.models.sizes import sizes_of
+from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.planning.plan import train_plan
 from latte_cli.core.settings.json_schema import schema_text
 from latte_cli.core.settings.loading import load_settings

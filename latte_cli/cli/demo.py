@@ -92,11 +92,9 @@ def _untrained(settings: "Settings") -> Path:
     from safetensors.numpy import save_file
 
     from latte_cli.core.files import whole_file
-    from latte_cli.core.models.latte.transformer import Latte, initialise
-    from latte_cli.core.models.shape import resolve_model
+    from latte_cli.core.models.architectures import build_model
 
-    model = Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps)
-    initialise(model, settings.seed)
+    model = build_model(settings)
     path = settings.run_dir / "untrained.safetensors"
     with whole_file(path) as partial:
         save_file({parameter.name: parameter.asnumpy() for parameter in model.get_parameters()}, partial)

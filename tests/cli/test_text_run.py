@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
-from latte_cli.core.training.starting import digest_of
+from latte_cli.core.checkpoints.runs import digest_of
 from tests.core.models.text.small_clip import save_clip
 
 PIPELINE = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"

@@ -23,15 +23,12 @@ def child(recompute: bool, batch_size: int, steps: int) -> None:
 
     device = use_device("cpu")
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte.transformer import Latte, initialise
-    from latte_cli.core.models.shape import resolve_model
+    from latte_cli.core.models.architectures import build_model
     from latte_cli.core.training.trainer import Trainer
 
     train = {"batch_size": batch_size, "steps": steps, "dtype": "float32", "recompute": recompute}
     settings = Settings.model_validate({"model": {"preset": "Latte-S/2"}, "train": train})
-    model = Latte(resolve_model(settings))
-    initialise(model, settings.seed)
-    trainer = Trainer(settings, model, schedule=make_schedule(settings.diffusion))
+    trainer = Trainer(settings, build_model(settings), schedule=make_schedule(settings.diffusion))
     reports = trainer.run(SyntheticSource(settings, "latents"), None)
     done = [next(reports) for _ in range(steps - 1)]  # the last step would write a checkpoint
     figures = {"losses": [report.losses.loss for report in done], "seconds": done[-1].seconds}

@@ -112,10 +112,10 @@ def _vae():
 
 
 def _latte(settings: Settings):
-    from latte_cli.core.models.latte.transformer import Latte, load_weights
-    from latte_cli.core.models.shape import resolve_model
+    from latte_cli.core.models.architectures import build_model
+    from latte_cli.core.models.weights import load_weights
 
-    model = Latte(resolve_model(settings))
+    model = build_model(settings)
     values = {one.name: weights(one.name, one.shape) for one in model.get_parameters()}
     load_weights(model, values, source="the peers' weights")
     return model

@@ -13,7 +13,7 @@ from latte_cli.core.bench.rows import Row
 from latte_cli.core.bench.sources import open_source
 from latte_cli.core.bench.statistics import Spread
 from latte_cli.core.device import use_device
-from latte_cli.core.models.shape import resolve_model
+from latte_cli.core.models.architectures import build_model
 from latte_cli.core.parallel.collective import join
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
@@ -35,14 +35,11 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
     device = use_device(settings.device)
     collective = join(world)
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte.transformer import Latte, initialise
     from latte_cli.core.training.trainer import Trainer
 
     experiment = row.settings(settings)
     source, encode, data = open_source(experiment, cached=row.cache)
-    num_timesteps = experiment.diffusion.num_timesteps
-    model = Latte(resolve_model(experiment), num_timesteps=num_timesteps, dtype=experiment.train.dtype)
-    initialise(model, experiment.seed)
+    model = build_model(experiment, dtype=experiment.train.dtype)
     schedule = make_schedule(experiment.diffusion)
     trainer = Trainer(experiment, model, schedule=schedule, collective=collective)
     reports = trainer.run(source, encode)
@@ -83,16 +80,13 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     device = use_device(settings.device)
     from latte_cli.core.diffusion.samplers import Step
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.latte.transformer import Latte, initialise
     from latte_cli.core.models.vae.autoencoder import load_vae
     from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
 
-    wanted, shape = settings.sample, resolve_model(settings)
+    wanted = settings.sample
     schedule = make_schedule(settings.diffusion, wanted.respacing or str(wanted.steps))
-    model = Latte(shape, num_timesteps=settings.diffusion.num_timesteps)
-    initialise(model, settings.seed)
-    denoiser = Denoiser(model)
-    label = None if shape.num_classes is None else 0
+    denoiser = Denoiser(build_model(settings))
+    label = None if denoiser.num_classes is None else 0
 
     def steps() -> Iterator[Step]:
         seed = wanted.seed
@@ -107,13 +101,13 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     decoding = None
     if decodes:
         vae = load_vae(settings.vae)
-        clip = _noise(settings, (shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size))
+        clip = _noise(settings, denoiser.clip_shape)
         decoding = timed(lambda: vae.decode(clip), warmup=1, count=LEAST_COUNTED, seconds=SECONDS)[1].median
     return {
         "sampler": wanted.sampler,
         "steps": total,
         "guidance_scale": wanted.guidance_scale,
-        "frames": shape.num_frames,
+        "frames": settings.data.num_frames,
         "compile_seconds": first,
         "step_seconds": asdict(spread),
         "decode_seconds": decoding,

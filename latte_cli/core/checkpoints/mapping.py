@@ -1,11 +1,13 @@
 """From a file's tensors to a model's: the kind found, every tensor named as ours and checked, the model
 described."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.dtypes import FLOATS, Bits, widen
 from latte_cli.core.checkpoints.layouts import latte as latte_names
@@ -63,6 +65,25 @@ class Mapped:
     def read_all(self) -> dict[str, Bits]:
         """Every tensor's numbers, as `read`."""
         return {name: self.read(name) for name in self.tensors}
+
+
+class LazyWeights(Mapping[str, NDArray[Any]]):
+    """A file's tensors by name, each read when it is asked for."""
+
+    def __init__(self, mapped: Mapped):
+        self.mapped = mapped
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.mapped.read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.mapped.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mapped.tensors)
+
+    def __len__(self) -> int:
+        return len(self.mapped.tensors)
 
 
 def find_kind(names: list[str]) -> Kind:

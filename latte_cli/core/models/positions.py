@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+TIMESTEP_CHANNELS = 256  # sinusoids of a timestep, before its MLP (Peebles & Xie 2023)
 
 
 def position_table(width: int, positions: NDArray[np.int64] | Array) -> Array:

@@ -5,10 +5,10 @@ from typing import Literal
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 
-FREQUENCY_SIZE = 256  # sinusoids of a timestep, as in DiT
 TEXT_FEATURES = 77 * 768  # CLIP's tokens times their width, flattened, as in the original
 
 
@@ -59,7 +59,7 @@ class LatteShape:
         """Numbers that training changes."""
         width, patch = self.hidden_size, self.patch_size**2
         embedders = (
-            _dense(patch * self.in_channels, width) + _dense(FREQUENCY_SIZE, width) + _dense(width, width)
+            _dense(patch * self.in_channels, width) + _dense(TIMESTEP_CHANNELS, width) + _dense(width, width)
         )
         if self.condition == "class":
             embedders += ((self.num_classes or 0) + 1) * width  # one row more: the null label

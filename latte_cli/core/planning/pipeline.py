@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from latte_cli.core.latents import VAE_FACTOR
+from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import pipeline_files
-from latte_cli.core.models.sizes import TextToVideoSizes
 from latte_cli.core.planning.cost import forward_flops
 from latte_cli.core.planning.pipeline_memory import sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time

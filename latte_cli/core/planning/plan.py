@@ -14,7 +14,9 @@ from latte_cli.core.data.videos.find import check_labels, labelled_videos, scan
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.sizes import Sizes, check_cached_states, sizes_of, text_folder
+from latte_cli.core.models.architecture import Sizes
+from latte_cli.core.models.architectures import sizes_of
+from latte_cli.core.models.text.folder import check_cached_states, text_folder
 from latte_cli.core.planning.cost import (
     BUSY_FRACTION,
     forward_flops,
@@ -152,7 +154,7 @@ def sample_plan(
     plan.require("--checkpoint", checkpoint)
     if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
         plan.problems.append(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
-    if settings.train.part == "lora":
+    if settings.train.trains_lora:
         plan.add("weights changed", str(settings.train.init_from))
         plan.require("train.init_from", settings.train.init_from)
     if decodes:

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
+from latte_cli.core.checkpoints.runs import newest_checkpoint
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.pipeline.folder import text_files
-from latte_cli.core.models.sizes import sizes_of, text_folder
+from latte_cli.core.models.text.folder import text_folder
 from latte_cli.core.parallel.world import World
-from latte_cli.core.sampling.runs import checkpoint_files, newest_checkpoint, told_clips, untold_clips
+from latte_cli.core.sampling.runs import checkpoint_files, told_clips, untold_clips
 from latte_cli.core.sampling.sidecar import Record, read_record
 from latte_cli.core.sampling.workers import make_all, make_share
 from latte_cli.core.sampling.write import (

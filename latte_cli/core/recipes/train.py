@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from latte_cli.core.checkpoints.runs import checkpoints, digest_of
 from latte_cli.core.data.captions.files import texts_of
 from latte_cli.core.data.captions.states import told
 from latte_cli.core.data.clips.batches import ClipSource
@@ -20,14 +21,14 @@ from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
-from latte_cli.core.models.sizes import sizes_of, text_folder
+from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
 from latte_cli.core.models.text.caching import cached_header, encode_texts
+from latte_cli.core.models.text.folder import text_folder
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import current_world
 from latte_cli.core.planning.room import check_training_memory
-from latte_cli.core.sampling.runs import checkpoints
 from latte_cli.core.settings.loading import dump_settings
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.events import EventLog
@@ -144,7 +145,6 @@ def _clips(settings: Settings) -> tuple[ClipSource, str]:
 
 def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers: int) -> None:
     """Raise LatteError when a checkpoint is of other settings or clips, and so would not be gone on with."""
-    from latte_cli.core.training.starting import digest_of
     from latte_cli.core.training.state import read_progress
 
     before, train = read_progress(checkpoint), settings.train
@@ -156,7 +156,8 @@ def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers
             f"{checkpoint}: the videos of data.root{captions} have changed since: clips would come in another"
             " order. Put them back, or go on with --allow-changes"
         )
-    if train.part == "lora" and train.init_from is not None and before.base != digest_of(train.init_from):
+    start, layout = train.init_from, architecture_of(settings).layout
+    if train.trains_lora and start is not None and before.base != digest_of(start, layout):
         raise LatteError(
             f"{checkpoint}: train.init_from {train.init_from} holds other weights than those changed:"
             " put them back, or go on with --allow-changes"
@@ -194,15 +195,14 @@ def _trainer(
 ) -> "Trainer":
     """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.models.architectures import build_model
     from latte_cli.core.training.starting import set_start
     from latte_cli.core.training.trainer import Trainer
 
     model = build_model(settings, dtype=settings.train.dtype)
     start = settings.train.init_from
     # Checkpoints of low-rank changes hold these alone.
-    if start is not None and (checkpoint is None or settings.train.part == "lora"):
-        for note in set_start(model, start):
+    if start is not None and (checkpoint is None or settings.train.trains_lora):
+        for note in set_start(architecture_of(settings), model, start):
             log.warning("train.init_from: %s", note)
     schedule = make_schedule(settings.diffusion)
     trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective, telling=telling)

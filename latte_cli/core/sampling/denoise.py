@@ -15,11 +15,8 @@ from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.kernels.waiting import Compiled
-from latte_cli.core.models.architectures import Transformer
-from latte_cli.core.models.latte.layers import TIMESTEP_CHANNELS
-from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-from latte_cli.core.models.positions import timestep_rows
+from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import SampleSettings
 
@@ -40,39 +37,32 @@ class Clip:
 class Denoiser:
     """A transformer on the host: from a condition to a float32 model of (x_t, timesteps) that is told it.
 
-    A text is read when it is told, once for however many steps. It compiles at the first call for each number
-    of rows: one with guidance, another without.
+    What depends on the condition alone is computed once, for however many steps. It compiles at the first
+    call for each number of rows: one with guidance, another without.
     """
 
     def __init__(self, model: Transformer):
-        self.num_classes = model.shape.num_classes if isinstance(model, Latte) else None
-        self.clip_shape = latents_shape(model)
+        self.num_classes = model.num_classes
+        self.clip_shape = model.clip_shape
         model.set_train(False)
-        reads = isinstance(model, LatteT2V)
 
-        def read(condition):  # type: ignore[no-untyped-def]
-            text = model.read_text(condition)
-            return text, text[-1]
+        def prepare(condition):  # type: ignore[no-untyped-def]
+            prepared = model.prepare(condition)
+            return prepared, prepared[-1]
 
-        def predict(x_t, timesteps, *text):  # type: ignore[no-untyped-def]
-            output = model.predict(x_t, timesteps, text)
+        def predict(x_t, sinusoids, *prepared):  # type: ignore[no-untyped-def]
+            output = model.predict(x_t, sinusoids, prepared)
             return output, output
 
-        def forward(x_t, timesteps, condition):  # type: ignore[no-untyped-def]
-            output = model(x_t, timesteps, condition)
-            return output, output
-
-        self._read = Compiled(read) if reads else None
-        self._predict = Compiled(predict if reads else forward)
+        self._prepare, self._predict = Compiled(prepare), Compiled(predict)
 
     def __call__(self, condition: NDArray[Any]) -> Model:
-        told = self._read(Tensor(condition)) if self._read else (Tensor(condition),)
+        prepared = self._prepare(Tensor(condition[:, None]))  # that of clips, without still images after them
 
         def predict(x_t: FloatArray, timesteps: IntArray) -> Array:
             # A pipeline's scheduler may have timesteps that are no whole numbers.
-            at = timestep_rows(TIMESTEP_CHANNELS, timesteps) if self._read else timesteps.astype(np.int32)
-            inputs = np.ascontiguousarray(x_t, np.float32), at
-            return np.asarray(self._predict(*map(Tensor, inputs), *told).asnumpy())
+            inputs = np.ascontiguousarray(x_t, np.float32), timestep_rows(TIMESTEP_CHANNELS, timesteps)
+            return np.asarray(self._predict(*map(Tensor, inputs), *prepared).asnumpy())
 
         return predict
 
@@ -94,15 +84,6 @@ def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: Sample
     model = guided(denoiser, told, untold, settings.guidance_scale if is_told else 1.0)
     sampler = SAMPLERS[settings.sampler or "ddpm"]
     return sampler(model, x_t, schedule, lambda index: noise(1 + index), eta=settings.eta)
-
-
-def latents_shape(model: Transformer) -> tuple[int, int, int, int]:
-    """(F, C, h, w) of the clips that a model makes."""
-    shape = model.shape
-    if isinstance(model, Latte):
-        return shape.num_frames, shape.in_channels, model.shape.sample_size, model.shape.sample_size
-    height, width = (side * shape.patch_size for side in model.grid)
-    return model.num_frames, shape.in_channels, height, width
 
 
 def _conditions(clip: Clip, num_classes: int | None) -> tuple[NDArray[Any], NDArray[Any]]:

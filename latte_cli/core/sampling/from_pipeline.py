@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.mapping import Mapped, map_weights
+from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
@@ -133,28 +133,9 @@ def _weights(job: Job, pipeline: PipelineFolder) -> Mapping[str, Array]:
     weights: Mapping[str, Array] = LazyWeights(mapped)
     if job.lora is None:
         return weights
-    from latte_cli.core.models.latte_t2v.lora import load_lora, with_lora
+    from latte_cli.core.models.lora import load_lora, with_lora
 
     return with_lora(weights, load_lora(job.lora), source=str(job.lora))
-
-
-class LazyWeights(Mapping[str, Array]):
-    """A file's tensors by name, each read when it is asked for."""
-
-    def __init__(self, mapped: Mapped):
-        self.mapped = mapped
-
-    def __getitem__(self, name: str) -> Array:
-        return np.asarray(self.mapped.read(name))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.mapped.tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.mapped.tensors)
-
-    def __len__(self) -> int:
-        return len(self.mapped.tensors)
 
 
 def _encode(job: Job, pipeline: PipelineFolder) -> Iterator[tuple[Array, Array]]:
@@ -211,8 +192,8 @@ def _generator(prompt: Prompt, index: int) -> np.random.Generator:
 def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> "Denoiser":
     import mindspore as ms
 
-    from latte_cli.core.models.latte.transformer import load_weights
     from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+    from latte_cli.core.models.weights import load_weights
     from latte_cli.core.sampling.denoise import Denoiser
 
     # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.

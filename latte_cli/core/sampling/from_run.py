@@ -1,28 +1,20 @@
 """A run's transformer as a checkpoint left it, and what its prompts come to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.mapping import load_latte, map_weights
-from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.runs import base_weights, digest_of, lora_beside, read_run
 from latte_cli.core.errors import LatteError
-from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.architectures import Transformer
-from latte_cli.core.models.latte.transformer import Latte, load_weights
-from latte_cli.core.models.latte_t2v.lora import load_lora, with_lora
-from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-from latte_cli.core.models.shape import resolve_model
-from latte_cli.core.models.sizes import shape_beside, text_folder, text_to_video_shape
+from latte_cli.core.models.architecture import Architecture, Transformer
+from latte_cli.core.models.architectures import architecture_of
+from latte_cli.core.models.lora import load_lora, with_lora
 from latte_cli.core.models.text.encoder import TextEncoder, condition_of
-from latte_cli.core.sampling.from_pipeline import LazyWeights
-from latte_cli.core.sampling.runs import changed_weights, changes_beside
+from latte_cli.core.models.text.folder import text_folder
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.training.starting import digest_of
-from latte_cli.core.training.state import read_progress
 
 Array = NDArray[np.float32]
 
@@ -32,30 +24,22 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
 
     Raises LatteError when they do not fit it, or the weights that low-rank changes belong to have changed.
     """
-    if settings.model.architecture == "latte":
-        model = Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps)
-        load_weights(model, load_latte(checkpoint).read_all(), source=str(checkpoint))
-        return model
-    shape, side = shape_beside(checkpoint) or text_to_video_shape(settings), settings.data.image_size
-    shape = replace(
-        shape, num_frames=settings.data.num_frames, num_timesteps=settings.diffusion.num_timesteps
-    )
-    transformer = LatteT2V(shape, size=(side // VAE_FACTOR, side // VAE_FACTOR))
-    if settings.train.part == "lora":
-        weights = _changed(settings, checkpoint)
+    architecture = architecture_of(settings)
+    model = architecture.shell(settings, checkpoint)
+    if settings.train.trains_lora:
+        weights = _with_changes(architecture, settings, checkpoint)
     else:
-        weights = LazyWeights(map_weights(open_weights(checkpoint, kind="t2v"), "t2v"))
-    load_weights(transformer, weights, source=str(checkpoint))
-    return transformer
+        weights = architecture.read(checkpoint)
+    load_weights(model, weights, source=str(checkpoint))
+    return model
 
 
-def _changed(settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
+def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
     """The weights that a run started from, with its low-rank changes added."""
-    start, changes = changed_weights(settings), changes_beside(checkpoint)
-    if checkpoint != changes and read_progress(checkpoint).base != digest_of(start):
+    start, changes = base_weights(settings), lora_beside(checkpoint)
+    if checkpoint != changes and read_run(checkpoint).get("base") != digest_of(start, architecture.layout):
         raise LatteError(f"{checkpoint}: train.init_from {start} holds other weights than those changed")
-    base = LazyWeights(map_weights(open_weights(start, kind="t2v"), "t2v"))
-    return with_lora(base, load_lora(changes), source=str(changes))
+    return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
 
 
 def encode_texts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[tuple[Array, Array]]:

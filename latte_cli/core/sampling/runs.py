@@ -1,38 +1,14 @@
-"""What sampling from a run begins with: its checkpoint, the files behind that, and which clips to draw."""
+"""What sampling from a run begins with: the files behind its checkpoint, and which clips to draw."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.runs import base_weights, lora_beside
 from latte_cli.core.data.captions.prompts import PromptLine, named
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.settings.schema import Settings
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in the `ckpt/` of a run, oldest first."""
-    return sorted(folder.glob("step-*.safetensors"))
-
-
-def newest_checkpoint(settings: Settings) -> Path:
-    """The run folder's newest checkpoint. Raises LatteError when there is none."""
-    found = checkpoints(settings.run_dir / "ckpt")
-    if not found:
-        raise LatteError(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
-    return found[-1]
-
-
-def changes_beside(checkpoint: Path) -> Path:
-    """The file of low-rank changes that stands beside a checkpoint of a run that trains them."""
-    return checkpoint.with_name(checkpoint.name.replace("step-", "lora-"))
-
-
-def changed_weights(settings: Settings) -> Path:
-    """The weights that a run's low-rank changes are added to. Raises LatteError when they are not there."""
-    start = settings.train.init_from
-    if start is None or not start.exists():
-        raise LatteError(f"train.init_from: {start}: no such file or folder, wanted what part: lora changes")
-    return start
 
 
 def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
@@ -40,13 +16,13 @@ def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
 
     Raises LatteError when one is missing.
     """
-    if settings.train.part != "lora":
-        kind = "t2v" if settings.model.architecture == "latte-t2v" else "latte"
-        return [*open_weights(checkpoint, kind=kind).files] if checkpoint.is_dir() else [checkpoint]
-    changes = changes_beside(checkpoint)
+    layout = architecture_of(settings).layout
+    if not settings.train.trains_lora:
+        return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
+    changes = lora_beside(checkpoint)
     if not changes.is_file():
         raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")
-    return [changes, *open_weights(changed_weights(settings), kind="t2v").files]
+    return [changes, *open_weights(base_weights(settings), kind=layout).files]
 
 
 def untold_clips(settings: Settings, number: int) -> Iterator[tuple[str, int, int | None]]:

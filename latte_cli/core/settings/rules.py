@@ -120,7 +120,7 @@ def _part_rules(settings: Settings) -> Iterator[Fault]:
     if train.part != "all" and settings.model.architecture != "latte-t2v":
         text = found(train.part, f"all, for architecture: {settings.model.architecture}")
         yield Fault("train.part", text, ("model.architecture",))
-    elif train.part == "lora" and train.init_from is None:
+    elif train.trains_lora and train.init_from is None:
         text = _unset("weights to change, for part: lora: a pipeline folder or a transformer's weights")
         yield Fault("train.init_from", text, ("train.part",))
 

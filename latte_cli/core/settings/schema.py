@@ -229,6 +229,11 @@ class TrainSettings(Section):
     lora_alpha: float | None = Field(None, gt=0)
     """The changes are scaled by lora_alpha / lora_rank; null is the rank."""
 
+    @property
+    def trains_lora(self) -> bool:
+        """Whether low-rank changes alone are trained: checkpoints hold these, and init_from the rest."""
+        return self.part == "lora"
+
 
 class SampleSettings(Section):
     """How clips are drawn."""

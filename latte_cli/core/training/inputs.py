@@ -10,8 +10,8 @@ from latte_cli.core.data.clips.batches import Batch
 from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.settings.schema import ModelSettings
 
 Array = NDArray[np.float32]
 
@@ -19,10 +19,9 @@ Array = NDArray[np.float32]
 class StepInputs(NamedTuple):
     """The arguments of a compiled step.
 
-    x_start, eps: (B, F, C, h, w) float32; timesteps: (B,) int32; columns: (B, K) float32 of
-    `Schedule.training_columns`; condition: (B,) int32 labels, or (B, N, D) float32 text states: (B, 77, 768)
-    for Latte, (B, 120, D + 1) for LatteT2V. With I still images a clip, F counts them too, labels are
-    (B, 1 + I) and states (B, 1 + I, N, D).
+    x_start, eps: (B, F + I, C, h, w) float32, I still images after a clip's frames; timesteps: (B,) int32;
+    columns: (B, K) float32 of `Schedule.training_columns`; condition: (B, 1 + I) int32 labels, the clip's and
+    its images', or (B, 1 + I, N, D) float32 text states: (77, 768) for Latte, (120, D + 1) for LatteT2V.
     """
 
     x_start: Array
@@ -52,17 +51,17 @@ def draw_inputs(
     )
 
 
-def labels_or_null(batch: Batch, shape: LatteShape, seed: int) -> NDArray[np.int32]:
-    """The clips' class labels (B,), each dropped to the null label as often as `condition_dropout` says.
+def labels_or_null(batch: Batch, model: ModelSettings, seed: int) -> NDArray[np.int32]:
+    """The class labels (B, 1 + I), a clip's, then those of the I still images after it.
 
-    With I still images a clip: (B, 1 + I), the clip's first, each dropped by itself.
+    Each is dropped to the null label by itself, as often as `condition_dropout` says; without classes all are
+    zero.
     """
-    if shape.num_classes is None:
-        return np.zeros(len(batch.places), np.int32)
     labels = np.hstack([batch.class_labels[:, None], batch.image_labels.reshape(len(batch.places), -1)])
+    if model.num_classes is None:
+        return np.zeros(labels.shape, np.int32)
     shares = [at(batch, seed, Stream.DROPOUT, place).random(labels.shape[1]) for place in batch.places]
-    kept = np.where(np.stack(shares) < shape.condition_dropout, shape.num_classes, labels).astype(np.int32)
-    return kept if kept.shape[1] > 1 else kept[:, 0]
+    return np.where(np.stack(shares) < model.condition_dropout, model.num_classes, labels).astype(np.int32)
 
 
 def latents_of(

@@ -11,8 +11,9 @@ from mindspore import Parameter
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architectures import Transformer, build_model
-from latte_cli.core.models.latte.transformer import load_weights
+from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.architectures import build_model
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling.denoise import Array, Clip, Denoiser, denoise
 from latte_cli.core.sampling.from_run import encode_texts
 from latte_cli.core.sampling.runs import told_clips, untold_clips

@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from latte_cli.core.checkpoints.runs import (
+    FORMAT,
+    checkpoint_at,
+    checkpoints,
+    lora_beside,
+    open_checkpoint,
+    read_run,
+)
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import whole_file, write_whole
-from latte_cli.core.models.architectures import Transformer
-from latte_cli.core.models.latte_t2v.lora import lora_of, save_lora
-from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-from latte_cli.core.models.sizes import CONFIG
-from latte_cli.core.sampling.runs import changes_beside, checkpoints
+from latte_cli.core.models.architecture import CHANGES, Transformer
+from latte_cli.core.models.lora import lora_of, save_lora
+from latte_cli.core.models.pipeline.folder import CONFIG
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
-
-FORMAT = "latte training checkpoint 1"
 
 
 @dataclass(frozen=True)
@@ -78,40 +81,27 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
         save_file(arrays, partial, metadata)
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
-        changes_beside(old).unlink(missing_ok=True)
+        lora_beside(old).unlink(missing_ok=True)
     return path
 
 
-def checkpoint_at(folder: Path, step: int) -> Path:
-    """The checkpoint of a run after that step."""
-    return folder / f"step-{step:08d}.safetensors"
-
-
-def save_beside(checkpoint: Path, model: LatteT2V, tensors: Mapping[str, Parameter]) -> None:
-    """Write what stands beside a text-to-video transformer's checkpoint, before that appears.
-
-    Its shape as config.json, which tells how far places are stretched, and the averages of low-rank changes.
-    """
-    write_whole(checkpoint.with_name(CONFIG), json.dumps(model.shape.to_config(), indent=1) + "\n")
+def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Parameter]) -> None:
+    """Write what stands beside a checkpoint, before that appears: its config.json, if the model has one, and
+    the averages of low-rank changes, if there are any."""
+    if (config := model.config()) is not None:
+        write_whole(checkpoint.with_name(CONFIG), json.dumps(config, indent=1) + "\n")
     averages = {
         name.removeprefix("ema/"): tensor.asnumpy()
         for name, tensor in tensors.items()
-        if name.startswith("ema/") and ".lora_" in name
+        if name.startswith("ema/") and CHANGES in name
     }
     if averages:
-        save_lora(changes_beside(checkpoint), lora_of(model, averages))
+        save_lora(lora_beside(checkpoint), lora_of(model, averages))
 
 
 def read_progress(path: Path) -> Progress:
     """Where the run of a checkpoint was. Raises LatteError for a file that is no training checkpoint."""
-    with _open(path) as file:
-        metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
-        raise LatteError(
-            f"{path}: found weights without a training state, wanted a checkpoint that `latte train` wrote;"
-            " to start from these weights, set train.init_from"
-        )
-    values = json.loads(metadata["progress"])
+    values = read_run(path)
     return Progress(**(values | {"loss_scale": LossScale(**values["loss_scale"])}))
 
 
@@ -120,7 +110,7 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
 
     Raises LatteError when the file is torn, a byte has changed, or it is of another model.
     """
-    with _open(path) as file:
+    with open_checkpoint(path) as file:
         checksums = json.loads(file.metadata()["crc32"])
         others = sorted(tensors.keys() ^ checksums.keys())
         if others:
@@ -132,10 +122,3 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
             if array.shape != tuple(parameter.shape):
                 raise LatteError(f"{path}: {name} is {array.shape}, wanted {tuple(parameter.shape)}")
             ops.assign(parameter, Tensor(array))
-
-
-def _open(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="np")
-    except (SafetensorError, OSError) as error:
-        raise LatteError(f"{path}: cannot be read as a checkpoint: {error}") from error

@@ -9,12 +9,11 @@ from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.kernels import optimizer
 from latte_cli.core.kernels.waiting import Compiled
-from latte_cli.core.models.architectures import Transformer
+from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.training.inputs import StepInputs
 
 Gradients: TypeAlias = tuple[Tensor, ...]
 """One tensor a trained parameter, in a mutable tuple: a plain one is a constant to a compiled function."""
-CONDITIONERS = ("t_embedder", "adaln_single")  # what every block is told of the timestep, by model
 
 
 class Losses(NamedTuple):
@@ -35,8 +34,8 @@ class GradientStep:
         parameters = ms.ParameterTuple(model.trainable_params())
         # The way back ends where the timestep is embedded, since every block adds to that.
         names = [parameter.name for parameter in parameters]
-        last = next((i for i, name in enumerate(names) if name.startswith(CONDITIONERS)), 0)
-        learn_sigma = model.shape.learn_sigma
+        last = next((i for i, name in enumerate(names) if name.startswith(model.timestep_embedder)), 0)
+        learn_sigma = model.learn_sigma
 
         def scaled_loss(x_start, eps, timesteps, columns, condition, scale):  # type: ignore[no-untyped-def]
             output = model(q_sample(x_start, eps, columns), timesteps, condition)

@@ -28,13 +28,12 @@ class Telling:
         self.dropout = dropout
 
     def __call__(self, batch: Batch, *, num_frames: int, seed: int) -> Array:
-        """(B, N, D) states; (B, 1 + I, N, D) with I still images, each told its own video's caption.
+        """(B, 1 + I, N, D) states: the clip's, then those of I still images, each of its own video's caption.
 
         A clip's frames are the first `num_frames`.
         """
         texts = [self.texts(batch, clip, num_frames, seed) for clip in range(len(batch.places))]
-        states = np.stack([np.stack([self.states(text) for text in row]) for row in texts])
-        return states if states.shape[1] > 1 else states[:, 0]
+        return np.stack([np.stack([self.states(text) for text in row]) for row in texts])
 
     def texts(self, batch: Batch, clip: int, num_frames: int, seed: int) -> list[str]:
         """The text of one clip, then those of its still images."""

@@ -14,12 +14,13 @@ import numpy as np
 from mindspore import Tensor, mutable
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.runs import checkpoint_at, digest_of
 from latte_cli.core.data.clips.batches import Batch, ClipSource, Sharing, batches
 from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architectures import Transformer
-from latte_cli.core.models.latte.transformer import Latte
+from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
@@ -27,10 +28,8 @@ from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, label
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
 from latte_cli.core.training.sinking import Feed, SunkStep
-from latte_cli.core.training.starting import digest_of
 from latte_cli.core.training.state import (
     Progress,
-    checkpoint_at,
     load_state,
     read_progress,
     save_beside,
@@ -96,13 +95,13 @@ class Trainer:
         world = self.collective.world
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
-        self.tensors = tensors_of(model, self.optimizer, trained_only=train.part == "lora")
+        self.tensors = tensors_of(model, self.optimizer, trained_only=train.trains_lora)
         self.progress = Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
             settings=json.loads(settings.model_dump_json()),
             data=clips,
             global_batch=self.sharing.global_batch,
-            base=digest_of(train.init_from) if train.part == "lora" and train.init_from else "",
+            base=_base_digest(settings),
         )
 
     def resume(self, path: Path) -> None:
@@ -122,8 +121,7 @@ class Trainer:
         if not self.collective.world.is_first:
             return None
         folder = self.settings.run_dir / "ckpt"
-        if not isinstance(self.model, Latte):
-            save_beside(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
+        save_beside(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
         return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
 
     def run(
@@ -248,8 +246,7 @@ class Trainer:
         settings = self.settings
         if self.telling is not None:
             return self.telling(batch, num_frames=settings.data.num_frames, seed=settings.seed)
-        assert isinstance(self.model, Latte), "a text-to-video transformer is told captions"
-        return labels_or_null(batch, self.model.shape, settings.seed)
+        return labels_or_null(batch, settings.model, settings.seed)
 
     def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
         """Count a step, and add it to the window unless it was dropped."""
@@ -278,6 +275,14 @@ class Trainer:
             "step_seconds": means["seconds"],
             "frames_per_second": self.frames_per_step / means["seconds"],
         }
+
+
+def _base_digest(settings: Settings) -> str:
+    """Which weights low-rank changes are added to; empty where all is trained."""
+    train = settings.train
+    if not train.trains_lora or train.init_from is None:
+        return ""
+    return digest_of(train.init_from, architecture_of(settings).layout)
 
 
 def _not_finite(losses: Losses, norm: float, step: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from mindspore import Tensor
 
 from latte_cli.core.checkpoints.mapping import load_latte
-from latte_cli.core.models.latte.transformer import load_weights
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.recipes.convert import run
 from tests.core.checkpoints.reference import DIGESTS, GOLDEN
 from tests.core.models.latte.golden import arrays, model_of

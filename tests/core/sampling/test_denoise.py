@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.kernels.waiting import Compiled
-from latte_cli.core.models.latte.transformer import load_weights
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling import denoise as sampling
 from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
 from latte_cli.core.settings.schema import DiffusionSettings, SampleSettings
@@ -75,12 +75,12 @@ def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_s
 ) -> None:
     denoiser = Denoiser(model)
     found = [latents(denoiser, guidance_scale, seed) for seed in (1, 2)]
-    assert calls == {"read": 2, "predict": 6}
+    assert calls == {"prepare": 2, "predict": 6}
     whole = ms.jit(model.construct)
 
     def read_at_every_step(condition: Array) -> Model:
         return lambda x_t, timesteps: whole(
-            Tensor(x_t.astype(np.float32)), Tensor(timesteps.astype(np.int32)), Tensor(condition)
+            Tensor(x_t.astype(np.float32)), Tensor(timesteps.astype(np.int32)), Tensor(condition[:, None])
         ).asnumpy()
 
     monkeypatch.setattr(Denoiser, "__call__", lambda self, condition: read_at_every_step(condition))

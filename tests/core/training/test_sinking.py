@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore.dataset import GeneratorDataset
 
-from latte_cli.core.sampling.runs import checkpoints
+from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.training import trainer as trainer_module
 from tests.core.training.test_trainer import Moments, settings_in, trainer_of, untimed, weights_of
 

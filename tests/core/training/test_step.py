@@ -17,7 +17,7 @@ def recorded_inputs(golden: dict[str, np.ndarray], step: int) -> StepInputs:
     labels = golden.get(f"step{step}.y", np.zeros(len(timesteps)))
     columns = SCHEDULE.training_columns(timesteps)
     x_start, eps = golden[f"step{step}.x"], golden[f"step{step}.noise"]
-    return StepInputs(x_start, eps, timesteps.astype(np.int32), columns, labels.astype(np.int32))
+    return StepInputs(x_start, eps, timesteps.astype(np.int32), columns, labels.astype(np.int32)[:, None])
 
 
 @pytest.mark.parametrize("name", ["uncond", "class"])

@@ -14,8 +14,8 @@ from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import build_model
-from latte_cli.core.models.latte_t2v.lora import load_lora
-from latte_cli.core.models.sizes import shape_beside
+from latte_cli.core.models.latte_t2v.sizes import shape_beside
+from latte_cli.core.models.lora import load_lora
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.starting import set_start
 from latte_cli.core.training.telling import Telling

@@ -7,11 +7,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte.transformer import Latte, initialise
-from latte_cli.core.models.shape import resolve_model
-from latte_cli.core.sampling.runs import checkpoints
+from latte_cli.core.models.architectures import build_model
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.resuming import changes, check_global_batch, check_unchanged
 from latte_cli.core.training.state import read_progress
@@ -49,8 +48,7 @@ def settings_in(run_dir: Path, **train: Any) -> Settings:
 
 
 def trainer_of(settings: Settings) -> Trainer:
-    model = Latte(resolve_model(settings), dtype=settings.train.dtype)
-    initialise(model, settings.seed)
+    model = build_model(settings, dtype=settings.train.dtype)
     return Trainer(settings, model, schedule=make_schedule(settings.diffusion))
 
 

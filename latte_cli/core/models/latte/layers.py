@@ -5,9 +5,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from latte_cli.core import kernels
-from latte_cli.core.models.positions import timestep_table
-
-TIMESTEP_CHANNELS = 256  # of the sinusoid before its MLP (Peebles & Xie 2023)
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_table
 
 
 class Linear(nn.Cell):
@@ -60,15 +58,19 @@ class PatchEmbedder(nn.Cell):
 
 
 class TimestepEmbedder(nn.Cell):
-    """Timesteps (B,) int to conditioning (B, D): a sinusoid, then an MLP."""
+    """Sinusoids (B, 256) of timesteps to conditioning (B, D)."""
 
     def __init__(self, width: int, num_timesteps: int):
         super().__init__()
         self.table = Tensor(timestep_table(TIMESTEP_CHANNELS, num_timesteps))
         self.mlp = nn.SequentialCell(Linear(TIMESTEP_CHANNELS, width), nn.SiLU(), Linear(width, width))
 
-    def construct(self, timesteps: Tensor) -> Tensor:
-        return self.mlp(ops.gather(self.table, timesteps, 0))
+    def sinusoids(self, timesteps: Tensor) -> Tensor:
+        """`timestep_rows` of whole timesteps (B,)."""
+        return ops.gather(self.table, timesteps, 0)
+
+    def construct(self, sinusoids: Tensor) -> Tensor:
+        return self.mlp(sinusoids)
 
 
 class LabelEmbedder(nn.Cell):

@@ -3,16 +3,14 @@
 Parameter names and shapes equal the PyTorch original's, so that its checkpoints need no mapping.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
-from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.latte.layers import (
     Block,
     FinalLayer,
@@ -23,9 +21,9 @@ from latte_cli.core.models.latte.layers import (
 )
 from latte_cli.core.models.positions import frame_table, token_table
 from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape
+from latte_cli.core.models.weights import DTYPES, set_parameter
 from latte_cli.core.rng import Stream, draw
 
-DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 EMBEDDING_STD = 0.02  # of the label table and the timestep MLP (Peebles & Xie 2023)
 AXES = ("space", "time")  # of the blocks, in turn
 
@@ -37,10 +35,13 @@ class Latte(nn.Cell):
     stay float32. `num_timesteps` bounds the timesteps it knows.
     """
 
+    timestep_embedder = "t_embedder"
+
     def __init__(self, shape: LatteShape, *, num_timesteps: int = 1000, dtype: str = "float32"):
         super().__init__()
         width, patch = shape.hidden_size, shape.patch_size
         self.shape = shape
+        self.learn_sigma, self.num_classes = shape.learn_sigma, shape.num_classes
         self.x_embedder = PatchEmbedder(shape.in_channels, width, patch, shape.patch_embedder)
         self.t_embedder = TimestepEmbedder(width, num_timesteps)
         if shape.num_classes is not None:
@@ -55,6 +56,19 @@ class Latte(nn.Cell):
         self.blocks = nn.CellList([block(axis=AXES[place % 2]) for place in range(shape.depth)])
         self.final_layer = FinalLayer(width, patch * patch * shape.out_channels)
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(F, C, h, w) of the clips that it makes."""
+        shape = self.shape
+        return shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size
+
+    def config(self) -> None:
+        """None: its tensors tell its shape."""
+
+    def lora_targets(self) -> Iterable[tuple[str, nn.Cell]]:
+        """None: its fused blocks take no low-rank changes."""
+        return ()
+
     def every_block(self) -> Iterable[nn.Cell]:
         """The blocks, over space and over time in turn."""
         return self.blocks
@@ -65,20 +79,34 @@ class Latte(nn.Cell):
             block.attn.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, C or 2C, h, w) float32.
+        """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
+        return self.predict(x_t, self.t_embedder.sinusoids(timesteps), self.prepare(condition))
 
-        `condition` is (B,) class labels, (B, 77, 768) text states, or anything for a model without one. With
-        more than `num_frames` frames see `construct_joint`.
+    def prepare(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """What a condition adds to the timestep: (B, 1 + I, D), of the clip and of I still images after it.
+
+        `condition` is (B, 1 + I) class labels or (B, 1, 77, 768) text states. Without either it is anything,
+        given back and never read.
         """
-        if x_t.shape[1] > self.shape.num_frames:
-            return self.construct_joint(x_t, timesteps, condition)
-        timestep = self.t_embedder(timesteps)
-        conditioning = timestep
+        clips, width = condition.shape[0], self.shape.hidden_size
         if self.shape.condition == "class":
-            conditioning = timestep + self.y_embedder(condition)
+            return (self.y_embedder(condition.reshape(-1)).reshape(clips, -1, width),)
         if self.shape.condition == "text":
-            flat = condition.reshape(condition.shape[0], -1)
-            conditioning = timestep + self.text_embedding_projection(flat)
+            flat = condition.reshape(clips, -1)
+            return (self.text_embedding_projection(flat).reshape(clips, 1, width),)
+        return (condition,)
+
+    def predict(self, x_t: Tensor, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Predict for noised latents (B, F, C, h, w): (B, F, C or 2C, h, w) float32.
+
+        `sinusoids` (B, 256) are `timestep_rows`. With more than `num_frames` frames see `predict_joint`.
+        """
+        timestep = self.t_embedder(sinusoids)
+        if x_t.shape[1] > self.shape.num_frames:
+            return self.predict_joint(x_t, timestep, prepared)
+        conditioning = timestep
+        if self.shape.condition != "none":
+            conditioning = timestep + prepared[0][:, 0]
         tokens = self.embed(x_t)
         for place, block in enumerate(self.blocks):
             if place == 1:
@@ -88,23 +116,21 @@ class Latte(nn.Cell):
         last = timestep if self.shape.condition == "text" else conditioning
         return self.unpatchify(self.final_layer(tokens, last))
 
-    def construct_joint(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """Predict for clips followed by still images: (B, F + I, C, h, w) (arXiv 2401.03048).
+    def predict_joint(self, x_t: Tensor, timestep: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Predict for clips followed by still images, (B, F + I, C, h, w) (arXiv 2401.03048).
 
         Images take part in the spatial blocks alone, as frames of their own; temporal blocks and their places
-        are the video's. `condition` is (B, 1 + I) class labels, the clip's first, or anything without
-        classes.
+        are the video's. `timestep` is (B, D).
         """
         clips, frames, width = x_t.shape[0], x_t.shape[1], self.shape.hidden_size
         video_frames = self.shape.num_frames
-        conditioning = self.t_embedder(timesteps)
+        conditioning = timestep
         of_frames = ops.broadcast_to(conditioning.reshape(clips, 1, width), (clips, frames, width))
         if self.shape.condition == "class":
-            labels = self.y_embedder(condition.reshape(-1)).reshape(clips, -1, width)
-            of_clip = labels[:, :1]
+            of_clip = prepared[0][:, :1]
             conditioning = conditioning + of_clip.reshape(clips, width)
             of_video = ops.broadcast_to(of_clip, (clips, video_frames, width))
-            of_frames = of_frames + ops.concat((of_video, labels[:, 1:]), 1)
+            of_frames = of_frames + ops.concat((of_video, prepared[0][:, 1:]), 1)
         of_frames = of_frames.reshape(-1, width)
         tokens = self.embed(x_t)
         split = video_frames * self.shape.tokens
@@ -141,7 +167,7 @@ class Latte(nn.Cell):
         return grid.transpose(0, 5, 1, 3, 2, 4).reshape(clips, -1, channels, side, side)
 
 
-def initialise(model: Latte, seed: int) -> None:
+def initialise(model: Transformer, seed: int) -> None:
     """Give every parameter its starting value, as the original does; each from a draw of its own.
 
     Matrices are Xavier-uniform, biases zero, the embedders' tables of std 0.02; adaLN and the final layer are
@@ -150,41 +176,7 @@ def initialise(model: Latte, seed: int) -> None:
     for place, parameter in enumerate(model.get_parameters()):
         if parameter.requires_grad:
             generator = draw(seed, Stream.INIT, place)
-            _set(parameter, _initial(parameter.name, parameter.shape, generator))
-
-
-def load_weights(model: nn.Cell, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
-    """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
-
-    Raises LatteError: `source`, and the first names that are missing, unexpected, misshapen or not finite.
-    """
-    parameters = {parameter.name: parameter for parameter in model.get_parameters()}
-    faults = [f"{name} is missing" for name in parameters if name not in weights]
-    faults += [f"{name} is unexpected" for name in weights if name not in parameters]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
-        for name, parameter in parameters.items()
-        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
-    ]
-    faults = faults or [
-        f"{name} holds numbers that are not finite"
-        for name, values in weights.items()
-        if not np.isfinite(values).all()
-    ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise LatteError(f"{source}: does not fit the model: {'; '.join(faults[:3])}{more}")
-    for name, parameter in parameters.items():
-        _set(parameter, weights[name])
-
-
-def _set(parameter: Parameter, values: NDArray[Any]) -> None:
-    # Parameter.set_data leaves functions that are already compiled with the old values.
-    tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
-    if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign
-        parameter.set_data(tensor)
-    else:
-        ops.assign(parameter, tensor)
+            set_parameter(parameter, _initial(parameter.name, parameter.shape, generator))
 
 
 def _table(values: NDArray[np.float64]) -> Parameter:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.shape import FREQUENCY_SIZE
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 
 MLP_RATIO = 4  # diffusers' feed-forward
 TABLE_SIZE = 64  # latent pixels, above which places are counted in whole multiples (PixArt-alpha)
@@ -52,7 +52,7 @@ class TextToVideoShape:
         """All numbers of a checkpoint; the position tables are computed, never stored."""
         width, patch = self.hidden_size, self.patch_size**2
         embedders = _dense(patch * self.in_channels, width) + _dense(self.caption_channels, width)
-        embedders += _dense(FREQUENCY_SIZE, width) + 2 * _dense(width, width) + _dense(width, 6 * width)
+        embedders += _dense(TIMESTEP_CHANNELS, width) + 2 * _dense(width, width) + _dense(width, 6 * width)
         spatial = self.temporal_parameters() + self.depth * self._attention()
         last = 2 * width + _dense(width, patch * self.out_channels)
         return embedders + spatial + self.temporal_parameters() + last

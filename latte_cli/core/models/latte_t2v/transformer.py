@@ -3,7 +3,7 @@
 MindONE's class of the same model is not used: on a CPU it runs uncompiled only, and fails with a text mask.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mindspore as ms
@@ -12,14 +12,15 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from latte_cli.core import kernels
-from latte_cli.core.models.latte.layers import TIMESTEP_CHANNELS, PatchEmbedder
+from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.latte.layers import PatchEmbedder
 from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock, zeros
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
-from latte_cli.core.models.positions import frame_table, position_table, timestep_table
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS, frame_table, position_table, timestep_table
+from latte_cli.core.models.weights import DTYPES
 from latte_cli.core.rng import Stream, draw
 
 EMBEDDING_STD = 0.02  # of the embedders of timestep and text
-DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
 class LatteT2V(nn.Cell):
@@ -29,6 +30,9 @@ class LatteT2V(nn.Cell):
     not given; 1 frame makes an image; without `temporal` every frame is one. `stored` is the type of the
     parameters, `dtype` of the blocks' products; residuals, normalisation and softmax are float32.
     """
+
+    timestep_embedder = "adaln_single"
+    num_classes = None
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class LatteT2V(nn.Cell):
     ):
         super().__init__()
         self.shape = shape
+        self.learn_sigma = shape.learn_sigma
         height, breadth = size or (shape.sample_size, shape.sample_size)
         self.grid = (height // shape.patch_size, breadth // shape.patch_size)
         self.num_frames = num_frames or shape.num_frames
@@ -62,6 +67,22 @@ class LatteT2V(nn.Cell):
         self.scale_shift_table = zeros((2, width), wide.stored)
         self.proj_out = Projection(width, patch * shape.out_channels, wide)
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(F, C, h, w) of the clips that it makes."""
+        height, width = (side * self.shape.patch_size for side in self.grid)
+        return self.num_frames, self.shape.in_channels, height, width
+
+    def config(self) -> dict[str, Any]:
+        """The `config.json` beside its checkpoints, which tells how far places are stretched."""
+        return self.shape.to_config()
+
+    def lora_targets(self) -> Iterator[tuple[str, Projection]]:
+        """Name and cell of the projections into and out of every attention."""
+        for name, cell in self.cells_and_names():
+            if isinstance(cell, Projection) and ".attn" in name:
+                yield name, cell
+
     def every_block(self) -> Iterable[nn.Cell]:
         """The blocks over space, then those over time."""
         return [*self.transformer_blocks, *self.temporal_transformer_blocks]
@@ -72,19 +93,21 @@ class LatteT2V(nn.Cell):
             block.attn1.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """Predict for noised latents (B, F, C, h, w) at timesteps (B,): (B, F, out_channels, h, w) float32.
+        """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
+        return self.predict(x_t, ops.gather(self.timestep_table, timesteps, 0), self.prepare(condition))
 
-        `timesteps` are whole numbers; (B, 256) rows of `timestep_rows` stand for any others.
-        `condition` is `pack_text`'s (B, N, D + 1), one text a clip; or (B, 1 + I, N, D + 1) for a clip of
-        num_frames with I still images after it, each with a text of its own (image-video joint training).
+    def prepare(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """`read_text` of the clip's text, followed by that of the texts of I still images after it, if any.
+
+        `condition` is `pack_text`'s (B, 1 + I, N, D + 1).
         """
-        if condition.ndim == 3:
-            return self.predict(x_t, timesteps, self.read_text(condition))
-        of_images = condition[:, 1:].reshape(-1, *condition.shape[2:])
-        return self.predict(x_t, timesteps, self.read_text(condition[:, 0]), self.read_text(of_images))
+        of_clip = self.read_text(condition[:, 0])
+        if condition.shape[1] == 1:
+            return of_clip
+        return of_clip + self.read_text(condition[:, 1:].reshape(-1, *condition.shape[2:]))
 
     def read_text(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Packed text (B, N, D + 1) to what the blocks take of it, whatever the latents and timesteps.
+        """Packed text (B, N, D + 1) to what the blocks take of it: 1 + 2 * depth tensors.
 
         That is the bias of its scores, (B, N), then block by block its keys and its values, (B, num_heads, N,
         width / num_heads) each.
@@ -96,10 +119,15 @@ class LatteT2V(nn.Cell):
             text = (*text, *block.attn2.read(states))
         return text
 
-    def predict(self, x_t: Tensor, timesteps: Tensor, *texts: tuple[Tensor, ...]) -> Tensor:
-        """`construct`, told by `read_text`: of the clips, and of the images after them if there are any."""
-        rows = timesteps if timesteps.ndim == 2 else ops.gather(self.timestep_table, timesteps, 0)
-        embedded, timestep = self.adaln_single(rows)
+    def predict(self, x_t: Tensor, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Predict for noised latents (B, F, C, h, w): (B, F, out_channels, h, w) float32.
+
+        `sinusoids` (B, 256) are `timestep_rows`. With more than num_frames frames, the rest are still images,
+        each with a text of its own (image-video joint training).
+        """
+        of_text = 1 + 2 * self.shape.depth
+        texts = [prepared[start : start + of_text] for start in range(0, len(prepared), of_text)]
+        embedded, timestep = self.adaln_single(sinusoids)
         tokens = self.embed(x_t)
         frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]
         for place in range(self.shape.depth):
@@ -188,7 +216,7 @@ def pack_text(states: NDArray[np.float32], mask: NDArray[Any]) -> NDArray[np.flo
     return np.concatenate([states, mask[..., None].astype(states.dtype)], axis=-1)
 
 
-def initialise(model: LatteT2V, seed: int) -> None:
+def initialise(model: Transformer, seed: int) -> None:
     """Give every parameter its starting value, as PixArt-alpha does (Chen et al. 2023), from its own draw.
 
     Matrices are Xavier-uniform, biases zero, the embedders of std 0.02, the tables of std 1 / sqrt(width);

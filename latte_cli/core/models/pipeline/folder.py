@@ -13,6 +13,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
 
+CONFIG = "config.json"  # beside a part's weights
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
@@ -58,6 +59,11 @@ class PipelineFolder:
     @property
     def vae(self) -> Path:
         return self.path / "vae"
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a folder is a whole pipeline in the layout of diffusers."""
+    return (path / "model_index.json").is_file()
 
 
 def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:

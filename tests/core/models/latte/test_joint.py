@@ -6,8 +6,10 @@ import pytest
 from mindspore import Tensor
 
 from latte_cli.core.data.clips.batches import Batch
-from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.weights import load_weights
+from latte_cli.core.settings.schema import ModelSettings
 from latte_cli.core.training.inputs import labels_or_null
 from tests.core.models.latte import reference
 
@@ -31,7 +33,7 @@ def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape)
     x_t = generator.standard_normal((2, shape.num_frames + images, 4, side, side), np.float32)
     timesteps = np.array([3, 640], np.int32)
     labels = np.array([[0, 4, 2], [5, 1, 5]], np.int32)
-    condition = labels if shape.condition == "class" else np.zeros(2, np.int32)
+    condition = labels if shape.condition == "class" else np.zeros((2, 3), np.int32)
     compiled = ms.jit(model.construct)
 
     ours = compiled(*map(Tensor, (x_t, timesteps, condition))).asnumpy()
@@ -39,17 +41,20 @@ def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape)
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
 
     video = np.ascontiguousarray(x_t[:, : shape.num_frames])
-    of_clips = np.ascontiguousarray(condition[:, 0]) if condition.ndim == 2 else condition
+    of_clips = np.ascontiguousarray(condition[:, :1])
     plain = compiled(*map(Tensor, (video, timesteps, of_clips))).asnumpy()
     np.testing.assert_allclose(ours[:, : shape.num_frames], plain, rtol=0, atol=1e-5)
 
-    without = of_clips[:, None] if condition.ndim == 2 else condition
-    joint = ms.jit(model.construct_joint)(*map(Tensor, (video, timesteps, without))).asnumpy()
+    def predict_joint(x_t, timesteps, condition):  # type: ignore[no-untyped-def]
+        embedder = model.t_embedder
+        return model.predict_joint(x_t, embedder(embedder.sinusoids(timesteps)), model.prepare(condition))
+
+    joint = ms.jit(predict_joint)(*map(Tensor, (video, timesteps, of_clips))).asnumpy()
     np.testing.assert_allclose(joint, plain, rtol=0, atol=1e-5)
 
 
 def test_each_image_has_its_own_label_and_dropping_one_leaves_those_of_clips_as_they_were() -> None:
-    shape = LatteShape(24, 2, 2, 2, condition="class", num_classes=5, condition_dropout=0.5)
+    model = ModelSettings(condition="class", num_classes=5, condition_dropout=0.5)
     places, clips = np.arange(64), np.arange(64) % 5
     nothing = np.zeros((64, 0), np.float32)
     numbers = {"places": places, "videos": places, "epochs": places, "class_labels": clips}
@@ -57,9 +62,9 @@ def test_each_image_has_its_own_label_and_dropping_one_leaves_those_of_clips_as_
         0, 0, content="latents", values=nothing, image_labels=np.zeros((64, 0), np.int64), **numbers
     )
     joint = Batch(0, 0, content="latents", values=nothing, image_labels=np.tile([1, 3], (64, 1)), **numbers)
-    labels, joined = labels_or_null(plain, shape, 7), labels_or_null(joint, shape, 7)
-    assert (labels.shape, joined.shape) == ((64,), (64, 3))
-    np.testing.assert_array_equal(joined[:, 0], labels)
+    labels, joined = labels_or_null(plain, model, 7), labels_or_null(joint, model, 7)
+    assert (labels.shape, joined.shape) == ((64, 1), (64, 3))
+    np.testing.assert_array_equal(joined[:, :1], labels)
     for place, label in ((1, 1), (2, 3)):
         assert set(joined[:, place]) == {label, 5}
     assert len({tuple(row[1:]) for row in joined}) == 4

@@ -9,8 +9,9 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from latte_cli.core.kernels.selection import force_kernels
-from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.weights import load_weights
 from tests.peers import golden_cases as cases
 
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte.npz"))
@@ -52,6 +53,6 @@ def run(name: str) -> NDArray[np.float32]:
     tables = {one.name: one.asnumpy() for one in model.get_parameters() if not one.requires_grad}
     load_weights(model, values | tables, source=name)
     x_t = cases.latents(case)
-    labels = cases.labels(len(x_t), case.num_classes).astype(np.int32)
+    labels = cases.labels(len(x_t), case.num_classes).astype(np.int32)[:, None]
     inputs = (x_t, cases.timesteps(len(x_t)).astype(np.int32), labels)
     return ms.jit(model.construct)(*map(Tensor, inputs)).asnumpy()

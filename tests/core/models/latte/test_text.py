@@ -6,8 +6,9 @@ import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from latte_cli.core.models.latte.transformer import Latte, load_weights
+from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte import reference
 from tests.core.models.latte.golden import arrays, shape_of, weights_of
 
@@ -48,7 +49,7 @@ class Case:
 
     def ours(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         compiled = ms.jit(self.model.construct)
-        return compiled(*map(Tensor, (self.x_t, self.timesteps, states))).asnumpy()
+        return compiled(*map(Tensor, (self.x_t, self.timesteps, states[:, None]))).asnumpy()
 
     def wanted(self, states: NDArray[np.float32]) -> NDArray[np.float64]:
         x_t, text = self.x_t.astype(np.float64), states.astype(np.float64)

@@ -8,16 +8,17 @@ from mindspore import Tensor
 
 from latte_cli.core import kernels
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte.transformer import Latte, initialise, load_weights
+from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.positions import frame_table, timestep_table, token_table
 from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte.golden import GOLDEN, arrays, model_of, shape_of, weights_of
 
 MODELS = ("uncond", "class", "variants")
 
 
 def call(function: object, x: np.ndarray, t: np.ndarray, y: np.ndarray | None) -> np.ndarray:
-    labels = np.zeros(len(t)) if y is None else y
+    labels = (np.zeros(len(t)) if y is None else y)[:, None]
     result = function(Tensor(x), Tensor(t, ms.int32), Tensor(labels, ms.int32))  # type: ignore[operator]
     return result.asnumpy()
 
@@ -57,7 +58,7 @@ def test_every_stage_is_the_original_s() -> None:
     np.testing.assert_allclose(
         model.t_embedder.table.asnumpy()[inputs["t"]], golden["inter.t_freq"], atol=1e-4
     )
-    timestep = model.t_embedder(t)
+    timestep = model.t_embedder(model.t_embedder.sinusoids(t))
     np.testing.assert_allclose(timestep.asnumpy(), golden["inter.t_embedder"], atol=1e-4)
     first = model.blocks[0](model.embed(x), timestep)
     spatial = first.asnumpy().reshape(golden["inter.blocks.0"].shape)

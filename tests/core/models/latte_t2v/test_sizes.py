@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from latte_cli.core.models.latte.transformer import load_weights
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from latte_cli.core.models.weights import load_weights
 from tests.peers import golden_cases as cases
 
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte_t2v.npz"))
@@ -38,7 +38,7 @@ def test_the_output_is_diffusers(name: str) -> None:
     load_weights(model, values, source=name)
     x_t = cases.latents(case)
     states = cases.text_states(case, len(x_t))
-    text = pack_text(states, np.ones(states.shape[:2], np.float32))
+    text = pack_text(states, np.ones(states.shape[:2], np.float32))[:, None]
     inputs = (x_t, cases.timesteps(len(x_t)).astype(np.int32), text)
     output = ms.jit(model.construct)(*map(Tensor, inputs)).asnumpy()
     assert cases.error(output, RECORDED, name) <= 1e-5

@@ -1,6 +1,6 @@
 """A training step of the text-to-video transformer against finite differences of a float64 model."""
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.models.latte.transformer import load_weights
-from latte_cli.core.models.latte_t2v.lora import Part, add_lora, train_only
+from latte_cli.core.models.architectures import ARCHITECTURES
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from latte_cli.core.models.lora import add_lora, train_only
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import DiffusionSettings
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.training.step import GradientStep
@@ -18,6 +19,7 @@ from tests.core.models.latte_t2v import reference
 from tests.core.models.latte_t2v.test_transformer import FOLDER, SHAPE
 
 STEPS = np.array([700, 31])
+PARTS = ARCHITECTURES["latte-t2v"].parts
 STRIDE = 1e-5  # of a difference: its error is near STRIDE^2
 TOLERANCE = 2e-5  # of a gradient's length: float32 arithmetic
 
@@ -25,7 +27,7 @@ TOLERANCE = 2e-5  # of a gradient's length: float32 arithmetic
 class Case:
     """A step's inputs, float32 gradients by name, and the float64 loss as a function of the weights."""
 
-    def __init__(self, part: Part, *, masked: bool):
+    def __init__(self, part: str, *, masked: bool):
         generator = np.random.default_rng(len(part) + masked)
         size = (2, SHAPE.num_frames, 4, SHAPE.sample_size, SHAPE.sample_size)
         x_start, eps = (
@@ -41,10 +43,10 @@ class Case:
             for parameter in model.get_parameters():
                 if "lora_B" in parameter.name:
                     parameter.set_data(parameter + 0.1 * parameter.shape[0] ** -0.5)
-        train_only(model, part)
+        train_only(model, PARTS[part])
         schedule = make_schedule(DiffusionSettings())
         columns = schedule.training_columns(STEPS)
-        inputs = StepInputs(x_start, eps, STEPS.astype(np.int32), columns, pack_text(states, mask))
+        inputs = StepInputs(x_start, eps, STEPS.astype(np.int32), columns, pack_text(states, mask)[:, None])
         losses, gradients = GradientStep(model)(inputs)
         self.loss = losses.loss
         self.gradients = {
@@ -73,9 +75,7 @@ class Case:
         return (sides[0] - sides[1]) / (2 * STRIDE)
 
 
-@pytest.fixture(
-    scope="module", params=[(part, masked) for part in get_args(Part) for masked in (False, True)]
-)
+@pytest.fixture(scope="module", params=[(part, masked) for part in PARTS for masked in (False, True)])
 def case(request: pytest.FixtureRequest) -> Case:
     part, masked = request.param
     return Case(part, masked=masked)

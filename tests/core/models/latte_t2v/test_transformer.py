@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte.transformer import load_weights
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, initialise, pack_text, place_table
+from latte_cli.core.models.weights import load_weights
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 FOLDER = GOLDEN / "t2v" / "pipeline" / "transformer"
@@ -48,7 +48,7 @@ def run(
         return model(x_t, timesteps, condition)
 
     timesteps = recorded["timestep"].astype(np.int32)
-    inputs = (np.ascontiguousarray(latents), timesteps, pack_text(states, mask))
+    inputs = (np.ascontiguousarray(latents), timesteps, pack_text(states, mask)[:, None])
     return ms.jit(forward)(*map(Tensor, inputs)).asnumpy().swapaxes(1, 2)
 
 
@@ -144,8 +144,8 @@ def test_still_images_read_their_own_text_and_skip_time() -> None:
     packed = pack_text(states, generator.integers(0, 2, (2, 3, 7)))
     timesteps = np.array([7, 993], np.int32)
     out = joint(*map(Tensor, (x_t, timesteps, packed))).asnumpy()
-    alone = clip(*map(Tensor, (x_t[:, :3], timesteps, packed[:, 0]))).asnumpy()
+    alone = clip(*map(Tensor, (x_t[:, :3], timesteps, packed[:, :1]))).asnumpy()
     np.testing.assert_allclose(out[:, :3], alone, rtol=0, atol=1e-5)
     for place in (1, 2):
-        alone = image(*map(Tensor, (x_t[:, 2 + place][:, None], timesteps, packed[:, place]))).asnumpy()
+        alone = image(*map(Tensor, (x_t[:, 2 + place][:, None], timesteps, packed[:, [place]]))).asnumpy()
         np.testing.assert_allclose(out[:, 2 + place][:, None], alone, rtol=0, atol=1e-5)

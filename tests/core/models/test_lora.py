@@ -9,8 +9,9 @@ from mindspore import Tensor
 from safetensors.numpy import load_file, save_file
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte.transformer import load_weights
-from latte_cli.core.models.latte_t2v.lora import (
+from latte_cli.core.models.architectures import ARCHITECTURES
+from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from latte_cli.core.models.lora import (
     add_lora,
     load_lora,
     lora_of,
@@ -18,7 +19,7 @@ from latte_cli.core.models.latte_t2v.lora import (
     train_only,
     with_lora,
 )
-from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
+from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte_t2v.test_transformer import FOLDER, SHAPE, golden, weights
 
 
@@ -43,7 +44,7 @@ def output(model: LatteT2V) -> Any:
     recorded = golden()
     latents = np.ascontiguousarray(recorded["hidden_states"].swapaxes(1, 2))
     states = recorded["encoder_hidden_states"]
-    packed = pack_text(states, np.ones(states.shape[:2]))
+    packed = pack_text(states, np.ones(states.shape[:2]))[:, None]
     return model(Tensor(latents), Tensor(recorded["timestep"].astype(np.int32)), Tensor(packed)).asnumpy()
 
 
@@ -55,7 +56,7 @@ def test_changes_start_at_zero() -> None:
 
 def test_every_attention_projection_is_changed_and_nothing_else_is_trained() -> None:
     model = changed()
-    train_only(model, "lora")
+    train_only(model, ARCHITECTURES["latte-t2v"].parts["lora"])
     projections = [name for name in weights() if ".attn" in name and name.endswith(".weight")]
     wanted = {
         name.removesuffix("weight") + f"lora_{letter}.weight" for name in projections for letter in "AB"

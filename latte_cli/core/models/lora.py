@@ -1,13 +1,13 @@
-"""Low-rank changes of the text-to-video transformer's attention (Hu et al. 2021, arXiv 2106.09685).
+"""Low-rank changes of a transformer's projections (Hu et al. 2021, arXiv 2106.09685).
 
 A projection's weight W becomes W + alpha / rank * B A, of which only A (rank, inputs) and B (outputs, rank)
 are trained. MindONE's peft knows only MindSpore's own layers; the names in a file are peft's all the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte_t2v.layers import Projection
-from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.rng import Stream, draw
 
 Array = NDArray[np.float32]
-Part = Literal["all", "temporal", "lora"]
 PREFIX = "transformer."  # of the names in a file, as diffusers writes them
 PREFIXES = ("base_model.model.", PREFIX)
 FIRST_PLACE = 1 << 20  # of the draws, after those of the transformer's own parameters
@@ -42,35 +40,28 @@ class Lora:
         return (self.alpha / self.rank) * (b @ a)
 
 
-def add_lora(model: LatteT2V, *, rank: int, alpha: float, seed: int) -> None:
-    """Give every attention projection a low-rank change that starts at zero. Before anything is compiled.
+def add_lora(model: Transformer, *, rank: int, alpha: float, seed: int) -> None:
+    """Give every projection that can have one a low-rank change. Before anything is compiled.
 
-    A is uniform within 1 / sqrt(inputs), as in peft, B zero.
+    Changes start at zero: A is uniform within 1 / sqrt(inputs), as in peft, B zero.
     """
-    for place, (name, projection) in enumerate(attention_projections(model)):
+    for place, (name, projection) in enumerate(model.lora_targets()):
         outputs, inputs = projection.weight.shape
         generator = draw(seed, Stream.INIT, FIRST_PLACE + place)
         a = generator.uniform(-1, 1, (rank, inputs)).astype(np.float32) / np.float32(np.sqrt(inputs))
         set_factors(projection, name, (a, np.zeros((outputs, rank), np.float32)), alpha / rank)
 
 
-def train_only(model: LatteT2V, part: Part) -> None:
-    """Freeze the rest: "all" trains everything, "temporal" the temporal blocks, "lora" the changes.
-
-    Raises LatteError when there is no such part.
-    """
-    for parameter in model.get_parameters():
-        is_change = ".lora_" in parameter.name
-        is_temporal = parameter.name.startswith("temporal_transformer_blocks")
-        parameter.requires_grad = {"all": True, "temporal": is_temporal, "lora": is_change}[part]
-    if not model.trainable_params():
-        raise LatteError(f"train.part: found {part}, of which this model has nothing")
+def train_only(model: Transformer, is_trained: Callable[[str], bool]) -> None:
+    """Freeze every parameter but those whose names `is_trained`."""
+    for parameter in model.trainable_params():
+        parameter.requires_grad = is_trained(parameter.name)
 
 
-def lora_of(model: LatteT2V, parameters: Mapping[str, Array] | None = None) -> Lora:
+def lora_of(model: Transformer, parameters: Mapping[str, Array] | None = None) -> Lora:
     """The changes that a model has; `parameters` by name in place of its own, as the averaged ones."""
     factors, rank, scale = {}, 0, 0.0
-    for name, projection in attention_projections(model):
+    for name, projection in model.lora_targets():
         if projection.lora_scale:
             pair = (projection.lora_A.weight, projection.lora_B.weight)
             a, b = (
@@ -146,14 +137,7 @@ class Changed(Mapping[str, Array]):
         return len(self.weights)
 
 
-def attention_projections(model: LatteT2V) -> Iterator[tuple[str, Projection]]:
-    """The projections into and out of every attention, by name."""
-    for name, cell in model.cells_and_names():
-        if isinstance(cell, Projection) and ".attn" in name:
-            yield name, cell
-
-
-def set_factors(projection: Projection, name: str, factors: tuple[Array, Array], scale: float) -> None:
+def set_factors(projection: Any, name: str, factors: tuple[Array, Array], scale: float) -> None:
     """Have a projection add `scale` times B A to its weight."""
     for letter, values in zip("AB", factors, strict=True):
         cell = ms.nn.Cell()

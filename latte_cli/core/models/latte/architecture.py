@@ -1,0 +1,91 @@
+"""Latte in the table of architectures: class-conditional, told texts by CLIP, or neither."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.checkpoints.mapping import load_latte
+from latte_cli.core.data.captions.states import MAX_TOKENS
+from latte_cli.core.models.architecture import Architecture, Transformer
+from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape, resolve_model
+from latte_cli.core.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from latte_cli.core.models.latte.transformer import Latte
+
+LABELS = "y_embedder.embedding_table.weight"
+CONDITION = ("y_embedder.", "text_embedding_projection.")
+# The position tables are computed, not learned: those of another number are as good as the ones trained with.
+POSITIONS = {"pos_embed": "image size", "temp_embed": "number of frames"}
+
+
+class LatteArchitecture(Architecture):
+    """See `models.latte.transformer`."""
+
+    text_kind = "clip"
+    layout = "latte"
+
+    def sizes(self, settings: Settings) -> LatteShape:
+        return resolve_model(settings)
+
+    def text_width(self, settings: Settings) -> int:
+        return TEXT_FEATURES // MAX_TOKENS["clip"]
+
+    def build(self, settings: Settings, *, dtype: str = "float32") -> "Latte":
+        from latte_cli.core.models.latte.transformer import Latte
+
+        model = Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps, dtype=dtype)
+        self.initialise(model, settings.seed)
+        return model
+
+    def shell(self, settings: Settings, checkpoint: Path) -> "Latte":
+        from latte_cli.core.models.latte.transformer import Latte
+
+        return Latte(resolve_model(settings), num_timesteps=settings.diffusion.num_timesteps)
+
+    def initialise(self, model: Transformer, seed: int) -> None:
+        from latte_cli.core.models.latte.transformer import initialise
+
+        initialise(model, seed)
+
+    def read(self, path: Path) -> Mapping[str, NDArray[Any]]:
+        return load_latte(path).read_all()
+
+    def adapt(self, model: Transformer, weights: dict[str, NDArray[Any]]) -> list[str]:
+        """Classes may be more, fewer, none or new, and frames and image size others."""
+        return list(_adapt(model, weights))
+
+
+def _adapt(model: Transformer, values: dict[str, NDArray[Any]]) -> Iterator[str]:
+    parameters = {parameter.name: parameter for parameter in model.get_parameters()}
+    for name in [name for name in values if name.startswith(CONDITION) and name not in parameters]:
+        del values[name]
+        yield f"{name}: left out, since the model has no such condition"
+    for name, parameter in parameters.items():
+        found, shape = values.get(name), tuple(parameter.shape)
+        if found is None:
+            if name.startswith(CONDITION):
+                values[name] = parameter.asnumpy()
+                yield f"{name}: newly initialised, since the weights have no such condition"
+        elif found.ndim != len(shape) or found.shape[-1] != shape[-1] or found.shape == shape:
+            continue  # fits, or load_weights says that it does not
+        elif name in POSITIONS:
+            values[name] = parameter.asnumpy()
+            places = f"{shape[1]} places, not {found.shape[1]}"
+            yield f"{name}: computed anew for another {POSITIONS[name]}: {places}"
+        elif name == LABELS:
+            values[name], note = _labels(found, parameter.asnumpy())
+            yield f"{name}: {note}"
+
+
+def _labels(found: NDArray[Any], fresh: NDArray[Any]) -> tuple[NDArray[Any], str]:
+    """The label table for another number of classes; its last row, the null label's, stays the last."""
+    before, after = len(found) - 1, len(fresh) - 1
+    kept = min(before, after)
+    table = np.concatenate([found[:kept], fresh[kept:-1], found[-1:]])
+    if after > before:
+        return table, f"classes {before} to {after - 1} newly initialised, {before} taken with the null label"
+    return table, f"classes {after} to {before - 1} left out"

@@ -1,0 +1,77 @@
+"""The transformer of Latte-1 in the table of architectures: it reads T5's states by cross-attention."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.latents import VAE_FACTOR
+from latte_cli.core.models.architecture import CHANGES, Architecture, Transformer
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes, shape_beside, text_to_video_shape
+from latte_cli.core.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+
+
+class LatteT2VArchitecture(Architecture):
+    """See `models.latte_t2v.transformer`."""
+
+    text_kind = "t5"
+    layout = "t2v"
+    parts = MappingProxyType(
+        {
+            **Architecture.parts,
+            "temporal": lambda name: name.startswith("temporal_transformer_blocks"),
+            "lora": lambda name: CHANGES in name,
+        }
+    )
+
+    def sizes(self, settings: Settings) -> TextToVideoSizes:
+        train = settings.train
+        return TextToVideoSizes(
+            text_to_video_shape(settings),
+            _side(settings),
+            train.part,
+            train.lora_rank if train.trains_lora else 0,
+        )
+
+    def text_width(self, settings: Settings) -> int:
+        return text_to_video_shape(settings).caption_channels
+
+    def build(self, settings: Settings, *, dtype: str = "float32") -> "LatteT2V":
+        """Left at zero where train.init_from holds weights, since it takes all of them."""
+        model = _make(text_to_video_shape(settings), settings, dtype)
+        if settings.train.init_from is None:
+            self.initialise(model, settings.seed)
+        return model
+
+    def shell(self, settings: Settings, checkpoint: Path) -> "LatteT2V":
+        shape = shape_beside(checkpoint) or text_to_video_shape(settings)
+        frames, timesteps = settings.data.num_frames, settings.diffusion.num_timesteps
+        return _make(replace(shape, num_frames=frames, num_timesteps=timesteps), settings, "float32")
+
+    def initialise(self, model: Transformer, seed: int) -> None:
+        from latte_cli.core.models.latte_t2v.transformer import initialise
+
+        initialise(model, seed)
+
+    def read(self, path: Path) -> Mapping[str, NDArray[Any]]:
+        return LazyWeights(map_weights(open_weights(path, kind=self.layout), self.layout))
+
+
+def _make(shape: TextToVideoShape, settings: Settings, dtype: str) -> "LatteT2V":
+    from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+
+    return LatteT2V(shape, size=(_side(settings), _side(settings)), dtype=dtype)
+
+
+def _side(settings: Settings) -> int:
+    """Height and width of a latent frame."""
+    return settings.data.image_size // VAE_FACTOR

@@ -1,0 +1,129 @@
+"""A text-to-video transformer's sizes, by the settings and by the config.json beside its weights."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from latte_cli.core.data.captions.states import MAX_TOKENS
+from latte_cli.core.data.latent_cache.texts import read_text_header
+from latte_cli.core.errors import LatteError
+from latte_cli.core.latents import VAE_FACTOR
+from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, shape_of_config
+from latte_cli.core.models.pipeline.folder import CONFIG, find_text_encoder, is_pipeline, read_json
+from latte_cli.core.settings.presets import model_size
+from latte_cli.core.settings.schema import Settings
+
+T5_WIDTH = 4096  # of the states that Latte-1 reads: T5-XXL's
+
+
+@dataclass(frozen=True)
+class TextToVideoSizes:
+    """`Sizes` of a text-to-video transformer on frames of `sample_size` latent pixels."""
+
+    shape: TextToVideoShape
+    sample_size: int
+    part: str = "all"
+    lora_rank: int = 0
+    """Of low-rank changes, which alone are trained then; 0 for none."""
+    condition: str = "text"
+    text_tokens: int = MAX_TOKENS["t5"]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.shape.hidden_size
+
+    @property
+    def depth(self) -> int:
+        return 2 * self.shape.depth
+
+    @property
+    def num_heads(self) -> int:
+        return self.shape.num_heads
+
+    @property
+    def patch_size(self) -> int:
+        return self.shape.patch_size
+
+    @property
+    def mlp_size(self) -> int:
+        return MLP_RATIO * self.shape.hidden_size
+
+    @property
+    def in_channels(self) -> int:
+        return self.shape.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        return self.shape.out_channels
+
+    @property
+    def num_frames(self) -> int:
+        return self.shape.num_frames
+
+    @property
+    def tokens(self) -> int:
+        return (self.sample_size // self.shape.patch_size) ** 2
+
+    def position_parameters(self) -> int:
+        """None: the tables are computed."""
+        return 0
+
+    def trained_parameters(self) -> int:
+        """Numbers that training changes."""
+        if self.part == "temporal":
+            return self.shape.temporal_parameters()
+        return self.shape.lora_parameters(self.lora_rank) or self.shape.parameters()
+
+    def parameters(self) -> int:
+        """All numbers, low-rank changes included."""
+        return self.shape.parameters() + self.shape.lora_parameters(self.lora_rank)
+
+
+def text_to_video_shape(settings: Settings) -> TextToVideoShape:
+    """The shape that an experiment's settings come to, for model.architecture: latte-t2v.
+
+    Where a `config.json` stands with the weights of train.init_from, its places and the width of its text are
+    kept; frames and timesteps are the settings' own, since their tables are computed. Raises LatteError when
+    those weights are of another size.
+    """
+    size, data = model_size(settings.model), settings.data
+    wanted = TextToVideoShape(
+        hidden_size=size.hidden_size,
+        depth=size.depth // 2,
+        num_heads=size.num_heads,
+        patch_size=size.patch_size,
+        caption_channels=_caption_channels(settings),
+        out_channels=8 if settings.model.learn_sigma else 4,
+        sample_size=data.image_size // VAE_FACTOR,
+        num_frames=data.num_frames,
+        num_timesteps=settings.diffusion.num_timesteps,
+    )
+    start = settings.train.init_from
+    found = None if start is None else shape_beside(start)
+    if found is None:
+        return wanted
+    for name in ("hidden_size", "depth", "num_heads", "patch_size", "out_channels"):
+        mine, theirs = getattr(wanted, name), getattr(found, name)
+        if mine != theirs:
+            mine, theirs = (2 * mine, 2 * theirs) if name == "depth" else (mine, theirs)
+            setting = "model.learn_sigma: out_channels" if name == "out_channels" else f"model.{name}"
+            raise LatteError(f"{setting}: found {mine}, wanted that of train.init_from {start}, {theirs}")
+    return replace(found, num_frames=wanted.num_frames, num_timesteps=wanted.num_timesteps)
+
+
+def shape_beside(path: Path) -> TextToVideoShape | None:
+    """What the `config.json` of a pipeline, of a transformer's folder or beside a file of weights says.
+
+    None where there is none. Raises LatteError for one of another model.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = (folder / "transformer" if is_pipeline(path) else folder) / CONFIG
+    return shape_of_config(read_json(config), source=str(config)) if config.is_file() else None
+
+
+def _caption_channels(settings: Settings) -> int:
+    """The width of the states that captions become; Latte-1's where their encoder is not at hand."""
+    folder = settings.text.encoder
+    if folder is not None and folder.is_dir():
+        return find_text_encoder(folder).width
+    cached = read_text_header(settings.cache.dir)
+    return T5_WIDTH if cached is None else cached.width

@@ -1,0 +1,49 @@
+"""Setting a transformer's parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architecture import Transformer
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+
+def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
+    """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
+
+    Raises LatteError: `source`, and the first names that are missing, unexpected, misshapen or not finite.
+    """
+    parameters = {parameter.name: parameter for parameter in model.get_parameters()}
+    faults = [f"{name} is missing" for name in parameters if name not in weights]
+    faults += [f"{name} is unexpected" for name in weights if name not in parameters]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
+        for name, parameter in parameters.items()
+        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
+    ]
+    faults = faults or [
+        f"{name} holds numbers that are not finite"
+        for name, values in weights.items()
+        if not np.isfinite(values).all()
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise LatteError(f"{source}: does not fit the model: {'; '.join(faults[:3])}{more}")
+    for name, parameter in parameters.items():
+        set_parameter(parameter, weights[name])
+
+
+def set_parameter(parameter: Parameter, values: NDArray[Any]) -> None:
+    """Give a parameter new values of its shape, in its own type."""
+    # Parameter.set_data leaves functions that are already compiled with the old values.
+    tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
+    if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign
+        parameter.set_data(tensor)
+    else:
+        ops.assign(parameter, tensor)
