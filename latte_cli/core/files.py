@@ -1,12 +1,18 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from latte_cli.core.errors import LatteError
 
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal."""
 BLOCK = 1 << 22  # bytes read at a time
 
 
@@ -58,6 +64,13 @@ def cache_folder(part: str) -> Path:
     """Where the program keeps what it can make again, by the XDG base directory rules: a folder a `part`."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "latte" / part
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with what it holds, if it is there; of a link to one, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.clips.ahead import PIECES_AHEAD
-from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
+from latte_cli.core.data.latent_cache.manifest import Header, read_whole_entries
 from latte_cli.core.data.latent_cache.open import vae_hash
 from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pending
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
@@ -42,9 +42,8 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     check_place(resume, len(videos))
     wanted = Header.of(settings, vae_hash(settings))
     found = None if overwrite else agreed_header(folder, wanted)
-    entries = {} if found is None else read_manifest(folder)
-    digest = (found or wanted).digest()
-    todo = pending(folder, videos, entries, settings=digest, start=resume or 0)
+    entries = {} if found is None else read_whole_entries(folder)
+    todo = pending(folder, videos, entries, header=found or wanted, start=resume or 0)
     opened = [
         count
         for count in count_frames(todo, data.workers, until=time.monotonic() + SCAN_SECONDS)

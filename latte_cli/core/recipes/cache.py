@@ -4,7 +4,7 @@ none."""
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,10 @@ from latte_cli.core.data.clips.ahead import decode_ahead
 from latte_cli.core.data.clips.encoding import encode_full_batches
 from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
 from latte_cli.core.data.latent_cache.classes import classify
+from latte_cli.core.data.latent_cache.lock import only_run
 from latte_cli.core.data.latent_cache.manifest import (
     Header,
     mend_manifest,
-    only_run,
     read_header,
     read_manifest,
     write_header,
@@ -247,7 +247,7 @@ def _agree(folder: Path, wanted: Header, settings: Settings) -> Header:
     if wanted.type == "mindrecord":
         data = settings.data
         span = (data.num_frames - 1) * data.frame_stride + 1
-        wanted = replace(wanted, rows=row_layout(span, wanted.frame_bytes()))
+        wanted = wanted.model_copy(update={"rows": row_layout(span, wanted.frame_bytes())})
     write_header(folder, wanted)
     return wanted
 
@@ -260,7 +260,7 @@ def _prepare(
     entries, videos = classify(before, videos, settings)
     if entries != before:
         write_manifest(folder, entries.values())
-    todo = pending(folder, videos, entries, settings=header.digest(), start=status.start)
+    todo = pending(folder, videos, entries, header=header, start=status.start)
     skipped = len(videos) - status.start - len(todo)
     frames: dict[str, int] = {}
     for number, (video, found) in enumerate(

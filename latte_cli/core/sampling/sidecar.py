@@ -1,19 +1,19 @@
 """The record beside a clip: what made it, as JSON, so that it can be made again to the same bytes."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
+from latte_cli.core.files import Digest
 from latte_cli.core.json_files import Model, read_json
 from latte_cli.core.names import FileName
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.rules import broken_rules
 from latte_cli.core.settings.schema import Dtype, Settings
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Format = Literal["mp4", "gif", "png", "latents"]
 Record = dict[str, Any]
 WANTED = "a sidecar that `latte sample` wrote"

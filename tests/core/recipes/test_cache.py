@@ -19,7 +19,8 @@ from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.latent_cache import mindrecord as shards
 from latte_cli.core.data.latent_cache import plan as cache_plan
-from latte_cli.core.data.latent_cache.manifest import only_run, read_manifest
+from latte_cli.core.data.latent_cache.lock import only_run
+from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.writer import Status, gather, read_job

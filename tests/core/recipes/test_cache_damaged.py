@@ -15,6 +15,7 @@ from latte_cli.core.data.latent_cache.manifest import HEADER, MANIFEST, read_man
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.plan import PLAN
 from latte_cli.core.data.latent_cache.writer import Status
+from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
@@ -78,16 +79,128 @@ def add_video(settings: Settings, name: str) -> None:
     "damage", [{"shape": ["x", 1]}, {"name": 7}, {"frames": None}, {"dtype": "float8"}, {"file": []}]
 )
 def test_a_line_of_the_manifest_that_is_no_entry_costs_that_entry_alone(
-    damage: dict[str, Any], kind: str, cached: Callable[..., Settings], tmp_path: Path
+    damage: dict[str, Any],
+    kind: str,
+    cached: Callable[..., Settings],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = cached(kind)
     manifest = tmp_path / "cache" / MANIFEST
     lines = manifest.read_text().splitlines()
     damaged = json.dumps(json.loads(lines[1]) | damage)
     manifest.write_text("\n".join([lines[0], damaged, '["no entry"]', *lines[2:]]) + "\n")
+    with pytest.raises(LatteError, match=r"manifest\.jsonl: line 2: \w+.*: found .*, wanted .*"):
+        open_cache(settings)
     assert faults(settings) == [("missing", "cats/b")]
+    assert [message.split(": ")[1] for message in caplog.messages] == ["line 2", "line 3"]
     assert run(settings) == 1
     assert faults(settings) == []
+    assert len(open_cache(settings)[1].names) == 4
+
+
+def times_1000(value: Any) -> Any:
+    """Every whole number in a value of JSON, a thousand times as large."""
+    if isinstance(value, dict):
+        return {key: times_1000(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [times_1000(inner) for inner in value]
+    return value * 1000 if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def rewrite(manifest: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change every entry of a manifest."""
+    entries = [change(json.loads(line)) for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_manifest_of_other_sizes_is_refused_and_mended(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, manifest = cached(kind), tmp_path / "cache" / MANIFEST
+    rewrite(manifest, times_1000)
+    with pytest.raises(LatteError) as caught:
+        open_cache(settings)
+    shapes = "shape: found (9000, 8000, 2000, 2000), wanted (9000, 8, 2, 2)"
+    assert str(caught.value) == f"{manifest}: cats/a: {shapes}; latte cache encodes anew what is damaged"
+    assert {fault for fault, _ in faults(settings)} == {"torn"}
+    assert run(settings) == 4
+    assert faults(settings) == []
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_frames_that_a_file_has_not_are_never_read(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached(kind)
+    more = {"frames": 1000 * FRAMES, "shape": [1000 * FRAMES, 8, 2, 2]}
+    rewrite(tmp_path / "cache" / MANIFEST, lambda entry: entry | more)
+    _, source = open_cache(settings)
+    with pytest.raises(VideoError):
+        source.read(0, [0, 999], mirror=False)
+    assert {fault for fault, _ in faults(settings)} == {"torn"}
+
+
+@pytest.mark.parametrize("content", [bytes(range(11, 256)), b"\xff\n\x00{\n", b"[" * 100_000])
+def test_a_manifest_that_holds_anything_else_is_refused(
+    content: bytes, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, manifest = cached("numpy"), tmp_path / "cache" / MANIFEST
+    manifest.write_bytes(content)
+    with pytest.raises(LatteError) as caught:
+        open_cache(settings)
+    assert str(caught.value).startswith(f"{manifest}: line 1: cannot be read as JSON")
+    assert run(settings) == 4
+    assert faults(settings) == []
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("file", ["../../../../etc/passwd", "/etc/passwd", "latents/../../x.npy"])
+def test_a_file_outside_the_cache_is_never_looked_at(
+    file: str, kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, manifest = cached(kind), tmp_path / "cache" / MANIFEST
+    rewrite(manifest, lambda entry: entry | {"file": file})
+    with pytest.raises(LatteError) as caught:
+        open_cache(settings)
+    fault = f'line 1: file: found "{file}", wanted a path inside the folder'
+    assert str(caught.value).startswith(f"{manifest}: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ({"image_size": 16000}, "data.image_size: the cache was made with 16000, this run has 16"),
+        ({"image_size": "16"}, 'image_size: found "16", wanted a whole number'),
+        ({"rows": [4, 4]}, "rows: found a list, wanted more frames than are repeated"),
+        ({"rows": None}, "rows: found null, wanted those of type mindrecord"),
+        ({"type": "numpy"}, "rows: found a list, wanted those of type numpy"),
+        ({"format": 2}, "format: found 2, wanted one of 1"),
+        ({"later": 1}, "later: unknown key"),
+    ],
+)
+def test_a_header_with_wrong_values_is_one_line(
+    damage: dict[str, Any], fault: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, header = cached("mindrecord"), tmp_path / "cache" / HEADER
+    header.write_text(json.dumps(json.loads(header.read_text()) | damage))
+    with pytest.raises(LatteError) as caught:
+        open_cache(settings)
+    assert str(caught.value).endswith(f": {fault}")
+
+
+def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, home = cached("mindrecord"), tmp_path / "home"
+    home.mkdir()
+    (home / "precious").touch()
+    for name in (".shard-00001", ".spool"):
+        (tmp_path / "cache" / name).symlink_to(home)
+    add_video(settings, "cats/c")
+    assert run(settings) == 1
+    assert [path.name for path in home.iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize("plan", [None, "no JSON"])
@@ -161,7 +274,7 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
     manifest.mkdir()
     with pytest.raises(LatteError) as caught:
         run(settings)
-    assert str(caught.value) == f"{manifest}: cannot be read: Is a directory"
+    assert str(caught.value) == f"{manifest}: found a folder, wanted a file"
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -9,7 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_manifest, unchanged, write_manifest
+from latte_cli.core.data.latent_cache.manifest import (
+    Entry,
+    Header,
+    read_manifest,
+    read_whole_entries,
+    unchanged,
+    write_manifest,
+)
 from latte_cli.core.data.latent_cache.mindrecord import ShardVideo, read_checksums, shard_fault
 from latte_cli.core.data.latent_cache.numpy_files import checksum, entry_file
 from latte_cli.core.data.latent_cache.plan import is_there
@@ -46,7 +53,7 @@ def check_entries(
 
     unlisted: names of videos that are there too, but need no entry.
     """
-    entries = read_manifest(folder)
+    entries = read_whole_entries(folder)
     look_into = cache(_look_into)
     by_name = {video.name: video for video in videos or ()}
     names = [*entries, *(name for name in by_name if name not in entries)]
@@ -84,6 +91,8 @@ def _check(
     """What is wrong with an entry itself. look_into: see `_look_into`."""
     if entry.settings != header.digest():
         return Fault("stale", entry.name, "was made with other settings than cache.json says")
+    if (fault := entry.fault(header)) is not None:
+        return Fault("torn", entry.name, fault)
     in_shard = entry.row is not None
     fault = _rows_fault(look_into(folder / entry.file), entry) if in_shard else _file_fault(folder, entry)
     kind: Literal["missing", "torn"] = "missing" if fault == "is missing" else "torn"

@@ -72,7 +72,7 @@ def classify(
         return {
             name: entry
             if (video := listed.get(name)) is None
-            else replace(entry, class_name=video.class_name, label=video.label)
+            else entry.model_copy(update={"class_name": video.class_name, "label": video.label})
             for name, entry in entries.items()
         }, list(videos)
     stored = {name: class_of(entry) for name, entry in entries.items()}
@@ -91,7 +91,9 @@ def classify(
         top = class_folder(name)
         known_here = stored[name] is not None or top is None
         label = None if top is None else numbers.get(top)
-        classified[name] = entry if known_here else replace(entry, class_name=top, label=label)
+        classified[name] = (
+            entry if known_here else entry.model_copy(update={"class_name": top, "label": label})
+        )
     numbered = [
         replace(video, label=None if video.class_name is None else numbers.get(video.class_name))
         for video in videos

@@ -1,40 +1,49 @@
 """What a cache of latents holds: cache.json says what made them, manifest.jsonl has a line an entry.
 
-Lines are appended and flushed as entries become whole; of two lines for one video the later counts; a last
-line torn by a crash is passed over. Workers of one run append to files of their own, which are merged when
-the run ends.
+Lines are appended as entries become whole (see `Journal`); of two lines for one video the later counts.
+Workers of one run append to files of their own, which are merged when the run ends.
 """
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+import logging
+import math
+import re
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from latte_cli.core.data.videos.find import VideoFile, natural_order
 from latte_cli.core.data.videos.video import VideoError, check_regular, list_images
-from latte_cli.core.errors import LatteError
-from latte_cli.core.files import sync, write_whole
+from latte_cli.core.errors import LatteError, found, printable
+from latte_cli.core.files import Digest, sync, write_whole
+from latte_cli.core.journal import Journal
+from latte_cli.core.json_files import Model, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.names import InsidePath
 from latte_cli.core.settings.schema import Settings
 
-FORMAT = 1
-HEADER, MANIFEST, LOCK = "cache.json", "manifest.jsonl", "lock"
+log = logging.getLogger(__name__)
+
+HEADER, MANIFEST = "cache.json", "manifest.jsonl"
 WORKERS_MANIFESTS = "manifest.*.jsonl"
+ANEW = "the header of a cache: latte cache --overwrite makes the cache anew"
+AGAIN = "latte cache encodes anew what is damaged"
+FAULTS_SHOWN = 3  # lines of a manifest
+SHARD = re.compile(r"shard-\d+\.mindrecord")
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Model):
     """What shapes every entry of a cache."""
+
+    model_config = ConfigDict(extra="forbid")
 
     vae: str
     """SHA-256 of the autoencoder's weights file."""
-    image_size: int
+    image_size: int = Field(ge=VAE_FACTOR)
     transform: str
     type: Literal["numpy", "mindrecord"]
     store: Literal["moments", "sample"]
@@ -44,9 +53,17 @@ class Header:
     """Already in the values of stored samples; None for moments."""
     seed: int | None
     """Of the stored samples."""
-    rows: tuple[int, int] | None = None
-    """MindRecord: frames of a row, and how many of them the next row repeats."""
-    format: int = FORMAT
+    rows: tuple[Count, Count] | None = None
+    """MindRecord: frames of a row, and how many of them the next row repeats; None until there is a cache."""
+    format: Literal[1] = 1
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_go_on(cls, rows: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Raise ValueError when a row adds nothing to the one before."""
+        if rows is not None and rows[1] >= rows[0]:
+            raise ValueError("wanted more frames than are repeated")
+        return rows
 
     @staticmethod
     def of(settings: Settings, vae: str) -> "Header":
@@ -89,160 +106,122 @@ class Header:
                 found.append(f"{setting}: the cache was made with {short[0]}, this run has {short[1]}")
         return found
 
+    def frame_shape(self) -> tuple[int, ...]:
+        """(channels, h, w) of one frame's latents, or (2, channels, h, w) with mirrored copies."""
+        channels = LATENT_CHANNELS * (2 if self.store == "moments" else 1)
+        side = self.image_size // VAE_FACTOR
+        return (2, channels, side, side) if self.mirror else (channels, side, side)
+
     def frame_bytes(self) -> int:
         """Bytes of one frame's latents, mirrored copy included."""
-        channels = LATENT_CHANNELS * (2 if self.store == "moments" else 1)
-        values = channels * (self.image_size // VAE_FACTOR) ** 2 * (1 + self.mirror)
-        return values * (2 if self.dtype == "float16" else 4)
+        return math.prod(self.frame_shape()) * (2 if self.dtype == "float16" else 4)
 
     def digest(self) -> str:
         """A short hash of everything in the header."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Model):
     """One video's latents."""
 
     name: str
     source: str
-    size: int
+    size: Count
     """Bytes of the source; of a folder, of its images together."""
     mtime_ns: int
-    sha256: str
+    sha256: Digest
     """Of the source's content."""
-    frames: int
-    shape: tuple[int, ...]
+    frames: Count
+    shape: tuple[Count, ...] = Field(min_length=4, max_length=5)
     """(frames, channels, height, width), or (frames, 2, channels, height, width) with mirrored copies."""
     dtype: Literal["float16", "float32"]
-    checksum: str
+    checksum: Digest
     """SHA-256 of the values in order."""
     vae: str
     settings: str
     """Header.digest."""
-    file: str
+    file: InsidePath
     """Under the cache's folder: an .npy, or the shard that holds the rows."""
-    row: int | None = None
+    row: Count | None = None
     """The first row in the shard."""
     class_name: str | None = None
-    label: int | None = None
+    label: Count | None = None
     """The number of its class; None in a cache of an older version, too."""
 
-    def line(self) -> str:
-        """The manifest's line."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None}) + "\n"
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "Entry":
+        """Raise ValueError where one value contradicts another."""
+        if self.shape[0] != self.frames:
+            raise ValueError(f"wanted a shape of its {self.frames} frames")
+        if (self.row is not None) != bool(SHARD.fullmatch(self.file)):
+            raise ValueError("wanted a row in a shard, or a file of its own")
+        return self
 
-
-ENTRY = TypeAdapter(Entry)
+    def fault(self, header: Header) -> str | None:
+        """What an entry that a cache of this header cannot hold is, in words."""
+        wanted = (self.frames, *header.frame_shape())
+        if self.shape != wanted:
+            return f"shape: found {self.shape}, wanted {wanted}"
+        if self.dtype != header.dtype:
+            return f"dtype: found {self.dtype}, wanted {header.dtype}"
+        if (self.row is not None) != (header.type == "mindrecord"):
+            return f"file: found {self.file}, wanted that of a cache of type {header.type}"
+        return None
 
 
 def read_header(folder: Path) -> Header | None:
     """The header of a cache, or None where there is no cache. Raises LatteError for one that cannot be
     understood."""
     path = folder / HEADER
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise LatteError(
-            f"{path}: cannot be read: {error}; latte cache --overwrite makes the cache anew"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise LatteError(
-            f"{path}: format {content.get('format') if isinstance(content, dict) else '?'}, wanted {FORMAT}"
-        )
-    rows = content.pop("rows", None)
-    try:
-        return Header(**content, rows=tuple(rows) if rows else None)
-    except TypeError as error:
-        raise LatteError(f"{path}: not the header of a cache: {error}") from error
+    header = read_json(path, Header, wanted=ANEW)
+    if (header.rows is None) == (header.type == "mindrecord"):
+        raise LatteError(f"{path}: rows: {found(header.rows, f'those of type {header.type}')}")
+    return header
 
 
 def write_header(folder: Path, header: Header) -> None:
     """Write a cache's header."""
-    write_whole(folder / HEADER, json.dumps(asdict(header), indent=1) + "\n")
+    write_whole(folder / HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
-    """The entries of a cache by name, in natural order."""
-    entries: dict[str, Entry] = {}
-    for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]:
-        for line in _content(path).splitlines(keepends=True):
-            entry = _entry(line)
-            if entry is not None:
-                entries[entry.name] = entry
-    return {name: entries[name] for name in sorted(entries, key=natural_order)}
+    """The entries of a cache by name, in natural order. Raises LatteError naming a line that is none."""
+    return _by_name(entry for journal in _journals(folder) for entry in journal.read())
+
+
+def read_whole_entries(folder: Path) -> dict[str, Entry]:
+    """As `read_manifest`, passing over lines that are no entries, with a warning."""
+    records = [record for journal in _journals(folder) for record in journal.records_and_faults()]
+    warn_of_lines(record for record in records if isinstance(record, str))
+    return _by_name(record for record in records if isinstance(record, Entry))
 
 
 def append_entries(folder: Path, entries: Iterable[Entry], *, rank: int, world: int) -> None:
     """Add entries, on disk when this returns. Raises LatteError, leaving the manifest as it was, when the
     disk is full."""
-    path = folder / (MANIFEST if world == 1 else f"manifest.{rank}.jsonl")
-    lines = "".join(entry.line() for entry in entries).encode()
-    try:
-        with path.open("ab") as file:
-            before = file.tell()
-            try:
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with suppress(OSError):
-                    file.close()
-                os.truncate(path, before)
-                raise
-    except OSError as error:
-        raise LatteError(f"{path}: cannot be written: {error.strerror or error}") from error
+    _journal(folder / (MANIFEST if world == 1 else f"manifest.{rank}.jsonl")).append(entries)
 
 
 def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
     """Replace the manifest and the workers' parts by one file, in natural order."""
     ordered = sorted(entries, key=lambda entry: natural_order(entry.name))
-    write_whole(folder / MANIFEST, "".join(entry.line() for entry in ordered))
+    _journal(folder / MANIFEST).replace(ordered)
     for part in folder.glob(WORKERS_MANIFESTS):
         part.unlink()
     sync(folder)
 
 
 def mend_manifest(folder: Path) -> None:
-    """Cut a line torn by a crash off the manifest, so that the next one starts on a line of its own.
+    """Take lines that are no entries off the manifest, with a warning, and one that a crash tore.
 
     Parts left by workers are taken in.
     """
-    for path in [folder / MANIFEST, *folder.glob(WORKERS_MANIFESTS)]:
-        if (content := _content(path)) and not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
+    for journal in _journals(folder):
+        warn_of_lines(journal.mend())
     if any(folder.glob(WORKERS_MANIFESTS)):
         write_manifest(folder, read_manifest(folder).values())
-
-
-@contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Hold a cache folder for one run. Raises LatteError when another has it; a run that died holds
-    nothing."""
-    import fcntl
-
-    path = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise LatteError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = (
-                os.fstat(file.fileno()).st_ino == path.stat().st_ino
-            )  # not one that its holder just removed
-        except (BlockingIOError, FileNotFoundError):
-            held = False
-        if not held:
-            raise LatteError(f"{folder}: another latte cache is at work on this folder")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def source_state(path: Path) -> tuple[int, int]:
@@ -275,19 +254,24 @@ def unchanged(entry: Entry, video: VideoFile) -> bool:
         return False
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a file; none where there is no file. Raises LatteError when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise LatteError(f"{path}: cannot be read: {error.strerror or error}") from error
+def warn_of_lines(faults: Iterable[str]) -> None:
+    """Say what is wrong with lines that are passed over: the first ones, and how many more."""
+    faults = list(faults)
+    for fault in faults[:FAULTS_SHOWN]:
+        log.warning("%s: passed over", printable(fault))
+    if len(faults) > FAULTS_SHOWN:
+        log.warning("and %d further lines", len(faults) - FAULTS_SHOWN)
 
 
-def _entry(line: bytes) -> Entry | None:
-    """The entry of a line, or None for one that a crash tore or something else damaged."""
-    try:
-        return ENTRY.validate_json(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
+def _journal(path: Path) -> Journal[Entry]:
+    return Journal(path, Entry, wanted=AGAIN)
+
+
+def _journals(folder: Path) -> list[Journal[Entry]]:
+    """The manifest and the parts that workers left."""
+    return [_journal(path) for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]]
+
+
+def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    latest = {entry.name: entry for entry in entries}
+    return {name: latest[name] for name in sorted(latest, key=natural_order)}

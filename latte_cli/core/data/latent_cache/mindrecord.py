@@ -25,7 +25,8 @@ from latte_cli.core.data.latent_cache.manifest import Entry
 from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import sync, write_whole
+from latte_cli.core.files import Digest, remove_folder, sync, write_whole
+from latte_cli.core.json_files import read_json
 
 Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
@@ -79,7 +80,7 @@ def write_shard(
     from mindspore.mindrecord import FileWriter
 
     workshop = target.parent / f".{target.stem}"
-    _empty(workshop)
+    remove_folder(workshop)
     first_rows: dict[str, int] = {}
     count = 0
     try:
@@ -109,7 +110,7 @@ def write_shard(
         reason = error.strerror if isinstance(error, OSError) else fault[1] if fault else str(error).strip()
         raise LatteError(f"{target}: cannot be written: {reason}") from error
     finally:
-        _empty(workshop)
+        remove_folder(workshop)
     return first_rows
 
 
@@ -135,8 +136,11 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
 
     MindRecord crashes on some damaged files, so they are looked at before they are opened.
     """
+    sums_file = shard.with_suffix(SUMS)
+    if not sums_file.exists():
+        return "is missing"
     try:
-        sums: dict[str, tuple[int, str]] = json.loads(shard.with_suffix(SUMS).read_text())
+        sums = read_json(sums_file, dict[str, tuple[int, Digest]])
         for part in (f"{shard.name}.db", shard.name):
             size, digest = sums[part]
             path = shard.with_name(part)
@@ -146,8 +150,8 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
                 return f"is torn: {part} does not match its checksum"
     except OSError:
         return "is missing"
-    except (ValueError, KeyError, TypeError):
-        return f"is torn: {shard.with_suffix(SUMS).name} cannot be read"
+    except (LatteError, KeyError):
+        return f"is torn: {sums_file.name} cannot be read"
     return None
 
 
@@ -204,6 +208,7 @@ class ShardSource:
     def _row(self, entry: Entry, number: int) -> NDArray[np.generic]:
         """One row of a video, from memory or the shard."""
         assert entry.row is not None
+        length, overlap = self.rows
         key = (entry.file, entry.row + number)
         with self.lock:
             if key in self.kept:
@@ -212,7 +217,12 @@ class ShardSource:
         found = read_rows(self.folder / entry.file, [entry.row + number])
         if len(found) != 1 or found[0][0] != entry.name:
             raise VideoError(self.folder / entry.file, f"does not hold {entry.name} where the manifest says")
-        row = np.frombuffer(found[0][2], entry.dtype).reshape(-1, *entry.shape[1:])
+        first, values = found[0][1:]
+        frames = min(length, entry.frames - first)
+        size = frames * math.prod(entry.shape[1:]) * np.dtype(entry.dtype).itemsize
+        if (first, len(values)) != (number * (length - overlap), size):
+            raise VideoError(self.folder / entry.file, f"holds other frames of {entry.name} than it should")
+        row = np.frombuffer(values, entry.dtype).reshape(frames, *entry.shape[1:])
         with self.lock:
             if key not in self.kept and row.nbytes <= self.keep_bytes:
                 self.kept[key] = row
@@ -267,11 +277,3 @@ def _reserve(folder: Path, size: int) -> None:
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size + size // 50 + HEAD_BYTES)
     ballast.unlink()
-
-
-def _empty(folder: Path) -> None:
-    """Remove a folder of files, if it is there."""
-    if folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()

@@ -119,7 +119,7 @@ class NumpySource:
         self.labels = tuple(video.label for video in index.videos)
         self.paths = [folder / entries[name].file for name in self.names]
         self.mapped = lru_cache(FILES_KEPT_MAPPED)(lambda path: np.load(path, mmap_mode="r"))
-        self.mirrored = [len(entries[name].shape) == 5 for name in self.names]
+        self.shapes = [entries[name].shape for name in self.names]
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
         """Frames of one video: (N, C, h, w). Raises VideoError when its file is missing or torn."""
@@ -129,5 +129,8 @@ class NumpySource:
         except (OSError, ValueError, EOFError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "torn"
             raise VideoError(path, f"cannot be read: {reason}; latte cache --verify says more") from error
-        values = stored[indices, int(mirror)] if self.mirrored[video] else stored[indices]
+        if stored.shape != self.shapes[video]:
+            reason = f"found an array of {stored.shape}, wanted {self.shapes[video]}, as the manifest says"
+            raise VideoError(path, reason)
+        values = stored[indices, int(mirror)] if stored.ndim == 5 else stored[indices]
         return np.asarray(values, np.float32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.autoencoder import find_autoencoder
 from latte_cli.core.data.clips.batches import ClipSource, Content
 from latte_cli.core.data.latent_cache.classes import class_of, labels_of
-from latte_cli.core.data.latent_cache.manifest import Header, read_header, read_manifest
+from latte_cli.core.data.latent_cache.manifest import AGAIN, MANIFEST, Header, read_header, read_manifest
 from latte_cli.core.data.latent_cache.mindrecord import ShardSource
 from latte_cli.core.data.latent_cache.numpy_files import NumpySource
 from latte_cli.core.data.videos.find import (
@@ -60,6 +60,9 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
         )
     digest = header.digest()
     entries = {name: entry for name, entry in read_manifest(folder).items() if entry.settings == digest}
+    for name, entry in entries.items():
+        if (fault := entry.fault(header)) is not None:
+            raise LatteError(f"{folder / MANIFEST}: {name}: {fault}; {AGAIN}")
     labels = labels_of({name: class_of(entry) for name, entry in entries.items()}, settings)
     index = _index(
         {name: (Path(entry.source), entry.frames) for name, entry in entries.items()},

@@ -6,6 +6,7 @@ workers, ends in the same shards as one that was not.
 """
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,11 @@ from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_header
 from latte_cli.core.data.latent_cache.mindrecord import SHARD_BYTES, shard_fault, shard_name, shard_number
 from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
 from latte_cli.core.data.videos.find import VideoFile
-from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
+from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.files import remove_folder, write_whole
+from latte_cli.core.json_files import read_json
+
+log = logging.getLogger(__name__)
 
 PLAN = "shards.json"
 SPOOL = ".spool"
@@ -54,16 +58,18 @@ def check_place(resume: int | None, videos: int) -> None:
 
 
 def pending(
-    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, settings: str, start: int
+    folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, header: Header, start: int
 ) -> list[VideoFile]:
-    """The videos from place `start` on that have no whole entry made with `settings` (Header.digest), or have
-    changed since."""
+    """The videos from place `start` on that have no whole entry made as `header` says, or have changed
+    since."""
+    settings = header.digest()
     look_at = cache(shard_fault)
     return [
         video
         for video in videos[start:]
         if (entry := entries.get(video.name)) is None
         or entry.settings != settings
+        or entry.fault(header) is not None
         or not is_there(folder, entry, look_at)
         or not unchanged(entry, video)
     ]
@@ -143,7 +149,7 @@ def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
 
 def clear_up(folder: Path) -> None:
     """Remove what a run that died left unfinished."""
-    shutil.rmtree(folder / SPOOL, ignore_errors=True)
+    remove_folder(folder / SPOOL)
     left = [
         *folder.glob(".*partial*"),
         *(folder / LATENTS).glob(".*partial*"),
@@ -152,7 +158,7 @@ def clear_up(folder: Path) -> None:
     for path in left:
         path.unlink(missing_ok=True)
     for path in folder.glob(".shard-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
 
 
 def clear_out(folder: Path) -> None:
@@ -178,9 +184,8 @@ def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
 def _read_plan(folder: Path) -> list[list[str]]:
     """The names in each shard; none where the plan is lost or damaged."""
     try:
-        plan = json.loads((folder / PLAN).read_text())
-        return [[str(name) for name in names] for names in plan]
-    except (FileNotFoundError, ValueError, TypeError):
+        return read_json(folder / PLAN, list[list[str]])
+    except LatteError as error:
+        if (folder / PLAN).exists():
+            log.warning("%s: the shards are planned anew", printable(str(error)))
         return []
-    except OSError as error:
-        raise LatteError(f"{folder / PLAN}: cannot be read: {error}") from error

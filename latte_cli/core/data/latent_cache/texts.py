@@ -1,48 +1,50 @@
 """States of captions in a cache of latents: `text/` holds a file a caption and a manifest, a line each.
 
-A line is appended and flushed once its file is whole; a last line torn by a crash is passed over. A caption
-is found by its text, so that one that several videos share is there once.
+A line is appended once its file is whole (see `Journal`). A caption is found by its text, so that one that
+several videos share is there once.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from latte_cli.core.data.captions.files import Captions, read_captions
 from latte_cli.core.data.captions.states import Array, Kind, told
 from latte_cli.core.data.latent_cache.check import Checked, Fault, check_entries
-from latte_cli.core.data.latent_cache.manifest import Header
+from latte_cli.core.data.latent_cache.manifest import AGAIN, Header, warn_of_lines
 from latte_cli.core.data.latent_cache.numpy_files import checksum
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, write_whole
+from latte_cli.core.files import Digest, clear_partials, write_whole
+from latte_cli.core.journal import Journal
+from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.names import FileName
 from latte_cli.core.settings.schema import Settings
 
 TEXTS, TEXT_HEADER, MANIFEST, CAPTIONS = "text", "text.json", "manifest.jsonl", "captions.json"
 SHOWN = 40  # characters of a caption in a message
 
 
-@dataclass(frozen=True)
-class TextHeader:
+class TextHeader(Model):
     """What shapes every text's states."""
 
     encoder: str
     """SHA-256 of the encoder's and the tokenizer's files."""
     kind: Kind
-    width: int
+    width: int = Field(ge=1)
     arithmetic: str
     """Of the encoder: text.dtype."""
-    dtype: str
+    dtype: Literal["float16", "float32"]
     """How states are stored: cache.dtype."""
 
     def differences(self, wanted: "TextHeader", *, reading: bool) -> list[str]:
@@ -57,19 +59,18 @@ class TextHeader:
         ]
 
 
-@dataclass(frozen=True)
-class TextEntry:
+class TextEntry(Model):
     """One text's states."""
 
     text: str
-    tokens: int
+    tokens: int = Field(ge=0)
     """Of the text itself; CLIP's padding is stored too."""
-    shape: tuple[int, ...]
-    dtype: str
-    checksum: str
+    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=2)
+    dtype: Literal["float16", "float32"]
+    checksum: Digest
     """SHA-256 of the values in order."""
     encoder: str
-    file: str
+    file: FileName
     """Under text/."""
 
 
@@ -78,24 +79,15 @@ def read_text_header(cache: Path | None) -> TextHeader | None:
     path = None if cache is None else cache / TEXTS / TEXT_HEADER
     if path is None or not path.is_file():
         return None
-    try:
-        return TextHeader(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise LatteError(f"{path}: cannot be read: {error}") from error
+    return read_json(path, TextHeader)
 
 
 def read_texts(cache: Path) -> dict[str, TextEntry]:
-    """The entries by text; of two lines for one text the later counts."""
-    entries = {}
-    try:
-        lines = (cache / TEXTS / MANIFEST).read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        lines = []
-    for line in lines:
-        entry = _entry(line)
-        if entry is not None:
-            entries[entry.text] = entry
-    return entries
+    """The entries by text; of two lines for one text the later counts.
+
+    Raises LatteError naming a line that is none.
+    """
+    return {entry.text: entry for entry in _journal(cache).read()}
 
 
 def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
@@ -106,11 +98,9 @@ def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
         raise LatteError(f"cache.dir: {cache}: {'; '.join(differences)}: {hint}")
     folder = cache / TEXTS
     if found is None:
-        write_whole(folder / TEXT_HEADER, json.dumps(asdict(header), indent=1) + "\n")
+        write_whole(folder / TEXT_HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
     clear_partials(folder)
-    manifest = folder / MANIFEST
-    if manifest.exists() and (content := manifest.read_bytes()) and not content.endswith(b"\n"):
-        os.truncate(manifest, content.rfind(b"\n") + 1)  # the next line starts on a line of its own
+    warn_of_lines(_journal(cache).mend())
     listed = {name: list(texts) for name, texts in captions.items()}
     write_whole(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
 
@@ -130,15 +120,16 @@ def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tok
     content = BytesIO()
     np.save(content, values)
     write_whole(cache / TEXTS / name, content.getvalue())
-    entry = TextEntry(text, tokens, values.shape, header.dtype, checksum(values), header.encoder, name)
-    path = cache / TEXTS / MANIFEST
-    try:
-        with path.open("ab") as file:
-            file.write(_line(entry))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise LatteError(f"{path}: cannot be written: {error.strerror or error}") from error
+    entry = TextEntry(
+        text=text,
+        tokens=tokens,
+        shape=values.shape,
+        dtype=header.dtype,
+        checksum=checksum(values),
+        encoder=header.encoder,
+        file=name,
+    )
+    _journal(cache).append([entry])
 
 
 def strike_off(cache: Path, faulty: Collection[str]) -> None:
@@ -146,7 +137,7 @@ def strike_off(cache: Path, faulty: Collection[str]) -> None:
     entries = read_texts(cache)
     left = [entry for text, entry in entries.items() if caption_name(text) not in faulty]
     if len(left) < len(entries):
-        write_whole(cache / TEXTS / MANIFEST, b"".join(map(_line, left)))
+        _journal(cache).replace(left)
 
 
 def clear_texts(cache: Path) -> None:
@@ -203,11 +194,8 @@ def captions_of(settings: Settings, names: Sequence[str]) -> Captions:
     stored = None if cache is None else cache / TEXTS / CAPTIONS
     if data.captions is not None or at_hand or stored is None or not stored.is_file():
         return read_captions(data.captions, names, clips_root(data.root or Path()))
-    try:
-        found = json.loads(stored.read_text("utf-8"))
-        return {name: tuple(found[name]) for name in names if name in found}
-    except (OSError, ValueError, TypeError) as error:
-        raise LatteError(f"{stored}: cannot be read: {error}") from error
+    found = read_json(stored, dict[str, tuple[str, ...]])
+    return {name: found[name] for name in names if name in found}
 
 
 class StoredTexts:
@@ -232,18 +220,8 @@ class StoredTexts:
             raise LatteError(f"{path}: cannot be read; latte cache --verify says more") from error
 
 
-def _line(entry: TextEntry) -> bytes:
-    return (json.dumps(asdict(entry)) + "\n").encode()
-
-
-def _entry(line: bytes) -> TextEntry | None:
-    """The entry of a line, or None for one that a crash tore."""
-    try:
-        content: Mapping[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
-        values = {field.name: content[field.name] for field in fields(TextEntry)}
-        return TextEntry(**{**values, "shape": tuple(values["shape"])})
-    except (ValueError, KeyError, TypeError):
-        return None
+def _journal(cache: Path) -> Journal[TextEntry]:
+    return Journal(cache / TEXTS / MANIFEST, TextEntry, wanted=AGAIN)
 
 
 def _length_fault(cache: Path, entry: TextEntry) -> str | None:

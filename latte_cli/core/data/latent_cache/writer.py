@@ -1,9 +1,8 @@
 """Putting encoded videos on disk and into the manifest, and what workers of one run must know together."""
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from latte_cli.core.data.clips.ahead import Source
 from latte_cli.core.data.clips.encoding import Encoded, draw_latents
 from latte_cli.core.data.latent_cache.manifest import (
     WORKERS_MANIFESTS,
+    Count,
     Entry,
     Header,
     append_entries,
@@ -22,8 +22,10 @@ from latte_cli.core.data.latent_cache.mindrecord import shard_name, write_shard
 from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file, stored_noise
 from latte_cli.core.data.latent_cache.plan import SPOOL, Group
 from latte_cli.core.data.videos.find import LeftOut, VideoFile
-from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.errors import printable
 from latte_cli.core.files import write_whole
+from latte_cli.core.journal import Journal
+from latte_cli.core.json_files import Model, read_json
 from latte_cli.core.settings.schema import Settings
 
 log = logging.getLogger(__name__)
@@ -59,35 +61,34 @@ class Job:
     skipped: int
 
 
+class _Work(Model):
+    """The part of a job that its folder does not tell."""
+
+    groups: tuple[Group, ...]
+    frames: dict[str, Count]
+    skipped: Count
+
+
+class _Failed(Model):
+    """A line of what a worker could not cache."""
+
+    name: str
+    reason: str
+
+
 def write_job(job: Job) -> None:
     """Put a job where every worker finds it."""
-    groups = [
-        {"shard": group.shard, "videos": [_described(video) for video in group.videos]}
-        for group in job.groups
-    ]
-    content = {"groups": groups, "frames": job.frames, "skipped": job.skipped}
-    write_whole(job.folder / JOB, json.dumps(content))
+    work = _Work(groups=tuple(job.groups), frames=job.frames, skipped=job.skipped)
+    write_whole(job.folder / JOB, work.model_dump_json())
 
 
 def read_job(folder: Path) -> Job:
     """What there is to do, as the run that holds the folder found it."""
     header = read_header(folder)
-    try:
-        content = json.loads((folder / JOB).read_text())
-    except FileNotFoundError as error:
-        raise LatteError(
-            f"{folder}: no run is under way: start workers by latte cache --parallel N"
-        ) from error
+    hint = f"no run is under way in {folder}: start workers by latte cache --parallel N"
+    work = read_json(folder / JOB, _Work, missing=hint)
     assert header is not None
-    groups = [
-        Group(tuple(VideoFile(Path(path), *others) for path, *others in group["videos"]), group["shard"])
-        for group in content["groups"]
-    ]
-    return Job(folder, header, groups, content["frames"], content["skipped"])
-
-
-def _described(video: VideoFile) -> tuple[str, str, int | None, str | None]:
-    return str(video.path), video.name, video.label, video.class_name
+    return Job(folder, header, work.groups, work.frames, work.skipped)
 
 
 def gather(job: Job, status: Status) -> None:
@@ -95,7 +96,7 @@ def gather(job: Job, status: Status) -> None:
     names = (video.name for group in job.groups for video in group.videos)
     order = {name: place for place, name in enumerate(names)}
     for path in sorted(job.folder.glob("failed.*.jsonl")):
-        failed = [LeftOut(*json.loads(line)) for line in path.read_text().splitlines()]
+        failed = [LeftOut(line.name, line.reason) for line in Journal(path, _Failed).read()]
         status.failed += sorted(failed, key=lambda video: order[video.name])
         path.unlink()
     status.saved += sum(path.read_bytes().count(b"\n") for path in job.folder.glob(WORKERS_MANIFESTS))
@@ -139,8 +140,8 @@ class CacheWriter:
         log.warning("%s: %s", printable(video.name), reason)
         self.status.failed.append(LeftOut(video.name, reason))
         if self.world > 1:
-            with (self.job.folder / f"failed.{self.rank}.jsonl").open("a") as file:
-                file.write(json.dumps([video.name, reason]) + "\n")
+            failures = Journal(self.job.folder / f"failed.{self.rank}.jsonl", _Failed)
+            failures.append([_Failed(name=video.name, reason=reason)])
 
     def close(self) -> None:
         """Leave no half of a file behind."""
@@ -205,7 +206,12 @@ class CacheWriter:
         spooled = [(entry, folder / SPOOL / Path(entry.file).name) for entry in self.finished]
         videos = [(entry.name, np.load(path, mmap_mode="r")) for entry, path in spooled]
         first_rows = write_shard(folder / name, videos, rows)
-        self._enter([replace(entry, file=name, row=first_rows[entry.name]) for entry in self.finished])
+        self._enter(
+            [
+                entry.model_copy(update={"file": name, "row": first_rows[entry.name]})
+                for entry in self.finished
+            ]
+        )
         for _, path in spooled:
             path.unlink()
         self.finished = []

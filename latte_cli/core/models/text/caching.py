@@ -33,7 +33,11 @@ def text_header(settings: Settings) -> TextHeader:
 
     folder = text_folder(settings)
     return TextHeader(
-        encoder_digest(folder), folder.kind, folder.width, settings.text.dtype, settings.cache.dtype
+        encoder=encoder_digest(folder),
+        kind=folder.kind,
+        width=folder.width,
+        arithmetic=settings.text.dtype,
+        dtype=settings.cache.dtype,
     )
 
 

@@ -25,19 +25,19 @@ def make(folder: Path) -> tuple[ShardSource, dict[str, np.ndarray]]:  # type: ig
     first = write_shard(folder / "shard-00000.mindrecord", list(values.items()), ROWS)
     entries = {
         name: Entry(
-            name,
-            name,
-            0,
-            0,
-            "",
-            len(array),
-            array.shape,
-            "float16",
-            "",
-            "",
-            "",
-            "shard-00000.mindrecord",
-            first[name],
+            name=name,
+            source=name,
+            size=0,
+            mtime_ns=0,
+            sha256="0" * 64,
+            frames=len(array),
+            shape=array.shape,
+            dtype="float16",
+            checksum="0" * 64,
+            vae="",
+            settings="",
+            file="shard-00000.mindrecord",
+            row=first[name],
         )
         for name, array in values.items()
     }

@@ -1,0 +1,98 @@
+"""A file of records that grows by whole lines, however its writers end."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from latte_cli.core import journal as journals
+from latte_cli.core.errors import LatteError
+from latte_cli.core.journal import Journal
+from latte_cli.core.json_files import Model
+
+
+class Line(Model):
+    number: int = Field(ge=0)
+    text: str | None = None
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal[Line]:
+    return Journal(tmp_path / "lines.jsonl", Line, wanted="make it anew")
+
+
+def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journal: Journal[Line]) -> None:
+    assert list(journal.read()) == []
+    assert journal.mend() == []
+    journal.append([Line(number=1), Line(number=2, text="\u2028\n")])
+    journal.append([Line(number=3)])
+    assert [line.number for line in journal.read()] == [1, 2, 3]
+    assert journal.path.read_bytes().splitlines()[0] == b'{"number": 1}'
+
+
+@pytest.mark.parametrize("torn", [b'{"number": 4', b'{"number": 4}', b"\0" * 64, b""])
+def test_a_line_torn_by_a_crash_costs_itself_alone(torn: bytes, journal: Journal[Line]) -> None:
+    journal.append([Line(number=1)])
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    assert [line.number for line in journal.read()] == [1]
+    assert journal.mend() == []
+    journal.append([Line(number=2)])
+    assert [line.number for line in journal.read()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (b"no JSON\n", "cannot be read as JSON: expected ident at line 1 column 2"),
+        (b'{"number": -1}\n', "number: found -1, wanted at least 0"),
+        (b'["number"]\n', "found a list, wanted keys and values"),
+        (b"\n", "cannot be read as JSON: EOF while parsing a value at line 2 column 0"),
+        (os.urandom(64).replace(b"\n", b"x").lstrip(b"{\0") + b"!", "cannot be read as JSON"),
+    ],
+)
+def test_a_damaged_line_is_named_and_mending_takes_it_out(
+    damage: bytes, fault: str, journal: Journal[Line]
+) -> None:
+    journal.path.write_bytes(b'{"number": 1}\n' + damage)
+    reading = journal.read()
+    assert next(reading).number == 1
+    with pytest.raises(LatteError) as caught:
+        next(reading)
+    assert str(caught.value).startswith(f"{journal.path}: line 2: {fault}")
+    assert str(caught.value).endswith("; make it anew")
+    assert [text.startswith(f"{journal.path}: line 2: {fault}") for text in journal.mend()] == [True]
+    assert journal.path.read_bytes() == b'{"number": 1}\n'
+
+
+def test_what_the_disk_does_not_take_leaves_the_file_as_it_was(
+    journal: Journal[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.append([Line(number=1)])
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LatteError) as caught:
+        journal.append([Line(number=2), Line(number=3)])
+    assert str(caught.value) == f"{journal.path}: cannot be written: No space left on device"
+    assert journal.path.read_bytes() == b'{"number": 1}\n'
+
+
+def test_a_line_beyond_its_bound_is_a_fault_and_ends_reading(
+    journal: Journal[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "MAX_LINE_BYTES", 100)
+    journal.append([Line(number=1), Line(number=2, text="x" * 200), Line(number=3)])
+    found: list[Any] = list(journal.records_and_faults())
+    assert found == [Line(number=1), f"{journal.path}: line 2: is longer than 100 bytes"]
+
+
+def test_records_are_replaced_as_a_whole(journal: Journal[Line]) -> None:
+    journal.append([Line(number=1)])
+    journal.replace([Line(number=2)])
+    assert [line.number for line in journal.read()] == [2]
+    assert [path.name for path in journal.path.parent.iterdir()] == ["lines.jsonl"]
