@@ -13,13 +13,20 @@ from pathlib import Path
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import BLOCK, cache_folder, write_whole
+from latte_cli.core.json_files import Digest, Model, read_json
 
 KEPT_BYTES = 1 << 24  # of all the files together; fewer are read in no time
 SETTLED_NS = 2_000_000_000  # since the last change: a second one within a clock's tick would not show
-HEX_DIGITS = 64  # of SHA-256
 
 State = list[tuple[str, int, int, int]]
 """Path, size, modification time in ns and inode of each file."""
+
+
+class _Kept(Model):
+    """The digest that files in a state have."""
+
+    files: tuple[tuple[str, int, int, int], ...]
+    sha256: Digest
 
 
 def digest_of_files(paths: Iterable[Path], *, named: bool = False) -> str:
@@ -52,13 +59,10 @@ def _state(paths: Sequence[Path]) -> State:
 def _read(kept: Path, state: State) -> str | None:
     """The digest that is kept of files in this state, or None."""
     try:
-        content = json.loads(kept.read_bytes())
-        if content["files"] != [list(file) for file in state]:
-            return None
-        digest = content["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(kept, _Kept)
+    except LatteError:
         return None
-    return digest if isinstance(digest, str) and len(digest) == HEX_DIGITS else None
+    return found.sha256 if list(found.files) == state else None
 
 
 def _digest(paths: Sequence[Path], named: bool) -> str:

@@ -5,14 +5,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from latte_cli.core.errors import LatteError
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 in hexadecimal."""
 BLOCK = 1 << 22  # bytes read at a time
 
 

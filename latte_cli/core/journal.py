@@ -5,17 +5,21 @@ is passed over, and cut off before the next one is written.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import write_whole
 from latte_cli.core.json_files import Model, open_regular, parse_json
 
+log = logging.getLogger(__name__)
+
 MAX_LINE_BYTES = 8 << 20
+FAULTS_SHOWN = 3
 RecordType = TypeVar("RecordType", bound=Model)
 
 
@@ -30,24 +34,24 @@ class Journal(Generic[RecordType]):
         self.kind = kind
         self.wanted = wanted
 
-    def read(self) -> Iterator[RecordType]:
-        """Every record, in order. Raises LatteError naming the first line that is none."""
-        for record in self.records_and_faults():
-            if isinstance(record, str):
-                raise LatteError(f"{record}; {self.wanted}" if self.wanted else record)
-            yield record
+    def read(self, *, passing_over: bool = False) -> Iterator[RecordType]:
+        """Every record, in order.
 
-    def records_and_faults(self) -> Iterator[RecordType | str]:
-        """Every line's record, or what is wrong with it. Raises LatteError for a file that cannot be read."""
-        for number, line in enumerate(self._lines(), 1):
-            source = f"{self.path}: line {number}"
-            if len(line) > MAX_LINE_BYTES:
-                yield f"{source}: is longer than {MAX_LINE_BYTES:,} bytes"
-            elif line.endswith(b"\n") or not _is_torn(line):
-                try:
-                    yield parse_json(line, self.kind, source=source)
-                except LatteError as error:
-                    yield str(error)
+        passing_over: lines that are no records are passed over with a warning, the first of them named.
+        Raises LatteError naming the first such line otherwise, and for a file that cannot be read.
+        """
+        faults = 0
+        for record in self._records_and_faults():
+            if not isinstance(record, str):
+                yield record
+            elif not passing_over:
+                raise LatteError(f"{record}; {self.wanted}" if self.wanted else record)
+            else:
+                faults += 1
+                if faults <= FAULTS_SHOWN:
+                    log.warning("%s: passed over", printable(record))
+        if faults > FAULTS_SHOWN:
+            log.warning("%s: and %d further lines", self.path, faults - FAULTS_SHOWN)
 
     def append(self, records: Iterable[RecordType]) -> None:
         """Add records, on disk when this returns. Raises LatteError, the file as it was, when it cannot."""
@@ -70,13 +74,22 @@ class Journal(Generic[RecordType]):
         """Have these records alone in the file, which appears whole. Raises LatteError when it cannot."""
         write_whole(self.path, b"".join(map(_line, records)))
 
-    def mend(self) -> list[str]:
-        """Take out a torn last line and lines that are no records; what was wrong with those."""
-        found = list(self.records_and_faults())
-        faults = [record for record in found if isinstance(record, str)]
-        if faults or not self._ends_whole():
-            self.replace(record for record in found if not isinstance(record, str))
-        return faults
+    def mend(self) -> None:
+        """Take out a torn last line, and with a warning lines that are no records."""
+        if any(isinstance(record, str) for record in self._records_and_faults()) or not self._ends_whole():
+            self.replace(list(self.read(passing_over=True)))
+
+    def _records_and_faults(self) -> Iterator[RecordType | str]:
+        """Every line's record, or what is wrong with it."""
+        for number, line in enumerate(self._lines(), 1):
+            source = f"{self.path}: line {number}"
+            if len(line) > MAX_LINE_BYTES:
+                yield f"{source}: is longer than {MAX_LINE_BYTES:,} bytes"
+            elif line.endswith(b"\n") or not _is_torn(line):
+                try:
+                    yield parse_json(line, self.kind, source=source)
+                except LatteError as error:
+                    yield str(error)
 
     def _lines(self) -> Iterator[bytes]:
         """The lines, and of one that is too long its beginning, with which reading ends."""

@@ -6,19 +6,25 @@ the field, what was found and what was wanted. pydantic's parser bounds depth an
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from latte_cli.core.errors import LatteError, found
 
 MAX_BYTES = 64 << 20  # of a JSON file
 MAX_LINE_BYTES = 1 << 20  # of a line of a JSON-lines file
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1, le=1 << 16)]
+"""Of a model, as a width or a number of layers: what a configuration may say."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal."""
 
 Kind = TypeVar("Kind")
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -53,23 +59,32 @@ def parse_json(content: bytes, kind: type[Kind], *, source: str, wanted: str = "
     try:
         return _adapter(kind).validate_json(content.removeprefix(BYTE_ORDER_MARK))
     except ValidationError as error:
-        raise LatteError(f"{source}: {_fault(error.errors(include_url=False)[0], wanted)}") from error
+        raise LatteError(f"{source}: {_fault(error, wanted)}") from error
+
+
+def check_json(content: Mapping[str, Any], kind: type[Kind], *, source: str) -> Kind:
+    """A part of what a JSON file holds, as `kind`. Raises LatteError as `parse_json`."""
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        raise LatteError(f"{source}: {_fault(error)}") from error
 
 
 def read_json_lines(
-    path: Path, kind: type[Kind], *, most: int = MAX_LINE_BYTES
+    path: Path, kind: type[Kind], *, wanted: str = "a line of JSON", most: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, Kind]]:
     """The number of each line of a JSON-lines file that is not empty, and what it holds, as `kind`.
 
+    wanted: what a line should be, said of one that is not JSON or longer than `most` bytes.
     Raises LatteError naming the line at fault, FileNotFoundError where there is no file.
     """
     with open_regular(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
             source = f"{path}: line {number}"
             if len(line) > most:
-                raise LatteError(f"{source}: found more than {most:,} bytes, wanted a line of JSON")
+                raise LatteError(f"{source}: found more than {most:,} bytes, wanted {wanted}")
             if line.strip():
-                yield number, parse_json(line, kind, source=source)
+                yield number, parse_json(line, kind, source=source, wanted=wanted)
 
 
 @contextmanager
@@ -103,8 +118,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return _adapters[kind]
 
 
-def _fault(detail: ErrorDetails, wanted: str) -> str:
-    """A fault of pydantic's in this program's words."""
+def _fault(error: ValidationError, wanted: str = "") -> str:
+    """The first of pydantic's faults in this program's words."""
+    detail = error.errors(include_url=False)[0]
     kind, field = detail["type"], ".".join(map(str, detail["loc"]))
     context = detail.get("ctx", {})
     if kind == "json_invalid":
@@ -133,10 +149,10 @@ _KINDS = {
     "path": "a path",
 }
 _WORDS = {
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "more than {gt}",
-    "less_than_equal": "at most {le}",
-    "less_than": "less than {lt}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "greater_than": "more than {gt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
+    "less_than": "less than {lt:.12g}",
     "literal_error": "one of {expected}",
     "too_long": "at most {max_length} values",
     "too_short": "at least {min_length} values",
@@ -147,6 +163,8 @@ _WORDS = {
 
 def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
     """What a value should have been, by pydantic's type of error and its context."""
+    if kind == "literal_error" and " or " not in context["expected"]:
+        return str(context["expected"])
     if kind in _WORDS:
         return _WORDS[kind].format(**context)
     if kind == "value_error":

@@ -312,7 +312,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline"),
-            "pipeline/model_index.json: found a StableDiffusionPipeline, wanted a LattePipeline",
+            'pipeline/model_index.json: found "StableDiffusionPipeline", wanted LattePipeline',
         ),
         (
             lambda folder: rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4]),

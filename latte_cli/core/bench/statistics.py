@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+from latte_cli.core.json_files import Model
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,23 @@ IDENTITY = {
 }
 
 
+class Experiment(Model):
+    """What of an experiment is compared."""
+
+    model: dict[str, Any]
+
+
+class Benchmark(Model):
+    """What `latte bench --out` wrote, as far as a later one is compared with it."""
+
+    format: Literal["latte bench 1"]
+    machine: dict[str, Any]
+    experiment: Experiment
+    train: tuple[dict[str, Any], ...]
+    encode: tuple[dict[str, Any], ...]
+    sample: tuple[dict[str, Any], ...]
+
+
 def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[dict[str, Any]]:
     """New over old, for each measured entry that both benchmarks have: its identity and its ratios.
 
@@ -54,7 +73,8 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[dict[str, An
             other = before.get(_key(entry, identity))
             if other is None or entry.get("problem") or other.get("problem"):
                 continue
-            ratios = {name: _at(entry, place) / _at(other, place) for name, place in COMPARED[kind].items()}
+            values = {name: (_at(entry, place), _at(other, place)) for name, place in COMPARED[kind].items()}
+            ratios = {name: mine / theirs for name, (mine, theirs) in values.items() if mine and theirs}
             named = {name: entry.get(name) for name in identity}
             found.append({"kind": kind, **named, "ratios": ratios})
     return found
@@ -75,8 +95,9 @@ def _key(entry: Mapping[str, Any], identity: Sequence[str]) -> tuple[Any, ...]:
     return tuple(entry.get(name) for name in identity)
 
 
-def _at(entry: Mapping[str, Any], place: Sequence[str]) -> float:
+def _at(entry: Mapping[str, Any], place: Sequence[str]) -> float | None:
+    """The number at a place of an entry, or None where there is none."""
     value: Any = entry
     for name in place:
-        value = value[name]
-    return float(value)
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None

@@ -10,6 +10,7 @@ from latte_cli.core.bench import measuring
 from latte_cli.core.bench.rows import Row
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
+from latte_cli.core.json_files import read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.leaving import own_exit_code
@@ -22,7 +23,7 @@ def main(job: Path, result: Path) -> None:
 
     A row of several cards starts its workers, which come here too; the first of them writes the result.
     """
-    wanted, world = json.loads(job.read_text("utf-8")), current_world()
+    wanted, world = read_json(job, dict[str, Any]), current_world()
     try:
         if world.launcher is None and (cores := wanted.get("cores")):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])

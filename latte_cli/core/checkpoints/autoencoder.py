@@ -1,12 +1,12 @@
 """The autoencoder that the setting vae.weights names: its files, its sizes and its weights, of any format."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from latte_cli.core.checkpoints.folders import find_weights, is_index, read_index
 from latte_cli.core.checkpoints.limits import RefusedError
@@ -14,12 +14,28 @@ from latte_cli.core.checkpoints.mapping import Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, Size, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[2] / "assets" / "demo_autoencoder"
 CONFIG_NAME = "config.json"
 NORM_GROUPS = 32  # of Stable Diffusion's autoencoder (Rombach et al. 2022); weights do not tell it
+
+
+class AutoencoderConfig(Model):
+    """An autoencoder's `config.json`: what weights tell must agree with it, where it says it."""
+
+    kind: Literal["AutoencoderKL"] = Field("AutoencoderKL", alias="_class_name")
+    act_fn: Literal["silu"] = "silu"
+    norm_num_groups: Size = NORM_GROUPS
+    block_out_channels: tuple[Size, ...] | None = None
+    layers_per_block: Size | None = None
+    in_channels: Size | None = None
+    out_channels: Size | None = None
+    latent_channels: Size | None = None
+    use_quant_conv: bool | None = None
+    mid_block_add_attention: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -111,37 +127,23 @@ def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
         "use_quant_conv": "quant_conv.weight" in tensors,
         "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in tensors,
     }
-    config = {} if files.config is None else _parsed(files.config)
+    config = AutoencoderConfig() if files.config is None else read_json(files.config, AutoencoderConfig)
     for name, value in told.items():
-        found = config.get(name, value)
-        if (tuple(found) if isinstance(found, list) else found) != value:
-            raise LatteError(f"{files.config}: {name} is {found}, the weights {files.weights} have {value}")
-    groups = config.get("norm_num_groups", NORM_GROUPS)
-    channels = told["block_out_channels"]
-    if not isinstance(groups, int) or groups < 1 or any(width % groups for width in channels):
+        stated = getattr(config, name)
+        if stated is not None and stated != value:
+            raise LatteError(f"{files.config}: {name} is {stated}, the weights {files.weights} have {value}")
+    groups, channels = config.norm_num_groups, told["block_out_channels"]
+    if any(width % groups for width in channels):
         wanted = f"wanted {CONFIG_NAME} beside it with norm_num_groups, which divides them"
         raise LatteError(f"{files.config or files.weights}: channels {channels}, norms of {groups}; {wanted}")
     return AutoencoderShape(**told, norm_num_groups=groups)
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LatteError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
-        found = config.get("_class_name") if isinstance(config, dict) else type(config).__name__
-        raise LatteError(f"{path}: found the configuration of {found}, wanted AutoencoderKL")
-    if config.get("act_fn", "silu") != "silu":
-        raise LatteError(f"{path}: act_fn is {config['act_fn']}, wanted silu")
-    return config
 
 
 def _config_beside(path: Path) -> Path | None:
     """The config.json in a file's folder, if it is an autoencoder's."""
     beside = path.parent / CONFIG_NAME
     try:
-        config = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(beside, dict[str, Any])
+    except LatteError:
         return None
-    return beside if isinstance(config, dict) and config.get("_class_name") == "AutoencoderKL" else None
+    return beside if config.get("_class_name") == "AutoencoderKL" else None

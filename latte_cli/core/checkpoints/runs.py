@@ -1,15 +1,14 @@
 """The checkpoints in a run's folder: which there are, what stands beside them, what they say of the run."""
 
-import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Kind, Model, parse_json
 from latte_cli.core.settings.schema import Settings
 
 FORMAT = "latte training checkpoint 1"
@@ -60,8 +59,14 @@ def open_checkpoint(path: Path) -> safe_open:
         raise LatteError(f"{path}: cannot be read as a checkpoint: {error}") from error
 
 
-def read_run(path: Path) -> dict[str, Any]:
-    """What a training checkpoint says of its run, see `training.state.Progress`.
+class RunBase(Model):
+    """What a training checkpoint says of the weights that it changes."""
+
+    base: str = ""
+
+
+def read_run(path: Path, kind: type[Kind]) -> Kind:
+    """What a training checkpoint says of its run, as `kind`: see `training.state.Progress`.
 
     Raises LatteError for a file that is no training checkpoint.
     """
@@ -72,4 +77,4 @@ def read_run(path: Path) -> dict[str, Any]:
             f"{path}: found weights without a training state, wanted a checkpoint that `latte train` wrote;"
             " to start from these weights, set train.init_from"
         )
-    return dict(json.loads(metadata["progress"]))
+    return parse_json(metadata.get("progress", "").encode(), kind, source=f"{path}: progress")

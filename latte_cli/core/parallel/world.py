@@ -1,17 +1,38 @@
 """Who this process is among the workers, read from what launchers leave in the environment. No MindSpore."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field
+
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, read_json
 
 Launcher = Literal["msrun", "mpirun", "rank table"]
 
 FAILURE = "LATTE_WORKER_FAILURE"  # where a worker that we launched leaves its reason for ending
+
+
+class _Device(Model):
+    """A device of a rank table, whose numbers Ascend's tools write as text."""
+
+    model_config = ConfigDict(strict=False)
+
+    rank_id: int = Field(ge=0)
+    device_id: int = Field(ge=0)
+
+
+class _Server(Model):
+    device: tuple[_Device, ...]
+
+
+class _RankTable(Model):
+    """An Ascend rank table, as far as it tells the ranks."""
+
+    server_list: tuple[_Server, ...]
 
 
 @dataclass(frozen=True)
@@ -74,17 +95,9 @@ def read_rank_table(path: Path) -> list[dict[int, int]]:
 
     Raises LatteError when the file is no rank table, or its ranks are not 0, 1, ... once each.
     """
-    try:
-        table = json.loads(path.read_text())
-        servers = [
-            {int(device["rank_id"]): int(device["device_id"]) for device in server["device"]}
-            for server in table["server_list"]
-        ]
-        listed = sum(len(server["device"]) for server in table["server_list"])
-    except OSError as error:
-        raise LatteError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LatteError(f"{path}: is no rank table: wanted JSON with server_list and devices") from error
+    table = read_json(path, _RankTable, wanted="a rank table")
+    servers = [{device.rank_id: device.device_id for device in server.device} for server in table.server_list]
+    listed = sum(len(server.device) for server in table.server_list)
     ranks = sorted(rank for server in servers for rank in server)
     if not ranks or ranks != list(range(listed)):
         raise LatteError(f"{path}: found the ranks {ranks}, wanted 0, 1, ... once each")

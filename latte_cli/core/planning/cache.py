@@ -10,7 +10,7 @@ import numpy as np
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.clips.ahead import PIECES_AHEAD
-from latte_cli.core.data.latent_cache.manifest import Header, read_whole_entries
+from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
 from latte_cli.core.data.latent_cache.open import vae_hash
 from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pending
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
@@ -42,7 +42,7 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     check_place(resume, len(videos))
     wanted = Header.of(settings, vae_hash(settings))
     found = None if overwrite else agreed_header(folder, wanted)
-    entries = {} if found is None else read_whole_entries(folder)
+    entries = {} if found is None else read_manifest(folder, passing_over=True)
     todo = pending(folder, videos, entries, header=found or wanted, start=resume or 0)
     opened = [
         count

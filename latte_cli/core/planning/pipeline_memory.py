@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.json_files import read_json
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
-from latte_cli.core.models.pipeline.folder import PipelineFolder, read_json
+from latte_cli.core.models.pipeline.configs import VaeConfig
+from latte_cli.core.models.pipeline.folder import PipelineFolder
 
 FLOAT = 4  # bytes of the arithmetic
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -56,7 +58,7 @@ def sampling_memory(
     tokens = rows * num_frames * frame
     wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the widest moment: before and after the GELU
     scores = 2 * tokens * shape.num_heads * max(frame, pipeline.text.max_tokens)
-    channels = read_json(pipeline.vae / "config.json")["block_out_channels"][0] if decodes else 0
+    channels = read_json(pipeline.vae / "config.json", VaeConfig).block_out_channels[0] if decodes else 0
     pixels = min(chunk_frames, num_frames) * size[0] * size[1]
     return SamplingMemory(
         text_encoder=numbers(pipeline.text.encoder) * (4 if dtype == "bfloat16" else BYTES[dtype]),

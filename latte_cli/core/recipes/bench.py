@@ -13,9 +13,10 @@ from typing import Any
 
 from latte_cli.core.bench.rows import Row, lack, to_json
 from latte_cli.core.bench.sources import has_videos, lacks_vae
-from latte_cli.core.bench.statistics import compare, differences
+from latte_cli.core.bench.statistics import Benchmark, compare, differences
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
+from latte_cli.core.json_files import read_json
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.room import check_folder
 from latte_cli.core.settings.schema import Settings
@@ -53,7 +54,7 @@ def run(
     found: dict[str, Any] = {
         "format": FORMAT,
         "machine": _measured("machine", settings),
-        "experiment": json.loads(settings.model_dump_json()),
+        "experiment": settings.model_dump(mode="json"),
         "train": [],
         "encode": [],
         "sample": [],
@@ -98,13 +99,9 @@ def plan(
 
 def read(path: Path) -> dict[str, Any]:
     """An earlier benchmark. Raises LatteError when the file holds none."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        if found["format"] == FORMAT:
-            return dict(found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LatteError(f"--compare: {path}: cannot be read as a file of latte bench --out") from error
-    raise LatteError(f"--compare: {path}: found format {found['format']!r}, wanted {FORMAT!r}")
+    wanted = "a file of latte bench --out"
+    read_json(path, Benchmark, wanted=wanted)
+    return read_json(path, dict[str, Any])
 
 
 def _cores_a_card(rows: Sequence[Row]) -> int | None:
@@ -149,7 +146,7 @@ def _measured(kind: str, settings: Settings, **wanted: Any) -> dict[str, Any]:
         with log.open("wb") as file:
             done = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False)
         if result.exists():
-            return dict(json.loads(result.read_text("utf-8")))
+            return read_json(result, dict[str, Any])
         return {"problem": _reason(done.returncode, log.read_text("utf-8", "replace"))}
 
 

@@ -1,6 +1,5 @@
 """Make clips from a checkpoint: files a person can watch, and beside each what made it."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -100,7 +99,7 @@ def _records(
         "checkpoint": str(checkpoint),
         "initial_latents": None if initial_latents is None else str(initial_latents),
         "sha256": digests(files),
-        "settings": json.loads(settings.model_dump_json()),
+        "settings": settings.model_dump(mode="json"),
     }
     return {name: {**clip, "row": place, **common} for place, (name, clip) in enumerate(clips.items())}
 

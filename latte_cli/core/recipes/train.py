@@ -1,13 +1,12 @@
 """Train Latte from an experiment file, and leave a run folder that sampling and resuming read."""
 
-import json
 import logging
 import random
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from latte_cli.core.checkpoints.runs import checkpoints, digest_of
 from latte_cli.core.data.captions.files import texts_of
@@ -32,6 +31,7 @@ from latte_cli.core.planning.room import check_training_memory
 from latte_cli.core.settings.loading import dump_settings
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.events import EventLog
+from latte_cli.core.training.metrics import MetricsLine, cut_metrics, metrics_journal
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
@@ -87,7 +87,7 @@ def run(
     metrics = settings.run_dir / "metrics.jsonl"
     if world.is_first:
         write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
-        _cut(metrics, trainer.progress.step)
+        cut_metrics(metrics, trainer.progress.step)
         clear_partials(settings.run_dir)
         clear_partials(settings.run_dir / "ckpt")
         clear_partials(settings.run_dir / "samples", "step-*")
@@ -96,7 +96,7 @@ def run(
         preview = _previews(trainer, load, stopping) if world.is_first else None
         for report in trainer.run(source, encode, stopping=stopping, preview=preview):
             if report.metrics is not None and world.is_first:
-                _append(metrics, report.metrics)
+                metrics_journal(metrics).append([MetricsLine.model_validate(report.metrics)])
                 events.add(report.metrics)
             yield report
         if world.is_first and metrics.exists():
@@ -257,19 +257,6 @@ def _encode(
         yield EncodeReport(done, memory.total)
     collective.barrier()
     files[rank].unlink(missing_ok=True)
-
-
-def _append(metrics: Path, line: Any) -> None:
-    with metrics.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _cut(metrics: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again: those after the checkpoint."""
-    if metrics.exists():
-        lines = metrics.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        write_whole(metrics, "".join(kept))
 
 
 def _draw(metrics: Path) -> None:

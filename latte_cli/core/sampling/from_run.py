@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.runs import base_weights, digest_of, lora_beside, read_run
+from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_beside, read_run
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Architecture, Transformer
 from latte_cli.core.models.architectures import architecture_of
@@ -37,7 +37,7 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
 def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
     """The weights that a run started from, with its low-rank changes added."""
     start, changes = base_weights(settings), lora_beside(checkpoint)
-    if checkpoint != changes and read_run(checkpoint).get("base") != digest_of(start, architecture.layout):
+    if checkpoint != changes and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
         raise LatteError(f"{checkpoint}: train.init_from {start} holds other weights than those changed")
     return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
 

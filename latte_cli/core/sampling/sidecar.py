@@ -7,8 +7,7 @@ from pydantic import Field
 
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import Digest
-from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.json_files import Digest, Model, read_json
 from latte_cli.core.names import FileName
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.rules import broken_rules

@@ -1,6 +1,11 @@
 """Loss scaling: keeps float16 gradients off zero (Micikevicius et al. 2018)."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from latte_cli.core.json_files import Count
 
 FIRST_SCALE = 2.0**16
 LARGEST_SCALE = 2.0**24
@@ -14,10 +19,10 @@ class LossScale:
     It halves at an overflow, whose step is dropped, and doubles after `GOOD_STEPS_TO_GROW` good steps.
     """
 
-    value: float = 1.0
+    value: Annotated[float, Field(gt=0)] = 1.0
     dynamic: bool = False
-    good_steps: int = 0
-    dropped: int = 0
+    good_steps: Count = 0
+    dropped: Count = 0
     """Steps dropped so far."""
 
     @classmethod

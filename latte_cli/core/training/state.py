@@ -21,6 +21,7 @@ from latte_cli.core.checkpoints.runs import (
 )
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.json_files import Count, parse_json
 from latte_cli.core.models.architecture import CHANGES, Transformer
 from latte_cli.core.models.lora import lora_of, save_lora
 from latte_cli.core.models.pipeline.folder import CONFIG
@@ -32,7 +33,7 @@ from latte_cli.core.training.precision import LossScale
 class Progress:
     """Where a run is, beside its weights: the step to do next, and what the next line of metrics adds up."""
 
-    step: int = 0
+    step: Count = 0
     loss_scale: LossScale = field(default_factory=LossScale)
     window: Mapping[str, float] = field(default_factory=dict)
     """Sums of the steps since the last line of metrics."""
@@ -40,9 +41,9 @@ class Progress:
     """The settings of the run, as in its settings.yaml."""
     data: str = ""
     """Fingerprint of the clips and their order."""
-    clips_taken: int = 0
+    clips_taken: Count = 0
     """Clips of all workers' steps so far: where the next step's stand in the endless row of epochs."""
-    global_batch: int = 0
+    global_batch: Count = 0
     """Clips a step, of all workers."""
     base: str = ""
     """SHA-256 of the weights that low-rank changes are added to."""
@@ -101,8 +102,7 @@ def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Para
 
 def read_progress(path: Path) -> Progress:
     """Where the run of a checkpoint was. Raises LatteError for a file that is no training checkpoint."""
-    values = read_run(path)
-    return Progress(**(values | {"loss_scale": LossScale(**values["loss_scale"])}))
+    return read_run(path, Progress)
 
 
 def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
@@ -111,7 +111,8 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
     Raises LatteError when the file is torn, a byte has changed, or it is of another model.
     """
     with open_checkpoint(path) as file:
-        checksums = json.loads(file.metadata()["crc32"])
+        text = (file.metadata() or {}).get("crc32", "")
+        checksums = parse_json(text.encode(), dict[str, int], source=f"{path}: crc32")
         others = sorted(tensors.keys() ^ checksums.keys())
         if others:
             raise LatteError(f"{path}: holds another model: {others[0]} is not in both")

@@ -1,6 +1,5 @@
 """The training loop: a generator of reports, which the CLI draws, tests read and bench times."""
 
-import json
 import logging
 import math
 import time
@@ -98,7 +97,7 @@ class Trainer:
         self.tensors = tensors_of(model, self.optimizer, trained_only=train.trains_lora)
         self.progress = Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
-            settings=json.loads(settings.model_dump_json()),
+            settings=settings.model_dump(mode="json"),
             data=clips,
             global_batch=self.sharing.global_batch,
             base=_base_digest(settings),

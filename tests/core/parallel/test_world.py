@@ -85,8 +85,12 @@ def test_msrun_on_several_machines_must_say_which_is_which() -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("not json", "is no rank table"),
-        ("{}", "is no rank table"),
+        ("not json", "cannot be read as JSON: .*; wanted a rank table"),
+        ("{}", "table.json: server_list: is missing"),
+        (
+            '{"server_list": [{"device": [{"rank_id": "x", "device_id": 0}]}]}',
+            r"rank_id: found \"x\", wanted a whole",
+        ),
         ('{"server_list": []}', r"found the ranks \[\], wanted 0, 1, ... once each"),
         (
             '{"server_list": [{"device": [{"rank_id": 1, "device_id": 0}]}]}',
@@ -99,7 +103,7 @@ def test_a_file_that_is_no_rank_table_is_named(tmp_path: Path, content: str, com
     path.write_text(content)
     with pytest.raises(LatteError, match=complaint):
         read_rank_table(path)
-    with pytest.raises(LatteError, match="cannot be read: No such file"):
+    with pytest.raises(LatteError, match=r"absent\.json: no such file"):
         read_rank_table(tmp_path / "absent.json")
 
 

@@ -396,7 +396,8 @@ def test_verify_opens_each_shard_once_however_many_videos_it_holds(
 
 
 @pytest.mark.parametrize(
-    "damage", [{"frames": 21}, {"shape": [21, 8, 2, 2]}, {"row": 1}, {"checksum": "0"}, {"dtype": "float16"}]
+    "damage",
+    [{"frames": 21}, {"shape": [21, 8, 2, 2]}, {"row": 1}, {"checksum": "0" * 64}, {"dtype": "float16"}],
 )
 def test_verify_finds_an_entry_that_its_shard_contradicts(
     damage: dict[str, Any], experiment: Callable[..., Settings]

@@ -176,7 +176,7 @@ def test_a_file_outside_the_cache_is_never_looked_at(
         ({"rows": [4, 4]}, "rows: found a list, wanted more frames than are repeated"),
         ({"rows": None}, "rows: found null, wanted those of type mindrecord"),
         ({"type": "numpy"}, "rows: found a list, wanted those of type numpy"),
-        ({"format": 2}, "format: found 2, wanted one of 1"),
+        ({"format": 2}, "format: found 2, wanted 1"),
         ({"later": 1}, "later: unknown key"),
     ],
 )

@@ -1,15 +1,17 @@
 """Captions of videos: a CSV or JSON-lines file, a folder of .txt files, or a .txt beside each video."""
 
 import csv
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, field_validator
 
 from latte_cli.core.data.videos.video import VIDEO_SUFFIXES
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, open_regular, read_json_lines
 from latte_cli.core.rng import Stream, draw
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ Captions: TypeAlias = Mapping[str, tuple[str, ...]]
 CSV_ROW = "video,caption with quotes around a caption that has commas"
 Entry: TypeAlias = tuple[int, str, str]
 """A line's number, the video and the caption on it."""
+LONGEST = 1 << 17  # characters of a caption, as csv bounds a cell: longer ones are damage
 NO_CAPTION = ""  # what dropped captions are in training, and no prompt in sampling
 
 
@@ -71,6 +74,9 @@ def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]
             lines = tuple(line.strip() for line in _read(path).splitlines() if line.strip())
             if not lines:
                 raise LatteError(f"data.captions: {path}: is empty, wanted a caption a line")
+            if (longest := max(map(len, lines))) > LONGEST:
+                fault = f"found a line of {longest:,} characters, wanted at most {LONGEST:,}"
+                raise LatteError(f"data.captions: {path}: {fault}")
             captions[name] = lines
     return captions
 
@@ -100,6 +106,7 @@ def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple
 def _csv_rows(path: Path) -> Iterator[Entry]:
     """The rows of a CSV file: its columns named video and caption, or its only two."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(LONGEST)  # as it is unless some library has raised it
     reader = csv.reader(StringIO(_read(path), newline=""), delimiter=delimiter, strict=True)
     video, caption, cells = 0, 1, 0
     try:
@@ -116,23 +123,29 @@ def _csv_rows(path: Path) -> Iterator[Entry]:
         raise LatteError(_fault(path, reader.line_num, str(error), CSV_ROW)) from error
 
 
+class _Row(Model):
+    """A line of a JSON-lines file, whose caption may be a list."""
+
+    video: str
+    caption: tuple[Annotated[str, Field(max_length=LONGEST)], ...] = Field(min_length=1)
+
+    @field_validator("caption", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, caption: object) -> object:
+        if isinstance(caption, str):
+            return (caption,)
+        if not isinstance(caption, list):
+            raise ValueError("wanted text or a list of texts")
+        return tuple(caption)
+
+
 def _json_rows(path: Path) -> Iterator[Entry]:
-    """The rows of a JSON-lines file, whose caption may be a list."""
-    wanted = '{"video": ..., "caption": ...}'
-    for number, line in enumerate(_read(path).split("\n"), 1):  # texts may hold other ends of lines
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise LatteError(_fault(path, number, line.strip()[:60], wanted)) from error
-        row = row if isinstance(row, dict) else {}
-        video, caption = row.get("video"), row.get("caption")
-        texts = caption if isinstance(caption, list) else [caption]
-        if not isinstance(video, str) or not texts or not all(map(_is_text, texts)):
-            raise LatteError(_fault(path, number, line.strip()[:60], wanted))
-        for text in texts:
-            yield number, video, str(text)
+    """The rows of a JSON-lines file."""
+    try:
+        for number, row in read_json_lines(path, _Row, wanted='{"video": ..., "caption": ...}'):
+            yield from ((number, row.video, text) for text in row.caption)
+    except LatteError as error:
+        raise LatteError(f"data.captions: {error}") from error
 
 
 def _relative(video: str, root: Path) -> str:
@@ -155,17 +168,14 @@ def _without_suffix(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else name
 
 
-def _is_text(value: object) -> bool:
-    """Whether a value of JSON is text; halves of characters, which escapes can name, are none."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise LatteError(f"data.captions: {path}: cannot be read: {reason}") from error
+        with open_regular(path) as file:
+            return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LatteError(f"data.captions: {path}: cannot be read: not UTF-8 text") from error
+    except LatteError as error:
+        raise LatteError(f"data.captions: {error}") from error
 
 
 def _wanted(path: Path | None, names: Sequence[str]) -> str:

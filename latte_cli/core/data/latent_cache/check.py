@@ -13,7 +13,6 @@ from latte_cli.core.data.latent_cache.manifest import (
     Entry,
     Header,
     read_manifest,
-    read_whole_entries,
     unchanged,
     write_manifest,
 )
@@ -53,7 +52,7 @@ def check_entries(
 
     unlisted: names of videos that are there too, but need no entry.
     """
-    entries = read_whole_entries(folder)
+    entries = read_manifest(folder, passing_over=True)
     look_into = cache(_look_into)
     by_name = {video.name: video for video in videos or ()}
     names = [*entries, *(name for name in by_name if name not in entries)]

@@ -5,35 +5,30 @@ Workers of one run append to files of their own, which are merged when the run e
 """
 
 import json
-import logging
 import math
 import re
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from latte_cli.core.data.videos.find import VideoFile, natural_order
 from latte_cli.core.data.videos.video import VideoError, check_regular, list_images
-from latte_cli.core.errors import LatteError, found, printable
-from latte_cli.core.files import Digest, sync, write_whole
+from latte_cli.core.errors import LatteError, found
+from latte_cli.core.files import sync, write_whole
 from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.json_files import Count, Digest, Model, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.names import InsidePath
 from latte_cli.core.settings.schema import Settings
-
-log = logging.getLogger(__name__)
 
 HEADER, MANIFEST = "cache.json", "manifest.jsonl"
 WORKERS_MANIFESTS = "manifest.*.jsonl"
 ANEW = "the header of a cache: latte cache --overwrite makes the cache anew"
 AGAIN = "latte cache encodes anew what is damaged"
-FAULTS_SHOWN = 3  # lines of a manifest
 SHARD = re.compile(r"shard-\d+\.mindrecord")
-Count = Annotated[int, Field(ge=0)]
 
 
 class Header(Model):
@@ -149,10 +144,8 @@ class Entry(Model):
     """The number of its class; None in a cache of an older version, too."""
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> "Entry":
-        """Raise ValueError where one value contradicts another."""
-        if self.shape[0] != self.frames:
-            raise ValueError(f"wanted a shape of its {self.frames} frames")
+    def _rows_are_in_shards(self) -> "Entry":
+        """Raise ValueError for a row elsewhere than in a shard, and a shard without one."""
         if (self.row is not None) != bool(SHARD.fullmatch(self.file)):
             raise ValueError("wanted a row in a shard, or a file of its own")
         return self
@@ -186,16 +179,14 @@ def write_header(folder: Path, header: Header) -> None:
     write_whole(folder / HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
 
 
-def read_manifest(folder: Path) -> dict[str, Entry]:
-    """The entries of a cache by name, in natural order. Raises LatteError naming a line that is none."""
-    return _by_name(entry for journal in _journals(folder) for entry in journal.read())
-
-
-def read_whole_entries(folder: Path) -> dict[str, Entry]:
-    """As `read_manifest`, passing over lines that are no entries, with a warning."""
-    records = [record for journal in _journals(folder) for record in journal.records_and_faults()]
-    warn_of_lines(record for record in records if isinstance(record, str))
-    return _by_name(record for record in records if isinstance(record, Entry))
+def read_manifest(folder: Path, *, passing_over: bool = False) -> dict[str, Entry]:
+    """The entries of a cache by name, in natural order; lines that are none as `Journal.read`."""
+    entries = {
+        entry.name: entry
+        for journal in _journals(folder)
+        for entry in journal.read(passing_over=passing_over)
+    }
+    return {name: entries[name] for name in sorted(entries, key=natural_order)}
 
 
 def append_entries(folder: Path, entries: Iterable[Entry], *, rank: int, world: int) -> None:
@@ -219,7 +210,7 @@ def mend_manifest(folder: Path) -> None:
     Parts left by workers are taken in.
     """
     for journal in _journals(folder):
-        warn_of_lines(journal.mend())
+        journal.mend()
     if any(folder.glob(WORKERS_MANIFESTS)):
         write_manifest(folder, read_manifest(folder).values())
 
@@ -254,15 +245,6 @@ def unchanged(entry: Entry, video: VideoFile) -> bool:
         return False
 
 
-def warn_of_lines(faults: Iterable[str]) -> None:
-    """Say what is wrong with lines that are passed over: the first ones, and how many more."""
-    faults = list(faults)
-    for fault in faults[:FAULTS_SHOWN]:
-        log.warning("%s: passed over", printable(fault))
-    if len(faults) > FAULTS_SHOWN:
-        log.warning("and %d further lines", len(faults) - FAULTS_SHOWN)
-
-
 def _journal(path: Path) -> Journal[Entry]:
     return Journal(path, Entry, wanted=AGAIN)
 
@@ -270,8 +252,3 @@ def _journal(path: Path) -> Journal[Entry]:
 def _journals(folder: Path) -> list[Journal[Entry]]:
     """The manifest and the parts that workers left."""
     return [_journal(path) for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]]
-
-
-def _by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
-    latest = {entry.name: entry for entry in entries}
-    return {name: latest[name] for name in sorted(latest, key=natural_order)}

@@ -25,8 +25,8 @@ from latte_cli.core.data.latent_cache.manifest import Entry
 from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import Digest, remove_folder, sync, write_whole
-from latte_cli.core.json_files import read_json
+from latte_cli.core.files import remove_folder, sync, write_whole
+from latte_cli.core.json_files import Digest, read_json
 
 Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,14 @@ from pydantic import Field
 from latte_cli.core.data.captions.files import Captions, read_captions
 from latte_cli.core.data.captions.states import Array, Kind, told
 from latte_cli.core.data.latent_cache.check import Checked, Fault, check_entries
-from latte_cli.core.data.latent_cache.manifest import AGAIN, Header, warn_of_lines
+from latte_cli.core.data.latent_cache.manifest import AGAIN, Header
 from latte_cli.core.data.latent_cache.numpy_files import checksum
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import Digest, clear_partials, write_whole
+from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.json_files import Count, Digest, Model, read_json
 from latte_cli.core.names import FileName
 from latte_cli.core.settings.schema import Settings
 
@@ -63,9 +63,9 @@ class TextEntry(Model):
     """One text's states."""
 
     text: str
-    tokens: int = Field(ge=0)
+    tokens: Count
     """Of the text itself; CLIP's padding is stored too."""
-    shape: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=2)
+    shape: tuple[Count, ...] = Field(max_length=2)
     dtype: Literal["float16", "float32"]
     checksum: Digest
     """SHA-256 of the values in order."""
@@ -82,12 +82,9 @@ def read_text_header(cache: Path | None) -> TextHeader | None:
     return read_json(path, TextHeader)
 
 
-def read_texts(cache: Path) -> dict[str, TextEntry]:
-    """The entries by text; of two lines for one text the later counts.
-
-    Raises LatteError naming a line that is none.
-    """
-    return {entry.text: entry for entry in _journal(cache).read()}
+def read_texts(cache: Path, *, passing_over: bool = False) -> dict[str, TextEntry]:
+    """The entries by text, of two lines for one the later; lines that are none as `Journal.read`."""
+    return {entry.text: entry for entry in _journal(cache).read(passing_over=passing_over)}
 
 
 def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
@@ -100,7 +97,7 @@ def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
     if found is None:
         write_whole(folder / TEXT_HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
     clear_partials(folder)
-    warn_of_lines(_journal(cache).mend())
+    _journal(cache).mend()
     listed = {name: list(texts) for name, texts in captions.items()}
     write_whole(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
 
@@ -134,7 +131,7 @@ def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tok
 
 def strike_off(cache: Path, faulty: Collection[str]) -> None:
     """Take texts, by the names of their faults, off the manifest, so that a run encodes them anew."""
-    entries = read_texts(cache)
+    entries = read_texts(cache, passing_over=True)
     left = [entry for text, entry in entries.items() if caption_name(text) not in faulty]
     if len(left) < len(entries):
         _journal(cache).replace(left)
@@ -164,7 +161,7 @@ def check_all(
 
 def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
     """Look at every entry, and at every one of `texts`, which should have one."""
-    header, entries = read_text_header(cache), read_texts(cache)
+    header, entries = read_text_header(cache), read_texts(cache, passing_over=True)
     names = list(dict.fromkeys([*entries, *texts]))
     for done, text in enumerate(names, 1):
         entry, name = entries.get(text), caption_name(text)

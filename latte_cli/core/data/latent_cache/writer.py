@@ -12,7 +12,6 @@ from latte_cli.core.data.clips.ahead import Source
 from latte_cli.core.data.clips.encoding import Encoded, draw_latents
 from latte_cli.core.data.latent_cache.manifest import (
     WORKERS_MANIFESTS,
-    Count,
     Entry,
     Header,
     append_entries,
@@ -25,7 +24,7 @@ from latte_cli.core.data.videos.find import LeftOut, VideoFile
 from latte_cli.core.errors import printable
 from latte_cli.core.files import write_whole
 from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.json_files import Count, Model, read_json
 from latte_cli.core.settings.schema import Settings
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,13 @@
 """The shape of a text-to-video transformer: what its `config.json` fixes, and how many numbers it holds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from latte_cli.core.errors import LatteError
+from pydantic import Field
+
+from latte_cli.core.errors import LatteError, found
+from latte_cli.core.json_files import Model, Size, read_json
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 
 MLP_RATIO = 4  # diffusers' feed-forward
@@ -92,41 +95,59 @@ class TextToVideoShape:
         }
 
 
-def shape_of_config(config: Mapping[str, Any], *, source: str) -> TextToVideoShape:
+class TransformerConfig(Model):
+    """A transformer's `config.json`, as diffusers writes it: what fixes the computation."""
+
+    kind: Literal["LatteTransformer3DModel", "LatteT2V"] = Field(
+        "LatteTransformer3DModel", alias="_class_name"
+    )
+    activation_fn: Literal["gelu-approximate"]
+    norm_type: Literal["ada_norm_single"]
+    norm_elementwise_affine: Literal[False]
+    norm_eps: float
+    num_attention_heads: Size
+    attention_head_dim: Size
+    num_layers: Size
+    patch_size: Size
+    caption_channels: Size
+    cross_attention_dim: Size
+    in_channels: Size
+    out_channels: Size | None = None
+    sample_size: Size
+    video_length: Size | None = None
+    num_embeds_ada_norm: Size | None = None
+    attention_bias: bool = False
+
+    def shape(self) -> TextToVideoShape:
+        """The sizes by this program's names."""
+        return TextToVideoShape(
+            hidden_size=self.num_attention_heads * self.attention_head_dim,
+            depth=self.num_layers,
+            num_heads=self.num_attention_heads,
+            patch_size=self.patch_size,
+            caption_channels=self.caption_channels,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels or self.in_channels,
+            sample_size=self.sample_size,
+            num_frames=self.video_length or 16,
+            num_timesteps=self.num_embeds_ada_norm or 1000,
+            attention_bias=self.attention_bias,
+        )
+
+
+def read_shape(path: Path) -> TextToVideoShape:
     """The shape that a diffusers `config.json` describes.
 
-    Raises LatteError naming `source` for another kind of model, or one that computes something else.
+    Raises LatteError naming the file for another kind of model, or one that computes something else.
     """
-    kind = config.get("_class_name", "LatteTransformer3DModel")
-    if kind not in ("LatteTransformer3DModel", "LatteT2V"):
-        raise LatteError(f"{source}: found a {kind}, wanted a LatteTransformer3DModel")
-    for name, wanted in FIXED.items():
-        if config.get(name) != wanted:
-            raise LatteError(f"{source}: {name}: found {config.get(name)!r}, wanted {wanted!r}")
-    try:
-        width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
-        shape = TextToVideoShape(
-            hidden_size=width,
-            depth=int(config["num_layers"]),
-            num_heads=int(config["num_attention_heads"]),
-            patch_size=int(config["patch_size"]),
-            caption_channels=int(config["caption_channels"]),
-            in_channels=int(config["in_channels"]),
-            out_channels=int(config.get("out_channels") or config["in_channels"]),
-            sample_size=int(config["sample_size"]),
-            num_frames=int(config.get("video_length") or 16),
-            num_timesteps=int(config.get("num_embeds_ada_norm") or 1000),
-            attention_bias=bool(config.get("attention_bias", False)),
-        )
-    except KeyError as error:
-        raise LatteError(
-            f"{source}: {error.args[0]} is missing; wanted it as in diffusers' config"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise LatteError(f"{source}: found a size that is no whole number ({error})") from error
-    text_width = config.get("cross_attention_dim")
-    if text_width != width:
-        raise LatteError(f"{source}: cross_attention_dim: found {text_width}, wanted the width, {width}")
+    config = read_json(path, TransformerConfig, missing="the folder is not whole")
+    shape = config.shape()
+    for name, value, wanted in (
+        ("norm_eps", config.norm_eps, FIXED["norm_eps"]),
+        ("cross_attention_dim", config.cross_attention_dim, shape.hidden_size),
+    ):
+        if value != wanted:
+            raise LatteError(f"{path}: {name}: {found(value, str(wanted))}")
     return shape
 
 

@@ -7,8 +7,8 @@ from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.data.latent_cache.texts import read_text_header
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, shape_of_config
-from latte_cli.core.models.pipeline.folder import CONFIG, find_text_encoder, is_pipeline, read_json
+from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, read_shape
+from latte_cli.core.models.pipeline.folder import CONFIG, find_text_encoder, is_pipeline
 from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 
@@ -117,7 +117,7 @@ def shape_beside(path: Path) -> TextToVideoShape | None:
     """
     folder = path if path.is_dir() else path.parent
     config = (folder / "transformer" if is_pipeline(path) else folder) / CONFIG
-    return shape_of_config(read_json(config), source=str(config)) if config.is_file() else None
+    return read_shape(config) if config.is_file() else None
 
 
 def _caption_channels(settings: Settings) -> int:

@@ -1,7 +1,6 @@
 """A text-to-video pipeline as diffusers saves it, and its text encoder: what is in the folder, checked by its
 small files alone, before anything slow is imported."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any, Literal
 
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.captions.states import MAX_TOKENS
-from latte_cli.core.errors import LatteError
-from latte_cli.core.latents import LATENT_CHANNELS, SCALING_FACTOR, VAE_FACTOR
-from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
+from latte_cli.core.errors import LatteError, found
+from latte_cli.core.json_files import read_json
+from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
+from latte_cli.core.models.pipeline.configs import SchedulerConfig, TextConfig, VaeConfig
 
 CONFIG = "config.json"  # beside a part's weights
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
@@ -22,6 +23,7 @@ WHAT_TO_DOWNLOAD = (
 # Files without which a tokenizer cannot be built.
 TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+NOT_WHOLE = "the folder is not whole"
 
 
 @dataclass(frozen=True)
@@ -73,30 +75,34 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
     part or tokenizer file that is missing, or parts that do not fit one another.
     """
     if folder is None or not folder.is_dir():
-        found = "no --pipeline was given" if folder is None else f"{folder}: no such folder"
+        reason = "no --pipeline was given" if folder is None else f"{folder}: no such folder"
         raise LatteError(
-            f"{found}; to sample from a prompt, {WHAT_TO_DOWNLOAD} and give --pipeline models/Latte-1"
+            f"{reason}; to sample from a prompt, {WHAT_TO_DOWNLOAD} and give --pipeline models/Latte-1"
         )
-    index = read_json(folder / "model_index.json", hint=f"wanted a pipeline folder: {WHAT_TO_DOWNLOAD}")
-    kind = index.get("_class_name")
-    if kind != "LattePipeline":
-        raise LatteError(f"{folder / 'model_index.json'}: found a {kind}, wanted a LattePipeline")
+    read_index(folder)
     for part in PARTS:
         if part == "vae" and not decodes:
             continue
         if not (folder / part).is_dir():
             raise LatteError(f"{folder / part}: no such folder; the pipeline is not whole")
     config = folder / "transformer" / "config.json"
-    shape = shape_of_config(read_json(config), source=str(config))
+    shape = read_shape(config)
     text = find_text_encoder(folder)
     if text.kind != "t5" or text.width != shape.caption_channels:
-        found = f"a {text.kind} encoder of width {text.width}"
-        raise LatteError(
-            f"{text.encoder}: found {found}, wanted a t5 encoder of width {shape.caption_channels}"
-        )
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+        wanted = f"wanted a t5 encoder of width {shape.caption_channels}"
+        raise LatteError(f"{text.encoder}: found a {text.kind} encoder of width {text.width}, {wanted}")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", SchedulerConfig, missing=NOT_WHOLE)
     scaling_factor = _check_vae(folder / "vae" / "config.json", shape) if decodes else SCALING_FACTOR
-    return PipelineFolder(folder, shape, text, scheduler, scaling_factor)
+    return PipelineFolder(folder, shape, text, scheduler.model_dump(exclude_unset=True), scaling_factor)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The `model_index.json` of a pipeline. Raises LatteError for another kind of pipeline, or none."""
+    path = folder / "model_index.json"
+    index = read_json(path, dict[str, Any], missing=f"wanted a pipeline folder: {WHAT_TO_DOWNLOAD}")
+    if (kind := index.get("_class_name")) != "LattePipeline":
+        raise LatteError(f"{path}: {found(kind, 'LattePipeline')}")
+    return index
 
 
 def find_text_encoder(folder: Path) -> TextFolder:
@@ -107,19 +113,15 @@ def find_text_encoder(folder: Path) -> TextFolder:
     encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
     hint = "wanted the folder of a T5 or CLIP text encoder"
-    config = read_json(encoder / "config.json", hint=hint)
-    kind = str(config.get("model_type"))
-    if kind == "t5":
-        found = TextFolder("t5", encoder, tokenizer, int(config.get("d_model", 0)))
-    elif kind in ("clip", "clip_text_model"):
-        text = config.get("text_config") or config
-        found = TextFolder("clip", encoder, tokenizer, int(text.get("hidden_size", 512)))
+    config = read_json(encoder / "config.json", TextConfig, missing=hint, wanted=hint)
+    if config.model_type == "t5":
+        text = TextFolder("t5", encoder, tokenizer, config.d_model or 0)
     else:
-        raise LatteError(f"{encoder / 'config.json'}: found a {kind} model, {hint}")
-    for name in TOKENIZERS[found.kind]:
+        text = TextFolder("clip", encoder, tokenizer, (config.text_config or config).hidden_size)
+    for name in TOKENIZERS[text.kind]:
         if not (tokenizer / name).is_file():
-            raise LatteError(f"{tokenizer / name}: no such file; the {kind} tokenizer needs it")
-    return found
+            raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
+    return text
 
 
 def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Path]:
@@ -142,28 +144,15 @@ def _files(part: Path) -> list[Path]:
     return [part / "config.json", *open_weights(part).files]
 
 
-def read_json(path: Path, *, hint: str = "the folder is not whole") -> dict[str, Any]:
-    """A JSON object from a file. Raises LatteError naming the file, with `hint` when it is not there."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise LatteError(f"{path}: no such file; {hint}") from None
-    except (OSError, ValueError) as error:
-        raise LatteError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise LatteError(f"{path}: found a JSON {type(content).__name__}, wanted an object")
-    return content
-
-
 def _check_vae(path: Path, shape: TextToVideoShape) -> float:
     """The scaling factor of an autoencoder that fits the transformer."""
-    config = read_json(path)
-    factor = 2 ** (len(config.get("block_out_channels") or ()) - 1)
-    channels = config.get("latent_channels", LATENT_CHANNELS)
+    config = read_json(path, VaeConfig, missing=NOT_WHOLE)
+    factor = 2 ** (len(config.block_out_channels) - 1)
     if factor != VAE_FACTOR:
         raise LatteError(f"{path}: found an autoencoder of {factor} pixels a latent, wanted {VAE_FACTOR}")
-    if channels != shape.in_channels:
+    if config.latent_channels != shape.in_channels:
         raise LatteError(
-            f"{path}: found {channels} latent channels, wanted the transformer's {shape.in_channels}"
+            f"{path}: found {config.latent_channels} latent channels, wanted the transformer's"
+            f" {shape.in_channels}"
         )
-    return float(config.get("scaling_factor") or SCALING_FACTOR)
+    return config.scaling_factor or SCALING_FACTOR

@@ -38,7 +38,11 @@ def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
         kind = getattr(mindone.diffusers, name, None) if name.endswith("Scheduler") else None
         if kind is None:
             raise LatteError(f"{source}: found a {name}, wanted one that MindONE has; or give --sampler")
-        return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+        try:
+            return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+        except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise LatteError(f"{source}: no {name} can be made of it: {reason}; or give --sampler") from error
 
 
 def walk(

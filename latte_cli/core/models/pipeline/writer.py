@@ -13,8 +13,8 @@ from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import sync, write_whole
-from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
-from latte_cli.core.models.pipeline.folder import find_text_encoder, open_pipeline, read_json
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
+from latte_cli.core.models.pipeline.folder import find_text_encoder, open_pipeline, read_index
 
 TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
 INDEX = {
@@ -91,11 +91,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _index(parts: Path) -> Mapping[str, Any]:
     """The parts' own `model_index.json`, else Latte-1's. Raises LatteError for another kind of pipeline."""
-    path = parts / "model_index.json"
-    found = read_json(path) if path.is_file() else INDEX
-    if found.get("_class_name") != "LattePipeline":
-        raise LatteError(f"{path}: found a {found.get('_class_name')}, wanted a LattePipeline")
-    return found
+    return read_index(parts) if (parts / "model_index.json").is_file() else INDEX
 
 
 def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
@@ -103,7 +99,7 @@ def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
     config = parts / "transformer" / "config.json"
     known, source = LATTE_1, "Latte-1's"
     if config.is_file():
-        known, source = shape_of_config(read_json(config), source=str(config)), f"that of {config}"
+        known, source = read_shape(config), f"that of {config}"
     for name in SIZES:
         mine, theirs = mapped.sizes[name], getattr(known, name)
         if mine != theirs:

@@ -4,19 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, check_json
 from latte_cli.core.models.text.operators import ACTIVATIONS
 from latte_cli.core.models.text.weights import Shapes
 
 Layers = Annotated[int, Field(gt=0, le=1000)]
 
 
-class EncoderConfig(BaseModel, ABC):
+class EncoderConfig(Model, ABC):
     """Fields of a `config.json`; what it holds besides is left."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     @property
     @abstractmethod
@@ -33,12 +32,7 @@ Config = TypeVar("Config", bound=EncoderConfig)
 
 def parse_config(kind: type[Config], content: Mapping[str, Any], *, source: str) -> Config:
     """The configuration in a JSON object. Raises LatteError naming the file and the field at fault."""
-    try:
-        config = kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise LatteError(f"{source}: {where + ': ' if where else ''}{first['msg']}") from error
+    config = check_json(content, kind, source=source)
     if config.activation not in ACTIVATIONS:
         wanted = f"wanted one of {', '.join(ACTIVATIONS)}"
         raise LatteError(f"{source}: found the activation {config.activation}, {wanted}")

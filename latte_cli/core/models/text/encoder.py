@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from latte_cli.core.data.captions.states import kept, told
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline.folder import TextFolder, read_json
+from latte_cli.core.json_files import read_json
+from latte_cli.core.models.pipeline.folder import TextFolder
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
 from latte_cli.core.models.text.config import Config, parse_config
@@ -116,6 +117,6 @@ def _open(
 ) -> tuple[Config, StreamedWeights]:
     """What a folder says of its encoder, and its weights."""
     path = folder.encoder / "config.json"
-    content = read_json(path)
+    content = read_json(path, dict[str, Any])
     config = parse_config(kind, content.get("text_config") or content, source=str(path))
     return config, StreamedWeights(folder.encoder, config.shapes(), aliases)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from latte_cli.core.data.captions.files import choose_caption, distinct, read_ca
 from latte_cli.core.errors import LatteError
 
 ROW = "video,caption with quotes around a caption that has commas"
+LINE = '{"video": ..., "caption": ...}'
 NAMES = ["bikes.mp4", "birds/flock.avi", "frames"]
 
 
@@ -94,12 +96,40 @@ def test_rows_of_no_video_are_told_once(tmp_path: Path, caplog: pytest.LogCaptur
         ("c.csv", "bikes.mp4,a race, fast\n", f"line 1: found 'bikes.mp4,a race, fast', wanted {ROW}"),
         ("c.csv", "video,caption\nbikes.mp4,  \n", "line 2: found an empty caption for bikes.mp4"),
         (
-            "c.jsonl",
-            '{"video": "a"}\n',
-            'line 1: found {"video": "a"}, wanted {"video": ..., "caption": ...}',
+            "c.csv",
+            f'bikes.mp4,"{"x" * (1 << 18)}\n',
+            f"line 1: found field larger than field limit (131072), wanted {ROW}",
         ),
-        ("c.jsonl", "\nnot json\n", 'line 2: found not json, wanted {"video": ..., "caption": ...}'),
-        ("c.jsonl", '["a"]\n', 'line 1: found ["a"], wanted {"video": ..., "caption": ...}'),
+        ("c.csv", "video;caption\nbikes.mp4;race\n", f"line 1: found 'video;caption', wanted {ROW}"),
+        ("c.jsonl", '{"video": "a"}\n', "line 1: caption: is missing"),
+        ("c.jsonl", '{"video": 1, "caption": "a"}\n', "line 1: video: found 1, wanted text"),
+        (
+            "c.jsonl",
+            '{"video": "a", "caption": 1}\n',
+            "line 1: caption: found 1, wanted text or a list of texts",
+        ),
+        ("c.jsonl", '{"video": "a", "caption": ["b", null]}\n', "line 1: caption.1: found null, wanted text"),
+        (
+            "c.jsonl",
+            '{"video": "a", "caption": []}\n',
+            "line 1: caption: found a list, wanted at least 1 values",
+        ),
+        (
+            "c.jsonl",
+            "\nnot json\n",
+            f"line 2: cannot be read as JSON: expected ident at line 1 column 2; wanted {LINE}",
+        ),
+        ("c.jsonl", '["a"]\n', "line 1: found a list, wanted keys and values"),
+        (
+            "c.jsonl",
+            "[" * 100_000,
+            f"line 1: cannot be read as JSON: recursion limit exceeded at line 1 column 202; wanted {LINE}",
+        ),
+        (
+            "c.jsonl",
+            f'{{"video": "a", "caption": "{"x" * 10_000_000}"}}\n',
+            f"line 1: found more than 1,048,576 bytes, wanted {LINE}",
+        ),
     ],
 )
 def test_a_faulty_line_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -150,8 +180,20 @@ def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_p
 def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
     line = json.dumps({"video": "bikes.mp4", "caption": "a race \ud83d"})
     path = table(tmp_path, line, "captions.jsonl")
-    wanted = '{"video": ..., "caption": ...}'
-    assert refusal(path, tmp_path) == f"data.captions: {path}: line 1: found {line}, wanted {wanted}"
+    assert refusal(path, tmp_path).startswith(f"data.captions: {path}: line 1: cannot be read as JSON: ")
+
+
+def test_a_text_of_one_endless_line_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bikes.txt").write_text("x" * 10_000_000)
+    wanted = "found a line of 10,000,000 characters, wanted at most 131,072"
+    assert refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: {wanted}"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("c.csv", "c.jsonl"):
+        os.mkfifo(tmp_path / name)
+        fault = f"data.captions: {tmp_path / name}: found a pipe or a device, wanted a file"
+        assert refusal(tmp_path / name, tmp_path) == fault
 
 
 def test_the_dots_of_a_folder_of_images_are_no_suffix(tmp_path: Path) -> None:

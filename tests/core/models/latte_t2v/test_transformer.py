@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, shape_of_config
+from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, initialise, pack_text, place_table
 from latte_cli.core.models.weights import load_weights
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 FOLDER = GOLDEN / "t2v" / "pipeline" / "transformer"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
-SHAPE = shape_of_config(CONFIG, source="config.json")
+SHAPE = read_shape(FOLDER / "config.json")
 KEYS = json.loads((GOLDEN / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
 
 
@@ -93,8 +93,15 @@ def test_places_of_another_size_are_stretched_over_the_trained_one() -> None:
     np.testing.assert_allclose(wide[:, ::2], narrow[::2], rtol=0, atol=1e-12)
 
 
-def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names() -> None:
-    shape = shape_of_config(KEYS["config"], source="keys")
+def shape_of(config: dict[str, Any], folder: Path) -> TextToVideoShape:
+    """What is read of a config.json in a folder."""
+    path = folder / "c.json"
+    path.write_text(json.dumps(config))
+    return read_shape(path)
+
+
+def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names(tmp_path: Path) -> None:
+    shape = shape_of(KEYS["config"], tmp_path)
     assert shape.parameters() == KEYS["num_params"]
     names = {parameter.name: parameter.shape for parameter in LatteT2V(SHAPE).get_parameters()}
     assert sum(prod(sizes) for sizes in names.values()) == SHAPE.parameters()
@@ -104,8 +111,8 @@ def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names() -> No
     assert {name for name in pairs if "blocks" not in name} <= set(names)
 
 
-def test_the_config_written_is_the_config_read() -> None:
-    assert shape_of_config(SHAPE.to_config(), source="ours") == SHAPE
+def test_the_config_written_is_the_config_read(tmp_path: Path) -> None:
+    assert shape_of(SHAPE.to_config(), tmp_path) == SHAPE
     assert {name: CONFIG[name] for name in SHAPE.to_config()} == SHAPE.to_config()
 
 
@@ -114,17 +121,20 @@ def test_the_config_written_is_the_config_read() -> None:
     [
         (
             {"_class_name": "UNet2DConditionModel"},
-            "c.json: found a UNet2DConditionModel, wanted a LatteTransformer3DModel",
+            '_class_name: found "UNet2DConditionModel", wanted one of'
+            " 'LatteTransformer3DModel' or 'LatteT2V'",
         ),
-        ({"norm_type": "layer_norm"}, "c.json: norm_type: found 'layer_norm', wanted 'ada_norm_single'"),
-        ({"num_layers": None}, "c.json: found a size that is no whole number"),
-        ({"cross_attention_dim": 5}, "c.json: cross_attention_dim: found 5, wanted the width, 24"),
+        ({"norm_type": "layer_norm"}, "norm_type: found \"layer_norm\", wanted 'ada_norm_single'"),
+        ({"norm_eps": 1e-5}, "norm_eps: found 1e-05, wanted 1e-06"),
+        ({"num_layers": None}, "num_layers: found null, wanted a whole number"),
+        ({"num_layers": 10**9}, "num_layers: found 1000000000, wanted at most 65536"),
+        ({"cross_attention_dim": 5}, "cross_attention_dim: found 5, wanted 24"),
     ],
 )
-def test_a_config_of_another_model_is_refused(change: dict[str, Any], message: str) -> None:
+def test_a_config_of_another_model_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(LatteError) as refusal:
-        shape_of_config(CONFIG | change, source="c.json")
-    assert str(refusal.value).startswith(message)
+        shape_of(CONFIG | change, tmp_path)
+    assert str(refusal.value) == f"{tmp_path / 'c.json'}: {message}"
 
 
 def test_still_images_read_their_own_text_and_skip_time() -> None:

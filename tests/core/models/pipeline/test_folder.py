@@ -54,7 +54,7 @@ def test_without_a_pipeline_it_says_what_to_download_and_where_to_put_it(tmp_pat
 def test_a_pipeline_of_another_kind_is_refused(folder: Path) -> None:
     rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline")
     assert refusal(folder) == (
-        f"{folder / 'model_index.json'}: found a StableDiffusionPipeline, wanted a LattePipeline"
+        f'{folder / "model_index.json"}: found "StableDiffusionPipeline", wanted LattePipeline'
     )
 
 
@@ -91,15 +91,62 @@ def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
 
 def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", model_type="bert")
-    with pytest.raises(
-        LatteError, match="found a bert model, wanted the folder of a T5 or CLIP text encoder"
-    ):
+    with pytest.raises(LatteError) as caught:
         find_text_encoder(folder)
+    fault = "model_type: found \"bert\", wanted one of 't5', 'clip' or 'clip_text_model'"
+    assert str(caught.value) == f"{folder}/text_encoder/config.json: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "fault"),
+    [
+        (
+            "transformer/config.json",
+            {"num_layers": 10**9},
+            "num_layers: found 1000000000, wanted at most 65536",
+        ),
+        ("transformer/config.json", {"sample_size": "8"}, 'sample_size: found "8", wanted a whole number'),
+        ("text_encoder/config.json", {"d_model": -1}, "d_model: found -1, wanted at least 1"),
+        (
+            "vae/config.json",
+            {"block_out_channels": []},
+            "block_out_channels: found a list, wanted at least 1 values",
+        ),
+        ("vae/config.json", {"scaling_factor": 0}, "scaling_factor: found 0, wanted more than 0"),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**12},
+            "num_train_timesteps: found 1000000000000, wanted at most 100000",
+        ),
+        ("scheduler/scheduler_config.json", {"beta_end": "x"}, 'beta_end: found "x", wanted a number'),
+        (
+            "scheduler/scheduler_config.json",
+            {"trained_betas": [2]},
+            "trained_betas.0: found 2, wanted at most 1",
+        ),
+    ],
+)
+def test_a_wrong_value_of_a_small_file_is_named(
+    file: str, damage: dict[str, object], fault: str, folder: Path
+) -> None:
+    rewrite(folder / file, **damage)
+    assert refusal(folder) == f"{folder / file}: {fault}"
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "", '{"_class_name": '])
+@pytest.mark.parametrize(
+    "file", ["model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"]
+)
+def test_what_is_no_json_is_named(content: str, file: str, folder: Path) -> None:
+    (folder / file).write_text(content)
+    assert refusal(folder).startswith(f"{folder / file}: cannot be read as JSON: ")
 
 
 def test_a_torn_file_is_named(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text("[1]")
-    assert refusal(folder) == f"{folder}/scheduler/scheduler_config.json: found a JSON list, wanted an object"
+    assert (
+        refusal(folder) == f"{folder}/scheduler/scheduler_config.json: found a list, wanted keys and values"
+    )
 
 
 def test_looking_into_a_folder_imports_nothing_slow() -> None:

@@ -154,7 +154,7 @@ def test_a_dry_run_writes_nothing() -> None:
         (
             lambda: Path("parts/model_index.json").write_text('{"_class_name": "FluxPipeline"}'),
             "",
-            "parts/model_index.json: found a FluxPipeline, wanted a LattePipeline",
+            'parts/model_index.json: found "FluxPipeline", wanted LattePipeline',
         ),
     ],
 )

@@ -127,7 +127,7 @@ def change_config(**fields: Any) -> Callable[[Path], Any]:
     [
         (
             change_config(num_layers=0),
-            "text_encoder/config.json: num_layers: Input should be greater than 0",
+            "text_encoder/config.json: num_layers: found 0, wanted more than 0",
         ),
         (
             change_config(feed_forward_proj="gated-tanh"),
