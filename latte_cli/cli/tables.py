@@ -1,4 +1,4 @@
-"""Tables of `latte bench` on stdout, in plain text that a README can hold."""
+"""Results of `latte bench` and `latte evaluate` on stdout, in plain text that a README can hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ from latte_cli.cli.progress import Line, show
 
 if TYPE_CHECKING:
     from latte_cli.core.recipes.bench import BenchReport
+    from latte_cli.core.recipes.evaluate import EvaluateReport
 
 TRAIN = (
     "Cards",
@@ -130,3 +131,34 @@ def _seconds(seconds: float) -> str:
 
 def _word(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def evaluate_line(report: "EvaluateReport") -> Line:
+    """How many clips are looked at."""
+    return Line(report.doing, report.done, report.total)
+
+
+def show_evaluation(found: Mapping[str, Any]) -> None:
+    """Each figure with its spread, what to mind about them, and every choice of the protocol."""
+    units = {"psnr": " dB, to the nearest real clip", "ssim": ", to the nearest real clip"}
+    for metric in ("fvd", "psnr", "ssim"):
+        if metric in found:
+            show(f"{metric:<18}{_figure(found[metric])}{units.get(metric, '')}\n")
+    for remark in found["remarks"]:
+        show(f"{'note':<18}{remark}\n")
+    show("\n")
+    for name, value in found["protocol"].items():
+        show(f"{name.replace('_', ' '):<18}{_listed(value)}\n")
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    """Mean over the draws and their standard deviation: 123.456789 +- 1.23 (3 draws)."""
+    value, spread, draws = figure["value"], figure["spread"], len(figure["draws"])
+    shown = "infinite" if value is None else f"{value:.6f}"
+    return shown + (f" +- {spread:.3g} ({draws} draws)" if spread is not None else "")
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else _word(value)

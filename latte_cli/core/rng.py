@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SAMPLE = 9  # (sampling step,): noise of one sample, whose own seed is the seed
     INIT = 10  # (parameter's place,): initial weights
     STORED = 11  # (video's name, frame, mirrored): the draw that a cache of samples stores
+    EVALUATE = 12  # (draw, real or generated): which clips an evaluation looks at
 
 
 def draw(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

@@ -70,13 +70,18 @@ def _make_together(records: Mapping[str, Record], target: ClipFiles, workers: in
             path.unlink(missing_ok=True)
 
 
+def has_work(target: ClipFiles) -> bool:
+    """Whether workers of this command are to sample now."""
+    return (target.folder / LOGS / WORK).is_file()
+
+
 def make_share(target: ClipFiles, make: Make, world: World) -> Iterator[SampleReport]:
     """One worker's share of what `make_all` wrote down.
 
     Raises LatteError where it wrote nothing: under a launcher of somebody else.
     """
     logs = target.folder / LOGS
-    if not (logs / WORK).is_file():
+    if not has_work(target):
         raise LatteError(
             f"{world.launcher}: sampling starts its workers itself: give --parallel {world.size}"
         )

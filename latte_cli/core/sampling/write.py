@@ -20,6 +20,8 @@ Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
 LATENTS = "latents"
+FRAMES = "frames"
+"""Of `latte evaluate`: (F, H, W, 3) uint8 as .npy, as they were decoded, without a file of all clips."""
 DEFAULT_FORMATS = ("mp4", "png")
 
 
@@ -70,13 +72,18 @@ class ClipFiles:
 
     folder: Path
     formats: tuple[str, ...] = DEFAULT_FORMATS
-    """Of mp4, gif, png and latents."""
+    """Of mp4, gif, png and latents; or frames alone."""
     fps: int = 8
 
     @property
     def decodes(self) -> bool:
         """Whether any of it takes pixels."""
         return set(self.formats) != {LATENTS}
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether there is a file of all clips together."""
+        return self.decodes and self.formats != (FRAMES,)
 
 
 def write_clips(
@@ -100,7 +107,7 @@ def write_clips(
         name = names[step.clip]
         files = write_clip(target, name, latents=latents, frames=step.frames)
         record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
-        if keep is not None and step.frames is not None:
+        if keep is not None and step.frames is not None and target.shows_all:
             keep(name, step.frames)
         return [*files, write_record(target.folder, name, record)]
 
@@ -114,7 +121,7 @@ def write_clips(
                 writing = None
             if step.is_last and step.latents is not None:
                 writing, frames = writer.submit(write, step, step.latents), step.frames
-                if keep is None and frames is not None:
+                if keep is None and frames is not None and target.shows_all:
                     pictures.append(frames)
             yield report
         if writing is not None:
@@ -130,12 +137,15 @@ def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames |
     """
     files = []
     for wanted in target.formats:
-        path = target.folder / f"{name}.{'npy' if wanted == LATENTS else wanted}"
+        path = target.folder / f"{name}.{'npy' if wanted in (LATENTS, FRAMES) else wanted}"
         if wanted == LATENTS:
             with whole_file(path) as partial:
                 np.save(partial, latents.astype(np.float32))
         elif frames is None:
             continue
+        elif wanted == FRAMES:
+            with whole_file(path) as partial:
+                np.save(partial, frames)
         elif wanted == "mp4":
             write_mp4(path, frames, target.fps)
         elif wanted == "gif":

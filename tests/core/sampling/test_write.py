@@ -165,3 +165,8 @@ def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(LatteError) as refusal:
             read_noise(path, (2, 4, 8, 8))
         assert str(refusal.value) == f"{path}: {reason}"
+
+
+def test_frames_are_kept_as_they_were_decoded_without_a_file_of_all(tmp_path: Path) -> None:
+    assert written(tmp_path, "frames") == ["a.npy", "a.json", "b.npy", "b.json"]
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), frames(2, 100))

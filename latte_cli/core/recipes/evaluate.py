@@ -1,0 +1,275 @@
+"""How good generated clips are: FVD against real clips, PSNR and SSIM to the nearest of them."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latte_cli import __version__
+from latte_cli.core.errors import LatteError
+from latte_cli.core.evaluate.clips import ClipSet, Place, draw_clips, open_clips
+from latte_cli.core.evaluate.features import Features, features_folder
+from latte_cli.core.evaluate.frames import common_size
+from latte_cli.core.evaluate.frechet import frechet_distance
+from latte_cli.core.evaluate.nearest import likenesses
+from latte_cli.core.evaluate.pixels import WINDOW
+from latte_cli.core.evaluate.protocol import Protocol, described
+from latte_cli.core.files import write_whole
+from latte_cli.core.models.i3d.layers import IMAGE_SIZE, MIN_FRAMES, NUM_CLASSES, clip_flops
+from latte_cli.core.models.i3d.weights import HOW_TO_GET, read_i3d
+from latte_cli.core.parallel.commands import Cluster
+from latte_cli.core.parallel.launch import launch, same_command
+from latte_cli.core.parallel.world import World
+from latte_cli.core.planning.plan import Plan, add_time
+
+LOGS = "logs"  # of workers, beside the features
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is compared, and how."""
+
+    real: Path
+    generated: Path
+    protocol: Protocol
+    i3d: Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """How far it is; `found` with the last one: the figures and the protocol, as --report writes them."""
+
+    doing: str
+    done: int
+    total: int
+    found: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Draw:
+    real: list[Place]
+    generated: list[Place]
+
+
+def check(job: Job) -> None:
+    """Raise LatteError for what cannot be measured, before anything is read."""
+    protocol = job.protocol
+    if "fvd" not in protocol.metrics:
+        return
+    if job.i3d is None:
+        raise LatteError(f"--i3d: not given, wanted the weights of the network behind FVD: {HOW_TO_GET}")
+    if protocol.num_frames < MIN_FRAMES:
+        raise LatteError(
+            f"--num-frames: found {protocol.num_frames}, wanted {MIN_FRAMES} or more: I3D sees no fewer"
+        )
+    read_i3d(job.i3d)
+
+
+def plan(job: Job, *, made: int | None = None, workers: int = 1) -> Plan:
+    """What would be done. made: so many generated clips are yet to be sampled."""
+    found, protocol = Plan(), job.protocol
+    found.check(lambda: check(job))
+    counts = []
+    for flag, path, needed in _sides(job):
+        if made is not None and flag == "--generated":
+            counts.append(made)
+            found.add("generated", f"{made} clips, sampled first, to {path}")
+            continue
+        try:
+            clips = open_clips(flag, path, needed=needed)
+            counts.append(len(clips.items))
+            left_out = f", {clips.left_out} left out" if clips.left_out else ""
+            found.add(flag.removeprefix("--"), f"{path}: {len(clips.items)} videos{left_out}")
+        except LatteError as error:
+            found.problems.append(str(error))
+            counts.append(0)
+    number = protocol.clips or counts[1]
+    if counts[1] and protocol.clips is not None and counts[1] < protocol.clips:
+        found.problems.append(_too_few(job, counts[1]))
+    found.add("metrics", ", ".join(protocol.metrics))
+    found.add(
+        "protocol", f"{protocol.name}: {number} clips of {protocol.num_frames} frames, {protocol.draws} draws"
+    )
+    if "fvd" in protocol.metrics:
+        clips_at_most = (protocol.draws + 1) * number
+        add_time(found, clips_at_most, clip_flops(protocol.num_frames) // workers, "clip")
+    return found
+
+
+def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[EvaluateReport]:
+    """Measure, yielding how far it is; the last report holds the figures, which `report` gets as JSON.
+
+    workers: processes that share the clips' features. Raises LatteError for what a user can fix, and
+    SystemExit with the workers' exit code when they were stopped.
+    """
+    check(job)
+    sets, draws, size = _prepared(job)
+    figures: dict[str, list[float]] = {metric: [] for metric in job.protocol.metrics}
+    about: dict[str, Any] = {}
+    if "fvd" in figures:
+        features = _features(job, size)
+        if workers > 1:
+            code = launch(
+                same_command(), Cluster(workers), log_dir=features_folder() / LOGS, collective=False
+            )
+            if code:
+                raise SystemExit(code)
+        yield from _measure_fvd(draws, features, figures["fvd"])
+        about = {
+            "network": f"I3D's {NUM_CLASSES} logits, {IMAGE_SIZE} pixels, from -1 to 1",
+            "i3d": str(job.i3d),
+        }
+        about["i3d_sha256"] = features.sha256
+    if {"psnr", "ssim"} & figures.keys():
+        yield from _measure_likeness(job, draws, size, figures)
+    found = _summary(job, sets, draws, size, figures)
+    found["protocol"] |= about
+    if report is not None:
+        write_whole(report, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    yield EvaluateReport("done", 1, 1, found)
+
+
+def run_share(job: Job, world: World) -> Iterator[EvaluateReport]:
+    """One worker's share: the features of every so many of the clips, left where `run` finds them."""
+    _, draws, size = _prepared(job)
+    features = _features(job, size)
+    shares = [
+        (generated, places[world.rank :: world.size])
+        for generated, places in (
+            (True, _all(d.generated for d in draws)),
+            (False, _all(d.real for d in draws)),
+        )
+    ]
+    total, done = sum(len(places) for _, places in shares), 0
+    for generated, places in shares:
+        for _ in features.of(places, generated=generated):
+            done += 1
+            yield EvaluateReport("computing features", done, total)
+
+
+def _sides(job: Job) -> list[tuple[str, Path, int]]:
+    """Flag, path and the fewest frames of a video, for each set."""
+    protocol = job.protocol
+    span = (protocol.num_frames - 1) * protocol.real_stride + 1
+    return [("--real", job.real, span), ("--generated", job.generated, protocol.num_frames)]
+
+
+def _prepared(job: Job) -> tuple[list[ClipSet], list[_Draw], int]:
+    """Both sets, the clips of every draw, and the side of a frame. Raises LatteError as `run`."""
+    protocol = job.protocol
+    sets = [open_clips(flag, path, needed=needed) for flag, path, needed in _sides(job)]
+    if protocol.clips is not None and len(sets[1].items) < protocol.clips:
+        raise LatteError(_too_few(job, len(sets[1].items)))
+    clips, size = protocol.clips or len(sets[1].items), common_size(sets[1], protocol)
+    if "fvd" in protocol.metrics and clips < 2:
+        raise LatteError(f"--generated: {job.generated}: FVD wants two clips or more, found one")
+    if "ssim" in protocol.metrics and size < WINDOW:
+        raise LatteError(
+            f"--generated: {job.generated}: frames of {size} pixels, SSIM wants {WINDOW} or more"
+        )
+    draws = []
+    for number in range(protocol.draws):
+        real, generated = (
+            draw_clips(
+                side,
+                clips,
+                num_frames=protocol.num_frames,
+                stride=stride,
+                random=random,
+                seed=(protocol.seed, number, which),
+            )
+            for which, (side, stride, random) in enumerate(
+                ((sets[0], protocol.real_stride, True), (sets[1], 1, False))
+            )
+        )
+        draws.append(_Draw(real, generated))
+    return sets, draws, size
+
+
+def _too_few(job: Job, found: int) -> str:
+    wanted = job.protocol.clips
+    return f"--generated: {job.generated}: holds {found} clips, wanted {wanted} (--clips)"
+
+
+def _features(job: Job, size: int) -> Features:
+    assert job.i3d is not None
+    return Features(job.i3d, job.protocol, size, device=job.device)
+
+
+def _all(lists: "Iterator[list[Place]]") -> list[Place]:
+    """The places of several lists, each once."""
+    return list(dict.fromkeys(place for places in lists for place in places))
+
+
+def _measure_fvd(draws: Sequence[_Draw], features: Features, values: list[float]) -> Iterator[EvaluateReport]:
+    total, done = sum(len(d.real) + len(d.generated) for d in draws), 0
+    for one in draws:
+        rows: list[list[Any]] = [[], []]
+        for side, places in enumerate((one.generated, one.real)):
+            for logits in features.of(places, generated=side == 0):
+                rows[side].append(logits)
+                done += 1
+                yield EvaluateReport("computing features", done, total)
+        values.append(frechet_distance(np.stack(rows[1]), np.stack(rows[0])))
+
+
+def _measure_likeness(
+    job: Job, draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
+) -> Iterator[EvaluateReport]:
+    for number, one in enumerate(draws):
+        for step in likenesses(one.generated, one.real, size, job.protocol):
+            done, total = number * step.total + step.done, len(draws) * step.total
+            yield EvaluateReport("comparing clips", done, total)
+            if step.found and "psnr" in figures:
+                figures["psnr"].append(float(np.mean([likeness.psnr for likeness in step.found])))
+            if step.found and "ssim" in figures:
+                figures["ssim"].append(float(np.mean([likeness.ssim for likeness in step.found])))
+
+
+def _summary(
+    job: Job, sets: Sequence[ClipSet], draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
+) -> dict[str, Any]:
+    """The figures with their spread, what to mind about them, and every choice."""
+    protocol = job.protocol
+    choices = described(protocol) | {
+        "clips": {"real": len(draws[0].real), "generated": len(draws[0].generated)},
+        "videos": {"real": len(sets[0].items), "generated": len(sets[1].items)},
+        "left_out": {"real": sets[0].left_out, "generated": sets[1].left_out},
+        "size": size,
+        "size_from": "the first generated clip" if protocol.size is None else "--size",
+        "nearest": "the real clip of the draw at the least squared distance in pixels",
+        "real": str(job.real),
+        "generated": str(job.generated),
+        "latte": __version__,
+    }
+    found: dict[str, Any] = {metric: _spread(values) for metric, values in figures.items()}
+    return found | {"remarks": list(_remarks(draws, figures)), "protocol": choices}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and standard deviation over the draws; null where a clip equals a real one, its PSNR infinite."""
+    finite = all(math.isfinite(value) for value in values)
+    return {
+        "value": float(np.mean(values)) if finite else None,
+        "spread": float(np.std(values, ddof=1)) if finite and len(values) > 1 else None,
+        "draws": [value if math.isfinite(value) else None for value in values],
+    }
+
+
+def _remarks(draws: Sequence[_Draw], figures: dict[str, list[float]]) -> Iterator[str]:
+    """What would mislead whoever reads the figures alone."""
+    fewest = min(min(len(one.real), len(one.generated)) for one in draws)
+    if "fvd" in figures and fewest <= NUM_CLASSES:
+        yield (
+            f"fvd: {fewest} clips are too few for {NUM_CLASSES} dimensions: the figure is larger than that of"
+            " more clips, and to be compared with the same number only"
+        )
+    if len(draws) > 1 and all(one == draws[0] for one in draws):
+        yield "spread: every draw is of the same clips, since there are no others"
+    if any(not math.isfinite(value) for values in figures.values() for value in values):
+        yield "psnr: infinite, since a generated clip equals a real one"

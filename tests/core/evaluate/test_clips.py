@@ -1,0 +1,138 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.evaluate.clips import Item, Place, digest, draw_clips, open_clips, read_frames
+
+Frames = NDArray[np.uint8]
+
+
+def test_folders_of_movies_and_frames_are_clips_and_what_is_too_short_is_named(
+    tmp_path: Path,
+    make_movie: Callable[..., Path],
+    make_folder: Callable[..., Path],
+    numbers: Callable[[Frames], list[int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make_movie(tmp_path / "v10.mp4", 9)
+    make_folder(tmp_path / "v2", 8, first=100)
+    make_folder(tmp_path / "short", 3)
+    (tmp_path / "broken.mp4").write_bytes(b"not a movie")
+    with caplog.at_level(logging.WARNING):
+        clips = open_clips("--real", tmp_path, needed=5)
+    assert [(item.path.name, item.frames) for item in clips.items] == [("v2", 8), ("v10.mp4", 9)]
+    assert clips.left_out == 2
+    assert "short: too short: 3 frames, wanted 5" in caplog.text
+    assert "broken.mp4: not a movie file" in caplog.text
+    assert numbers(read_frames(Place(clips.items[0], (1, 3, 5)))) == [101, 103, 105]
+    assert numbers(read_frames(Place(clips.items[1], (0, 4, 8)))) == [0, 4, 8]
+
+
+def test_arrays_are_clips_one_a_row_in_natural_order(tmp_path: Path) -> None:
+    many = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 6, 3), dtype=np.uint8)
+    np.save(tmp_path / "b10.npy", many[:2])
+    np.save(tmp_path / "b2.npy", many[2])
+    clips = open_clips("--generated", tmp_path, needed=5)
+    assert [item.name for item in clips.items] == [
+        f"{tmp_path}/b2.npy[0]",
+        f"{tmp_path}/b10.npy[0]",
+        f"{tmp_path}/b10.npy[1]",
+    ]
+    shown = [read_frames(Place(item, (4, 0))) for item in clips.items]
+    assert np.array_equal(np.stack(shown), many[[2, 0, 1]][:, [4, 0]])
+    assert open_clips("--generated", tmp_path / "b10.npy", needed=1).items == clips.items[1:]
+
+
+def lengths(*frames: int) -> tuple[Item, ...]:
+    return tuple(Item(Path(f"v{number}"), count) for number, count in enumerate(frames))
+
+
+def clip_set(*frames: int):  # type: ignore[no-untyped-def]
+    from latte_cli.core.evaluate.clips import ClipSet
+
+    return ClipSet("--real", Path("videos"), lengths(*frames))
+
+
+def test_a_draw_is_its_seed_s_and_begins_wherever_the_clip_fits() -> None:
+    clips = clip_set(20, 30, 7)
+
+    def begins(*seed: int) -> list[tuple[str, int]]:
+        drawn = draw_clips(clips, 300, num_frames=3, stride=3, random=True, seed=seed)
+        assert all(place.indices == tuple(range(i := place.indices[0], i + 9, 3))[:3] for place in drawn)
+        return [(place.item.path.name, place.indices[0]) for place in drawn]
+
+    assert begins(0, 0, 0) == begins(0, 0, 0)
+    assert len({tuple(begins(*seed)) for seed in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))}) == 4
+    found = begins(0, 0, 0)
+    assert {start for name, start in found if name == "v0"} == set(range(20 - 7 + 1))
+    assert {start for name, start in found if name == "v2"} == {0}
+    assert [sum(name == video for name, _ in found) for video in ("v0", "v1", "v2")] == [100, 100, 100]
+
+
+def test_every_video_gives_a_clip_before_one_gives_a_second() -> None:
+    clips = clip_set(*[16] * 10)
+    few = draw_clips(clips, 7, num_frames=16, stride=1, random=True, seed=(0, 0, 0))
+    many = draw_clips(clips, 17, num_frames=16, stride=1, random=True, seed=(0, 0, 0))
+    assert len({place.item for place in few}) == 7
+    counts = [sum(place.item == item for place in many) for item in clips.items]
+    assert sorted(counts) == [1] * 3 + [2] * 7
+
+
+def test_generated_clips_begin_at_their_first_frame_and_cannot_be_more_than_there_are() -> None:
+    clips = clip_set(20, 30, 40)
+    drawn = draw_clips(clips, 3, num_frames=4, stride=1, random=False, seed=(5, 0, 1))
+    assert [(place.item.path.name, place.indices) for place in drawn] == [
+        (f"v{number}", (0, 1, 2, 3)) for number in range(3)
+    ]
+    with pytest.raises(LatteError, match=r"--real: videos: found 3 clips, wanted 4 \(--clips\)"):
+        draw_clips(clips, 4, num_frames=4, stride=1, random=False, seed=(5, 0, 1))
+
+
+def test_a_digest_is_of_content_and_frames(tmp_path: Path) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (2, 4, 2, 2, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", array[::-1])
+    a, b = (open_clips("--real", tmp_path / name, needed=1).items for name in ("a.npy", "b.npy"))
+    assert digest(Place(a[0], (0, 1))) == digest(Place(b[1], (0, 1)))
+    others = [Place(a[1], (0, 1)), Place(a[0], (1, 0)), Place(a[0], (0,))]
+    assert digest(Place(a[0], (0, 1))) not in {digest(place) for place in others}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "cannot be read as a .npy file"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr'", "cannot be read as a .npy file"),
+        (b"text", "cannot be read as a .npy file"),
+        (np.zeros((2, 4, 8, 8, 3), np.float32), "found float32 of shape (2, 4, 8, 8, 3), wanted clips"),
+        (np.zeros((2, 4, 8, 8), np.uint8), "found uint8 of shape (2, 4, 8, 8), wanted clips"),
+        (np.zeros((0, 4, 8, 8, 3), np.uint8), "found uint8 of shape (0, 4, 8, 8, 3), wanted clips"),
+        (np.zeros(3, np.uint8), "found uint8 of shape (3,), wanted clips"),
+        (np.zeros((2, 4, 8, 8, 3), np.uint8), "too short: 4 frames, wanted 5"),
+        (np.array([{}], object), "cannot be read as a .npy file"),
+    ],
+)
+def test_arrays_that_are_no_clips_are_refused_in_a_line(
+    tmp_path: Path, content: bytes | NDArray[np.generic], said: str
+) -> None:
+    path = tmp_path / "clips.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(LatteError) as caught:
+        open_clips("--real", path, needed=5)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(LatteError, match=r"--real: .*/none: no such file or folder"):
+        open_clips("--real", tmp_path / "none", needed=1)
+    with pytest.raises(LatteError, match=r"--real: .*: holds no clips: wanted folders of images, or files"):
+        open_clips("--real", tmp_path, needed=1)
