@@ -1,6 +1,5 @@
 """Clips from prompts with a text-to-video pipeline: its text encoder first, then its transformer."""
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +67,7 @@ class Job:
 
 
 def make_clips(job: Job) -> Iterator[ClipStep]:
-    """Encode every prompt, free the encoder, then denoise and decode clip by clip, a report a step.
+    """Encode every prompt, then denoise and decode clip by clip, a report a step.
 
     Every report but those of encoding, of step 0, has the latents after its step. Raises LatteError for what
     a user can fix, before anything slow is loaded where it can be told.
@@ -83,7 +82,6 @@ def make_clips(job: Job) -> Iterator[ClipStep]:
     for place, condition in enumerate(_encode(job, pipeline)):
         conditions.append(condition)
         yield ClipStep(place, 0, plan[place], plan)
-    gc.collect()
     denoiser = _denoiser(job, pipeline, weights)
     decode = _decoder(job, pipeline)
     for place, prompt in enumerate(job.prompts):

@@ -1,6 +1,8 @@
 """T5's encoder against its formulas in float64, at lengths that reach every bucket of distances."""
 
 import json
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,30 @@ def test_shards_of_pytorch_files_are_read(tmp_path: Path) -> None:
     index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     np.testing.assert_array_equal(states(tmp_path, NumpyOperators(), ids, 20), wanted)
+
+
+class Watching(NumpyOperators):
+    """Operators that look at how much memory the process has at each product."""
+
+    def __init__(self) -> None:
+        self.resident: list[int] = []
+
+    def linear(self, *args: Any, **kwargs: Any) -> NDArray[np.float32]:
+        product = super().linear(*args, **kwargs)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.resident.append(pages * resource.getpagesize())
+        return product
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
+    config = CONFIG | {"d_model": 1024, "d_kv": 64, "num_heads": 16, "d_ff": 4096, "num_layers": 3}
+    weights = save(tmp_path, config)
+    assert sum(array.nbytes for array in weights.values()) > 190 << 20
+    del weights
+    operators = Watching()
+    states(tmp_path, operators, some_ids(1, 20), 20)
+    assert max(operators.resident) - operators.resident[0] < 40 << 20  # a matrix has 16 MiB
 
 
 def test_a_token_beyond_the_table_is_one_line(tmp_path: Path) -> None:
