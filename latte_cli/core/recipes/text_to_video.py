@@ -36,7 +36,18 @@ from latte_cli.core.sampling.write import (
 from latte_cli.core.settings.schema import SampleSettings, Settings
 
 IMAGE_FORMATS = ("png",)
-COMMON = ("sampler", "num_frames", "height", "width", "eta", "dtype", "chunk_frames", "device")  # as in a Job
+# Fields of a Job that a record holds under the same name.
+COMMON = (
+    "sampler",
+    "num_frames",
+    "height",
+    "width",
+    "eta",
+    "dtype",
+    "chunk_frames",
+    "device",
+    "clean_caption",
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ def job_of(settings: Settings, wish: Wish) -> Job:
         width=wish.width,
         eta=sample.eta,
         dtype=sample.dtype,
+        clean_caption=settings.text.clean_caption,
         lora=wish.lora,
         decodes=target_of(settings, wish).decodes,
         chunk_frames=settings.vae.chunk_frames,
@@ -159,6 +171,7 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
         "height": height * VAE_FACTOR,
         "width": width * VAE_FACTOR,
         "dtype": job.dtype,
+        "clean_caption": job.clean_caption,
         "lora": None if job.lora is None else str(job.lora),
         "chunk_frames": job.chunk_frames,
         "fps": target.fps,

@@ -58,6 +58,8 @@ class Job:
     eta: float = 0.0
     dtype: str = "float32"
     """Of the weights in memory."""
+    clean_caption: bool = True
+    """Whether prompts are cleaned, as the pipeline does."""
     lora: Path | None = None
     decodes: bool = True
     """Whether latents become frames; without it no autoencoder is loaded."""
@@ -141,7 +143,8 @@ def _encode(job: Job, pipeline: PipelineFolder) -> Iterator[tuple[Array, Array]]
     from latte_cli.core.models.text.encoder import TextEncoder, TextStates, pipeline_states
 
     texts = list(dict.fromkeys(text for prompt in job.prompts for text in (prompt.text, prompt.negative)))
-    states = TextEncoder(pipeline.text, dtype=job.dtype).encode_all(texts)
+    encoder = TextEncoder(pipeline.text, dtype=job.dtype, clean_caption=job.clean_caption)
+    states = encoder.encode_all(texts)
     known: dict[str, TextStates] = {}
     for prompt in job.prompts:
         while not {prompt.text, prompt.negative} <= known.keys():

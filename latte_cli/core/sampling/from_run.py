@@ -51,6 +51,7 @@ def encode_texts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[t
         return []
     folder = text_folder(settings)
     distinct = list(dict.fromkeys(text for pair in texts for text in pair))
-    states = TextEncoder(folder, dtype=settings.text.dtype).encode_all(distinct)
+    text = settings.text
+    states = TextEncoder(folder, dtype=text.dtype, clean_caption=text.clean_caption).encode_all(distinct)
     known = {text: condition_of(one, folder) for text, one in zip(distinct, states, strict=True)}
     return [(known[prompt], known[negative]) for prompt, negative in texts]

@@ -64,23 +64,27 @@ class PipelineSidecar(Sidecar):
     height: int = Field(ge=1, le=MAX_SIDE)
     width: int = Field(ge=1, le=MAX_SIDE)
     dtype: Dtype
+    clean_caption: bool = False
+    """Records of before cleaning have none."""
     chunk_frames: int = Field(ge=1)
     fps: int = Field(ge=1, le=MAX_FPS)
     device: Literal["auto", "cpu", "ascend", "gpu"]
 
 
 def read_record(path: Path, *, check: bool = True) -> Record:
-    """The record beside a clip, its keys as they are in the file.
+    """The record beside a clip, its keys as they are in the file, and what was so before a key was.
 
     Raises LatteError naming the field at fault, or with `check` a file that has changed since or is gone.
     """
     record = read_json(path, Record, wanted=WANTED)
     if "pipeline" in record:
         sidecar: Sidecar = read_json(path, PipelineSidecar)
+        record.setdefault("clean_caption", False)
     elif "checkpoint" in record:
         run = sidecar = read_json(path, RunSidecar)
         if (fault := _broken_rule(run)) is not None:
             raise LatteError(f"{path}: settings.{fault}")
+        record["settings"].setdefault("text", {}).setdefault("clean_caption", False)
     else:
         raise LatteError(f"{path}: found neither checkpoint nor pipeline, wanted {WANTED}")
     for name, digest in sidecar.sha256.items() if check else ():

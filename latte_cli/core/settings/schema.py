@@ -116,7 +116,10 @@ class TextSettings(Section):
     """Folder of an encoder with its tokenizer, or a pipeline folder that holds both: CLIP for latte, T5 for
     latte-t2v. Null takes that of train.init_from, where it is a pipeline."""
     dtype: Dtype = "float32"
-    """Arithmetic of the encoder."""
+    """Matrix products of the encoder on Ascend and GPU; a CPU takes float32."""
+    clean_caption: bool = True
+    """Whether addresses, HTML, file names and odd characters are taken out of T5's texts, as in Latte's
+    pipeline."""
 
 
 class ModelSettings(Section):

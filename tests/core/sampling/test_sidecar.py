@@ -37,6 +37,7 @@ PIPELINE: dict[str, Any] = {
     "height": 512,
     "width": 512,
     "dtype": "float32",
+    "clean_caption": True,
     "lora": None,
     "chunk_frames": 8,
     "fps": 8,
@@ -48,6 +49,15 @@ def refusal(path: Path) -> str:
     with pytest.raises(LatteError) as caught:
         read_record(path)
     return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_prompts_of_a_record_from_before_cleaning_are_not_cleaned(tmp_path: Path) -> None:
+    pipeline = {key: value for key, value in PIPELINE.items() if key != "clean_caption"}
+    assert read_record(write_record(tmp_path, "a", pipeline))["clean_caption"] is False
+    text = {key: value for key, value in RUN["settings"]["text"].items() if key != "clean_caption"}
+    for settings in (RUN["settings"] | {"text": text}, {**RUN["settings"], "text": {}}):
+        found = read_record(write_record(tmp_path, "b", RUN | {"settings": settings}))
+        assert found["settings"]["text"]["clean_caption"] is False
 
 
 @pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])

@@ -46,11 +46,13 @@ class TextHeader(Model):
     """Of the encoder: text.dtype."""
     dtype: Literal["float16", "float32"]
     """How states are stored: cache.dtype."""
+    clean_caption: bool = False
+    """Whether captions were cleaned: text.clean_caption for T5; those of before the setting were not."""
 
     def differences(self, wanted: "TextHeader", *, reading: bool) -> list[str]:
-        """How these states differ from other settings', in words; `reading`: only what matters then."""
+        """How these states differ from other settings', in words; `reading`: only what a model would miss."""
         names = {"encoder": "text.encoder", "kind": "text.encoder", "arithmetic": "text.dtype"}
-        names |= {} if reading else {"dtype": "cache.dtype"}
+        names |= {} if reading else {"dtype": "cache.dtype", "clean_caption": "text.clean_caption"}
         return [
             f"{setting}: the cached captions were read with {str(mine)[:12]}, this run has {str(theirs)[:12]}"
             for name, setting in names.items()

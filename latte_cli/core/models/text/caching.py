@@ -38,6 +38,7 @@ def text_header(settings: Settings) -> TextHeader:
         width=folder.width,
         arithmetic=settings.text.dtype,
         dtype=settings.cache.dtype,
+        clean_caption=settings.text.clean_caption and folder.kind == "t5",
     )
 
 
@@ -74,7 +75,8 @@ def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str
 
     use_device(settings.device)
     folder = text_folder(settings)
-    encoder = TextEncoder(folder, dtype=settings.text.dtype)
+    wanted = settings.text
+    encoder = TextEncoder(folder, dtype=wanted.dtype, clean_caption=wanted.clean_caption)
     for text, encoded in zip(texts, encoder.encode_all(texts), strict=True):
         yield text, encoded.tokens, kept(encoded.states, encoded.tokens, folder.kind)
 

@@ -45,9 +45,9 @@ class TextEncoder:
     a CPU takes float32 whatever it says. Raises LatteError for weights that are not whole.
     """
 
-    def __init__(self, folder: TextFolder, *, dtype: str = "float32"):
+    def __init__(self, folder: TextFolder, *, dtype: str = "float32", clean_caption: bool = True):
         self.folder = folder
-        self.tokenize = Tokenizer(folder)
+        self.tokenize = Tokenizer(folder, clean_caption=clean_caption)
         self.width = folder.width
         self._operators = operators_for(dtype)
         self._states = _t5(folder, self._operators) if folder.kind == "t5" else _clip(folder, self._operators)

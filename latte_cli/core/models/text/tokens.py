@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.mindone_cpu import quiet_imports
 from latte_cli.core.models.pipeline.folder import TextFolder
+from latte_cli.core.models.text.cleaning import clean_caption
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +23,12 @@ class Tokens:
 
 
 class Tokenizer:
-    """Texts to token ids, as the pipeline makes them: padded or cut to `max_tokens`."""
+    """Texts to token ids, as the pipeline makes them: padded or cut to `max_tokens`.
 
-    def __init__(self, folder: TextFolder):
+    `clean_caption`: T5's texts are cleaned first (see `clean_caption`), else put in lower case alone.
+    """
+
+    def __init__(self, folder: TextFolder, *, clean_caption: bool = True):
         with quiet_imports():
             from transformers import CLIPTokenizer, T5Tokenizer
 
@@ -38,6 +42,7 @@ class Tokenizer:
         if not self._tokenizer:  # what transformers returns for a damaged spiece.model
             raise LatteError(f"{folder.tokenizer / 'spiece.model'}: is no sentencepiece model")
         self.max_tokens = folder.max_tokens
+        self._cleans = clean_caption and folder.kind == "t5"
         self._lowers = folder.kind == "t5"
 
     def __call__(self, text: str) -> Tokens:
@@ -53,7 +58,7 @@ class Tokenizer:
         return Tokens(np.array(padded.input_ids, np.int32), int(sum(padded.attention_mask)))
 
     def clean(self, text: str) -> str:
-        """The text as it is read: for T5 in lower case without spaces around it, as the pipeline does.
+        """The text as it is read: CLIP takes it unchanged, T5 cleaned or in lower case without outer spaces.
 
         Raises LatteError for a text that is no valid Unicode, as an argument in another encoding is.
         """
@@ -61,6 +66,8 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise LatteError(f"prompt {text!r}: is not valid UTF-8") from error
+        if self._cleans:
+            return clean_caption(text)
         return text.lower().strip() if self._lowers else text
 
 

@@ -79,7 +79,7 @@ def test_a_cpu_computes_in_float32_whatever_the_type(encoder: TextEncoder) -> No
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("", 1), ("  \n ", 1), ("a", 2), ("a cat \U0001f431", 7), ('"quoted" [bold] text', 21), ("日本", 3)],
+    [("", 1), ("  \n ", 1), ("a", 2), ("a cat \U0001f431", 7), ('"quoted" [bold] text', 19), ("日本", 1)],
 )
 def test_unusual_prompts_are_encoded(encoder: TextEncoder, text: str, tokens: int) -> None:
     encoded = encoder.encode(text)
