@@ -49,6 +49,13 @@ def encode(path: Path, frames: Frames, *options: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_video_index(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what tests find out about their videos out of the user's cache folder."""
+    folder = tmp_path_factory.getbasetemp() / "user_cache"
+    monkeypatch.setattr("latte_cli.core.data.videos.index.cache_folder", lambda part: folder / part)
+
+
 @pytest.fixture
 def make_movie() -> Callable[..., Path]:
     """make_movie(path, count, *ffmpeg options): a movie whose frames show 0, 1, 2, ..."""

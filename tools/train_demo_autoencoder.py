@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.checkpoints.tensors import Shape
+from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.transforms import to_pixels
-from latte_cli.core.data.videos.video import Frames, open_video
+from latte_cli.core.data.videos.video import Frames
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import whole_file, write_whole
 from latte_cli.core.latents import SCALING_FACTOR

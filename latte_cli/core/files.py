@@ -56,7 +56,10 @@ def clear_partials(folder: Path, names: str = "*") -> None:
 
 
 def cache_folder(part: str) -> Path:
-    """Where the program keeps what it can make again, by the XDG base directory rules: a folder a `part`."""
+    """Where the program keeps what it can make again, by the XDG base directory rules: a folder a `part`.
+
+    Raises RuntimeError where the user has no home.
+    """
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "latte" / part
 

@@ -9,8 +9,8 @@ from safetensors import safe_open
 
 from latte_cli.core.checkpoints.autoencoder import DEMO_FOLDER
 from latte_cli.core.data.videos.demo import demo_clip
+from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.transforms import to_pixels
-from latte_cli.core.data.videos.video import open_video
 from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.settings.schema import VaeSettings
 from tools.train_demo_autoencoder import (

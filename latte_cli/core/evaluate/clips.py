@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile, count_frames, natural_order, video_names
-from latte_cli.core.data.videos.video import VIDEO_SUFFIXES, list_images, open_video
+from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES, list_images
+from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.rng import Stream, draw
@@ -124,7 +125,8 @@ def digest(place: Place) -> str:
         frames = read_frames(place)
         content = sha256(frames.tobytes()).hexdigest() + str(frames.shape)
     elif item.path.is_dir():
-        content = "".join(_file_digest(file, *_state(file)) for file in sorted(list_images(item.path)))
+        images = sorted(map(Path, list_images(item.path)))
+        content = "".join(_file_digest(image, *_state(image)) for image in images)
     else:
         content = _file_digest(item.path, *_state(item.path))
     return sha256(f"{content} {place.indices}".encode()).hexdigest()
@@ -150,7 +152,7 @@ def _videos(flag: str, path: Path) -> list[Found]:
         raise LatteError(f"{flag}: {path}: holds no clips: wanted folders of images, or files of {kinds}")
     parent = path if path.is_dir() else path.parent
     videos = [VideoFile(parent / name, name) for name in names]
-    counts = count_frames(videos, COUNTERS)
+    counts = count_frames(videos, path, workers=COUNTERS)
     return [
         (Item(video.path, found), None) if isinstance(found, int) else (Item(video.path, 0), found)
         for video, found in zip(videos, counts, strict=True)

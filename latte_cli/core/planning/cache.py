@@ -44,9 +44,10 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     found = None if overwrite else agreed_header(folder, wanted)
     entries = {} if found is None else read_manifest(folder, passing_over=True)
     todo = pending(folder, videos, entries, header=found or wanted, start=resume or 0)
+    until = time.monotonic() + SCAN_SECONDS
     opened = [
         count
-        for count in count_frames(todo, data.workers, until=time.monotonic() + SCAN_SECONDS)
+        for count in count_frames(todo, data.root, workers=data.workers, until=until)
         if isinstance(count, int)
     ]
     frames = round(sum(opened) / max(1, len(opened)) * len(todo))

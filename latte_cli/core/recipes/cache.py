@@ -263,9 +263,8 @@ def _prepare(
     todo = pending(folder, videos, entries, header=header, start=status.start)
     skipped = len(videos) - status.start - len(todo)
     frames: dict[str, int] = {}
-    for number, (video, found) in enumerate(
-        zip(todo, count_frames(todo, settings.data.workers), strict=True), 1
-    ):
+    lengths = count_frames(todo, settings.data.root, workers=settings.data.workers)
+    for number, (video, found) in enumerate(zip(todo, lengths, strict=True), 1):
         if isinstance(found, int):
             frames[video.name] = found
         else:

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from latte_cli.core.data.videos.video import open_video
+from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.errors import LatteError
 from latte_cli.core.sampling.media import BORDER, contact_sheet, grid, write_gif, write_mp4, write_png
 

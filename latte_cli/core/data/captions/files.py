@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field, field_validator
 
-from latte_cli.core.data.videos.video import VIDEO_SUFFIXES
+from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES
 from latte_cli.core.errors import LatteError
 from latte_cli.core.json_files import Model, open_regular, read_json_lines
 from latte_cli.core.rng import Stream, draw

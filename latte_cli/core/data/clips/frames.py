@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.data.videos.find import ClipIndex
+from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.transforms import to_pixels
-from latte_cli.core.data.videos.video import Video, open_video
+from latte_cli.core.data.videos.video import Video
 from latte_cli.core.settings.schema import DataSettings
 
 FRAMES_KEPT_BYTES = 512 * 2**20

@@ -57,9 +57,11 @@ class MemorySource:
                 self.parts[piece] = encode(self.source.read(piece.video, indices, mirror=piece.mirror))
                 yield len(indices)
         if workers == 1:  # all are there; a share is for `write_share` first
-            for video, mirror in {(piece.video, piece.mirror) for piece in self.pieces}:
-                own = [self.parts.pop(piece) for piece in self.pieces if piece[:2] == (video, mirror)]
-                self.moments[video, mirror] = np.concatenate(own)
+            own: dict[tuple[int, bool], list[Array]] = {}
+            for piece in self.pieces:
+                own.setdefault((piece.video, piece.mirror), []).append(self.parts.pop(piece))
+            for key in list(own):
+                self.moments[key] = np.concatenate(own.pop(key))
 
     def write_share(self, path: Path) -> None:
         """Leave what was encoded for the other workers, as a .npz."""

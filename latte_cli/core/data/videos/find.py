@@ -1,20 +1,18 @@
 """Finding the videos of a folder, naming and labelling them, and counting which of them give clips."""
 
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.data.videos.demo import clips_root
+from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES
+from latte_cli.core.data.videos.index import VideoIndex
 from latte_cli.core.data.videos.labels import read_labels
 from latte_cli.core.data.videos.transforms import needed_frames
-from latte_cli.core.data.videos.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoError, open_video
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.settings.schema import DataSettings
 
@@ -96,7 +94,7 @@ def find_videos(root: Path) -> list[VideoFile]:
 def video_names(root: Path) -> list[str]:
     """The names of the videos under a folder, in no order; none where there is nothing."""
     if root.is_dir():
-        return list(_walk(root))
+        return VideoIndex(root).names()
     return [root.name] if root.exists() else []
 
 
@@ -216,69 +214,29 @@ def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
             raise LatteError(f"{video.name}: has class {video.label}: {wanted}")
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """The names of the videos under a folder, in no order; a link back to a folder above it is not
-    followed."""
-    waiting = [(root, "", frozenset({os.path.realpath(root)}))]
-    while waiting:
-        folder, prefix, above = waiting.pop()
-        try:
-            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-        except OSError as error:
-            raise LatteError(f"{folder}: cannot be listed: {error.strerror}") from error
-        names = {entry.name: _is_folder(entry) for entry in entries}
-        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES and not folder for name, folder in names.items()):
-            yield prefix.rstrip("/") or "."
-        for entry in entries:
-            if names[entry.name]:
-                real = os.path.realpath(entry.path)
-                if real not in above:
-                    waiting.append((Path(entry.path), f"{prefix}{entry.name}/", above | {real}))
-            elif Path(entry.name).suffix.lower() in VIDEO_SUFFIXES:
-                yield prefix + entry.name
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder or leads to one; a link that leads nowhere, or to itself, is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
 def count_frames(
-    videos: Sequence[VideoFile], workers: int, *, until: float | None = None
+    videos: Sequence[VideoFile], root: Path | None, *, workers: int, until: float | None = None
 ) -> Iterator[int | str | None]:
-    """Each video's number of frames, or what is wrong with it, or None once a time has passed; several
-    threads."""
-    with ThreadPoolExecutor(workers, "count") as pool:
-        yield from pool.map(partial(_frames_or_fault, until=until), videos)
+    """The length of each video found under `root`, or what is wrong with it, or None once a time has passed.
+
+    Only videos that were not opened before, or changed since, are opened, by several threads.
+    """
+    index = VideoIndex(clips_root(root or Path()))
+    return index.lengths([(video.name, video.path) for video in videos], workers=workers, until=until)
 
 
 def _count(videos: Sequence[VideoFile], data: DataSettings, *, until: float | None = None) -> ClipIndex:
     """Part the videos that give clips from the others."""
     kept: list[tuple[VideoFile, int]] = []
     left_out: list[LeftOut] = []
-    for video, found in zip(videos, count_frames(videos, data.workers, until=until), strict=True):
+    lengths = count_frames(videos, data.root, workers=data.workers, until=until)
+    for video, found in zip(videos, lengths, strict=True):
         reason = too_short(found, data) if isinstance(found, int) else found
         if reason is not None:
             left_out.append(LeftOut(video.name, reason))
         elif isinstance(found, int):
             kept.append((video, found))
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
-
-
-def _frames_or_fault(video: VideoFile, *, until: float | None) -> int | str | None:
-    """A video's number of frames, or what is wrong with it, or None when the time is up."""
-    if until is not None and time.monotonic() > until:
-        return None
-    try:
-        video.name.encode()  # it is written into caches and runs
-        return len(open_video(video.path))
-    except UnicodeEncodeError:
-        return "its name is not UTF-8: rename it"
-    except VideoError as error:
-        return error.reason
 
 
 def _span(data: DataSettings) -> str:

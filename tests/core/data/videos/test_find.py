@@ -141,7 +141,7 @@ def test_a_quick_look_lists_all_and_opens_what_the_time_allows(
     for name in ("a", "b", "c"):
         make_folder(tmp_path / name, 9)
     data = DataSettings(root=tmp_path, num_frames=4, frame_stride=2)
-    full, none = scan(data, seconds=60), scan(data, seconds=-1)
+    none, full = scan(data, seconds=-1), scan(data, seconds=60)
     assert full.complete
     assert full.opened.frames == (9, 9, 9)
     assert not none.complete

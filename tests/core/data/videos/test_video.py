@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from latte_cli.core.data.videos.video import VideoError, open_video
+from latte_cli.core.data.videos.open import open_video
+from latte_cli.core.data.videos.video import VideoError
 
 Frames = NDArray[np.uint8]
 
