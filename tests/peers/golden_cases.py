@@ -114,7 +114,7 @@ CLIP_IDS = {  # as small_clip.py's tokenizer makes them: framed, and padded with
     "full": [54, *np.random.default_rng(0).integers(0, 54, 75).tolist(), 55],
 }
 
-PROMPTS = {17: 12, 22: 40, 33: 1, 65: 65, 120: 17}  # tokens of a prompt, and of what it is led away from
+PROMPT_LENGTHS, NEGATIVE_LENGTH = (17, 22, 33, 65, 120), 40
 PROMPT_STEPS, PROMPT_GUIDANCE = 5, 5.0
 
 CHAIN_SHAPE = (1, 2, 4, 4, 4)  # (B, F, C, h, w) of the schedulers' runs

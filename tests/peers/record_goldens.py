@@ -23,10 +23,11 @@ PIPELINE = GOLDEN / "t2v" / "pipeline"
 Numbers = dict[str, Any]
 
 
-def filled(model: nn.Module) -> nn.Module:
-    """A model with every parameter drawn from its name."""
+def filled(model: nn.Module, prefix: str = "") -> nn.Module:
+    """A model with every parameter drawn from its name in a file, which may have a prefix more."""
     for name, parameter in model.named_parameters():
-        parameter.data = torch.from_numpy(weights(name, tuple(parameter.shape)))
+        stored = name if name.startswith(prefix) else prefix + name
+        parameter.data = torch.from_numpy(weights(stored, tuple(parameter.shape)))
     return model.eval()
 
 
@@ -135,7 +136,7 @@ def text() -> Numbers:
         if tokens > 120:
             found |= named(f"t5-{tokens}-cut", compact(small(cut).last_hidden_state[0].numpy()))
             found |= named(f"t5-wide-{tokens}-cut", compact(wide(cut).last_hidden_state[0].numpy()))
-    clip = filled(CLIPTextModel(CLIPTextConfig(**cases.CLIP_WIDE)))
+    clip = filled(CLIPTextModel(CLIPTextConfig(**cases.CLIP_WIDE)), "text_model.")
     for name, row in cases.CLIP_IDS.items():
         found |= named(f"clip-{name}", compact(clip(torch.tensor([row])).last_hidden_state[0].numpy()))
     return found
@@ -147,7 +148,7 @@ def pipeline() -> Numbers:
 
     pipe, found = LattePipeline.from_pretrained(PIPELINE, torch_dtype=torch.float32), {}
     pipe.set_progress_bar_config(disable=True)
-    for tokens, negative in cases.PROMPTS.items():
+    for tokens in cases.PROMPT_LENGTHS:
         steps: list[np.ndarray] = []
 
         def keep(pipe: Any, index: int, timestep: Any, kept: Numbers, steps: Any = steps) -> Numbers:
@@ -156,7 +157,7 @@ def pipeline() -> Numbers:
 
         pipe(
             prompt(tokens),
-            negative_prompt=prompt(negative),
+            negative_prompt=prompt(cases.NEGATIVE_LENGTH),
             num_inference_steps=cases.PROMPT_STEPS,
             guidance_scale=cases.PROMPT_GUIDANCE,
             video_length=2,
