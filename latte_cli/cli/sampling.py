@@ -121,6 +121,7 @@ def _of_pipeline(settings: "Settings", asked: Asked) -> Work:
 
 def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
     """Clips of a run's checkpoint."""
+    from latte_cli.core.planning.decoding import add_decoding
     from latte_cli.core.planning.plan import sample_plan
     from latte_cli.core.recipes import sample as recipe
     from latte_cli.core.sampling.write import DEFAULT_FORMATS, LATENTS
@@ -136,6 +137,10 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
             settings, checkpoint=asked.checkpoint, decodes=decodes, prompts=prompts, out=asked.out
         )
         found.require("--initial-latents", asked.initial_latents)
+        if decodes and not found.problems:
+            data, vae = settings.data, settings.vae
+            size = (data.image_size, data.image_size)
+            add_decoding(found, vae.weights, frames=data.num_frames, size=size, asked=vae.chunk_frames)
         return found
 
     return Work(

@@ -30,7 +30,7 @@ LONGEST_BARE = 60.0  # seconds
 
 def bare(vae, settings: Settings, seconds: float) -> float:
     """Frames a second of the encoder alone, over some `seconds`."""
-    size, side = settings.vae.chunk_frames, settings.data.image_size
+    size, side = settings.vae.batch_frames, settings.data.image_size
     frames = np.random.default_rng(0).uniform(-1, 1, (size, 3, side, side)).astype(np.float32)
     start, done = time.perf_counter(), 0
     while not done or time.perf_counter() - start < seconds:

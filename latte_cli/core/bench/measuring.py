@@ -62,7 +62,7 @@ def encode(settings: Settings) -> Entry:
     device = use_device(settings.device)
     from latte_cli.core.models.vae.autoencoder import load_vae
 
-    vae, size, number = load_vae(settings.vae), settings.data.image_size, settings.vae.chunk_frames
+    vae, size, number = load_vae(settings.vae), settings.data.image_size, settings.vae.batch_frames
     frames = _noise(settings, (number, 3, size, size)).clip(-1, 1)
     first, spread = timed(lambda: vae.encode(frames), warmup=1, count=settings.bench.steps, seconds=SECONDS)
     return {

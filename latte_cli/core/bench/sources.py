@@ -41,7 +41,7 @@ def open_source(settings: Settings, *, cached: bool) -> tuple[ClipSource, Encode
         return open_cache(settings)[1], None, f"cache {settings.cache.dir}"
     if settings.cache.in_memory and videos and lacks_vae(settings) is None:
         frames = FrameSource(index_clips(settings.data), settings.data)
-        mirrored, chunk = settings.data.random_flip, settings.vae.chunk_frames
+        mirrored, chunk = settings.data.random_flip, settings.vae.batch_frames
         memory = MemorySource(frames, mirrored=mirrored, chunk=chunk)
         deque(memory.fill(load_vae(settings.vae).encode), maxlen=0)
         return memory, None, f"videos of {settings.data.root}, encoded into memory"

@@ -5,9 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 
-import numpy as np
-
-from latte_cli.core.checkpoints.autoencoder import open_autoencoder
+from latte_cli.core.checkpoints.autoencoder import Autoencoder, open_autoencoder
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.clips.ahead import PIECES_AHEAD
 from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
@@ -16,13 +14,13 @@ from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pe
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once
 from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time
 from latte_cli.core.planning.room import check_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import Settings
 
 FLOAT32 = 4
-TENSORS_ALIVE = 3  # of the largest, in a residual block: what it adds to, what a convolution reads and writes
 
 
 def add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrite: bool) -> None:
@@ -53,23 +51,28 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     frames = round(sum(opened) / max(1, len(opened)) * len(todo))
     plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
     plan.add("disk", f"about {bytes_of(frames * wanted.frame_bytes())}")
-    shapes, images = open_autoencoder(settings.vae.weights).shapes, settings.vae.chunk_frames
-    plan.add("memory", f"about {bytes_of(_memory(settings, shapes))} a worker, beside MindSpore itself")
+    autoencoder, images = open_autoencoder(settings.vae.weights), settings.vae.batch_frames
+    plan.add("memory", f"about {bytes_of(_memory(settings, autoencoder))} a worker, beside MindSpore itself")
     batches = math.ceil(frames * (1 + wanted.mirror) / images)
-    add_time(plan, batches, images * encoding_flops(shapes, data.image_size), f"batch of {images} frames")
+    add_time(
+        plan,
+        batches,
+        images * encoding_flops(autoencoder.shapes, data.image_size),
+        f"batch of {images} frames",
+    )
 
 
 def check_encoding_memory(settings: Settings) -> None:
     """Raise LatteError when a batch of frames cannot be encoded, by the least that it takes."""
-    least = _memory(settings, open_autoencoder(settings.vae.weights).shapes, alive=2)  # read and written
+    least = _memory(settings, open_autoencoder(settings.vae.weights))
     lower = "vae.chunk_frames, data.workers or data.image_size"
-    check_memory(f"encoding {settings.vae.chunk_frames} frames takes", least, settings.device, lower=lower)
+    check_memory("encoding takes", least, settings.device, lower=lower)
 
 
 def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
     """Operations of encoding one image: two a multiply-add, those of the convolutions and linear layers."""
     return sum(
-        2 * int(np.prod(shape)) * (image_size // _shrunk(name)) ** 2
+        2 * math.prod(shape) * (image_size // _shrunk(name)) ** 2
         for name, shape in shapes.items()
         if name.startswith(("encoder.", "quant_conv.")) and len(shape) > 1
     )
@@ -83,10 +86,11 @@ def _shrunk(name: str) -> int:
     return 2 ** (int(level[1]) + (level[2] is not None)) if level else VAE_FACTOR
 
 
-def _memory(settings: Settings, shapes: Mapping[str, Shape], *, alive: int = TENSORS_ALIVE) -> int:
-    """Bytes of the weights, of the first level's values in a batch, and of the frames decoded ahead of it."""
-    pixels, images = settings.data.image_size**2, settings.vae.chunk_frames
-    weights = sum(int(np.prod(shape)) for shape in shapes.values())
-    values = alive * images * shapes["encoder.conv_in.weight"][0] * pixels
-    ahead = settings.data.workers * PIECES_AHEAD * images * 3 * pixels * (1 + settings.cache.mirror)
-    return FLOAT32 * (weights + values + ahead)
+def _memory(settings: Settings, autoencoder: Autoencoder) -> int:
+    """Bytes of the weights, of the values of the frames encoded at once, and of frames read ahead of it."""
+    side, images = settings.data.image_size, settings.vae.batch_frames
+    weights = sum(math.prod(shape) for shape in autoencoder.shapes.values())
+    a_frame = bytes_a_frame("encoding", autoencoder.shape, side, side)
+    at_once = min(images, frames_at_once(settings.vae.chunk_frames, a_frame))
+    ahead = settings.data.workers * PIECES_AHEAD * images * 3 * side**2 * (1 + settings.cache.mirror)
+    return FLOAT32 * (weights + ahead) + at_once * a_frame + OVERHEAD

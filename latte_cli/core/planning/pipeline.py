@@ -6,6 +6,7 @@ from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import pipeline_files
 from latte_cli.core.planning.cost import forward_flops
+from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline_memory import sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
 from latte_cli.core.planning.room import check_folder, check_memory
@@ -29,8 +30,8 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     plan.add("parameters", f"{shape.parameters():,}")
     if job.lora is not None:
         plan.add("lora", str(job.lora))
-    size = f"{height * VAE_FACTOR} x {width * VAE_FACTOR} pixels"
-    plan.add("clips", f"{len(job.prompts)} of {frames} frames of {size}")
+    pixels = (height * VAE_FACTOR, width * VAE_FACTOR)
+    plan.add("clips", f"{len(job.prompts)} of {frames} frames of {pixels[0]} x {pixels[1]} pixels")
     for prompt in job.prompts[:PROMPTS_SHOWN]:
         steps = f"{prompt.steps} steps, guidance {prompt.guidance_scale:g}, seed {prompt.seed}"
         plan.add("", f"{prompt.text or 'the empty prompt'}: {steps}")
@@ -40,7 +41,7 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     memory = sampling_memory(
         pipeline,
         num_frames=frames,
-        size=(height * VAE_FACTOR, width * VAE_FACTOR),
+        size=pixels,
         guided=guided,
         dtype=job.dtype,
         chunk_frames=job.chunk_frames,
@@ -49,6 +50,8 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
     each = f" a worker, {workers} workers" if workers > 1 else ""
     plan.add("memory", f"about {bytes_of(memory.peak)} at most{each}: {parts}")
+    if job.decodes:
+        add_decoding(plan, str(pipeline.vae), frames=frames, size=pixels, asked=job.chunk_frames)
     exact = max(memory.text_encoder, memory.transformer + memory.autoencoder)
     plan.check(lambda: check_memory("the pipeline's weights take", exact, job.device, lower="sample.dtype"))
     sizes = TextToVideoSizes(replace(shape, num_frames=frames), 0)

@@ -2,20 +2,17 @@
 
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.json_files import read_json
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
-from latte_cli.core.models.pipeline.configs import VaeConfig
 from latte_cli.core.models.pipeline.folder import PipelineFolder
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once
 
 FLOAT = 4  # bytes of the arithmetic
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-VAE_LAYERS = (
-    24  # full-size layers of a compiled Stable Diffusion decoder held at once: measured, 12.8 GB / 16 frames
-)
 
 
 class SamplingMemory(NamedTuple):
@@ -43,7 +40,7 @@ def sampling_memory(
     size: tuple[int, int],
     guided: bool,
     dtype: str = "float32",
-    chunk_frames: int = 8,
+    chunk_frames: Literal["auto"] | int = "auto",
     decodes: bool = True,
 ) -> SamplingMemory:
     """The memory that a clip of `num_frames` frames of `size` (height, width) pixels takes.
@@ -58,14 +55,17 @@ def sampling_memory(
     tokens = rows * num_frames * frame
     wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the widest moment: before and after the GELU
     scores = 2 * tokens * shape.num_heads * max(frame, pipeline.text.max_tokens)
-    channels = read_json(pipeline.vae / "config.json", VaeConfig).block_out_channels[0] if decodes else 0
-    pixels = min(chunk_frames, num_frames) * size[0] * size[1]
+    autoencoder = open_autoencoder(str(pipeline.vae)) if decodes else None
+    decoding = 0
+    if autoencoder is not None:
+        a_frame = bytes_a_frame("decoding", autoencoder.shape, *size)
+        decoding = OVERHEAD + min(num_frames, frames_at_once(chunk_frames, a_frame)) * a_frame
     return SamplingMemory(
         text_encoder=numbers(pipeline.text.encoder) * (4 if dtype == "bfloat16" else BYTES[dtype]),
         transformer=shape.parameters() * BYTES[dtype],
         activations=max(wide, scores) * FLOAT,
-        autoencoder=numbers(pipeline.vae) * FLOAT if decodes else 0,
-        decoding=pixels * channels * VAE_LAYERS * FLOAT,
+        autoencoder=0 if autoencoder is None else autoencoder.mapped.parameters() * FLOAT,
+        decoding=decoding,
     )
 
 

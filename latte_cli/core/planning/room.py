@@ -5,27 +5,13 @@ import tempfile
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.memory import machine_memory
 from latte_cli.core.models.architecture import Sizes
 from latte_cli.core.planning.cost import FLOAT32, least_activations, training_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import TrainSettings
 
 ACCELERATOR = 512 * 10**9  # bytes: more than any has, where it is not known which is meant
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def machine_memory() -> int:
-    """Bytes of this machine, or of the container we are in."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *map(_limit, CGROUP_LIMITS)]
-    return min(limit for limit in limits if limit)
-
-
-def _limit(path: str) -> int | None:
-    """The number in a file; None where there is none, as for "max"."""
-    try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def check_memory(name: str, needed: int, device: str, *, lower: str) -> None:

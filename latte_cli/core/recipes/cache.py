@@ -204,7 +204,7 @@ def work(
 
         use_device(settings.device)
         encode = load_vae(settings.vae).encode
-    chunk = settings.vae.chunk_frames
+    chunk = settings.vae.batch_frames
     videos = [video for group in groups for video in group.videos]
     total = sum(job.frames[video.name] for video in videos)
     pieces = decode_ahead(videos, settings.data, piece_frames=chunk, mirror=job.header.mirror)

@@ -176,7 +176,8 @@ def _decoder(settings: Settings) -> Callable[[NDArray[np.float32]], NDArray[np.u
     """Scaled latents (F, 4, h, w) to frames (F, H, W, 3)."""
     from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
 
-    vae = load_vae(settings.vae)
+    vae, side = load_vae(settings.vae), settings.data.image_size
+    vae.frames_at_once("decoding", side, side)
     return lambda latents: to_uint8(vae.decode(latents))
 
 

@@ -79,7 +79,7 @@ def run(
     load = cache(lambda: _load_vae(settings))
     encode = load().encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
-        mirrored, chunk = settings.data.random_flip, settings.vae.chunk_frames
+        mirrored, chunk = settings.data.random_flip, settings.vae.batch_frames
         memory = MemorySource(source, mirrored=mirrored, chunk=chunk)
         yield from _encode(memory, encode, settings.run_dir, collective)
         source = memory

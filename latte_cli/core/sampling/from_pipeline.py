@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class Job:
     lora: Path | None = None
     decodes: bool = True
     """Whether latents become frames; without it no autoencoder is loaded."""
-    chunk_frames: int = 8
+    chunk_frames: Literal["auto"] | int = "auto"
     """Frames decoded at a time."""
     device: str = "auto"
 
@@ -215,6 +215,8 @@ def _decoder(job: Job, pipeline: PipelineFolder) -> Any:
         weights=str(pipeline.vae), scaling_factor=pipeline.scaling_factor, chunk_frames=job.chunk_frames
     )
     vae = load_vae(settings)
+    _, _, height, width = clip_shape(job, pipeline)
+    vae.frames_at_once("decoding", height * VAE_FACTOR, width * VAE_FACTOR)
     return lambda latents: to_uint8(vae.decode(latents))
 
 

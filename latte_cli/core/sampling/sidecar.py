@@ -1,7 +1,7 @@
 """The record beside a clip: what made it, as JSON, so that it can be made again to the same bytes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -66,7 +66,7 @@ class PipelineSidecar(Sidecar):
     dtype: Dtype
     clean_caption: bool = False
     """Records of before cleaning have none."""
-    chunk_frames: int = Field(ge=1)
+    chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)]
     fps: int = Field(ge=1, le=MAX_FPS)
     device: Literal["auto", "cpu", "ascend", "gpu"]
 

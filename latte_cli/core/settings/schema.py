@@ -11,6 +11,7 @@ from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 
 Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
+BATCH_FRAMES = 8  # of a cache or a data set in memory
 NOT_UTF_8 = "is not valid UTF-8"
 LARGEST_SEED = 2**63 - 1
 NOT_A_NAME = "is no name of a file"
@@ -105,8 +106,14 @@ class VaeSettings(Section):
     """A file, a diffusers folder, or "demo": the small autoencoder in this package."""
     scaling_factor: float = Field(SCALING_FACTOR, gt=0)
     """Latents are the encoder's draw times this (Rombach et al. 2022)."""
-    chunk_frames: int = Field(8, ge=1)
-    """Frames encoded or decoded at a time: bounds the memory."""
+    chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Frames encoded or decoded at a time, which changes no result; auto: as many as half of the free memory
+    holds and gain speed."""
+
+    @property
+    def batch_frames(self) -> int:
+        """Frames handed to the encoder together, which may then take them in smaller chunks."""
+        return BATCH_FRAMES if self.chunk_frames == "auto" else self.chunk_frames
 
 
 class TextSettings(Section):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from latte_cli.core import memory
 from latte_cli.core.errors import LatteError
+from latte_cli.core.memory import machine_memory
 from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.planning import room
 from latte_cli.core.planning.cost import training_memory
 from latte_cli.core.planning.plan import sample_plan, train_plan
-from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory, machine_memory
+from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import TrainSettings
@@ -66,7 +68,7 @@ def test_a_cpu_is_judged_by_its_own_memory_and_what_fits_is_let_through(
 def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("limit", "1000\n"), ("none", "max\n")):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(room, "CGROUP_LIMITS", [str(tmp_path / name) for name in ("limit", "none", "gone")])
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", [str(tmp_path / name) for name in ("limit", "none", "gone")])
     assert machine_memory() == 1000
     with pytest.raises(LatteError, match=r"it takes at least 1 kB of memory; this machine has 1 kB: lower x"):
         check_memory("it takes", 1001, "cpu", lower="x")

@@ -1,5 +1,6 @@
 """The autoencoder between frames and latents, some frames at a time."""
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, LOGVAR_RANGE, VAE_FACTOR
+from latte_cli.core.models.vae.memory import Work, choose_frames, described
 from latte_cli.core.settings.schema import VaeSettings
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from latte_cli.core.models.vae.model import AutoencoderKL
 
 Array = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 
 def check_vae(settings: VaeSettings) -> None:
@@ -46,7 +50,9 @@ class Vae:
         from latte_cli.core.kernels.waiting import Compiled
 
         self.scaling_factor = settings.scaling_factor
+        self.shape = model.shape
         self.chunk_frames = settings.chunk_frames
+        self._at_once: dict[tuple[Work, int, int], int] = {}
         self._tensor = ms.Tensor
         self._dtype = ms.float16 if dtype == "float16" and ms.get_context("device_target") != "CPU" else None
         if self._dtype is not None:
@@ -71,23 +77,37 @@ class Vae:
         return np.concatenate(list(self.decode_chunks(latents)))
 
     def encode_chunks(self, frames: Array) -> Iterator[Array]:
-        """`encode` by chunks of at most chunk_frames: yields each chunk's moments."""
+        """`encode` by chunks of `frames_at_once`: yields each chunk's moments."""
         _check(frames, channels=3, multiple=VAE_FACTOR)
-        for moments in self._chunks(self._encode, frames):
+        size = self.frames_at_once("encoding", *frames.shape[2:])
+        for moments in self._chunks(self._encode, frames, size):
             np.clip(moments[:, LATENT_CHANNELS:], *LOGVAR_RANGE, out=moments[:, LATENT_CHANNELS:])
             yield moments
 
     def decode_chunks(self, latents: Array) -> Iterator[Array]:
-        """`decode` by chunks of at most chunk_frames: yields each chunk's frames."""
+        """`decode` by chunks of `frames_at_once`: yields each chunk's frames."""
         _check(latents, channels=LATENT_CHANNELS, multiple=1)
-        yield from self._chunks(self._decode, latents / np.float32(self.scaling_factor))
+        size = self.frames_at_once("decoding", *(VAE_FACTOR * side for side in latents.shape[2:]))
+        yield from self._chunks(self._decode, latents / np.float32(self.scaling_factor), size)
 
-    def _chunks(self, compiled: "Compiled", inputs: Array) -> Iterator[Array]:
+    def frames_at_once(self, work: Work, height: int, width: int) -> int:
+        """How many frames of a size are computed at once; chosen when it is first asked.
+
+        Raises LatteError when they do not fit into this machine's free memory.
+        """
+        key = (work, height, width)
+        if key not in self._at_once:
+            number = choose_frames(work, self.shape, (height, width), self.chunk_frames)
+            log.info(described(work, self.shape, (height, width), number))
+            self._at_once[key] = number
+        return self._at_once[key]
+
+    def _chunks(self, compiled: "Compiled", inputs: Array, most: int) -> Iterator[Array]:
         """Run chunks of one size, so that one graph serves them all; the last is filled up with its last row.
 
         Inputs fewer than a chunk are filled up to a power of two: few graphs, little waste.
         """
-        size = min(self.chunk_frames, 1 << (len(inputs) - 1).bit_length())
+        size = min(most, 1 << (len(inputs) - 1).bit_length())
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             filled = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])

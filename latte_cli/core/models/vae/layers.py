@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from latte_cli.core.models.vae.convolution import conv2d, double, group_norm
 
 EPSILON = 1e-6  # of every normalisation
+SCORES_AT_ONCE = 1 << 22  # numbers
 
 
 class Convolution(nn.Cell):
@@ -90,10 +91,14 @@ class Attention(nn.Cell):
     def construct(self, images: Tensor) -> Tensor:
         number, width, height, breadth = images.shape
         pixels = self.group_norm(images).reshape(number, width, height * breadth).swapaxes(1, 2)
-        scores = ops.BatchMatMul(transpose_b=True)(self.to_q(pixels) * self.scale, self.to_k(pixels))
-        weights = ops.softmax(scores.astype(ms.float32), -1).astype(images.dtype)
-        mixed = self.to_out[0](ops.BatchMatMul()(weights, self.to_v(pixels)))
-        return images + mixed.swapaxes(1, 2).reshape(images.shape)
+        queries, keys, values = self.to_q(pixels) * self.scale, self.to_k(pixels), self.to_v(pixels)
+        mixed = []
+        for rows in ops.split(queries, queries_at_once(number, height * breadth), 1):
+            scores = ops.BatchMatMul(transpose_b=True)(rows, keys)
+            weights = ops.softmax(scores.astype(ms.float32), -1).astype(images.dtype)
+            mixed.append(ops.BatchMatMul()(weights, values))
+        attended = self.to_out[0](mixed[0] if len(mixed) == 1 else ops.concat(mixed, 1))
+        return images + attended.swapaxes(1, 2).reshape(images.shape)
 
 
 class Middle(nn.Cell):
@@ -153,6 +158,12 @@ class Stage(nn.Cell):
         for resampler in self.upsamplers:
             images = resampler(images)
         return images
+
+
+def queries_at_once(number: int, pixels: int) -> int:
+    """Pixels whose scores are held at a time: those of all grow with the fourth power of the side."""
+    most = max(1, SCORES_AT_ONCE // (number * pixels))
+    return pixels if most >= pixels else 1 << (most.bit_length() - 1)
 
 
 def _zeros(*shape: int) -> Parameter:

@@ -20,6 +20,7 @@ class AutoencoderKL(nn.Cell):
     def __init__(self, shape: AutoencoderShape):
         super().__init__()
         latents, moments = shape.latent_channels, 2 * shape.latent_channels
+        self.shape = shape
         self.encoder = Encoder(shape)
         self.decoder = Decoder(shape)
         self.quant_conv = Convolution(moments, moments, size=1) if shape.use_quant_conv else None
