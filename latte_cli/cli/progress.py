@@ -78,12 +78,19 @@ class Line(NamedTuple):
 
 
 class LogHandler(logging.Handler):
-    """Log lines on stderr, above a progress bar where there is one."""
+    """Log lines on stderr, above a progress bar where there is one; each once: a plan and then the work find
+    the same faults."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
-        console.print(Text(text), soft_wrap=True)
+        if text not in self.printed:
+            self.printed.add(text)
+            console.print(Text(text), soft_wrap=True)
 
 
 def show_plan(settings: str, plan: Plan) -> None:

@@ -1,6 +1,8 @@
 """Progress, on a terminal and in a log."""
 
+import errno
 import logging
+import sys
 from collections.abc import Iterator
 from io import StringIO
 
@@ -109,3 +111,26 @@ def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_rea
     assert [line.done for line in drawn] == list(range(1, 11))
     assert {(line.doing, line.total) for line in drawn} == {("sampling", 10)}
     assert drawn[6].text == "clip 2 of 3"
+
+
+def test_what_two_parts_of_a_command_find_is_printed_once(log: StringIO) -> None:
+    handler = LogHandler()
+    for text in ("a.mp4: is empty", "b.mp4: is empty", "a.mp4: is empty"):
+        handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, text, (), None))
+    assert log.getvalue().splitlines() == ["warning: a.mp4: is empty", "warning: b.mp4: is empty"]
+
+
+class Gone(StringIO):
+    """A terminal that has closed."""
+
+    def write(self, text: str) -> int:
+        """Fail, as the system does."""
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_loop_goes_on_when_nobody_can_read_its_lines_any_more(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Gone())
+    reports = follow(steps(clock, 3, 20.0), lambda step: Line("training", step, 3))
+    assert list(reports) == [1, 2, 3]

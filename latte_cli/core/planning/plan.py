@@ -11,6 +11,7 @@ from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of, read_text_header
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import check_labels, labelled_videos, scan
+from latte_cli.core.data.videos.left_out import LeftOut, summary
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -26,7 +27,7 @@ from latte_cli.core.planning.cost import (
 )
 from latte_cli.core.planning.room import check_folder, check_sampling_memory, check_training_memory
 from latte_cli.core.planning.units import bytes_of, duration, short
-from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.schema import DataSettings, Settings
 
 PROMPTS_SHOWN = 3
 SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
@@ -197,6 +198,7 @@ def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
     if found.opened.left_out:
         text += f", {len(found.opened.left_out)} left out"
     plan.add("data", text)
+    _add_left_out(plan, found.opened.left_out, data)
     _add_epoch(plan, settings.train.steps, count, global_batch)
 
 
@@ -211,7 +213,13 @@ def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
         plan.add("data", f"{settings.cache.dir}: not ready")
         return
     plan.add("data", f"{settings.cache.dir}: latents of {_videos(len(index.videos))}")
+    _add_left_out(plan, index.left_out, settings.data)
     _add_epoch(plan, settings.train.steps, len(index.videos), global_batch)
+
+
+def _add_left_out(plan: Plan, left_out: Sequence[LeftOut], data: DataSettings) -> None:
+    if left_out:
+        plan.add("left out", summary(left_out, data))
 
 
 def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:

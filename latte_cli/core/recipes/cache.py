@@ -39,7 +39,8 @@ from latte_cli.core.data.latent_cache.plan import (
 )
 from latte_cli.core.data.latent_cache.texts import check_all, clear_texts, strike_off
 from latte_cli.core.data.latent_cache.writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
-from latte_cli.core.data.videos.find import LeftOut, VideoFile, count_frames, labelled_videos
+from latte_cli.core.data.videos.find import VideoFile, count_frames, labelled_videos
+from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.text.caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster

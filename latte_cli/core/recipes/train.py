@@ -18,6 +18,7 @@ from latte_cli.core.data.clips.memory import Array, MemorySource
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
+from latte_cli.core.data.videos.left_out import warn_of
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
@@ -132,6 +133,7 @@ def _clips(settings: Settings) -> tuple[ClipSource, str]:
     source: ClipSource
     if settings.cache.dir is not None:
         index, source = open_cache(settings)
+        warn_of(index.left_out, settings.data)
     else:
         index = index_clips(settings.data)
         source = FrameSource(index, settings.data)

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
+from mindspore.graph import api
 
 from latte_cli.core.kernels import signal
 from latte_cli.core.kernels.selection import force_kernels
@@ -33,6 +34,22 @@ def test_results_are_those_of_the_function(half: np.ndarray) -> None:
         product, further = compiled(Tensor(half * np.float32(factor)))
         np.testing.assert_allclose(product.asnumpy(), half * factor, rtol=1e-4)
         np.testing.assert_array_equal(further.asnumpy(), half * np.float32(factor) + 1)
+
+
+def test_two_functions_are_not_reported_as_one_that_is_compiled_again(
+    half: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_one(x):  # type: ignore[no-untyped-def]
+        return x + 1, x + 1
+
+    def add_two(x):  # type: ignore[no-untyped-def]
+        return x + 2, x + 2
+
+    said: list[str] = []
+    monkeypatch.setattr(api.logger, "warning", said.append)
+    for function in (add_one, add_two):
+        Compiled(function)(Tensor(half))
+    assert said == []
 
 
 def test_without_the_kernels_results_are_the_same(half: np.ndarray) -> None:

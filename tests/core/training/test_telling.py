@@ -41,7 +41,7 @@ def telling(dropout: float = 0.0) -> Telling:
 def test_videos_without_a_caption_give_no_clips_and_are_named(caplog) -> None:  # type: ignore[no-untyped-def]
     found = source()
     assert (found.names, texts_of(found.captions)) == (("a", "c"), ["", "red", "blue", "green"])
-    assert caplog.messages == ["left out: b: has no caption"]
+    assert caplog.messages == ["left out: 1 video: b: has no caption"]
     assert found.read(1, [0], mirror=False)[0, 0, 0, 0] == 2  # video c of the source
 
 

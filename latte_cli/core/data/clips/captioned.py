@@ -1,6 +1,5 @@
 """Clips with captions: the videos of another source that have one."""
 
-import logging
 from hashlib import sha256
 
 import numpy as np
@@ -8,12 +7,11 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.captions.files import Captions
 from latte_cli.core.data.clips.batches import ClipSource
-
-log = logging.getLogger(__name__)
+from latte_cli.core.data.videos.left_out import LeftOut, warn_of
 
 
 class CaptionedSource:
-    """The videos of `source` that have captions, in order; each other one is named in the log and left out.
+    """The videos of `source` that have captions, in order; the others are left out, with a warning.
 
     See batches.ClipSource.
     """
@@ -26,9 +24,7 @@ class CaptionedSource:
         self.frames = tuple(source.frames[place] for place in self.places)
         self.labels = tuple(source.labels[place] for place in self.places)
         self.captions = {name: captions[name] for name in self.names}
-        for name in source.names:
-            if name not in captions:
-                log.warning("left out: %s: has no caption", name)
+        warn_of([LeftOut(name, "has no caption") for name in source.names if name not in captions])
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
         """Frames of one video, as the source's. Raises VideoError."""

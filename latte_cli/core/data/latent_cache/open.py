@@ -1,6 +1,5 @@
 """Opening a cache of latents for training: ours of either type, or MindONE's of one file a frame."""
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,21 +13,13 @@ from latte_cli.core.data.latent_cache.classes import class_of, labels_of
 from latte_cli.core.data.latent_cache.manifest import AGAIN, MANIFEST, Header, read_header, read_manifest
 from latte_cli.core.data.latent_cache.mindrecord import ShardSource
 from latte_cli.core.data.latent_cache.numpy_files import NumpySource
-from latte_cli.core.data.videos.find import (
-    ClipIndex,
-    LeftOut,
-    VideoFile,
-    natural_order,
-    nothing_left,
-    too_short,
-)
+from latte_cli.core.data.videos.find import ClipIndex, VideoFile, natural_order
+from latte_cli.core.data.videos.left_out import LeftOut, nothing_left, too_short
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.digests import digest_of_files
-from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import DataSettings, Settings
-
-log = logging.getLogger(__name__)
 
 MINDONE_FRAME = "video_latent-*.npy"
 
@@ -152,15 +143,13 @@ def _index(
     left_out: list[LeftOut] = []
     for name, (path, frames) in videos.items():
         unlisted = data.labels is not None and name not in labels
-        reason = f"not listed in {data.labels}" if unlisted else too_short(frames, data)
-        if reason is None:
+        fault = LeftOut(name, f"not listed in {data.labels}") if unlisted else too_short(name, frames, data)
+        if fault is None:
             kept.append((VideoFile(path, name, labels.get(name)), frames))
         else:
-            left_out.append(LeftOut(name, reason))
-    for video in left_out:
-        log.warning("left out: %s: %s", printable(video.name), video.reason)
+            left_out.append(fault)
     if not videos:
         raise LatteError(f"cache.dir: {folder}: holds no videos yet: run latte cache first")
     if not kept:
-        raise LatteError(nothing_left(str(folder), data, left_out))
+        raise nothing_left(str(folder), data, left_out)
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))

@@ -20,7 +20,8 @@ from latte_cli.core.data.latent_cache.manifest import (
 from latte_cli.core.data.latent_cache.mindrecord import shard_name, write_shard
 from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file, stored_noise
 from latte_cli.core.data.latent_cache.plan import SPOOL, Group
-from latte_cli.core.data.videos.find import LeftOut, VideoFile
+from latte_cli.core.data.videos.find import VideoFile
+from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import printable
 from latte_cli.core.files import write_whole
 from latte_cli.core.journal import Journal

@@ -1,6 +1,5 @@
 """Finding the videos of a folder, naming and labelling them, and counting which of them give clips."""
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +11,9 @@ from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES
 from latte_cli.core.data.videos.index import VideoIndex
 from latte_cli.core.data.videos.labels import read_labels
-from latte_cli.core.data.videos.transforms import needed_frames
-from latte_cli.core.errors import LatteError, printable
+from latte_cli.core.data.videos.left_out import LeftOut, nothing_left, too_short, warn_of
+from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import DataSettings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,6 @@ class VideoFile:
     name: str
     label: int | None = None
     class_name: str | None = None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A video that gives no clips, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -149,18 +138,16 @@ def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]
 
 
 def index_clips(data: DataSettings) -> ClipIndex:
-    """Count every video's frames and keep those long enough for a clip, naming each other one once in the
-    log.
+    """Count every video's frames and keep those long enough for a clip; a warning tells of the others.
 
     Raises LatteError with the reason when none is left.
     """
     videos, unlisted = labelled_videos(data)
     index = _count(videos, data)
     left_out = (*unlisted, *index.left_out)
-    for video in left_out:
-        log.warning("left out: %s: %s", printable(video.name), video.reason)
     if not index.videos:
-        raise LatteError(nothing_left(str(data.root), data, index.left_out))
+        raise nothing_left(str(data.root), data, index.left_out)
+    warn_of(left_out, data)
     return replace(index, left_out=left_out)
 
 
@@ -174,32 +161,8 @@ def scan(data: DataSettings, *, seconds: float = 1.0) -> Scan:
     opened = _count(videos, data, until=end)
     complete = len(opened.videos) + len(opened.left_out) == len(videos)
     if complete and not opened.videos:
-        raise LatteError(nothing_left(str(data.root), data, opened.left_out))
+        raise nothing_left(str(data.root), data, opened.left_out)
     return Scan(tuple(videos), replace(opened, left_out=(*unlisted, *opened.left_out)), complete)
-
-
-def too_short(frames: int, data: DataSettings) -> str | None:
-    """Why a video of so many frames gives no clip, if it gives none."""
-    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
-    return f"too short: {frames} frames, where {_span(data)} needs {needed}" if frames < needed else None
-
-
-def nothing_left(root: str, data: DataSettings, left_out: Sequence[LeftOut]) -> str:
-    """Why no video gives a clip, in a line."""
-    short = {
-        video.name: int(match[1])
-        for video in left_out
-        if (match := re.match(r"too short: (\d+) frames", video.reason))
-    }
-    if not short:
-        found = f"none of its {len(left_out)} videos can be read; the first, {left_out[0].name}"
-        return f"data.root: {root}: {found}: {left_out[0].reason}"
-    longest = max(short, key=lambda name: short[name])
-    needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
-    return (
-        f"data.num_frames: a clip is longer than every video: {_span(data)} needs {needed} frames; "
-        f"the longest, {longest}, has {short[longest]}"
-    )
 
 
 def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
@@ -231,16 +194,12 @@ def _count(videos: Sequence[VideoFile], data: DataSettings, *, until: float | No
     left_out: list[LeftOut] = []
     lengths = count_frames(videos, data.root, workers=data.workers, until=until)
     for video, found in zip(videos, lengths, strict=True):
-        reason = too_short(found, data) if isinstance(found, int) else found
-        if reason is not None:
-            left_out.append(LeftOut(video.name, reason))
-        elif isinstance(found, int):
-            kept.append((video, found))
+        if isinstance(found, int):
+            short = too_short(video.name, found, data)
+            if short is None:
+                kept.append((video, found))
+            else:
+                left_out.append(short)
+        elif found is not None:
+            left_out.append(LeftOut(video.name, found))
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))
-
-
-def _span(data: DataSettings) -> str:
-    """The settings that decide how long a clip is."""
-    return f"num_frames {data.num_frames}" + (
-        f" x frame_stride {data.frame_stride}" if data.spacing == "stride" else ""
-    )

@@ -88,7 +88,7 @@ def test_a_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path)
 
 
-def test_videos_that_give_no_clips_are_each_named_once_and_left_out(
+def test_videos_that_give_no_clips_are_left_out_and_told_of_in_one_warning(
     tmp_path: Path, make_folder: MakeFolder, make_movie: MakeMovie, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_folder(tmp_path / "long", 9)
@@ -101,9 +101,8 @@ def test_videos_that_give_no_clips_are_each_named_once_and_left_out(
     assert [video.name for video in index.videos] == ["long", "movie.mp4"]
     assert index.frames == (9, 30)
     assert [record.getMessage() for record in caplog.records] == [
-        "left out: empty.mp4: is empty",
-        "left out: not \\udcff text: its name is not UTF-8: rename it",
-        "left out: short: too short: 8 frames, where num_frames 4 x frame_stride 2 needs 9",
+        "left out: 3 videos: empty.mp4: is empty; not \\udcff text: its name is not UTF-8: rename it;"
+        " short: 8 frames; a clip needs 9 (lower data.frame_stride or data.num_frames)",
     ]
 
 
