@@ -48,6 +48,8 @@ def show_bench(found: Mapping[str, Any]) -> None:
         show(f"a card is {cores[0]} of the cores\n")
     if data := sorted({entry["data"] for entry in found["train"] if "data" in entry}):
         show(f"data: {'; '.join(data)}\n")
+    if text := sorted({entry["text"] for entry in found["train"] + found["sample"] if "text" in entry}):
+        show(f"text: {'; '.join(text)}\n")
     if "comparison" in found:
         show_comparison(found)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,17 @@ from latte_cli.core.bench.machine import describe, peak_bytes
 from latte_cli.core.bench.rows import Row
 from latte_cli.core.bench.sources import open_source
 from latte_cli.core.bench.statistics import Spread
+from latte_cli.core.bench.synthetic import TEXT, text_states
+from latte_cli.core.data.clips.batches import ClipSource
 from latte_cli.core.device import use_device
-from latte_cli.core.models.architectures import build_model
+from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.architectures import architecture_of, build_model
 from latte_cli.core.parallel.collective import join
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from latte_cli.core.training.telling import Telling
 
 Entry = dict[str, Any]
 SECONDS = 30.0  # encoding and sampling stop counting then: their calls can take very long
@@ -39,9 +45,10 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
 
     experiment = row.settings(settings)
     source, encode, data = open_source(experiment, cached=row.cache)
-    model = build_model(experiment, dtype=experiment.train.dtype)
+    model = _model(experiment, experiment.train.dtype)
     schedule = make_schedule(experiment.diffusion)
-    trainer = Trainer(experiment, model, schedule=schedule, collective=collective)
+    telling = _telling(experiment, source) if experiment.model.condition == "text" else None
+    trainer = Trainer(experiment, model, schedule=schedule, collective=collective, telling=telling)
     reports = trainer.run(source, encode)
     bench = settings.bench
     compile_seconds, spread = timed(
@@ -50,6 +57,7 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
     reports.close()  # type: ignore[attr-defined]
     return {
         "data": data,
+        **_text(experiment),
         "compile_seconds": compile_seconds,
         "step_seconds": asdict(spread),
         "images_per_second": row.images / spread.median,
@@ -85,13 +93,14 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
 
     wanted = settings.sample
     schedule = make_schedule(settings.diffusion, wanted.respacing or str(wanted.steps))
-    denoiser = Denoiser(build_model(settings))
+    denoiser = Denoiser(_model(settings, "float32"))
     label = None if denoiser.num_classes is None else 0
+    text = (text_states(settings),) * 2 if settings.model.condition == "text" else None
 
     def steps() -> Iterator[Step]:
         seed = wanted.seed
         while True:
-            yield from denoise(denoiser, Clip(seed, label), schedule, wanted)
+            yield from denoise(denoiser, Clip(seed, label, text=text), schedule, wanted)
             seed += 1
 
     walk, bench, total = steps(), settings.bench, schedule.num_timesteps
@@ -108,6 +117,7 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
         "steps": total,
         "guidance_scale": wanted.guidance_scale,
         "frames": settings.data.num_frames,
+        **_text(settings),
         "compile_seconds": first,
         "step_seconds": asdict(spread),
         "decode_seconds": decoding,
@@ -132,6 +142,28 @@ def timed(
         if seconds is not None and sum(counted) > seconds and len(counted) >= LEAST_COUNTED:
             break
     return first, Spread.of(counted)
+
+
+def _model(settings: Settings, dtype: str) -> Transformer:
+    """The experiment's transformer; weights to start from are not loaded, since the time does not depend on
+    them."""
+    model = build_model(settings, dtype=dtype)
+    if settings.train.init_from is not None:
+        architecture_of(settings).initialise(model, settings.seed)
+    return model
+
+
+def _telling(settings: Settings, source: ClipSource) -> "Telling":
+    """Captions of synthetic states, the same for every video."""
+    from latte_cli.core.training.telling import Telling
+
+    states, captions = text_states(settings), dict.fromkeys(source.names, ("synthetic",))
+    return Telling(captions, lambda text: states, dropout=settings.model.condition_dropout)
+
+
+def _text(settings: Settings) -> Entry:
+    """Where the texts are from, for a model that is told texts."""
+    return {"text": TEXT} if settings.model.condition == "text" else {}
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,14 +1,17 @@
-"""Clips made of noise, where there is no data to measure with."""
+"""Clips and text states made of noise, where there is no data to measure with."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.data.captions.states import MAX_TOKENS, Array, told
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import Settings
 
 VIDEOS = 8
+TEXT = "synthetic states"
 CHANNELS = {"frames": 3, "moments": 2 * LATENT_CHANNELS, "latents": LATENT_CHANNELS}
 
 
@@ -33,3 +36,11 @@ class SyntheticSource:
     def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
         """Frames of any video: (N, C, H, W)."""
         return self.values[indices]
+
+
+def text_states(settings: Settings) -> Array:
+    """What the model is told of a text as long as its encoder takes: (N, D) noise."""
+    architecture = architecture_of(settings)
+    kind = architecture.text_kind
+    size = (MAX_TOKENS[kind], architecture.text_width(settings))
+    return told(draw(settings.seed, Stream.NOISE).standard_normal(size, np.float32), kind)

@@ -1,13 +1,16 @@
 """The benchmark end to end on a tiny model, and what it says of what it cannot measure."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from latte_cli.cli.app import app
 from latte_cli.core.bench.rows import parse_rows
+from latte_cli.core.bench.synthetic import text_states
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import bench
 from latte_cli.core.settings.schema import Settings
@@ -84,10 +87,26 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> No
         bench.read(path)
 
 
-def test_a_model_of_captions_is_refused_in_one_line_before_anything_is_measured(folder: Path) -> None:
-    (folder / "latte.yaml").write_text(TINY.replace("patch_size: 2}", "patch_size: 2, condition: text}"))
-    result = CliRunner().invoke(app, ["bench", "--row", "cache=on,batch=1"])
-    assert (result.exit_code, result.stderr) == (
-        1,
-        "model.condition: found text, wanted none or class: bench has no captions\n",
-    )
+def test_a_model_of_captions_is_measured_on_synthetic_states_which_the_output_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
+    size = "hidden_size: 24, depth: 2, num_heads: 2, patch_size: 2"
+    model = f"model: {{architecture: latte-t2v, condition: text, {size}}}"
+    (folder / "latte.yaml").write_text(re.sub("model: .*", model, TINY) + "sample: {guidance_scale: 2}\n")
+    result = CliRunner().invoke(app, ["bench", "--row", "cache=on,batch=1", "--out", "bench.json"])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(Path("bench.json").read_text())
+    (row,), (sampler,) = found["train"], found["sample"]
+    assert (row["data"], row["text"], sampler["text"]) == ("synthetic moments", *["synthetic states"] * 2)
+    assert row["step_seconds"]["median"] > 0
+    assert sampler["video_seconds"] == pytest.approx(4 * sampler["step_seconds"]["median"])
+    assert "text: synthetic states\n" in result.stdout
+
+
+def test_synthetic_states_have_the_shape_that_the_encoder_s_have() -> None:
+    model = {"condition": "text", "hidden_size": 24, "depth": 2, "num_heads": 2, "patch_size": 2}
+    assert text_states(Settings.model_validate({"model": model})).shape == (77, 768)
+    states = text_states(Settings.model_validate({"model": model | {"architecture": "latte-t2v"}}))
+    assert states.shape == (120, 4097)
+    np.testing.assert_array_equal(states[:, -1], 1)
