@@ -112,13 +112,13 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def stop_at_plan(settings: "Settings", plan: "Plan", *, dry_run: bool) -> bool:
+def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) -> bool:
     """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
     if dry_run:
         from latte_cli.cli.progress import show_plan
         from latte_cli.core.settings.loading import dump_settings
 
-        show_plan(dump_settings(settings, explained=False), plan)
+        show_plan("" if settings is None else f"{dump_settings(settings, explained=False)}\n", plan)
     plan.demand()
     return dry_run
 

@@ -87,7 +87,7 @@ def replay(sidecar: Path, out: Path | None, *, dry_run: bool, log_level: str) ->
     from latte_cli.core.sampling.sidecar import read_record
 
     recipe = text_to_video if "pipeline" in read_record(sidecar, check=False) else sample
-    if not dry_run:
+    if not stop_at_plan(None, recipe.replay_plan(sidecar, out=out), dry_run=dry_run):
         show_files(recipe.replay(sidecar, out=out))
 
 

@@ -107,6 +107,18 @@ def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
+    drawn("--prompt", "x", "--steps", "2", "--format", "latents")
+    sidecar = folder / "samples" / "000-seed42-x.json"
+    rewrite(sidecar, num_frames=65536, height=16384, width=16384)
+    result = latte_replay(str(sidecar), "out")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        "a clip of 65536 frames takes at least 19.8 TB of memory; this machine has"
+    )
+    assert not Path("out").exists()
+
+
 def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
     Path("prompts.txt").write_text("# two\na cat --seed 9 --steps 3\n\ndogs [and] cats --guidance-scale 1\n")
     names = drawn("--prompts-file", "prompts.txt", "--steps", "2", "--format", "latents", "--prompt", "sea")
@@ -317,6 +329,18 @@ def rewrite(path: Path, **changes: Any) -> None:
         (
             lambda folder: rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4]),
             "pipeline/vae/config.json: found an autoencoder of 4 pixels a latent, wanted 8",
+        ),
+        (
+            lambda folder: rewrite(folder / "transformer" / "config.json", num_layers=60000),
+            "pipeline/transformer/diffusion_pytorch_model.safetensors: depth: found 2, wanted that of"
+            " pipeline/transformer/config.json, 60000",
+        ),
+        (
+            lambda folder: rewrite(
+                folder / "transformer" / "config.json", num_attention_heads=1000, cross_attention_dim=8000
+            ),
+            "pipeline/transformer/diffusion_pytorch_model.safetensors: hidden_size: found 24, wanted that of"
+            " pipeline/transformer/config.json, 8000",
         ),
         (
             lambda folder: shutil.rmtree(folder / "text_encoder"),

@@ -4,6 +4,7 @@ A projection's weight W becomes W + alpha / rank * B A, of which only A (rank, i
 are trained. MindONE's peft knows only MindSpore's own layers; the names in a file are peft's all the same.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.save import save_weights
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, found
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.rng import Stream, draw
 
@@ -97,12 +98,27 @@ def load_lora(path: Path) -> Lora:
                 f"{path}: found {name}, wanted low-rank changes: names that end in lora_A.weight"
             )
         halves.setdefault(projection, {})[factor[0]] = weights.read(name).astype(np.float32)
-    odd = [name for name, pair in halves.items() if len(pair) != 2 or len(pair["A"]) != pair["B"].shape[-1]]
-    if odd:
-        raise LatteError(f"{path}: {odd[0]}: wanted lora_A (rank, inputs) with lora_B (outputs, rank)")
-    factors = {name: (pair["A"], pair["B"]) for name, pair in halves.items()}
-    rank = len(next(iter(factors.values()))[0])
-    return Lora(rank, float(weights.metadata.get("alpha", rank)), factors)
+    factors = {}
+    for name, pair in halves.items():
+        shapes = [factor.shape for _, factor in sorted(pair.items())]
+        if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
+            raise LatteError(f"{path}: {name}: wanted lora_A (rank, inputs) with lora_B (outputs, rank)")
+        factors[name] = pair["A"], pair["B"]
+    ranks = sorted({len(a) for a, _ in factors.values()})
+    if len(ranks) > 1:
+        raise LatteError(f"{path}: found the ranks {ranks[0]} and {ranks[-1]}, wanted one of all projections")
+    return Lora(ranks[0], _alpha(weights.metadata.get("alpha", str(ranks[0])), path), factors)
+
+
+def _alpha(text: str, path: Path) -> float:
+    """What a file's metadata says that changes are scaled by, times the rank."""
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = math.nan
+    if not math.isfinite(alpha):
+        raise LatteError(f"{path}: alpha: {found(text, 'a number')}")
+    return alpha
 
 
 def with_lora(weights: Mapping[str, Array], lora: Lora, *, source: str) -> "Changed":
@@ -113,8 +129,8 @@ def with_lora(weights: Mapping[str, Array], lora: Lora, *, source: str) -> "Chan
     for name, (a, b) in lora.factors.items():
         shape = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else None
         if shape != (len(b), a.shape[1]):
-            found = f"{name}: found ({len(b)}, {a.shape[1]})"
-            raise LatteError(f"{source}: {found}, wanted {shape or 'a projection that the transformer has'}")
+            mine = f"{name}: found ({len(b)}, {a.shape[1]})"
+            raise LatteError(f"{source}: {mine}, wanted {shape or 'a projection that the transformer has'}")
     return Changed(weights, lora)
 
 

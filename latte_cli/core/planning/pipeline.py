@@ -5,7 +5,7 @@ from dataclasses import replace
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import pipeline_files
-from latte_cli.core.planning.cost import forward_flops
+from latte_cli.core.planning.cost import FLOAT32, forward_flops
 from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline_memory import sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
@@ -56,6 +56,9 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     plan.check(lambda: check_memory("the pipeline's weights take", exact, job.device, lower="sample.dtype"))
     sizes = TextToVideoSizes(replace(shape, num_frames=frames), 0)
     tokens = height * width // shape.patch_size**2
+    least = exact + 3 * FLOAT32 * frames * tokens * shape.hidden_size
+    lower = "--num-frames, --height or --width"
+    plan.check(lambda: check_memory(f"a clip of {frames} frames takes", least, job.device, lower=lower))
     passes = sum((2 if prompt.guidance_scale != 1 else 1) * prompt.steps for prompt in job.prompts)
     add_time(plan, passes, forward_flops(sizes, tokens=tokens), "pass")
     plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")

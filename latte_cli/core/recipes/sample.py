@@ -15,6 +15,7 @@ from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.pipeline.folder import text_files
 from latte_cli.core.models.text.folder import text_folder
 from latte_cli.core.parallel.world import World
+from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.sampling.runs import checkpoint_files, told_clips, untold_clips
 from latte_cli.core.sampling.sidecar import Record, read_record
 from latte_cli.core.sampling.workers import make_all, make_share
@@ -57,10 +58,21 @@ def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
 
     Raises LatteError when the sidecar is none, or a file it names has changed.
     """
-    record = read_record(sidecar)
-    fps = Settings.model_validate(record["settings"]).sample.fps
-    target = ClipFiles(sidecar.parent if out is None else out, tuple(record["formats"]), fps)
+    record, target = _recorded(sidecar, out)
     yield from make_all({record["name"]: record}, target, _make)
+
+
+def replay_plan(sidecar: Path, *, out: Path | None = None) -> Plan:
+    """What `replay` would do. Raises LatteError as it does."""
+    record, target = _recorded(sidecar, out)
+    settings = Settings.model_validate(record["settings"])
+    update = {"num_samples": 1, "seed": record["seed"]}
+    settings = settings.model_copy(update={"sample": settings.sample.model_copy(update=update)})
+    prompts = [PromptLine(record["prompt"], steps=record["steps"])] if "prompt" in record else []
+    checkpoint = Path(record["checkpoint"])
+    return sample_plan(
+        settings, checkpoint=checkpoint, decodes=target.decodes, prompts=prompts, out=target.folder
+    )
 
 
 def run_share(
@@ -102,6 +114,13 @@ def _records(
         "settings": settings.model_dump(mode="json"),
     }
     return {name: {**clip, "row": place, **common} for place, (name, clip) in enumerate(clips.items())}
+
+
+def _recorded(sidecar: Path, out: Path | None) -> tuple[Record, ClipFiles]:
+    """The record of a clip, and where it goes."""
+    record = read_record(sidecar)
+    fps = Settings.model_validate(record["settings"]).sample.fps
+    return record, ClipFiles(out or sidecar.parent, tuple(record["formats"]), fps)
 
 
 def _vae_files(settings: Settings) -> list[Path]:

@@ -13,6 +13,8 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
 from latte_cli.core.parallel.world import World
+from latte_cli.core.planning.pipeline import pipeline_plan
+from latte_cli.core.planning.plan import Plan
 from latte_cli.core.sampling.from_pipeline import (
     GUIDANCE_SCALE,
     STEPS,
@@ -81,9 +83,14 @@ def replay(sidecar: Path, *, out: Path | None = None) -> Iterator[SampleReport]:
 
     Raises LatteError when the sidecar is none, or a file it names has changed.
     """
-    record = read_record(sidecar)
-    target = ClipFiles(sidecar.parent if out is None else out, tuple(record["formats"]), record["fps"])
+    record, target = _recorded(sidecar, out)
     yield from make_all({record["name"]: record}, target, _make)
+
+
+def replay_plan(sidecar: Path, *, out: Path | None = None) -> Plan:
+    """What `replay` would do. Raises LatteError as it does."""
+    record, target = _recorded(sidecar, out)
+    return pipeline_plan(_job([record], target), target)
 
 
 def run_share(settings: Settings, wish: Wish, world: World) -> Iterator[SampleReport]:
@@ -193,9 +200,20 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
     return records
 
 
+def _recorded(sidecar: Path, out: Path | None) -> tuple[Record, ClipFiles]:
+    """The record of a clip, and where it goes."""
+    record = read_record(sidecar)
+    return record, ClipFiles(out or sidecar.parent, tuple(record["formats"]), record["fps"])
+
+
 def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep]:
     """The steps of the clips that records tell. Raises LatteError for noise that is not there."""
-    common = next(iter(records.values()))
+    yield from make_clips(_job(list(records.values()), target))
+
+
+def _job(records: Sequence[Record], target: ClipFiles) -> Job:
+    """What makes the clips of records."""
+    common = records[0]
     job = Job(
         pipeline=Path(common["pipeline"]),
         prompts=(),
@@ -206,9 +224,9 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     initial: list[NDArray[np.float32] | None] = [None] * len(records)
     if (path := common["initial_latents"]) is not None:
         noise = read_noise(Path(path), clip_shape(job, open_pipeline(job.pipeline, decodes=job.decodes)))
-        initial = [noise_row(noise, record["row"], source=Path(path)) for record in records.values()]
-    prompts = [_prompt(record, row) for record, row in zip(records.values(), initial, strict=True)]
-    yield from make_clips(replace(job, prompts=prompts))
+        initial = [noise_row(noise, record["row"], source=Path(path)) for record in records]
+    prompts = [_prompt(record, row) for record, row in zip(records, initial, strict=True)]
+    return replace(job, prompts=prompts)
 
 
 def _prompt(record: Record, initial_latents: NDArray[np.float32] | None) -> Prompt:

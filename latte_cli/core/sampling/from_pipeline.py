@@ -13,7 +13,7 @@ from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.pipeline.folder import PipelineFolder, open_pipeline
+from latte_cli.core.models.pipeline.folder import CONFIG, PipelineFolder, check_sizes, open_pipeline
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.sampling.write import ClipStep
 from latte_cli.core.settings.schema import VaeSettings
@@ -99,6 +99,8 @@ def check_job(job: Job) -> PipelineFolder:
     Raises LatteError naming the file, setting or option at fault.
     """
     pipeline = open_pipeline(job.pipeline, decodes=job.decodes)
+    mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
+    check_sizes(mapped, pipeline.shape, f"that of {pipeline.transformer / CONFIG}")
     wanted = clip_shape(job, pipeline)
     total = int(pipeline.scheduler.get("num_train_timesteps", 1000))
     if (most := max(_steps(job), default=0)) > total:

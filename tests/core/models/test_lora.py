@@ -99,6 +99,42 @@ def test_half_a_change_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("a", "b"), [((), ()), ((4,), (4, 1)), ((2, 4), (4, 3)), ((2, 4, 1), (4, 2)), ((2, 4), (2,))]
+)
+def test_factors_of_other_shapes_are_refused(a: tuple[int, ...], b: tuple[int, ...], tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    factors = {"x.attn1.to_q.lora_A.weight": np.ones(a), "x.attn1.to_q.lora_B.weight": np.ones(b)}
+    save_file({name: np.asarray(values, np.float32) for name, values in factors.items()}, path)
+    with pytest.raises(LatteError) as refusal:
+        load_lora(path)
+    wanted = "wanted lora_A (rank, inputs) with lora_B (outputs, rank)"
+    assert str(refusal.value) == f"{path}: x.attn1.to_q: {wanted}"
+
+
+def test_factors_of_several_ranks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.safetensors"
+    factors = {
+        f"x{rank}.lora_{letter}.weight": np.ones((rank, 4) if letter == "A" else (4, rank), np.float32)
+        for rank in (2, 3)
+        for letter in "AB"
+    }
+    save_file(factors, path)
+    with pytest.raises(LatteError) as refusal:
+        load_lora(path)
+    assert str(refusal.value) == f"{path}: found the ranks 2 and 3, wanted one of all projections"
+
+
+@pytest.mark.parametrize("alpha", ["x", "nan", "inf", ""])
+def test_an_alpha_that_is_no_number_is_refused(alpha: str, tmp_path: Path) -> None:
+    path = tmp_path / "alpha.safetensors"
+    factors = {"x.lora_A.weight": np.ones((2, 4), np.float32), "x.lora_B.weight": np.ones((4, 2), np.float32)}
+    save_file(factors, path, metadata={"alpha": alpha})
+    with pytest.raises(LatteError) as refusal:
+        load_lora(path)
+    assert str(refusal.value) == f'{path}: alpha: found "{alpha}", wanted a number'
+
+
 def test_changes_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     name = "transformer.transformer_blocks.0.attn1.to_q"

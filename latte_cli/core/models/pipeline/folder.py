@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from latte_cli.core.checkpoints.mapping import Mapped
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.errors import LatteError, found
@@ -15,6 +16,7 @@ from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.pipeline.configs import SchedulerConfig, TextConfig, VaeConfig
 
 CONFIG = "config.json"  # beside a part's weights
+SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
@@ -122,6 +124,14 @@ def find_text_encoder(folder: Path) -> TextFolder:
         if not (tokenizer / name).is_file():
             raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
     return text
+
+
+def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
+    """Raise LatteError when a transformer's weights are of other sizes than those `known` of `source`."""
+    for name in SIZES:
+        mine, theirs = mapped.sizes[name], getattr(known, name)
+        if mine != theirs:
+            raise LatteError(f"{mapped.weights.path}: {name}: found {mine}, wanted {source}, {theirs}")
 
 
 def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Path]:

@@ -14,7 +14,7 @@ from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import sync, write_whole
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
-from latte_cli.core.models.pipeline.folder import find_text_encoder, open_pipeline, read_index
+from latte_cli.core.models.pipeline.folder import check_sizes, find_text_encoder, open_pipeline, read_index
 
 TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
 INDEX = {
@@ -39,7 +39,6 @@ SCHEDULER = {
     "timestep_spacing": "leading",
 }
 LATTE_1 = TextToVideoShape(hidden_size=1152, depth=28, num_heads=16, patch_size=2, caption_channels=4096)
-SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
 
 
 def write_pipeline(
@@ -100,14 +99,11 @@ def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
     known, source = LATTE_1, "Latte-1's"
     if config.is_file():
         known, source = read_shape(config), f"that of {config}"
-    for name in SIZES:
-        mine, theirs = mapped.sizes[name], getattr(known, name)
-        if mine != theirs:
-            found = f"{name}: found {mine}, wanted {source}, {theirs}"
-            raise LatteError(
-                f"{mapped.weights.path}: {found}: weights do not tell the number of heads, a"
-                " transformer/config.json in --pipeline-from does"
-            )
+    try:
+        check_sizes(mapped, known, source)
+    except LatteError as error:
+        hint = "weights do not tell the number of heads, a transformer/config.json in --pipeline-from does"
+        raise LatteError(f"{error}: {hint}") from error
     return known
 
 
