@@ -8,18 +8,27 @@ from pydantic import AfterValidator
 LONGEST = 255  # bytes of a name, as file systems bound it
 
 
-def inside(name: str) -> str:
-    """A relative path, unchanged.
+def relative(name: str) -> str:
+    """The name of something below a folder, unchanged, whatever letters it has.
 
-    Raises ValueError when it leads out of its folder on any system (an absolute path, a drive, a backslash,
-    `..`), names the folder itself, or is no name that a file can have.
+    Raises ValueError when it leads out of the folder (an absolute path, a drive, `..`), is the folder itself,
+    or has a NUL.
     """
     path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise ValueError("wanted a path inside the folder")
+    return name
+
+
+def inside(name: str) -> str:
+    """A relative path to a file that this program wrote, unchanged.
+
+    Raises ValueError as `relative` does, on any system, and for what is no printable name of a file.
+    """
+    relative(name)
     if "\\" in name or PureWindowsPath(name).drive:
         raise ValueError("wanted a path inside the folder")
-    if not name.isprintable() or any(len(part.encode()) > LONGEST for part in path.parts):
+    if not name.isprintable() or any(len(part.encode()) > LONGEST for part in PurePosixPath(name).parts):
         raise ValueError("wanted a name that a file can have")
     return name
 
@@ -36,5 +45,6 @@ def resolves_inside(folder: Path, name: str) -> bool:
     return (folder / inside(name)).resolve().is_relative_to(folder.resolve())
 
 
+RelativeName = Annotated[str, AfterValidator(relative)]
 InsidePath = Annotated[str, AfterValidator(inside)]
 FileName = Annotated[str, AfterValidator(beside)]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.names import beside, inside, resolves_inside
+from latte_cli.core.names import beside, inside, relative, resolves_inside
 
 OUTSIDE = [
+    "a\0b",
     "/etc/passwd",
     "../up",
     "a/../../up",
@@ -19,7 +20,7 @@ OUTSIDE = [
     ".",
     "./",
 ]
-NO_NAMES = ["a\0b", "a\nb", "\x1b[31m", "x" * 256, "\N{HORSE}" * 64]
+NO_NAMES = ["a\nb", "\x1b[31m", "x" * 256, "\N{HORSE}" * 64]
 
 
 @pytest.mark.parametrize("name", ["a", "a/b.npy", "..a", "a..b", "x" * 255, "\N{CJK UNIFIED IDEOGRAPH-6D77}"])
@@ -38,6 +39,14 @@ def test_a_path_that_leads_out_on_any_system_is_refused(name: str) -> None:
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="wanted a name that a file can have"):
         inside(name)
+
+
+def test_a_video_may_have_any_name_below_the_folder() -> None:
+    for name in ("a\nb", "a\\b", "x" * 300, "C:a"):
+        assert relative(name) == name
+    for name in ("/a", "../a", "a/..", "", "a\0"):
+        with pytest.raises(ValueError, match="wanted a path inside the folder"):
+            relative(name)
 
 
 def test_a_name_beside_a_file_has_no_folder() -> None:

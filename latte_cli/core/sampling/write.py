@@ -178,7 +178,7 @@ def write_record(folder: Path, name: str, record: Record) -> Path:
 def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
     """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
     try:
-        noise = np.load(path, allow_pickle=False)
+        noise = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
     except (OSError, ValueError, EOFError) as error:
         raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
     if not isinstance(noise, np.ndarray):

@@ -14,6 +14,7 @@ from latte_cli.core.settings.rules import Command, broken_rules
 from latte_cli.core.settings.schema import Section, Settings
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 
+MAX_BYTES = 1 << 18  # of an experiment file; ours have 5,000
 LOCAL_CONFIG = Path("latte.yaml")
 Override = tuple[str, Any]
 
@@ -67,7 +68,11 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
         return "the built-in demo", (files("latte_cli") / "assets" / "demo.yaml").read_text("utf-8")
     path = LOCAL_CONFIG if config is None else config
     try:
-        return str(path), path.read_text("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise LatteError(f"{path}: found more than {MAX_BYTES:,} bytes, wanted an experiment file (YAML)")
+        return str(path), content.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise LatteError(f"{path}: no such file, wanted an experiment file (YAML)") from error
     except UnicodeDecodeError as error:

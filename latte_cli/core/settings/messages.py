@@ -28,6 +28,7 @@ _BOUNDS = {
     "multiple_of": "a multiple of",
 }
 _TEXTS = {NOT_UTF_8: "valid UTF-8", NOT_A_NAME: "a path that a file can have: this is too long, or holds \\0"}
+LONGEST_PATH = 100  # characters of a setting's path in a message
 _LEAST_LIKENESS = 0.6  # below it a suggestion is noise
 
 
@@ -40,7 +41,8 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         """One line."""
-        return f"{self.path}: {self.text}" if self.path else self.text
+        path = self.path if len(self.path) <= LONGEST_PATH else f"{self.path[:LONGEST_PATH]}..."
+        return f"{path}: {self.text}" if path else self.text
 
 
 def faults_of(error: ValidationError) -> Iterator[Fault]:
@@ -83,6 +85,8 @@ def nearest(path: str, known: list[str]) -> str | None:
         names = SequenceMatcher(None, name, other_name).ratio()
         return names if section == other_section else names - 0.1
 
+    if len(path) > LONGEST_PATH:
+        return None
     best = max(known, key=likeness)
     return best if likeness(best) >= _LEAST_LIKENESS else None
 

@@ -20,8 +20,23 @@ _RESOLVERS = [
 ]
 
 
+DEEPEST = 16  # values inside one another; settings have three
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own form)
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next value. Raises MarkedYAMLError for one that is deeper than any setting."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            problem = f"is nested more than {DEEPEST} deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 class _Dumper(yaml.SafeDumper):

@@ -19,6 +19,7 @@ from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.latent_cache import mindrecord as shards
 from latte_cli.core.data.latent_cache import plan as cache_plan
+from latte_cli.core.data.latent_cache import shard_sums
 from latte_cli.core.data.latent_cache.lock import only_run
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
@@ -377,7 +378,7 @@ def test_verify_opens_each_shard_once_however_many_videos_it_holds(
     run(settings)
     opened: list[str] = []
     summed: list[str] = []
-    dataset, summing = mindspore.dataset.MindDataset, shards._sum
+    dataset, summing = mindspore.dataset.MindDataset, shard_sums.size_and_digest
 
     def opening(path: str, *others: Any, **options: Any) -> Any:
         opened.append(Path(path).name)
@@ -388,7 +389,7 @@ def test_verify_opens_each_shard_once_however_many_videos_it_holds(
         return summing(path)
 
     monkeypatch.setattr(mindspore.dataset, "MindDataset", opening)
-    monkeypatch.setattr(shards, "_sum", summing_up)
+    monkeypatch.setattr(shard_sums, "size_and_digest", summing_up)
     assert [checked.fault for checked in cache.verify(settings)] == [None] * 5
     names = [f"shard-{number:05d}.mindrecord" for number in range(3)]
     assert opened == names
@@ -499,9 +500,7 @@ def test_mindones_folders_of_a_file_a_frame_can_be_trained_from(
     assert source.content == "latents"
     np.testing.assert_array_equal(source.read(0, [11, 9, 10], mirror=False), latents[[11, 9, 10]])
     other = settings.model_copy(update={"data": settings.data.model_copy(update={"image_size": 32})})
-    with pytest.raises(
-        LatteError, match=r"holds latents of \(4, 2, 2\), where data\.image_size 32 wants \(4, 4, 4\)"
-    ):
+    with pytest.raises(LatteError, match=r"holds no latents of \(4, 4, 4\), as data\.image_size 32 wants"):
         open_cache(other)
 
 

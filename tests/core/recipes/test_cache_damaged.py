@@ -190,6 +190,43 @@ def test_a_header_with_wrong_values_is_one_line(
     assert str(caught.value).endswith(f": {fault}")
 
 
+def move_shards(source: Path, target: Path) -> None:
+    for path in source.glob("shard-*"):
+        path.replace(target / path.name)
+
+
+def test_shards_of_a_cache_of_other_settings_are_refused(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("mindrecord")
+    other = CacheSettings(dir=tmp_path / "other", type="mindrecord", dtype="float32")
+    run(settings.model_copy(update={"cache": other}))
+    move_shards(tmp_path / "other", tmp_path / "cache")
+    with pytest.raises(LatteError) as caught:
+        open_cache(settings)
+    shard = tmp_path / "cache" / "shard-00000.mindrecord"
+    assert str(caught.value) == f"{shard}: is of another cache: it was made with other settings"
+    assert {kind for kind, _ in faults(settings)} == {"torn"}
+
+
+def test_shards_of_other_videos_are_found_by_their_checksums(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached("mindrecord")
+    other = CacheSettings(dir=tmp_path / "other", type="mindrecord")
+    list(
+        cache.run(
+            settings.model_copy(update={"cache": other}),
+            status=Status(),
+            encode=lambda frames: encode(frames) + 1,
+        )
+    )
+    move_shards(tmp_path / "other", tmp_path / "cache")
+    assert {kind for kind, _ in faults(settings)} == {"torn"}
+    assert faults(settings, repair=True)
+    assert run(settings) == 4
+
+
 def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:

@@ -235,3 +235,30 @@ def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
     assert all(
         "wanted a path that a file can have: this is too long, or holds \\0" in each for each in faults
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("a: &a [x]\n" + "".join(f"{n}: &{n} [*{o}, *{o}]\n" for o, n in zip("abcdefg", "bcdefgh", strict=True)), "unknown key"),
+        ("train: &a\n  steps: *a\n", "not valid YAML: found unconstructable recursive node"),
+        ("[" * 100_000, "not valid YAML: is nested more than 16 deep"),
+        ("{a: " * 50_000, "not valid YAML: is nested more than 16 deep"),
+        ("seed: " + "9" * 10_000, "not valid YAML: cannot be read"),
+        ("x" * 300_000 + ": 1", "found more than 262,144 bytes, wanted an experiment file (YAML)"),
+        ("? " + "k" * 100_000 + "\n: 1", "kkk...: unknown key"),
+        ("seed: !!python/object/apply:os.system [touch PWNED]", "not valid YAML: could not determine a constructor"),
+        ("seed: 1\nseed: 2\n", 'not valid YAML: key "seed" is there twice'),
+        ("base: &b {steps: 3}\ntrain:\n  <<: *b\n", "unknown key"),
+        ("\0", "not valid YAML: special characters are not allowed"),
+    ],
+    ids=["aliases", "itself", "lists", "mappings", "digits", "long", "key", "code", "twice", "merge", "NUL"],
+)  # fmt: skip
+def test_a_hostile_experiment_file_is_refused_at_once(content: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(LatteError) as caught:
+        load_settings(path)
+    assert fault in str(caught.value)
+    assert all(len(line) < 400 for line in str(caught.value).splitlines())
+    assert not Path("PWNED").exists()

@@ -16,9 +16,10 @@ from latte_cli.core.data.latent_cache.manifest import (
     unchanged,
     write_manifest,
 )
-from latte_cli.core.data.latent_cache.mindrecord import ShardVideo, read_checksums, shard_fault
+from latte_cli.core.data.latent_cache.mindrecord import ShardVideo, read_checksums
 from latte_cli.core.data.latent_cache.numpy_files import checksum, entry_file
 from latte_cli.core.data.latent_cache.plan import is_there
+from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.video import VideoError
 

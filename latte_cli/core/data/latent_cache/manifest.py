@@ -23,7 +23,7 @@ from latte_cli.core.files import sync, write_whole
 from latte_cli.core.journal import Journal
 from latte_cli.core.json_files import Count, Digest, Model, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
-from latte_cli.core.names import InsidePath
+from latte_cli.core.names import InsidePath, RelativeName
 from latte_cli.core.settings.schema import Settings
 
 HEADER, MANIFEST = "cache.json", "manifest.jsonl"
@@ -121,7 +121,7 @@ class Header(Model):
 class Entry(Model):
     """One video's latents."""
 
-    name: str
+    name: RelativeName
     source: str
     size: Count
     """Bytes of the source; of a folder, of its images together."""

@@ -6,7 +6,6 @@ several rows. A row's `latents` are the values of its frames in order; shape and
 the manifest.
 """
 
-import json
 import math
 import os
 import re
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.data.latent_cache.manifest import Entry
+from latte_cli.core.data.latent_cache.shard_sums import shard_fault, size_and_digest, write_sums
 from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import remove_folder, sync, write_whole
-from latte_cli.core.json_files import Digest, read_json
+from latte_cli.core.files import remove_folder, sync
 
 Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
@@ -36,7 +35,6 @@ PAGE_BYTES = 32 * 2**20
 HEAD_BYTES = 2**20
 ROWS_KEPT_BYTES = 512 * 2**20
 READABLE = 0o644
-SUMS = ".sums"  # beside a shard: the sizes and SHA-256 of its files
 SCHEMA = {
     "name": {"type": "string"},
     "first": {"type": "int64"},
@@ -70,10 +68,15 @@ def shard_number(name: str) -> int:
 
 
 def write_shard(
-    target: Path, videos: Sequence[tuple[str, NDArray[np.generic]]], rows: tuple[int, int]
+    target: Path,
+    videos: Sequence[tuple[str, NDArray[np.generic]]],
+    rows: tuple[int, int],
+    *,
+    settings: str = "",
 ) -> dict[str, int]:
     """Write a shard of videos (name, values (frames, ...)) whole, and return each video's first row.
 
+    settings: the header's digest, by which a shard of another cache is told.
     MindRecord wants a file's name to stay, so it is written under that name in a folder beside. Raises
     LatteError when the disk does not take it.
     """
@@ -99,12 +102,13 @@ def write_shard(
                 writer.write_raw_data([content])
                 count += 1
         writer.commit()
-        sums = {part: _sum(workshop / part) for part in (f"{target.name}.db", target.name)}
-        for part in sums:
+        parts = (f"{target.name}.db", target.name)
+        sums = {part: size_and_digest(workshop / part) for part in parts}
+        for part in parts:
             (workshop / part).chmod(READABLE)  # MindRecord keeps its files to their owner
             sync(workshop / part)
             (workshop / part).replace(target.parent / part)
-        write_whole(target.with_suffix(SUMS), json.dumps(sums) + "\n")
+        write_sums(target, sums, settings)
     except (OSError, RuntimeError) as error:
         fault = re.search(r"\[ERROR\] *(.*)", str(error))
         reason = error.strerror if isinstance(error, OSError) else fault[1] if fault else str(error).strip()
@@ -129,30 +133,6 @@ def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes
     except RuntimeError as error:
         raise VideoError(shard, "cannot be read: torn; latte cache --verify says more") from error
     return [(str(row["name"]), int(row["first"]), row["latents"].tobytes()) for row in found]
-
-
-def shard_fault(shard: Path, *, content: bool = False) -> str | None:
-    """What is wrong with a shard's files: their presence and size, or, if asked, their whole content.
-
-    MindRecord crashes on some damaged files, so they are looked at before they are opened.
-    """
-    sums_file = shard.with_suffix(SUMS)
-    if not sums_file.exists():
-        return "is missing"
-    try:
-        sums = read_json(sums_file, dict[str, tuple[int, Digest]])
-        for part in (f"{shard.name}.db", shard.name):
-            size, digest = sums[part]
-            path = shard.with_name(part)
-            if path.stat().st_size != size:
-                return f"is torn: {part} is not of its length"
-            if content and _sum(path)[1] != digest:
-                return f"is torn: {part} does not match its checksum"
-    except OSError:
-        return "is missing"
-    except (LatteError, KeyError):
-        return f"is torn: {sums_file.name} cannot be read"
-    return None
 
 
 class ShardVideo(NamedTuple):
@@ -253,15 +233,6 @@ def read_checksums(shard: Path) -> dict[int, ShardVideo]:
     except RuntimeError as error:
         raise VideoError(shard, "cannot be read") from error
     return found
-
-
-def _sum(path: Path) -> tuple[int, str]:
-    """A file's size and SHA-256."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return path.stat().st_size, digest.hexdigest()
 
 
 def _row_bytes(values: NDArray[np.generic], rows: tuple[int, int]) -> int:

@@ -13,6 +13,7 @@ from latte_cli.core.data.latent_cache.classes import class_of, labels_of
 from latte_cli.core.data.latent_cache.manifest import AGAIN, MANIFEST, Header, read_header, read_manifest
 from latte_cli.core.data.latent_cache.mindrecord import ShardSource
 from latte_cli.core.data.latent_cache.numpy_files import NumpySource
+from latte_cli.core.data.latent_cache.shard_sums import check_shards
 from latte_cli.core.data.videos.find import ClipIndex, VideoFile, natural_order
 from latte_cli.core.data.videos.left_out import LeftOut, nothing_left, too_short
 from latte_cli.core.data.videos.video import VideoError
@@ -65,6 +66,7 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
     if header.type == "numpy":
         return index, NumpySource(folder, index, entries, content)
     assert header.rows is not None
+    check_shards(folder, dict.fromkeys(entry.file for entry in entries.values()), digest)
     return index, ShardSource(folder, index, entries, content, rows=header.rows)
 
 
@@ -83,7 +85,10 @@ class MindOneSource:
 
     content: Content = "latents"
 
-    def __init__(self, index: ClipIndex, files: dict[str, Sequence[Path]]) -> None:
+    def __init__(
+        self, index: ClipIndex, files: dict[str, Sequence[Path]], shape: tuple[int, int, int]
+    ) -> None:
+        self.shape = shape
         self.names = tuple(video.name for video in index.videos)
         self.frames = index.frames
         self.labels = tuple(video.label for video in index.videos)
@@ -95,9 +100,12 @@ class MindOneSource:
 
     def _frame(self, path: Path) -> NDArray[np.float32]:
         try:
-            return np.asarray(np.load(path), np.float32)
+            values = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
         except (OSError, ValueError, EOFError) as error:
             raise VideoError(path, "cannot be read") from error
+        if getattr(values, "shape", None) != self.shape:
+            raise VideoError(path, f"holds no latents of {self.shape}")
+        return np.asarray(values, np.float32)
 
 
 def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSource]:
@@ -120,11 +128,14 @@ def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSour
         folder,
     )
     side = settings.data.image_size // VAE_FACTOR
-    shape = np.load(ordered[index.videos[0].name][0], mmap_mode="r").shape
-    if shape != (LATENT_CHANNELS, side, side):
-        wanted = f"data.image_size {settings.data.image_size} wants {(LATENT_CHANNELS, side, side)}"
-        raise LatteError(f"cache.dir: {folder}: holds latents of {shape}, where {wanted}")
-    return index, MindOneSource(index, ordered)
+    source = MindOneSource(index, ordered, (LATENT_CHANNELS, side, side))
+    try:
+        source.read(0, [0], mirror=False)
+    except VideoError as error:
+        raise LatteError(
+            f"cache.dir: {error}, as data.image_size {settings.data.image_size} wants"
+        ) from error
+    return index, source
 
 
 def _frame_number(path: Path) -> tuple[int, str]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_header, unchanged
-from latte_cli.core.data.latent_cache.mindrecord import SHARD_BYTES, shard_fault, shard_name, shard_number
+from latte_cli.core.data.latent_cache.mindrecord import SHARD_BYTES, shard_name, shard_number
 from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
+from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import remove_folder, write_whole

@@ -212,11 +212,15 @@ class StoredTexts:
 
     def __call__(self, text: str) -> Array:
         """See `text_states.told`. Raises LatteError when the file is missing or torn."""
-        path = self.folder / self.entries[text].file
+        entry = self.entries[text]
+        path = self.folder / entry.file
         try:
-            return told(np.load(path), self.kind)
+            values = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
         except (OSError, ValueError, EOFError) as error:
             raise LatteError(f"{path}: cannot be read; latte cache --verify says more") from error
+        if values.shape != entry.shape:
+            raise LatteError(f"{path}: found an array of {values.shape}, wanted {entry.shape}")
+        return told(np.asarray(values), self.kind)
 
 
 def _journal(cache: Path) -> Journal[TextEntry]:
@@ -235,7 +239,7 @@ def _length_fault(cache: Path, entry: TextEntry) -> str | None:
 
 def _content_fault(cache: Path, entry: TextEntry) -> str | None:
     try:
-        values: NDArray[Any] = np.load(cache / TEXTS / entry.file)
+        values: NDArray[Any] = np.load(cache / TEXTS / entry.file, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return "cannot be read"
     right = values.shape == entry.shape and checksum(values) == entry.checksum

@@ -205,7 +205,7 @@ class CacheWriter:
         folder, name = self.job.folder, shard_name(number)
         spooled = [(entry, folder / SPOOL / Path(entry.file).name) for entry in self.finished]
         videos = [(entry.name, np.load(path, mmap_mode="r")) for entry, path in spooled]
-        first_rows = write_shard(folder / name, videos, rows)
+        first_rows = write_shard(folder / name, videos, rows, settings=self.job.header.digest())
         self._enter(
             [
                 entry.model_copy(update={"file": name, "row": first_rows[entry.name]})
