@@ -129,7 +129,6 @@ Scratch& scratch() {
 void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filter& unpacked, const float* bias, float* out) {
   const std::vector<float> filter = pack_filter(unpacked, g.out.channels, g.in.channels, g.taps());
   const int64_t rows = g.block_rows(), blocks = g.blocks(), taps = g.taps(), ins = g.in.channels;
-  const int64_t parts = (ins + kDepth - 1) / kDepth;
   const int64_t channel_blocks = (g.out.channels + kTileRows - 1) / kTileRows;
   const int64_t shares = batch * blocks < 8 ? std::min<int64_t>(4, channel_blocks) : 1;  // small images: by channels too
   const int64_t cost = batch * g.out.total() * ins * taps;
@@ -152,19 +151,25 @@ void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filte
     }
     const auto height_of = [&](int64_t block) { return std::min<int64_t>(kTileRows, g.out.channels - block * kTileRows); };
     const auto sums_of = [&](int64_t block) { return s.sums.data() + (block - first_block) * kTileRows * sums_row; };
-    for (int64_t part = 0; part < taps * parts; ++part) {
-      const int64_t tap = part / parts, begin = part % parts * kDepth, depth = std::min(kDepth, ins - begin);
+    std::vector<int64_t> places(taps * ins);  // in the lines, by tap and in channel
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      for (int64_t c = 0; c < ins; ++c) places[tap * ins + c] = c * line + g.offset(tap);
+    }
+    // A product is of the in channels of one tap after the other; where they are copied, of several taps at once.
+    for (int64_t begin = 0, depth; begin < taps * ins; begin += depth) {
+      depth = std::min(kDepth, packed ? taps * ins - begin : ins - begin % ins);
       for (int64_t panel = 0, pixel = 0, next; panel < panels; ++panel, pixel = next) {
         next = std::min(pixels, (vectors * (panel + 1) + panels - 1) / panels * kLanes);
-        const float* source = s.lines.data() + begin * line + g.offset(tap) + pixel;
-        for (int64_t c = 0; packed && c < depth; ++c) {
-          std::copy(source + c * line, source + c * line + kPanelWidth, packed_panel + c * kPanelWidth);
+        const float* source = s.lines.data() + places[begin] + pixel;
+        for (int64_t k = 0; packed && k < depth; ++k) {
+          const float* row = s.lines.data() + places[begin + k] + pixel;
+          std::copy(row, row + kPanelWidth, packed_panel + k * kPanelWidth);
         }
         for (int64_t block = first_block; block < last_block; ++block) {
           const int64_t height = height_of(block);
-          const float* weights = filter.data() + block * kTileRows * ins * taps + (tap * ins + begin) * height;
+          const float* weights = filter.data() + block * kTileRows * ins * taps + begin * height;
           multiply(height, next - pixel, depth, Strided{weights, 1, height},
-                   packed ? packed_panel : source, packed ? kPanelWidth : line, sums_of(block) + pixel, sums_row, part > 0);
+                   packed ? packed_panel : source, packed ? kPanelWidth : line, sums_of(block) + pixel, sums_row, begin > 0);
         }
       }
     }

