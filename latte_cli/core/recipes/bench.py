@@ -100,9 +100,11 @@ def plan(
 
 def read(path: Path) -> dict[str, Any]:
     """An earlier benchmark. Raises LatteError when the file holds none."""
-    wanted = "a file of latte bench --out"
-    read_json(path, Benchmark, wanted=wanted)
-    return read_json(path, dict[str, Any])
+    try:
+        read_json(path, Benchmark, wanted="a file of latte bench --out")
+        return read_json(path, dict[str, Any])
+    except LatteError as error:
+        raise LatteError(f"--compare: {error}") from error
 
 
 def _cores_a_card(rows: Sequence[Row]) -> int | None:

@@ -1,0 +1,107 @@
+"""Files that an earlier version wrote (tests/golden/old_files) are read as they were meant."""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from latte_cli.cli import app as cli
+from latte_cli.core.data.latent_cache.open import open_cache
+from latte_cli.core.settings.loading import load_settings
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory that the files were written in."""
+    folder, before = tmp_path_factory.mktemp("old") / "work", Path.cwd()
+    shutil.copytree(GOLDEN / "old_files", folder)
+    shutil.copytree(GOLDEN / "vae" / "diffusers", folder / "vae")
+    shutil.copytree(GOLDEN / "t2v" / "pipeline", folder / "pipeline")
+    with tarfile.open(folder / "mindrecord.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def latte(line: str) -> Result:
+    """Run a command; anything that is no LatteError comes through."""
+    return runner.invoke(cli.app, line.split(), catch_exceptions=False)
+
+
+def test_an_experiment_and_the_settings_of_its_run_are_the_same() -> None:
+    experiment = load_settings(Path("experiment.yaml"), command="train")
+    settings = load_settings(Path("run/settings.yaml"), command="train")
+    for section in ("run_dir", "seed", "device", "data", "model", "diffusion", "train", "sample"):
+        assert getattr(settings, section) == getattr(experiment, section)
+
+
+def known(found: Any, wanted: Any) -> Any:
+    """What is found, without the keys that a later version has added."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return found
+    return {key: known(found[key], value) for key, value in wanted.items()}
+
+
+@pytest.mark.parametrize("sidecar", ["run/samples/000-seed5-class1", "clips/000-seed7-a-cat"])
+def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
+    result = latte(f"sample --replay {sidecar}.json --out again")
+    assert result.exit_code == 0, result.stderr
+    again, before = Path("again", Path(sidecar).name), Path(sidecar)
+    record = json.loads(before.with_suffix(".json").read_text())
+    assert known(json.loads(again.with_suffix(".json").read_text()), record) == record
+    found, wanted = (np.load(path.with_suffix(".npy")) for path in (again, before))
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    assert again.with_suffix(".gif").exists()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
+def test_a_cache_is_whole_and_gone_on_with(kind: str) -> None:
+    flags = f"-c experiment.yaml --out {kind} --type {kind} --set cache.mirror={kind == 'mindrecord'}"
+    assert latte(f"cache --verify {flags}").stdout == "2 entries, all whole\n"
+    again = latte(f"cache {flags}")
+    assert again.stdout.splitlines()[-1] == "Saving Attempts: 0: save 0 videos, failed 0 videos."
+
+
+def test_both_types_of_cache_give_the_same_latents() -> None:
+    settings = load_settings(Path("experiment.yaml"), command="train")
+    values = []
+    for kind in ("numpy", "mindrecord"):
+        cache = settings.cache.model_copy(update={"dir": Path(kind), "mirror": kind == "mindrecord"})
+        _, source = open_cache(settings.model_copy(update={"cache": cache}))
+        assert source.names == ("cats/one", "dogs/two")
+        assert source.labels == (0, 1)
+        values.append([source.read(video, [0, 1, 2, 3], mirror=False) for video in range(2)])
+    entries = map(json.loads, Path("numpy/manifest.jsonl").read_text().splitlines())
+    for entry, stored, sharded in zip(entries, *values, strict=True):
+        np.testing.assert_array_equal(stored, np.load(Path("numpy", entry["file"])).astype(np.float32))
+        np.testing.assert_array_equal(sharded, stored)
+
+
+def test_cached_captions_are_whole() -> None:
+    result = latte("cache --verify -c texts.yaml")
+    assert (result.stdout, result.exit_code) == ("5 entries, all whole\n", 0)
+
+
+def test_a_run_goes_on_from_its_checkpoint_with_the_losses_it_had() -> None:
+    before = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    shutil.copytree("run", "resumed")
+    for path in Path("resumed/ckpt").glob("step-00000004*"):
+        path.unlink()
+    result = latte("train -c experiment.yaml --run-dir resumed --resume auto")
+    assert result.exit_code == 0, result.stderr
+    lines = [json.loads(line) for line in Path("resumed/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[:2] == before[:2]
+    np.testing.assert_allclose([line["loss"] for line in lines], [line["loss"] for line in before], rtol=1e-4)
