@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latte_cli.core.data.captions.files import LONGEST
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import LARGEST_SEED
 
@@ -49,6 +50,8 @@ def read_prompts(path: Path) -> list[PromptLine]:
 
 def parse_prompt(line: str, *, source: str) -> PromptLine:
     """A line's prompt and options. Raises LatteError naming `source`."""
+    if len(line) > LONGEST:
+        raise LatteError(f"{source}: found {len(line):,} characters, wanted at most {LONGEST:,}")
     text, *rest = re.split(r"(?:^|(?<=\s))--(?=[a-z])", line.strip())
     given: dict[str, Any] = {}
     for option in rest:

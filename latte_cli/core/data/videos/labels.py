@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, found
 
 log = logging.getLogger(__name__)
+
+MOST_DIGITS = 9  # of a class number
 
 
 class VideoClass(NamedTuple):
@@ -36,16 +38,16 @@ def read_labels(path: Path, names: Sequence[str]) -> dict[str, VideoClass]:
     labels = {}
     for name in names:
         places = [name, str(PurePosixPath(name).with_suffix("")), *map(str, PurePosixPath(name).parents)]
-        found = next((entries[place][0] for place in places if place in entries), None)
-        if found is not None:
-            labels[name] = VideoClass(found, numbers[found])
+        label = next((entries[place][0] for place in places if place in entries), None)
+        if label is not None:
+            labels[name] = VideoClass(label, numbers[label])
     return labels
 
 
 def _read_entries(path: Path) -> dict[str, tuple[str, int]]:
     """What each line names -> its label and the line's number."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise LatteError(f"data.labels: {path}: cannot be read: {reason}") from error
@@ -74,6 +76,10 @@ def _number(path: Path, labels: Sequence[str]) -> dict[str, int]:
     """Label texts -> class numbers."""
     distinct = sorted(set(labels))
     if all(label.isdecimal() for label in distinct):
+        if (longest := max(distinct, key=len)) and len(longest) > MOST_DIGITS:
+            raise LatteError(
+                f"data.labels: {path}: {found(longest, f'a number of at most {MOST_DIGITS} digits')}"
+            )
         return {label: int(label) for label in distinct}
     if any(label.isdecimal() for label in distinct):
         mixed = next(label for label in distinct if not label.isdecimal())

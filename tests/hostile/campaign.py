@@ -1,0 +1,87 @@
+"""Damaged and malicious files given to the command line: python tests/hostile/campaign.py [--only WORD].
+
+Every case copies a small experiment (tests/golden/old_files, with its autoencoder and its pipeline), damages
+one file or adds one, and runs one command in a process of its own. The command must end with exit code 1 in
+time, say one line that holds the words given here and no traceback, and leave every file, inside and outside
+of its folder, as it was. Cases named "control" are well-formed and must succeed. Exit 1 when a case fails.
+Some ten minutes on two cores. docs/security.md lists what is tried.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from cases import GROUPS, Case
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TIMEOUT = 300  # seconds of a case; all but a few take less than ten
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--only", default="", help="run the cases whose group and name hold this")
+    only = parser.parse_args().only
+    failed = total = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        original = experiment(Path(scratch, "original"))
+        for group, cases in GROUPS.items():
+            for case in cases:
+                if only in f"{group}: {case.name}":
+                    fault, said = run(case, original, Path(scratch, "a/b/c/d"))
+                    print(f"{'FAILS' if fault else 'ok':5} {group}: {case.name}: {fault or said}", flush=True)
+                    total, failed = total + 1, failed + bool(fault)
+    print(f"{total} cases, {failed} failed")
+    return int(failed > 0)
+
+
+def experiment(folder: Path) -> Path:
+    """The files that every case begins with."""
+    shutil.copytree(GOLDEN / "old_files", folder)
+    shutil.copytree(GOLDEN / "vae" / "diffusers", folder / "vae")
+    shutil.copytree(GOLDEN / "t2v" / "pipeline", folder / "pipeline")
+    with tarfile.open(folder / "mindrecord.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
+    """What is wrong with how a command took a case, if anything, and the last line that it said."""
+    outermost = place.parents[2]
+    shutil.rmtree(outermost, ignore_errors=True)
+    shutil.copytree(original, place)
+    os.chdir(place)
+    case.spoil()
+    before = snapshot(outermost)
+    command = [sys.executable, "-m", "latte_cli", *case.command.split()]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return f"hangs: over {TIMEOUT} s", ""
+    finally:
+        os.chdir(original)
+    stderr = done.stderr.decode("utf-8", "replace")
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    said = lines[-1] if lines else ""
+    changed = sorted(before.items() ^ snapshot(outermost).items())
+    if done.returncode != (0 if case.name.startswith("control") else 1):
+        return f"exit code {done.returncode}: {said}", said
+    if "Traceback" in stderr or len(lines) > case.lines or case.says not in said:
+        return f"{len(lines)} lines, wanted one with {case.says!r}: {stderr[-1000:]}", said
+    return (f"changed {changed[0][0]}" if changed else ""), said[:300]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file; the experiment's own locks and caches of digests are none of them."""
+    states = {path: path.lstat() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+    folders = {str(path): (0, 0) for path in folder.rglob("*") if path.is_dir()}
+    return folders | {str(path): (state.st_size, state.st_mtime_ns) for path, state in states.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
