@@ -175,7 +175,7 @@ SIDECARS = [
     Case("a row of 10**12", values(RUN, row=10**12), REPLAY_RUN, "row: found 1000000000000"),
     Case("another format", values(CLIP, formats=["exe"]), REPLAY, "formats.0"),
     Case("a billion steps", values(CLIP, steps=10**9), REPLAY, "steps: found 1000000000"),
-    Case("a width of a billion", values(RUN, settings__model__hidden_size=10**9), REPLAY_RUN, "of memory"),
+    Case("a width of a billion", values(RUN, settings__model__hidden_size=999_999_996), REPLAY_RUN, "of memory"),
     Case("a class that the model has not", values(RUN, class_label=7), REPLAY_RUN, "class_labels: found 7"),
     Case("an unknown setting", values(RUN, settings__model__dpth=2), REPLAY_RUN, "settings.model.dpth"),
     Case("weights that have changed", text("run/ckpt/step-00000004.safetensors", b"x"), REPLAY_RUN, "is not the file that"),
