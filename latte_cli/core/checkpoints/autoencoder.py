@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from latte_cli.core.checkpoints.folders import find_weights, is_index, read_index
-from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.mapping import Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.tensors import Shape
@@ -48,12 +47,7 @@ class AutoencoderFiles:
     @property
     def every_weight(self) -> tuple[Path, ...]:
         """The files that hold the weights. Raises LatteError for an index that is malformed or lacks one."""
-        if not is_index(self.weights):
-            return (self.weights,)
-        try:
-            return (self.weights, *read_index(self.weights))
-        except RefusedError as refusal:
-            raise LatteError(f"{self.weights}: {refusal}") from refusal
+        return (self.weights, *(read_index(self.weights) if is_index(self.weights) else ()))
 
 
 @dataclass(frozen=True)

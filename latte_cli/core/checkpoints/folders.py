@@ -1,10 +1,13 @@
 """Folders of weights: sharded checkpoints with an index, and the folders that diffusers writes."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from latte_cli.core.checkpoints.formats.safetensors import read_json
-from latte_cli.core.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS, RefusedError, shown
+from pydantic import Field
+
+from latte_cli.core.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS, shown
 from latte_cli.core.errors import LatteError
+from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.names import FileName
 
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}
 _INDEX_SUFFIX = ".index.json"
@@ -56,34 +59,21 @@ def is_index(path: Path) -> bool:
     return path.name.endswith(_INDEX_SUFFIX)
 
 
+class _Index(Model):
+    """Which file beside it holds each tensor."""
+
+    weight_map: dict[str, FileName] = Field(min_length=1, max_length=MAX_TENSORS)
+
+
 def read_index(path: Path) -> dict[Path, list[str]]:
     """The shards of an index and the names that each must hold.
 
-    Raises RefusedError when the index is malformed or names anything but files beside it, LatteError when one
-    is missing.
+    Raises LatteError when the index is malformed, names anything but files beside it, or one is missing.
     """
-    if path.stat().st_size > MAX_HEADER_BYTES:
-        raise RefusedError("is too long for the index of a checkpoint")
-    table = read_json(path.read_bytes()).get("weight_map")
-    if not isinstance(table, dict) or not table or len(table) > MAX_TENSORS:
-        raise RefusedError("is no index of a checkpoint: it has no weight_map")
     shards: dict[Path, list[str]] = {}
-    for name, file in table.items():
-        if not isinstance(file, str) or not _is_plain(file):
-            raise RefusedError(
-                f"points to {shown(file)} for {shown(name)}, wanted the name of a file beside it"
-            )
+    for name, file in read_json(path, _Index, most=MAX_HEADER_BYTES).weight_map.items():
         shards.setdefault(path.parent / file, []).append(name)
     for shard in shards:
         if not shard.is_file():
             raise LatteError(f"{path}: its part {shown(shard.name)} is missing")
     return shards
-
-
-def _is_plain(file: str) -> bool:
-    return (
-        file.isprintable()
-        and "\\" not in file
-        and file not in ("", ".", "..")
-        and PurePosixPath(file).name == file
-    )

@@ -132,10 +132,10 @@ def changed(tmp_path: Path, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_out_channels": [4, 8, 8]}, r"config.json: block_out_channels is \[4, 8, 8\], the weights "),
+        ({"block_out_channels": [4, 8, 8]}, r"config.json: block_out_channels is \(4, 8, 8\), the weights "),
         ({"latent_channels": 16}, "config.json: latent_channels is 16, the weights .* have 4"),
         ({"norm_num_groups": 7}, "config.json: channels .*, norms of 7; wanted config.json"),
-        ({"act_fn": "gelu"}, "config.json: act_fn is gelu, wanted silu"),
+        ({"act_fn": "gelu"}, "config.json: act_fn: found \"gelu\", wanted 'silu'"),
         ({"_class_name": "VQModel"}, "norms of 32; wanted config.json beside it"),
     ],
 )
