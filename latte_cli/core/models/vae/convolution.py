@@ -18,7 +18,7 @@ PLAIN_IS_FAST = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("SSE41", "A
 """Below AVX-512 oneDNN convolves by its own products. Read once: oneDNN does so too."""
 
 # Run, not parsed, where a graph is compiled.
-_compiled: Any = ops.constexpr(kernels_available, reuse_result=False)
+compiled: Any = ops.constexpr(kernels_available, reuse_result=False)
 
 
 def conv2d(
@@ -33,7 +33,7 @@ def conv2d(
     """Cross-correlate (N, C, H, W) with (O, C / groups, kh, kw), as `mint.nn.functional.conv2d` does."""
     strides, pads, dilations = _pair(stride), _pair(padding), _pair(dilation)
     kernel = weight.shape[2:]
-    if _compiled() and groups == 1 and dilations == (1, 1) and input.dtype == ms.float32:
+    if compiled() and groups == 1 and dilations == (1, 1) and input.dtype == ms.float32:
         filled = zeros(weight.shape[0]) if bias is None else bias
         if strides == (1, 1) and kernel == (2 * pads[0] + 1, 2 * pads[1] + 1):
             return images.convolve_same()(input, weight, filled)
@@ -52,7 +52,7 @@ def group_norm(
     input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, silu: bool = False
 ) -> Tensor:
     """Normalise (N, C, H, W) by groups of channels, scale and shift each channel, and apply SiLU if asked."""
-    if _compiled() and input.ndim == 4 and input.dtype == ms.float32:
+    if compiled() and input.ndim == 4 and input.dtype == ms.float32:
         return images.group_norm()(input, weight, bias, images.group_norm_facts(num_groups, eps, silu))
     output = ops.group_norm(input, num_groups, weight, bias, eps)
     return ops.silu(output) if silu else output
@@ -60,7 +60,7 @@ def group_norm(
 
 def double(input: Tensor) -> Tensor:
     """Enlarge (N, C, H, W) to (N, C, 2H, 2W), each pixel four times."""
-    if _compiled() and input.dtype == ms.float32:
+    if compiled() and input.dtype == ms.float32:
         return images.double()(input)
     batch, channels, height, width = input.shape
     apart = input.reshape((batch, channels, height, 1, width, 1))

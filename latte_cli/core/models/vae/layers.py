@@ -10,7 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from latte_cli.core.models.vae.convolution import conv2d, double, group_norm
+from latte_cli.core import kernels
+from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm
 
 EPSILON = 1e-6  # of every normalisation
 SCORES_AT_ONCE = 1 << 22  # numbers
@@ -48,16 +49,19 @@ class GroupNorm(nn.Cell):
 
 
 class Linear(nn.Cell):
-    """x @ weight.T + bias. x: (..., inputs); returns (..., outputs)."""
+    """weight @ pixel + bias for every pixel of images (N, inputs, H, W); returns (N, outputs, H, W).
+
+    A product of all pixels as rows would give the last few rows other bits on a CPU, so that a frame's
+    latents would depend on its place among those encoded with it.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.weight = _zeros(outputs, inputs)
         self.bias = _zeros(outputs)
 
-    def construct(self, x: Tensor) -> Tensor:
-        product = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), self.weight)
-        return ops.BiasAdd()(product, self.bias).reshape((*x.shape[:-1], self.bias.shape[0]))
+    def construct(self, images: Tensor) -> Tensor:
+        return conv2d(images, self.weight.reshape((*self.weight.shape, 1, 1)), self.bias)
 
 
 class ResidualBlock(nn.Cell):
@@ -86,19 +90,18 @@ class Attention(nn.Cell):
         self.to_k = Linear(width, width)
         self.to_v = Linear(width, width)
         self.to_out = nn.CellList([Linear(width, width)])
-        self.scale = 1 / math.sqrt(width)
 
     def construct(self, images: Tensor) -> Tensor:
         number, width, height, breadth = images.shape
-        pixels = self.group_norm(images).reshape(number, width, height * breadth).swapaxes(1, 2)
-        queries, keys, values = self.to_q(pixels) * self.scale, self.to_k(pixels), self.to_v(pixels)
-        mixed = []
-        for rows in ops.split(queries, queries_at_once(number, height * breadth), 1):
-            scores = ops.BatchMatMul(transpose_b=True)(rows, keys)
-            weights = ops.softmax(scores.astype(ms.float32), -1).astype(images.dtype)
-            mixed.append(ops.BatchMatMul()(weights, values))
-        attended = self.to_out[0](mixed[0] if len(mixed) == 1 else ops.concat(mixed, 1))
-        return images + attended.swapaxes(1, 2).reshape(images.shape)
+        normed, flat = self.group_norm(images), (number, width, height * breadth)
+        queries, keys, values = (
+            to(normed).reshape(flat).swapaxes(1, 2) for to in (self.to_q, self.to_k, self.to_v)
+        )
+        if compiled():
+            mixed = kernels.attention(ops.concat((queries, keys, values), -1), 1, 1, "space")
+        else:
+            mixed = _attend(queries, keys, values)
+        return images + self.to_out[0](mixed.swapaxes(1, 2).reshape(images.shape))
 
 
 class Middle(nn.Cell):
@@ -158,6 +161,17 @@ class Stage(nn.Cell):
         for resampler in self.upsamplers:
             images = resampler(images)
         return images
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention by MindSpore's operators. Each: (N, pixels, C); softmax in float32."""
+    number, pixels, width = queries.shape
+    mixed = []
+    for rows in ops.split(queries * (1 / math.sqrt(width)), queries_at_once(number, pixels), 1):
+        scores = ops.BatchMatMul(transpose_b=True)(rows, keys)
+        weights = ops.softmax(scores.astype(ms.float32), -1).astype(values.dtype)
+        mixed.append(ops.BatchMatMul()(weights, values))
+    return mixed[0] if len(mixed) == 1 else ops.concat(mixed, 1)
 
 
 def queries_at_once(number: int, pixels: int) -> int:

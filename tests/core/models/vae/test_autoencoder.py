@@ -81,6 +81,17 @@ def test_chunks_come_one_by_one_and_change_no_result(vae: Vae) -> None:
     assert [len(chunk) for chunk in vae.decode_chunks(latents)] == [2, 1]
 
 
+@pytest.mark.parametrize("rows", [2, 3, 8])
+def test_a_frame_has_the_same_bits_at_every_place_of_a_chunk(rows: int) -> None:
+    vae = load_vae(settings(FOLDER, chunk_frames=rows))
+    frames = np.repeat(np.random.default_rng(0).uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32), rows, 0)
+    moments = vae.encode(frames)
+    decoded = vae.decode(np.ascontiguousarray(moments[:, :4]))
+    for row in range(1, rows):
+        np.testing.assert_array_equal(moments[row], moments[0])
+        np.testing.assert_array_equal(decoded[row], decoded[0])
+
+
 def test_log_variance_is_held_within_the_original_s_bounds(vae: Vae) -> None:
     moments = vae.encode(np.full((1, 3, 16, 16), 1e6, np.float32))
     assert moments[:, 4:].min() >= -30
