@@ -9,6 +9,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.json_files import Model, read_json
 from latte_cli.core.names import FileName
 
+CONFIG = "config.json"  # beside a part's weights
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}
 _INDEX_SUFFIX = ".index.json"
 # Best first: safetensors before pickles, full precision before variants.
@@ -26,6 +27,11 @@ _PATTERNS = (
     "*.ckpt",
     "*.bin",
 )
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a folder is a whole pipeline in the layout of diffusers."""
+    return (path / "model_index.json").is_file()
 
 
 def find_weights(folder: Path, kind: str = "auto") -> Path:

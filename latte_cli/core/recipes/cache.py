@@ -42,7 +42,7 @@ from latte_cli.core.data.latent_cache.writer import JOB, CacheWriter, Job, Statu
 from latte_cli.core.data.videos.find import VideoFile, count_frames, labelled_videos
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.text.caching import cache_texts, stores_texts, texts_to_check
+from latte_cli.core.models.conditions.caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.settings.schema import Settings

@@ -12,8 +12,8 @@ from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import sizes_of
-from latte_cli.core.models.pipeline.folder import text_files
-from latte_cli.core.models.text.folder import text_folder
+from latte_cli.core.models.conditions.encoder import text_folder
+from latte_cli.core.models.text.folder import text_files
 from latte_cli.core.parallel.world import World
 from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.sampling.runs import checkpoint_files, told_clips, untold_clips

@@ -22,8 +22,8 @@ from latte_cli.core.data.videos.left_out import warn_of
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
-from latte_cli.core.models.text.caching import cached_header, encode_texts
-from latte_cli.core.models.text.folder import text_folder
+from latte_cli.core.models.conditions.caching import cached_header, encode_texts
+from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command

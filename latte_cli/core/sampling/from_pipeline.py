@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.pipeline.folder import CONFIG, PipelineFolder, check_sizes, open_pipeline
+from latte_cli.core.models.pipeline.folder import PipelineFolder, check_sizes, open_pipeline
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.sampling.write import ClipStep
 from latte_cli.core.settings.schema import VaeSettings

@@ -10,9 +10,9 @@ from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lo
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Architecture, Transformer
 from latte_cli.core.models.architectures import architecture_of
+from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.lora import load_lora, with_lora
 from latte_cli.core.models.text.encoder import TextEncoder, condition_of
-from latte_cli.core.models.text.folder import text_folder
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import Settings
 

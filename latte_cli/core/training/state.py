@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.runs import (
     FORMAT,
     checkpoint_at,
@@ -24,7 +25,6 @@ from latte_cli.core.files import whole_file, write_whole
 from latte_cli.core.json_files import Count, parse_json
 from latte_cli.core.models.architecture import CHANGES, Transformer
 from latte_cli.core.models.lora import lora_of, save_lora
-from latte_cli.core.models.pipeline.folder import CONFIG
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 

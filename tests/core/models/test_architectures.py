@@ -9,11 +9,11 @@ import pytest
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import build_model, sizes_of
+from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.sizes import text_to_video_shape
-from latte_cli.core.models.pipeline.folder import find_text_encoder
 from latte_cli.core.models.text.encoder import TextStates, condition_of
-from latte_cli.core.models.text.folder import text_folder
+from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.settings.schema import Settings
 
 PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"

@@ -19,9 +19,9 @@ from latte_cli.core.data.latent_cache.texts import (
 )
 from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline.folder import find_text_encoder
-from latte_cli.core.models.text.caching import cached_header
+from latte_cli.core.models.conditions.caching import cached_header
 from latte_cli.core.models.text.encoder import TextEncoder, condition_of, encoder_digest
+from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.recipes.cache import run, verify
 from latte_cli.core.settings.schema import Settings
 

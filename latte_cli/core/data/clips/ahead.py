@@ -10,9 +10,9 @@ from threading import Event, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.data.latent_cache.manifest import source_hash, source_state
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.open import open_video
+from latte_cli.core.data.videos.source import source_hash, source_state
 from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.data.videos.video import ShortVideoError, Video, VideoError
 from latte_cli.core.settings.schema import DataSettings

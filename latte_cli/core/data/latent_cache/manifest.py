@@ -6,7 +6,6 @@ Workers of one run append to files of their own, which are merged when the run e
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from hashlib import sha256
@@ -16,8 +15,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from latte_cli.core.data.videos.find import VideoFile, natural_order
-from latte_cli.core.data.videos.folders import list_images
-from latte_cli.core.data.videos.video import VideoError, check_regular
+from latte_cli.core.data.videos.source import source_hash, source_state
+from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.files import sync, write_whole
 from latte_cli.core.journal import Journal
@@ -215,31 +214,6 @@ def mend_manifest(folder: Path) -> None:
         journal.mend()
     if any(folder.glob(WORKERS_MANIFESTS)):
         write_manifest(folder, read_manifest(folder).values())
-
-
-def source_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and modification time in ns of a video: of a folder, the sum and the newest of its
-    images."""
-    if not path.is_dir():
-        return path.stat().st_size, path.stat().st_mtime_ns
-    size = newest = 0
-    for image in list_images(path):
-        state = image.stat()
-        size, newest = size + state.st_size, max(newest, state.st_mtime_ns)
-    return size, newest
-
-
-def source_hash(path: Path) -> str:
-    """SHA-256 of a video's content: of a folder, of its images' names and contents. Raises VideoError."""
-    digest = sha256()
-    for file in sorted(map(Path, list_images(path))) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(os.fsencode(file.name) + b"\0")
-        check_regular(file)
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def unchanged(entry: Entry, video: VideoFile) -> bool:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from latte_cli.core.checkpoints.folders import CONFIG, is_pipeline
 from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.data.latent_cache.texts import read_text_header
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, read_shape
-from latte_cli.core.models.pipeline.folder import CONFIG, find_text_encoder, is_pipeline
+from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 

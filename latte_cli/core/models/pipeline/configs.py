@@ -1,6 +1,6 @@
 """The small files of a pipeline, as far as they are used: their values, and the ranges of these."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -30,17 +30,3 @@ class SchedulerConfig(Model):
     prediction_type: str = "epsilon"
     trained_betas: tuple[Beta, ...] | None = Field(None, min_length=1, max_length=MAX_TIMESTEPS)
     steps_offset: int = Field(0, ge=0, le=MAX_TIMESTEPS)
-
-
-class ClipTextConfig(Model):
-    """The part of a CLIP `config.json` that is about text."""
-
-    hidden_size: Size = 512
-
-
-class TextConfig(ClipTextConfig):
-    """A text encoder's `config.json`."""
-
-    model_type: Literal["t5", "clip", "clip_text_model"]
-    d_model: Size | None = None
-    text_config: ClipTextConfig | None = None

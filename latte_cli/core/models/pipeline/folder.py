@@ -1,47 +1,25 @@
-"""A text-to-video pipeline as diffusers saves it, and its text encoder: what is in the folder, checked by its
-small files alone, before anything slow is imported."""
+"""A text-to-video pipeline as diffusers saves it: what is in the folder, checked by its small files alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from latte_cli.core.checkpoints.mapping import Mapped
-from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.json_files import read_json
 from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
-from latte_cli.core.models.pipeline.configs import SchedulerConfig, TextConfig, VaeConfig
+from latte_cli.core.models.pipeline.configs import SchedulerConfig, VaeConfig
+from latte_cli.core.models.text.folder import TextFolder, find_text_encoder, part_files, text_files
 
-CONFIG = "config.json"  # beside a part's weights
 SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
 )
 
-# Files without which a tokenizer cannot be built.
-TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
-TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 NOT_WHOLE = "the folder is not whole"
-
-
-@dataclass(frozen=True)
-class TextFolder:
-    """Where a text encoder and its tokenizer are."""
-
-    kind: Literal["t5", "clip"]
-    encoder: Path
-    tokenizer: Path
-    width: int
-    """Of a token's state."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens that every text is padded or cut to."""
-        return MAX_TOKENS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -63,11 +41,6 @@ class PipelineFolder:
     @property
     def vae(self) -> Path:
         return self.path / "vae"
-
-
-def is_pipeline(path: Path) -> bool:
-    """Whether a folder is a whole pipeline in the layout of diffusers."""
-    return (path / "model_index.json").is_file()
 
 
 def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:
@@ -107,25 +80,6 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def find_text_encoder(folder: Path) -> TextFolder:
-    """The text encoder of a pipeline, or one alone with its tokenizer beside it, T5 or CLIP.
-
-    Raises LatteError naming the file that is missing, or another kind of model.
-    """
-    encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
-    tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    hint = "wanted the folder of a T5 or CLIP text encoder"
-    config = read_json(encoder / "config.json", TextConfig, missing=hint, wanted=hint)
-    if config.model_type == "t5":
-        text = TextFolder("t5", encoder, tokenizer, config.d_model or 0)
-    else:
-        text = TextFolder("clip", encoder, tokenizer, (config.text_config or config).hidden_size)
-    for name in TOKENIZERS[text.kind]:
-        if not (tokenizer / name).is_file():
-            raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
-    return text
-
-
 def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
     """Raise LatteError when a transformer's weights are of other sizes than those `known` of `source`."""
     for name in SIZES:
@@ -139,19 +93,8 @@ def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Pa
 
     Raises LatteError when weights are missing.
     """
-    files = [pipeline.path / "scheduler" / "scheduler_config.json", *_files(pipeline.transformer)]
-    return files + text_files(pipeline.text) + (_files(pipeline.vae) if decodes else [])
-
-
-def text_files(folder: TextFolder) -> list[Path]:
-    """The files of a text encoder and its tokenizer. Raises LatteError when weights are missing."""
-    tokenizer = [folder.tokenizer / name for name in (*TOKENIZERS[folder.kind], *TOKENIZER_CONFIGS)]
-    return _files(folder.encoder) + [file for file in tokenizer if file.is_file()]
-
-
-def _files(part: Path) -> list[Path]:
-    """The configuration and weights in a folder."""
-    return [part / "config.json", *open_weights(part).files]
+    files = [pipeline.path / "scheduler" / "scheduler_config.json", *part_files(pipeline.transformer)]
+    return files + text_files(pipeline.text) + (part_files(pipeline.vae) if decodes else [])
 
 
 def _check_vae(path: Path, shape: TextToVideoShape) -> float:

@@ -11,10 +11,10 @@ from latte_cli.core.data.captions.states import kept, told
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.json_files import read_json
-from latte_cli.core.models.pipeline.folder import TextFolder
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
 from latte_cli.core.models.text.config import Config, parse_config
+from latte_cli.core.models.text.folder import TextFolder
 from latte_cli.core.models.text.operators import Array, Operators, operators_for
 from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
 from latte_cli.core.models.text.t5 import T5Config, t5_states

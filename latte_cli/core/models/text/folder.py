@@ -1,48 +1,74 @@
-"""The text encoder of an experiment: where it is, and whether the model reads what it makes."""
+"""A text encoder and its tokenizer as files: what is in the folder, checked by its small files alone."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from latte_cli.core.data.latent_cache.texts import TextHeader
+from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.data.captions.states import MAX_TOKENS, Kind
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architectures import architecture_of
-from latte_cli.core.models.pipeline.folder import TextFolder, find_text_encoder, is_pipeline
-from latte_cli.core.settings.schema import Settings
+from latte_cli.core.json_files import Model, Size, read_json
+
+# Files without which a tokenizer cannot be built.
+TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
+TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def text_folder(settings: Settings) -> TextFolder:
-    """The text encoder of an experiment; of its files the small ones alone are read.
+class ClipTextConfig(Model):
+    """The part of a CLIP `config.json` that is about text."""
 
-    Raises LatteError when there is none, or the model does not read what it makes.
+    hidden_size: Size = 512
+
+
+class TextConfig(ClipTextConfig):
+    """A text encoder's `config.json`."""
+
+    model_type: Literal["t5", "clip", "clip_text_model"]
+    d_model: Size | None = None
+    text_config: ClipTextConfig | None = None
+
+
+@dataclass(frozen=True)
+class TextFolder:
+    """Where a text encoder and its tokenizer are."""
+
+    kind: Kind
+    encoder: Path
+    tokenizer: Path
+    width: int
+    """Of a token's state."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that every text is padded or cut to."""
+        return MAX_TOKENS[self.kind]
+
+
+def find_text_encoder(folder: Path) -> TextFolder:
+    """The text encoder of a pipeline, or one alone with its tokenizer beside it, T5 or CLIP.
+
+    Raises LatteError naming the file that is missing, or another kind of model.
     """
-    folder = encoder_folder(settings)
-    if folder is None:
-        kind = architecture_of(settings).text_kind
-        raise LatteError(f"text.encoder: not set, wanted the folder of a {kind} text encoder")
-    if not folder.is_dir():
-        raise LatteError(f"text.encoder: {folder}: no such folder")
-    found = find_text_encoder(folder)
-    if settings.model.condition == "text":
-        _check_states(settings, found, f"text.encoder: {folder}: found a {found.kind} encoder")
-    return found
+    encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
+    tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
+    hint = "wanted the folder of a T5 or CLIP text encoder"
+    config = read_json(encoder / "config.json", TextConfig, missing=hint, wanted=hint)
+    if config.model_type == "t5":
+        text = TextFolder("t5", encoder, tokenizer, config.d_model or 0)
+    else:
+        text = TextFolder("clip", encoder, tokenizer, (config.text_config or config).hidden_size)
+    for name in TOKENIZERS[text.kind]:
+        if not (tokenizer / name).is_file():
+            raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
+    return text
 
 
-def encoder_folder(settings: Settings) -> Path | None:
-    """The folder that names the text encoder: text.encoder, else train.init_from, where that has one."""
-    folder, start = settings.text.encoder, settings.train.init_from
-    return start if folder is None and start is not None and is_pipeline(start) else folder
+def text_files(folder: TextFolder) -> list[Path]:
+    """The files of a text encoder and its tokenizer. Raises LatteError when weights are missing."""
+    tokenizer = [folder.tokenizer / name for name in (*TOKENIZERS[folder.kind], *TOKENIZER_CONFIGS)]
+    return part_files(folder.encoder) + [file for file in tokenizer if file.is_file()]
 
 
-def check_cached_states(settings: Settings, header: TextHeader) -> None:
-    """Raise LatteError when the model does not read the states in the cache."""
-    if settings.model.condition == "text":
-        found = f"cache.dir: {settings.cache.dir}: found captions' states of a {header.kind} encoder"
-        _check_states(settings, header, found)
-
-
-def _check_states(settings: Settings, states: TextFolder | TextHeader, found: str) -> None:
-    """Raise LatteError when the model reads states of another kind or width."""
-    architecture = architecture_of(settings)
-    kind, width = architecture.text_kind, architecture.text_width(settings)
-    if (states.kind, states.width) != (kind, width):
-        text = f"{found} of width {states.width}, wanted a {kind} of width {width}"
-        raise LatteError(f"{text}, for model.architecture: {settings.model.architecture}")
+def part_files(part: Path) -> list[Path]:
+    """The configuration and weights in a folder."""
+    return [part / "config.json", *open_weights(part).files]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.mindone_cpu import quiet_imports
-from latte_cli.core.models.pipeline.folder import TextFolder
 from latte_cli.core.models.text.cleaning import clean_caption
+from latte_cli.core.models.text.folder import TextFolder
 
 logger = logging.getLogger(__name__)
 

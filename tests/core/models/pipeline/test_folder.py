@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline.folder import find_text_encoder, open_pipeline
+from latte_cli.core.models.pipeline.folder import open_pipeline
+from latte_cli.core.models.text.folder import find_text_encoder
 
 PIPELINE = Path(__file__).parents[3] / "golden" / "t2v" / "pipeline"
 

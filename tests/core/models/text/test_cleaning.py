@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.models.pipeline.folder import find_text_encoder
 from latte_cli.core.models.text.cleaning import clean_caption
+from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.models.text.tokens import Tokenizer
 from tests.core.models.text.small_clip import save_clip
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.pipeline.folder import find_text_encoder
 from latte_cli.core.models.text.encoder import (
     TextEncoder,
     Tokenizer,
@@ -21,6 +20,7 @@ from latte_cli.core.models.text.encoder import (
     encoder_digest,
     pipeline_states,
 )
+from latte_cli.core.models.text.folder import find_text_encoder
 from tests.core.models.text.small_clip import save_clip
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "t2v"

@@ -16,7 +16,7 @@ from latte_cli.core.data.latent_cache.texts import (
 )
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.text.folder import check_cached_states, encoder_folder, text_folder
+from latte_cli.core.models.conditions.encoder import check_cached_states, encoder_folder, text_folder
 from latte_cli.core.settings.schema import Settings
 
 log = logging.getLogger(__name__)

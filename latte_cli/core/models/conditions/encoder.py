@@ -1,0 +1,49 @@
+"""The text encoder of an experiment: where it is, and whether the model reads what it makes."""
+
+from pathlib import Path
+
+from latte_cli.core.checkpoints.folders import is_pipeline
+from latte_cli.core.data.latent_cache.texts import TextHeader
+from latte_cli.core.errors import LatteError
+from latte_cli.core.models.architectures import architecture_of
+from latte_cli.core.models.text.folder import TextFolder, find_text_encoder
+from latte_cli.core.settings.schema import Settings
+
+
+def text_folder(settings: Settings) -> TextFolder:
+    """The text encoder of an experiment; of its files the small ones alone are read.
+
+    Raises LatteError when there is none, or the model does not read what it makes.
+    """
+    folder = encoder_folder(settings)
+    if folder is None:
+        kind = architecture_of(settings).text_kind
+        raise LatteError(f"text.encoder: not set, wanted the folder of a {kind} text encoder")
+    if not folder.is_dir():
+        raise LatteError(f"text.encoder: {folder}: no such folder")
+    found = find_text_encoder(folder)
+    if settings.model.condition == "text":
+        _check_states(settings, found, f"text.encoder: {folder}: found a {found.kind} encoder")
+    return found
+
+
+def encoder_folder(settings: Settings) -> Path | None:
+    """The folder that names the text encoder: text.encoder, else train.init_from, where that has one."""
+    folder, start = settings.text.encoder, settings.train.init_from
+    return start if folder is None and start is not None and is_pipeline(start) else folder
+
+
+def check_cached_states(settings: Settings, header: TextHeader) -> None:
+    """Raise LatteError when the model does not read the states in the cache."""
+    if settings.model.condition == "text":
+        found = f"cache.dir: {settings.cache.dir}: found captions' states of a {header.kind} encoder"
+        _check_states(settings, header, found)
+
+
+def _check_states(settings: Settings, states: TextFolder | TextHeader, found: str) -> None:
+    """Raise LatteError when the model reads states of another kind or width."""
+    architecture = architecture_of(settings)
+    kind, width = architecture.text_kind, architecture.text_width(settings)
+    if (states.kind, states.width) != (kind, width):
+        text = f"{found} of width {states.width}, wanted a {kind} of width {width}"
+        raise LatteError(f"{text}, for model.architecture: {settings.model.architecture}")
