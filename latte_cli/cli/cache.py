@@ -65,9 +65,9 @@ def cache(
     if repair and not verify:
         raise typer.BadParameter("requires --verify", param_hint="--repair")
     flags = {"data.root": data, "cache.dir": out, "cache.type": kind, "device": device}
-    settings = load("cache", config, assignments, flags, log_level)
-    start = None if resume == "auto" else int(resume)
     encodes = repair or not verify
+    settings = load("cache" if encodes else None, config, assignments, flags, log_level)
+    start = None if resume == "auto" else int(resume)
     if stop_at_cache_plan(settings, encodes=encodes, start=start, overwrite=overwrite, dry_run=dry_run):
         return
     from latte_cli.core.data.latent_cache.writer import Status

@@ -125,6 +125,12 @@ def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     )
     verified = latte("cache --out latents --verify")
     assert (verified.exit_code, verified.stdout) == (0, "2 entries, all whole\n")
+    moved = "--data gone --set vae.weights=gone.ckpt --set text.encoder=gone"  # as on another machine
+    verified = latte(f"cache --out latents --verify {moved}")
+    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all whole\n")
+    assert verified.stderr.startswith(
+        "warning: vae.weights: gone.ckpt: no such file: not compared with the cache's"
+    )
     again = latte("cache --out latents")
     assert again.stdout.endswith("save 0 videos, failed 0 videos.\n")
     plan = latte("train --cache latents --dry-run")

@@ -97,7 +97,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
 
 
 def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
-    """What caching would read and write; `encodes`: whether it needs the videos."""
+    """What caching would read and write; `encodes`: whether it needs the videos, and what encodes them."""
     plan = Plan()
     try:
         videos, _ = labelled_videos(settings.data)
@@ -105,14 +105,17 @@ def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
     except LatteError as error:
         if encodes:
             plan.problems.append(str(error))
+    cache = settings.cache
+    if not encodes:
+        plan.add("checks", f"{cache.dir}")
+        return plan
     _require_vae(plan, settings)
     plan.require("data.captions", settings.data.captions)
     if settings.text.encoder is not None or settings.model.condition == "text":
         _add_text(plan, settings)
     if settings.model.condition == "text":
         _add_captions(plan, settings, trains=False)
-    cache = settings.cache
-    if encodes and cache.dir is not None:
+    if cache.dir is not None:
         folder = cache.dir
         plan.check(lambda: check_folder("cache.dir", folder))
     plan.add(

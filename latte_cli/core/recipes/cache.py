@@ -1,6 +1,7 @@
 """Encode every video once, so that training reads latents; any number of crashes ends in the same cache as
 none."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -46,6 +47,8 @@ from latte_cli.core.models.conditions.caching import cache_texts, stores_texts, 
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.settings.schema import Settings
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 Encode = Callable[[Array], Array]
@@ -154,12 +157,16 @@ def prepared(
 
 def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
     """Check every entry of the cache; with `repair`, faulty ones are struck off, so that a run encodes them
-    anew."""
+    anew.
+
+    The videos, the autoencoder and the text encoder are compared with the cache's where they are at hand.
+    """
     folder = _folder(settings)
     header = read_header(folder)
     if header is None:
         raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
-    if differences := header.differences(Header.of(settings, vae_hash(settings)), reading=True):
+    vae = vae_hash(settings) if _has_vae(settings) else header.vae
+    if differences := header.differences(Header.of(settings, vae), reading=True):
         raise LatteError(f"cache.dir: {folder}: all of it is stale: {'; '.join(differences)}")
     at_hand = settings.data.root is not None and settings.data.root.exists()
     videos, unlisted = labelled_videos(settings.data) if at_hand else (None, [])
@@ -177,6 +184,16 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
             yield checked
         strike_off(folder, faults)
         strike_off_entries(folder, faults)
+
+
+def _has_vae(settings: Settings) -> bool:
+    """Whether the autoencoder is at hand; one that is named, but not there, is said in a warning."""
+    weights = settings.vae.weights
+    if weights is None or weights == "demo":
+        return weights is not None
+    if not (there := Path(weights).exists()):
+        log.warning("vae.weights: %s: no such file: not compared with the cache's autoencoder", weights)
+    return there
 
 
 def _texts(settings: Settings) -> Iterator[CacheReport]:

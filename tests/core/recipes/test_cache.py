@@ -370,6 +370,25 @@ def test_verify_names_what_is_missing_or_torn_and_repair_mends_it(
     assert content(folder) == before
 
 
+def test_verify_compares_the_autoencoder_where_it_is_at_hand(
+    experiment: Callable[..., Settings], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = experiment()
+    run(settings)
+    (tmp_path / "vae.ckpt").write_bytes(b"other weights")
+    with pytest.raises(LatteError, match=r"all of it is stale: vae\.weights: the cache was made with "):
+        list(cache.verify(settings))
+    (tmp_path / "vae.ckpt").unlink()
+    assert [checked.fault for checked in cache.verify(settings)] == [None] * 5
+    weights = tmp_path / "vae.ckpt"
+    assert caplog.messages == [
+        f"vae.weights: {weights}: no such file: not compared with the cache's autoencoder"
+    ]
+    unset = settings.model_copy(update={"vae": VaeSettings()})
+    assert [checked.fault for checked in cache.verify(unset)] == [None] * 5
+    assert len(caplog.messages) == 1
+
+
 def test_verify_opens_each_shard_once_however_many_videos_it_holds(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ made again.
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -139,9 +140,9 @@ class VideoIndex:
 
     def _state(self, name: str, path: Path) -> tuple[State, Folder | None]:
         """The state of a video, and what its folder holds if it is one. Raises OSError."""
-        state = path.stat()
+        state = os.stat(path)
         content = None
-        if os.path.isdir(path):
+        if stat.S_ISDIR(state.st_mode):
             content = self._content("" if name == "." else f"{name}/", state.st_mtime_ns)
             state = (path / content.first_image).stat()
         return (state.st_size, state.st_mtime_ns), content
