@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,9 +15,10 @@ BLOCK = 1 << 22  # bytes read at a time
 def whole_file(target: Path) -> Iterator[Path]:
     """A path beside `target` to write to: on success it is flushed and renamed to `target`, else removed.
 
-    The path has the suffix of `target`, since writers tell formats by it. Missing parent folders are made.
-    Raises LatteError when the disk or the permissions do not allow the file.
+    The path has the suffix of `target`, since writers tell formats by it. Missing parent folders are made, or
+    removed again without the file. Raises LatteError when the disk or the permissions do not allow the file.
     """
+    made = [place for place in target.parents if not os.path.lexists(place)]
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,16 +31,34 @@ def whole_file(target: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+        remove_empty(made)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, if it is not there. Raises LatteError when files cannot be written into it."""
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder, made if it is not there. If nothing is put into it, it is removed again, as are the parents
+    that were made for it.
+
+    Raises LatteError when files cannot be written into it.
+    """
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LatteError(f"{folder}: cannot be made: {error.strerror or error}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise LatteError(f"{folder}: cannot be written to: no permission")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LatteError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise LatteError(f"{folder}: cannot be written to: no permission")
+        yield
+    finally:
+        remove_empty(made)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders that are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def write_whole(target: Path, content: bytes | str) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, make_folder, whole_file, write_whole
+from latte_cli.core.files import clear_partials, made_folder, whole_file, write_whole
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -38,9 +38,36 @@ def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Pat
     clear_partials(tmp_path / "missing")
 
 
+def test_a_file_that_is_not_written_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    def stop_half_way() -> None:
+        with whole_file(tmp_path / "a" / "b" / "x.json"):
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stop_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_stays_if_something_is_put_into_it_or_if_it_was_there(tmp_path: Path) -> None:
+    with made_folder(tmp_path / "made" / "inner"):
+        assert (tmp_path / "made" / "inner").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    with made_folder(tmp_path / "there"), made_folder(tmp_path / "filled" / "inner"):
+        (tmp_path / "filled" / "inner" / "x").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "filled"}
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(LatteError, match=r"/file/x: cannot be made: Not a directory"):
+        with_folder(tmp_path / "file" / "x")
     monkeypatch.setattr("os.access", lambda *_: False)  # as for anyone but root
     with pytest.raises(LatteError, match=r"/a: cannot be written to: no permission"):
-        make_folder(tmp_path / "a")
+        with_folder(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def with_folder(folder: Path) -> None:
+    with made_folder(folder):
+        pass

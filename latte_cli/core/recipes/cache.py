@@ -17,7 +17,6 @@ from latte_cli.core.data.clips.ahead import decode_ahead
 from latte_cli.core.data.clips.encoding import encode_full_batches
 from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
 from latte_cli.core.data.latent_cache.classes import classify
-from latte_cli.core.data.latent_cache.lock import only_run
 from latte_cli.core.data.latent_cache.manifest import (
     Header,
     mend_manifest,
@@ -32,6 +31,7 @@ from latte_cli.core.data.latent_cache.plan import (
     Group,
     agreed_header,
     check_place,
+    clear_barren,
     clear_out,
     clear_up,
     pending,
@@ -43,6 +43,7 @@ from latte_cli.core.data.latent_cache.writer import JOB, CacheWriter, Job, Statu
 from latte_cli.core.data.videos.find import VideoFile, count_frames, labelled_videos
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import LatteError
+from latte_cli.core.lock import only_run
 from latte_cli.core.models.conditions.caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
@@ -134,7 +135,7 @@ def prepared(
     header = Header.of(settings, vae_hash(settings))
     status.start = resume or 0
     status.looked_at = len(videos) - status.start
-    with only_run(folder):
+    with only_run(folder, "latte cache"):
         if overwrite:
             clear_out(folder)
             clear_texts(folder)
@@ -153,6 +154,7 @@ def prepared(
             with suppress(LatteError):
                 mend_manifest(folder)
             (folder / JOB).unlink(missing_ok=True)
+            clear_barren(folder)
 
 
 def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
@@ -175,7 +177,7 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
     if not repair:
         yield from checks()
         return
-    with only_run(folder):
+    with only_run(folder, "latte cache"):
         mend_manifest(folder)
         faults: dict[str, Fault] = {}
         for checked in checks():

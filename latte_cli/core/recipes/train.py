@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,19 +21,17 @@ from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
 from latte_cli.core.data.videos.left_out import warn_of
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, write_whole
+from latte_cli.core.lock import only_run
 from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
 from latte_cli.core.models.conditions.caching import cached_header, encode_texts
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.parallel.collective import Collective, join
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
-from latte_cli.core.parallel.world import current_world
+from latte_cli.core.parallel.world import World, current_world
 from latte_cli.core.planning.room import check_training_memory
-from latte_cli.core.settings.loading import dump_settings
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.training.events import EventLog
-from latte_cli.core.training.metrics import MetricsLine, cut_metrics, metrics_journal
+from latte_cli.core.training.record import RunRecord
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
@@ -55,13 +54,22 @@ class EncodeReport:
 def run(
     settings: Settings, *, resume: Path | Literal["auto"] | None = None, allow_changes: bool = False
 ) -> "Iterator[EncodeReport | TrainReport]":
-    """Train, yielding a report a step (see `Trainer.run`); the run folder holds all it leaves.
+    """Train, yielding a report a step (see `Trainer.run`); the run folder, held until it ends, has all
+    that it leaves.
 
     resume: a checkpoint to go on from, or "auto": the run folder's newest, if there is one. Raises LatteError
     for what a user can fix, before anything heavy is imported where that can be known. Started by a launcher,
     it is one of the run's workers, of which only the first writes.
     """
     world = current_world()
+    # Whoever launched workers holds the folder for them.
+    with only_run(settings.run_dir, "latte train") if world.launcher is None else nullcontext():
+        yield from _run(settings, world, resume=resume, allow_changes=allow_changes)
+
+
+def _run(
+    settings: Settings, world: World, *, resume: Path | Literal["auto"] | None, allow_changes: bool
+) -> "Iterator[EncodeReport | TrainReport]":
     if world.is_scheduler:
         join(world)
     checkpoint = _checkpoint(settings, resume)
@@ -85,23 +93,15 @@ def run(
         yield from _encode(memory, encode, settings.run_dir, collective)
         source = memory
 
-    metrics = settings.run_dir / "metrics.jsonl"
-    if world.is_first:
-        write_whole(settings.run_dir / "settings.yaml", dump_settings(settings))
-        cut_metrics(metrics, trainer.progress.step)
-        clear_partials(settings.run_dir)
-        clear_partials(settings.run_dir / "ckpt")
-        clear_partials(settings.run_dir / "samples", "step-*")
-        events = EventLog(settings.run_dir / "tensorboard", next_step=trainer.progress.step + 1)
+    record = RunRecord(settings, step=trainer.progress.step) if world.is_first else None
     with stop_requests() as stopping:
-        preview = _previews(trainer, load, stopping) if world.is_first else None
+        preview = _previews(trainer, load, stopping) if record else None
         for report in trainer.run(source, encode, stopping=stopping, preview=preview):
-            if report.metrics is not None and world.is_first:
-                metrics_journal(metrics).append([MetricsLine.model_validate(report.metrics)])
-                events.add(report.metrics)
+            if record:
+                record.add(report.metrics)
             yield report
-        if world.is_first and metrics.exists():
-            _draw(metrics)
+        if record:
+            record.draw()
         stopping.finish()
 
 
@@ -109,8 +109,9 @@ def run_parallel(
     settings: Settings, cluster: Cluster, *, resume: Path | Literal["auto"] | None = None
 ) -> int:
     """`run` as this machine's workers of `cluster`, which run this same command; returns the exit code."""
-    _checkpoint(settings, resume)
-    return launch(same_command(), cluster, log_dir=settings.run_dir / "logs" / "train")
+    with only_run(settings.run_dir, "latte train"):
+        _checkpoint(settings, resume)
+        return launch(same_command(), cluster, log_dir=settings.run_dir / "logs" / "train")
 
 
 def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Path | None:
@@ -259,13 +260,3 @@ def _encode(
         yield EncodeReport(done, memory.total)
     collective.barrier()
     files[rank].unlink(missing_ok=True)
-
-
-def _draw(metrics: Path) -> None:
-    """The loss curve; a run is not ended by a picture that cannot be drawn."""
-    from latte_cli.core.training.charts import loss_curve
-
-    try:
-        loss_curve(metrics, metrics.with_name("loss.png"))
-    except (LatteError, ImportError) as error:
-        log.warning("no loss curve: %s", error)

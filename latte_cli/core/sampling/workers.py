@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import make_folder, whole_file, write_whole
+from latte_cli.core.files import made_folder, whole_file, write_whole
 from latte_cli.core.json_files import read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
@@ -41,10 +41,11 @@ def make_all(
     Workers call `make_share`; their files are told once all are there. Raises LatteError where clips cannot
     be written, before any is made, and SystemExit with the workers' exit code when they were stopped.
     """
-    make_folder(target.folder)
-    if workers == 1 or len(records) == 1:
-        return write_clips(make(records, target), records, target)
-    return _make_together(records, target, workers)
+    with made_folder(target.folder):
+        if workers == 1 or len(records) == 1:
+            yield from write_clips(make(records, target), records, target)
+        else:
+            yield from _make_together(records, target, workers)
 
 
 def _make_together(records: Mapping[str, Record], target: ClipFiles, workers: int) -> Iterator[SampleReport]:

@@ -20,13 +20,13 @@ from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.latent_cache import mindrecord as shards
 from latte_cli.core.data.latent_cache import plan as cache_plan
 from latte_cli.core.data.latent_cache import shard_sums
-from latte_cli.core.data.latent_cache.lock import only_run
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.writer import Status, gather, read_job
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.errors import LatteError
+from latte_cli.core.lock import only_run
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
 from latte_cli.core.training.inputs import latents_of
@@ -477,7 +477,7 @@ def test_a_torn_last_line_of_the_manifest_costs_that_entry_alone(experiment: Cal
 
 def test_a_second_run_on_the_same_folder_at_once_is_refused(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
-    with only_run(settings.cache.dir):  # type: ignore[arg-type]
+    with only_run(settings.cache.dir, "latte cache"):  # type: ignore[arg-type]
         assert run(settings)[1] == f"{settings.cache.dir}: another latte cache is at work on this folder"
     assert run(settings)[1] == ""
     assert not (settings.cache.dir / "lock").exists()  # type: ignore[operator]
@@ -565,3 +565,15 @@ def test_stored_samples_are_the_latents_that_training_from_frames_draws(
             for batch in (from_cache, from_frames)
         ]
         np.testing.assert_array_equal(*drawn)
+
+
+def test_a_run_that_comes_to_nothing_leaves_no_folder(
+    experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = experiment()
+
+    def fail(_frames: Any) -> Any:
+        raise LatteError("no autoencoder here")
+
+    assert "no autoencoder here" in run(settings, encode=fail)[1]
+    assert not settings.cache.dir.exists()  # type: ignore[union-attr]

@@ -10,20 +10,30 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.data.latent_cache.manifest import Entry, Header, read_header, unchanged
+from latte_cli.core.data.latent_cache.manifest import (
+    HEADER,
+    MANIFEST,
+    Entry,
+    Header,
+    read_header,
+    read_manifest,
+    unchanged,
+)
 from latte_cli.core.data.latent_cache.mindrecord import SHARD_BYTES, shard_name, shard_number
 from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.files import remove_folder, write_whole
+from latte_cli.core.files import remove_empty, remove_folder, write_whole
 from latte_cli.core.json_files import read_json
+from latte_cli.core.lock import LOCK
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +186,16 @@ def clear_out(folder: Path) -> None:
     ):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def clear_barren(folder: Path) -> None:
+    """Remove what a run that came to nothing leaves: a header and a plan, and no entry or text."""
+    with suppress(OSError):  # what stays is no harm
+        remove_empty([folder / LATENTS])
+        left = {path.name for path in folder.iterdir()} - {LOCK}
+        if left <= {HEADER, MANIFEST, PLAN} and not read_manifest(folder):
+            for name in left:
+                (folder / name).unlink()
 
 
 def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:

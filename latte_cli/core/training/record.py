@@ -1,0 +1,54 @@
+"""What a run leaves in its folder beside checkpoints and previews, from its first step on."""
+
+import logging
+from collections.abc import Mapping
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.files import clear_partials, write_whole
+from latte_cli.core.settings.loading import dump_settings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.training.events import EventLog
+from latte_cli.core.training.metrics import MetricsLine, cut_metrics, metrics_journal
+
+log = logging.getLogger(__name__)
+
+
+class RunRecord:
+    """settings.yaml, metrics.jsonl, tensorboard/ and the loss curve of a run that goes on from `step`.
+
+    Nothing is written before the first step is done: a run that never was leaves nothing.
+    """
+
+    def __init__(self, settings: Settings, *, step: int):
+        self.settings, self.start = settings, step
+        self.metrics = settings.run_dir / "metrics.jsonl"
+        self._events: EventLog | None = None
+
+    def add(self, line: Mapping[str, float] | None) -> None:
+        """Note that a step is done, with its line of metrics where it has one."""
+        if self._events is None:
+            self._events = self._begin()
+        if line is not None:
+            metrics_journal(self.metrics).append([MetricsLine.model_validate(line)])
+            self._events.add(line)
+
+    def draw(self) -> None:
+        """Draw the loss curve; a run is not ended by a picture that cannot be drawn."""
+        from latte_cli.core.training.charts import loss_curve
+
+        if not self.metrics.exists():
+            return
+        try:
+            loss_curve(self.metrics, self.metrics.with_name("loss.png"))
+        except (LatteError, ImportError) as error:
+            log.warning("no loss curve: %s", error)
+
+    def _begin(self) -> EventLog:
+        """Write the settings, and clear up after a run that was killed."""
+        folder = self.settings.run_dir
+        write_whole(folder / "settings.yaml", dump_settings(self.settings))
+        cut_metrics(self.metrics, self.start)
+        clear_partials(folder)
+        clear_partials(folder / "ckpt")
+        clear_partials(folder / "samples", "step-*")
+        return EventLog(folder / "tensorboard", next_step=self.start + 1)

@@ -1,0 +1,46 @@
+"""Runs that end before their first step, and two in one folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.lock import only_run
+from latte_cli.core.recipes import train
+from latte_cli.core.settings.loading import load_settings
+from latte_cli.core.settings.schema import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, make_folder: Callable[..., Path]) -> Settings:
+    """An experiment on one small video."""
+    make_folder(tmp_path / "videos" / "one", 9)
+    values: list[tuple[str, Any]] = [
+        ("run_dir", str(tmp_path / "runs" / "one")),
+        ("device", "cpu"),
+        ("data", {"root": str(tmp_path / "videos"), "image_size": 32, "num_frames": 4, "frame_stride": 2}),
+        ("model", {"hidden_size": 24, "depth": 2, "num_heads": 3, "patch_size": 2}),
+        ("train.dtype", "float32"),
+    ]
+    return load_settings(None, values, command="train")
+
+
+@pytest.mark.parametrize("error", [LatteError("no weights"), KeyboardInterrupt()])
+def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
+    error: BaseException, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(train, "_trainer", fail)
+    with pytest.raises(type(error)):
+        list(train.run(settings))
+    assert not settings.run_dir.parent.exists()
+
+
+def test_a_second_run_in_the_same_folder_at_once_is_refused(settings: Settings) -> None:
+    with only_run(settings.run_dir, "latte train"), pytest.raises(LatteError) as caught:
+        list(train.run(settings))
+    assert str(caught.value) == f"{settings.run_dir}: another latte train is at work on this folder"
