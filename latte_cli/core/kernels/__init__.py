@@ -49,6 +49,17 @@ def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
     return plain.gelu_tanh(plain.add_bias(x, bias))
 
 
+def silu(x: Tensor) -> Tensor:
+    """Give x sigmoid(x). x: (..., D)."""
+    return fused.silu()(x.astype(ms.float32)).astype(x.dtype) if use_fused() else ops.silu(x)
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Give the softmax over the last axis. x: (..., N)."""
+    wide = x.astype(ms.float32)
+    return (fused.softmax()(wide) if use_fused() else plain.softmax(wide)).astype(x.dtype)
+
+
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """Give x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
     if use_fused():

@@ -1,4 +1,4 @@
-// Layer norm with modulation, gated residual and tanh GELU over float32, each one pass with its gradient.
+// Layer norm with modulation, gated residual, tanh GELU and SiLU over float32, each one pass with its gradient.
 //
 // Sums over rows are taken chunk by chunk of kRows rows, then over the chunks in order, whatever thread did which chunk.
 #include <cmath>
@@ -219,6 +219,34 @@ LATTE_KERNEL(LatteBiasGeluGrad) {
     }
   });
   sum_rows(partial.data(), d.batch * d.chunks, d.width, d.width, floats(params, 4));
+  return 0;
+}
+
+// x (..., D) -> x sigmoid(x)
+LATTE_KERNEL(LatteSilu) {
+  const Rows d = Rows::flat(shapes[0], ndims[0]);
+  for_chunks(d, 12, [&](int64_t, int64_t start, int64_t stop, int64_t) {
+    const float* __restrict x = floats(params, 0);
+    float* __restrict y = floats(params, 1);
+#pragma omp simd
+    for (int64_t i = start * d.width; i < stop * d.width; ++i) y[i] = x[i] * sigmoid(x[i]);
+  });
+  return 0;
+}
+
+// x, dy -> dx (..., D)
+LATTE_KERNEL(LatteSiluGrad) {
+  const Rows d = Rows::flat(shapes[0], ndims[0]);
+  for_chunks(d, 12, [&](int64_t, int64_t start, int64_t stop, int64_t) {
+    const float* __restrict x = floats(params, 0);
+    const float* __restrict dy = floats(params, 1);
+    float* __restrict dx = floats(params, 2);
+#pragma omp simd
+    for (int64_t i = start * d.width; i < stop * d.width; ++i) {
+      const float s = sigmoid(x[i]);
+      dx[i] = dy[i] * (s + x[i] * s * (1.0f - s));
+    }
+  });
   return 0;
 }
 

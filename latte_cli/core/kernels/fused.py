@@ -56,6 +56,14 @@ def _like_bias(x: Any, bias: Any) -> Any:
     return bias
 
 
+def _like_only_x(x: Any) -> Any:
+    return x
+
+
+def _like_x_of_grad(x: Any, dout: Any) -> Any:
+    return x
+
+
 def _attention_out_shape(qkv: Any, bias: Any, facts: Any) -> Any:
     return [qkv[0], qkv[1], qkv[2] // 3]
 
@@ -76,8 +84,8 @@ def _like_channel(last: Any, channel: Any) -> Any:
 layer_norm_grad = operator_of("LatteLayerNormGrad", _like_x_shift_scale_x)
 bias_gelu_grad = operator_of("LatteBiasGeluGrad", _like_x_bias_x)
 _gated_residual_grad = operator_of("LatteGatedResidualGrad", _like_gate_y_bias)
-
-
+_silu_grad = operator_of("LatteSiluGrad", _like_x_of_grad)
+_softmax_grad = operator_of("LatteSoftmaxGrad", _like_x_of_grad)
 _column_sum = operator_of("LatteColumnSum", _like_bias)
 _attention_grad = operator_of("LatteAttentionGrad", _like_qkv_bias)
 
@@ -108,6 +116,14 @@ def _add_bias_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple
     return dout, _column_sum()(dout, bias)
 
 
+def _silu_bprop(x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    return (_silu_grad()(x, dout),)
+
+
+def _softmax_bprop(x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    return (_softmax_grad()(out, dout),)
+
+
 def _attention_bprop(
     qkv: Tensor, bias: Tensor, facts: Tensor, out: Tensor, dout: Tensor
 ) -> tuple[Tensor, ...]:
@@ -121,6 +137,10 @@ layer_norm = operator_of("LatteLayerNorm", _like_x_shift_scale, _layer_norm_bpro
 gated_residual = operator_of("LatteGatedResidual", _like_x_gate_y_bias, _gated_residual_bprop)
 # x (..., D), bias (D) -> gelu_tanh(x + bias)
 bias_gelu = operator_of("LatteBiasGelu", _like_x, _bias_gelu_bprop)
+# x (..., D) -> x sigmoid(x)
+silu = operator_of("LatteSilu", _like_only_x, _silu_bprop)
+# x (..., N) -> its softmax over the last axis
+softmax = operator_of("LatteSoftmax", _like_only_x, _softmax_bprop)
 # x (..., D), bias (D) -> x + bias
 add_bias = operator_of("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)

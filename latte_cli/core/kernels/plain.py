@@ -29,6 +29,12 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return (wide * ops.sigmoid(GELU_A * wide * (1 + GELU_B * wide * wide))).astype(x.dtype)
 
 
+def softmax(x: Tensor) -> Tensor:
+    """The operators' form of `kernels.softmax`."""
+    # In pynative MindSpore's gradient is wrong after a row of one, whose softmax is 1.
+    return ops.ones_like(x) if x.shape[-1] == 1 else ops.softmax(x, -1)
+
+
 def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor:
     """The operators' form of `kernels.attention`; softmax in float32."""
     clips, number, channels = qkv.shape
@@ -36,14 +42,13 @@ def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor
     head_dim = width // num_heads
     length = tokens if axis == "space" else num_frames
     if length == 1:
-        # Softmax over one is 1. And in pynative MindSpore's softmax gradient is wrong after a row of one.
         return qkv[:, :, 2 * width :]
     parts = qkv.reshape(clips, num_frames, tokens, 3, num_heads, head_dim)
     order = (3, 0, 1, 4, 2, 5) if axis == "space" else (3, 0, 2, 4, 1, 5)
     apart = parts.transpose(order).reshape(3, -1, length, head_dim)
     query, key, value = apart[0], apart[1], apart[2]
     scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key)
-    weights = ops.softmax(scores.astype(ms.float32), -1).astype(qkv.dtype)
+    weights = softmax(scores.astype(ms.float32)).astype(qkv.dtype)
     mixed = ops.BatchMatMul()(weights, value).reshape(clips, -1, num_heads, length, head_dim)
     back = (0, 1, 3, 2, 4) if axis == "space" else (0, 3, 1, 2, 4)
     return mixed.transpose(back).reshape(clips, number, width)

@@ -22,6 +22,7 @@ def value_and_grads(
     if jit:
         step = ms.jit(step)
     (_, out), grads = step(*[Tensor(array) for array in arrays])
+    grads = grads if isinstance(grads, tuple) else (grads,)  # MindSpore gives one gradient alone
     return out.asnumpy(), [grad.asnumpy() for grad in grads]
 
 

@@ -51,6 +51,25 @@ def bias_gelu_tanh_grad(x: Array, bias: Array, dout: Array) -> tuple[Array, ...]
     return dx, dx.reshape(-1, dx.shape[-1]).sum(0)
 
 
+def silu(x: Array) -> Array:
+    return x / (1 + np.exp(-x))
+
+
+def silu_grad(x: Array, dout: Array) -> tuple[Array, ...]:
+    share = 1 / (1 + np.exp(-x))
+    return (dout * (share + x * share * (1 - share)),)
+
+
+def softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def softmax_grad(x: Array, dout: Array) -> tuple[Array, ...]:
+    shares = softmax(x)
+    return (shares * (dout - (shares * dout).sum(-1, keepdims=True)),)
+
+
 def _split(qkv: Array, heads: int, frames: int, axis: str) -> Array:
     """(B, N, 3D) to (3, B, F or T, heads, length, head_dim)."""
     batch, number, channels = qkv.shape

@@ -9,7 +9,7 @@ from latte_cli.core import kernels
 from tests.core.kernels import reference
 from tests.core.kernels.compare import assert_close, value_and_grads
 
-NAMES = ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh", "add_bias"]
+NAMES = ["modulated_layer_norm", "gated_residual", "bias_gelu_tanh", "add_bias", "silu", "softmax"]
 SIZES = [(1, 1, 1), (2, 12, 24), (3, 35, 36), (2, 70, 144), (1, 257, 384)]
 
 
@@ -21,6 +21,8 @@ def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
         "gated_residual": [size, (batch, width), size, (width,)],
         "bias_gelu_tanh": [size, (width,)],
         "add_bias": [size, (width,)],
+        "silu": [size],
+        "softmax": [size],
     }[name]
     rng = np.random.default_rng(rows)
     return [rng.normal(size=shape, scale=1.5).astype(np.float32) for shape in shapes]

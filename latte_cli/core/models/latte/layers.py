@@ -27,6 +27,13 @@ class Linear(nn.Cell):
         return product.reshape((*x.shape[:-1], self.bias.shape[0]))
 
 
+class Silu(nn.Cell):
+    """x sigmoid(x)."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        return kernels.silu(x)
+
+
 class PatchEmbedder(nn.Cell):
     """Latents (N, C, h, w) to tokens (N, T, D), one projection a patch: a convolution or a matrix product.
 
@@ -63,7 +70,7 @@ class TimestepEmbedder(nn.Cell):
     def __init__(self, width: int, num_timesteps: int):
         super().__init__()
         self.table = Tensor(timestep_table(TIMESTEP_CHANNELS, num_timesteps))
-        self.mlp = nn.SequentialCell(Linear(TIMESTEP_CHANNELS, width), nn.SiLU(), Linear(width, width))
+        self.mlp = nn.SequentialCell(Linear(TIMESTEP_CHANNELS, width), Silu(), Linear(width, width))
 
     def sinusoids(self, timesteps: Tensor) -> Tensor:
         """`timestep_rows` of whole timesteps (B,)."""
@@ -128,7 +135,7 @@ class Modulation(nn.SequentialCell):
     """Conditioning (B, D) to (B, parts * D), `parts` vectors a sample: adaLN (Peebles & Xie 2023)."""
 
     def __init__(self, width: int, parts: int):
-        super().__init__(nn.SiLU(), Linear(width, parts * width))
+        super().__init__(Silu(), Linear(width, parts * width))
 
 
 class Block(nn.Cell):

@@ -17,6 +17,7 @@ from latte_cli.core.models.latte.layers import (
     LabelEmbedder,
     Linear,
     PatchEmbedder,
+    Silu,
     TimestepEmbedder,
 )
 from latte_cli.core.models.positions import frame_table, token_table
@@ -47,7 +48,7 @@ class Latte(nn.Cell):
         if shape.num_classes is not None:
             self.y_embedder = LabelEmbedder(shape.num_classes, width)
         if shape.condition == "text":
-            self.text_embedding_projection = nn.SequentialCell(nn.SiLU(), Linear(TEXT_FEATURES, width))
+            self.text_embedding_projection = nn.SequentialCell(Silu(), Linear(TEXT_FEATURES, width))
         self.pos_embed = _table(token_table(width, shape.sample_size // patch))
         self.temp_embed = _table(frame_table(width, shape.num_frames))
         block = partial(

@@ -195,7 +195,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor) -> Ten
     clips, _, number, head_dim = query.shape
     scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key).astype(ms.float32)
     scores = scores + ops.broadcast_to(score_bias.reshape(clips, 1, 1, -1), scores.shape)
-    mixed = ops.BatchMatMul()(ops.softmax(scores, -1).astype(value.dtype), value)
+    mixed = ops.BatchMatMul()(kernels.softmax(scores).astype(value.dtype), value)
     return mixed.transpose(0, 2, 1, 3).reshape(clips, number, -1)
 
 

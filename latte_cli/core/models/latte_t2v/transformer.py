@@ -181,8 +181,8 @@ class _TimestepEmbedder(nn.Cell):
 
     def construct(self, sinusoids: Tensor) -> tuple[Tensor, Tensor]:
         mlp = self.emb.timestep_embedder
-        embedded = mlp.linear_2(ops.silu(mlp.linear_1(sinusoids)))
-        return embedded, self.linear(ops.silu(embedded))
+        embedded = mlp.linear_2(kernels.silu(mlp.linear_1(sinusoids)))
+        return embedded, self.linear(kernels.silu(embedded))
 
 
 class _TextProjection(nn.Cell):
