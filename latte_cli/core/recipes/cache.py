@@ -17,6 +17,7 @@ from latte_cli.core.data.clips.ahead import decode_ahead
 from latte_cli.core.data.clips.encoding import encode_full_batches
 from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
 from latte_cli.core.data.latent_cache.classes import classify
+from latte_cli.core.data.latent_cache.job import JOB, Job, read_job, write_job
 from latte_cli.core.data.latent_cache.manifest import (
     Header,
     mend_manifest,
@@ -39,7 +40,7 @@ from latte_cli.core.data.latent_cache.plan import (
     trim_plan,
 )
 from latte_cli.core.data.latent_cache.texts import check_all, clear_texts, strike_off
-from latte_cli.core.data.latent_cache.writer import JOB, CacheWriter, Job, Status, gather, read_job, write_job
+from latte_cli.core.data.latent_cache.writer import CacheWriter, Status, gather
 from latte_cli.core.data.videos.find import VideoFile, count_frames, labelled_videos
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import LatteError

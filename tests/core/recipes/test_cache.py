@@ -20,10 +20,11 @@ from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.latent_cache import mindrecord as shards
 from latte_cli.core.data.latent_cache import plan as cache_plan
 from latte_cli.core.data.latent_cache import shard_sums
+from latte_cli.core.data.latent_cache.job import read_job
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.data.latent_cache.open import open_cache
-from latte_cli.core.data.latent_cache.writer import Status, gather, read_job
+from latte_cli.core.data.latent_cache.writer import Status, gather
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.lock import only_run

@@ -1,6 +1,7 @@
 """Caches whose files were damaged or lost, or whose videos are not what they were."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -225,6 +226,24 @@ def test_shards_of_other_videos_are_found_by_their_checksums(
     assert {kind for kind, _ in faults(settings)} == {"torn"}
     assert faults(settings, repair=True)
     assert run(settings) == 4
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_videos_may_be_in_a_folder_whose_name_is_not_utf_8(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = cached(kind)
+    elsewhere = tmp_path / os.fsdecode(b"caf\xe9")
+    (tmp_path / "root").rename(elsewhere)
+    moved = settings.model_copy(
+        update={
+            "data": settings.data.model_copy(update={"root": elsewhere}),
+            "cache": settings.cache.model_copy(update={"dir": tmp_path / "new"}),
+        }
+    )
+    assert run(moved) == 4
+    assert faults(moved) == []
+    assert {entry.source[-11:] for entry in read_manifest(tmp_path / "new").values()} >= {r"\xe9/cats/a"}
 
 
 def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(

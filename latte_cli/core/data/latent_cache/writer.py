@@ -1,6 +1,7 @@
 """Putting encoded videos on disk and into the manifest, and what workers of one run must know together."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,11 @@ from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.ahead import Source
 from latte_cli.core.data.clips.encoding import Encoded, draw_latents
+from latte_cli.core.data.latent_cache.job import Job
 from latte_cli.core.data.latent_cache.manifest import (
     WORKERS_MANIFESTS,
     Entry,
-    Header,
     append_entries,
-    read_header,
 )
 from latte_cli.core.data.latent_cache.mindrecord import shard_name, write_shard
 from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file, stored_noise
@@ -23,15 +23,13 @@ from latte_cli.core.data.latent_cache.plan import SPOOL, Group
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import printable
-from latte_cli.core.files import write_whole
 from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Count, Model, read_json
+from latte_cli.core.json_files import Model
 from latte_cli.core.settings.schema import Settings
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
-JOB = "job.json"
 
 
 @dataclass
@@ -50,45 +48,11 @@ class Status:
         return f"Start Video Index: {self.start}.\n{counts}{failures}"
 
 
-@dataclass(frozen=True)
-class Job:
-    """What there is to do, the same for every worker."""
-
-    folder: Path
-    header: Header
-    groups: Sequence[Group]
-    frames: dict[str, int]
-    skipped: int
-
-
-class _Work(Model):
-    """The part of a job that its folder does not tell."""
-
-    groups: tuple[Group, ...]
-    frames: dict[str, Count]
-    skipped: Count
-
-
 class _Failed(Model):
     """A line of what a worker could not cache."""
 
     name: str
     reason: str
-
-
-def write_job(job: Job) -> None:
-    """Put a job where every worker finds it."""
-    work = _Work(groups=tuple(job.groups), frames=job.frames, skipped=job.skipped)
-    write_whole(job.folder / JOB, work.model_dump_json())
-
-
-def read_job(folder: Path) -> Job:
-    """What there is to do, as the run that holds the folder found it."""
-    header = read_header(folder)
-    hint = f"no run is under way in {folder}: start workers by latte cache --parallel N"
-    work = read_json(folder / JOB, _Work, missing=hint)
-    assert header is not None
-    return Job(folder, header, work.groups, work.frames, work.skipped)
 
 
 def gather(job: Job, status: Status) -> None:
@@ -177,7 +141,7 @@ class CacheWriter:
         shape = file.finish(1 + self.job.header.mirror)
         entry = Entry(
             name=video.name,
-            source=str(video.path),
+            source=os.fsencode(video.path).decode("utf-8", "backslashreplace"),
             size=source.size,
             mtime_ns=source.mtime_ns,
             sha256=source.sha256,

@@ -1,0 +1,95 @@
+"""What there is to do in a run of `latte cache`, written down for its workers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latte_cli.core.data.latent_cache.manifest import Header, read_header
+from latte_cli.core.data.latent_cache.plan import Group
+from latte_cli.core.data.videos.find import VideoFile
+from latte_cli.core.files import write_whole
+from latte_cli.core.json_files import Count, Model, read_json
+
+JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do, the same for every worker."""
+
+    folder: Path
+    header: Header
+    groups: Sequence[Group]
+    frames: dict[str, int]
+    skipped: int
+
+
+class _Video(Model):
+    """A video of a job."""
+
+    path: str
+    """Its bytes as Latin-1: names of folders need not be UTF-8."""
+    name: str
+    label: int | None
+    class_name: str | None
+
+
+class _Group(Model):
+    """Videos that become whole together."""
+
+    videos: tuple[_Video, ...]
+    shard: int | None
+
+
+class _Work(Model):
+    """The part of a job that its folder does not tell."""
+
+    groups: tuple[_Group, ...]
+    frames: dict[str, Count]
+    skipped: Count
+
+
+def write_job(job: Job) -> None:
+    """Put a job where every worker finds it."""
+    groups = tuple(
+        _Group(
+            videos=tuple(
+                _Video(
+                    path=os.fsencode(video.path).decode("latin-1"),
+                    name=video.name,
+                    label=video.label,
+                    class_name=video.class_name,
+                )
+                for video in group.videos
+            ),
+            shard=group.shard,
+        )
+        for group in job.groups
+    )
+    work = _Work(groups=groups, frames=job.frames, skipped=job.skipped)
+    write_whole(job.folder / JOB, work.model_dump_json())
+
+
+def read_job(folder: Path) -> Job:
+    """What there is to do, as the run that holds the folder found it."""
+    header = read_header(folder)
+    hint = f"no run is under way in {folder}: start workers by latte cache --parallel N"
+    work = read_json(folder / JOB, _Work, missing=hint)
+    assert header is not None
+    groups = [
+        Group(
+            tuple(
+                VideoFile(
+                    Path(os.fsdecode(video.path.encode("latin-1"))),
+                    video.name,
+                    video.label,
+                    video.class_name,
+                )
+                for video in group.videos
+            ),
+            group.shard,
+        )
+        for group in work.groups
+    ]
+    return Job(folder, header, groups, work.frames, work.skipped)
