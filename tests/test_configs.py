@@ -1,7 +1,9 @@
 """Every shipped experiment loads, says how it is run, and plans; the schema is that of the settings."""
 
 import json
+import re
 import shlex
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -53,9 +55,28 @@ def test_a_dry_run_of_an_experiment_prints_its_plan(config: Path) -> None:
     assert result.exit_code == (config.stem != "demo")  # the data of the others are not here
 
 
-def test_the_demo_in_the_package_is_the_shipped_one() -> None:
-    packaged = ROOT / "latte_cli" / "assets" / "demo.yaml"
-    assert packaged.read_text() == (ROOT / "configs" / "demo.yaml").read_text()
+def test_the_package_carries_the_experiments_and_their_schema() -> None:
+    packaged = {file.name: file.read_text() for file in (files("latte_cli") / "configs").iterdir()}
+    assert packaged == {path.name: path.read_text() for path in (ROOT / "configs").iterdir()}
+
+
+def test_the_experiments_are_listed_with_a_sentence_each_and_printed_whole() -> None:
+    listed = CliRunner().invoke(cli.app, ["configs"], catch_exceptions=False)
+    assert listed.exit_code == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [path.stem for path in CONFIGS]
+    assert all(line.endswith(".") for line in listed.stdout.splitlines())
+    assert re.search(r"^sky +SkyTimelapse, unconditional \(Ma et al\. 2024\)\.$", listed.stdout, re.M)
+    for path in CONFIGS:
+        for name in (path.stem, path.name):
+            printed = CliRunner().invoke(cli.app, ["configs", name], catch_exceptions=False)
+            assert (printed.exit_code, printed.stdout) == (0, path.read_text())
+
+
+def test_an_experiment_that_is_not_shipped_is_answered_with_those_that_are() -> None:
+    result = CliRunner().invoke(cli.app, ["configs", "skyy"], catch_exceptions=False)
+    assert result.exit_code == 1
+    names = ", ".join(path.stem for path in CONFIGS)
+    assert result.stderr == f"found no experiment skyy, wanted one of {names}\n"
 
 
 def test_the_schema_of_editors_is_that_of_the_settings() -> None:

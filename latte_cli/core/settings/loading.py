@@ -1,7 +1,6 @@
 """YAML + `--set a.b=v` + defaults -> settings -> YAML."""
 
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -12,6 +11,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.messages import Fault, faults_of, section_of
 from latte_cli.core.settings.rules import Command, broken_rules
 from latte_cli.core.settings.schema import Section, Settings
+from latte_cli.core.settings.shipped import shipped_experiment
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 
 MAX_BYTES = 1 << 18  # of an experiment file; ours have 5,000
@@ -65,7 +65,7 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
     if config is None and not LOCAL_CONFIG.exists():
         if not demo:
             return "the defaults", ""
-        return "the built-in demo", (files("latte_cli") / "assets" / "demo.yaml").read_text("utf-8")
+        return "the built-in demo", shipped_experiment("demo").text
     path = LOCAL_CONFIG if config is None else config
     try:
         with path.open("rb") as file:
