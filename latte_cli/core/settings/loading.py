@@ -1,5 +1,6 @@
 """YAML + `--set a.b=v` + defaults -> settings -> YAML."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -10,9 +11,11 @@ from pydantic import ValidationError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.messages import Fault, faults_of, section_of
 from latte_cli.core.settings.rules import Command, broken_rules
-from latte_cli.core.settings.schema import Section, Settings
+from latte_cli.core.settings.schema import REMOVED, Section, Settings
 from latte_cli.core.settings.shipped import shipped_experiment
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 18  # of an experiment file; ours have 5,000
 LOCAL_CONFIG = Path("latte.yaml")
@@ -39,6 +42,10 @@ def load_settings(
         raise LatteError(f"{source}: found no sections, wanted keys and values such as `seed: 1`")
     for path, value in overrides:
         _put(values, path.split("."), value)
+    for name, reason in REMOVED.items():
+        section, _, key = name.partition(".")
+        if isinstance(values.get(section), dict) and key in values[section]:
+            log.warning("%s: %s: ignored: %s", source, name, reason)
     settings, faults = _check(values, command)
     if faults:
         raise LatteError(_report(source, faults, [path for path, _ in overrides]))

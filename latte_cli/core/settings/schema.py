@@ -5,7 +5,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 
@@ -15,6 +23,8 @@ BATCH_FRAMES = 8  # of a cache or a data set in memory
 NOT_UTF_8 = "is not valid UTF-8"
 LARGEST_SEED = 2**63 - 1
 NOT_A_NAME = "is no name of a file"
+REMOVED = {"sample.batch_size": "clips are drawn one at a time"}
+"""Settings of older versions, still read, and why they have no effect."""
 
 
 def _as_text(value: Any) -> Any:
@@ -248,6 +258,14 @@ class TrainSettings(Section):
 class SampleSettings(Section):
     """How clips are drawn."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_over_removed(cls, values: Any) -> Any:
+        """Read the files of versions that had more settings."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if f"sample.{name}" not in REMOVED}
+
     sampler: Literal["ddpm", "ddim", "dpm++"] | None = "ddpm"
     """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022). Null is a
     pipeline's own scheduler, and ddpm for a run."""
@@ -274,8 +292,6 @@ class SampleSettings(Section):
     """Of a pipeline's weights in memory; a CPU computes in float32."""
     seed: int = Field(42, ge=0, le=LARGEST_SEED)
     """Seed of the first clip; each further clip's is one more."""
-    batch_size: int = Field(4, ge=1)
-    """Clips denoised together: a matter of memory, not of results."""
     fps: int = Field(8, ge=1)
     """Frames a second of the video files."""
 

@@ -33,6 +33,15 @@ def test_values_come_from_the_file_and_the_rest_from_the_defaults(experiment: Pa
     assert (settings.seed, settings.data.num_frames, settings.data.image_size) == (7, 8, 256)
 
 
+def test_a_setting_of_an_older_version_is_read_and_said_to_be_ignored(
+    experiment: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment.write_text("sample: {batch_size: 2, steps: 9}\n")
+    assert load_settings(experiment).sample.steps == 9
+    assert caplog.messages == ["sky.yaml: sample.batch_size: ignored: clips are drawn one at a time"]
+    assert "batch_size" not in Settings.model_validate({"sample": {"batch_size": 2}}).sample.model_dump()
+
+
 def test_overrides_apply_in_order(experiment: Path) -> None:
     experiment.write_text("train: {steps: 5, batch_size: 3}\n")
     overrides = [parse_override(text) for text in ("train.steps=6", "seed=1", "train.steps=7")]
