@@ -1,6 +1,7 @@
 """I3D's logits of clips, kept by what the clips are: nothing is computed twice on a machine."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.digests import digest_of_files
+from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate.clips import Place, digest
 from latte_cli.core.evaluate.frames import network_input, squares
 from latte_cli.core.evaluate.protocol import Protocol
 from latte_cli.core.files import cache_folder, whole_file
 from latte_cli.core.models.i3d.layers import NUM_CLASSES
 from latte_cli.core.models.i3d.weights import read_i3d
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 VERSION = 1  # of how logits come about: a new one leaves older entries aside
@@ -35,6 +39,7 @@ class Features:
         self.sha256 = digest_of_files([i3d])
         self._classifier: Any = None
         self._known: dict[Path, Array] = {}
+        self._warned = False
 
     def of(self, places: Sequence[Place], *, generated: bool) -> Iterator[Array]:
         """The logits (400) of each clip in turn."""
@@ -45,10 +50,19 @@ class Features:
                 found = _stored(path)
             if found is None:
                 found = self._compute(place, generated=generated)
-                with whole_file(path) as partial:
-                    np.save(partial, found)
+                self._keep(path, found)
             self._known[path] = found
             yield found
+
+    def _keep(self, path: Path, logits: Array) -> None:
+        """Write a clip's logits; where that is not possible, the figures do not depend on it."""
+        try:
+            with whole_file(path) as partial:
+                np.save(partial, logits)
+        except LatteError as error:
+            if not self._warned:
+                log.warning("logits are not kept: %s", error)
+            self._warned = True
 
     def _compute(self, place: Place, *, generated: bool) -> Array:
         frames = squares(place, self._size, self._protocol, generated=generated)

@@ -18,7 +18,7 @@ from latte_cli.core.evaluate.frechet import frechet_distance
 from latte_cli.core.evaluate.nearest import likenesses
 from latte_cli.core.evaluate.pixels import WINDOW
 from latte_cli.core.evaluate.protocol import Protocol, described
-from latte_cli.core.files import write_whole
+from latte_cli.core.files import made_folder, write_whole
 from latte_cli.core.models.i3d.layers import IMAGE_SIZE, MIN_FRAMES, NUM_CLASSES, clip_flops
 from latte_cli.core.models.i3d.weights import HOW_TO_GET, read_i3d
 from latte_cli.core.parallel.commands import Cluster
@@ -108,6 +108,9 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
     SystemExit with the workers' exit code when they were stopped.
     """
     check(job)
+    if report is not None:
+        with made_folder(report.absolute().parent):  # or it fails now, not after hours
+            pass
     sets, draws, size = _prepared(job)
     figures: dict[str, list[float]] = {metric: [] for metric in job.protocol.metrics}
     about: dict[str, Any] = {}

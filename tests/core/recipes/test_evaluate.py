@@ -184,3 +184,21 @@ def test_metrics_are_told_by_name() -> None:
     assert parse_metrics("ssim, fvd") == ("fvd", "ssim")
     with pytest.raises(LatteError, match="--metrics: found 'lpips', wanted fvd, psnr, ssim"):
         parse_metrics("fvd,lpips")
+
+
+def test_a_cache_that_cannot_be_written_changes_no_figure(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    features.features_folder().parent.mkdir(parents=True)
+    features.features_folder().write_text("a file where the folder should be")
+    found = figures(job)
+    assert caplog.text.count("logits are not kept") == 1
+    features.features_folder().unlink()
+    assert figures(job) == found
+
+
+def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(
+    job: Job, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LatteError, match=r"file/below: cannot be made"):
+        figures(job, report=tmp_path / "file" / "below" / "report.json")
+    assert Means.calls == 0
