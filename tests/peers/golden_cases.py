@@ -54,6 +54,13 @@ LATTE_T2V = {
     "latte-1-width": TextCase(16, 72, 32, 16, text_tokens=120, caption_channels=4096),
 }
 
+TEMPORAL_DECODER: dict[str, Any] = {
+    "block_out_channels": (32, 32, 64, 64),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+}
+CLIP_LENGTHS = (1, 3, 16)  # 16 frames are two chunks
 SD_AUTOENCODER: dict[str, Any] = {  # stabilityai/sd-vae-ft-mse
     "in_channels": 3,
     "out_channels": 3,

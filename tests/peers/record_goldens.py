@@ -1,6 +1,6 @@
 """Record tests/golden/sizes in PyTorch: `record_goldens.py [PART...]`, in a venv as README.md there says.
 
-Some three minutes and 4 GB of memory for all parts: latte, latte_t2v, vae, text, pipeline, chains.
+Some three minutes and 4 GB of memory for all parts: latte, latte_t2v, vae, temporal, text, pipeline, chains.
 """
 
 import sys
@@ -120,6 +120,19 @@ def vae() -> Numbers:
     return found
 
 
+def temporal() -> Numbers:
+    """A small AutoencoderKLTemporalDecoder of diffusers, through LattePipeline's decoding of a clip."""
+    from diffusers import AutoencoderKLTemporalDecoder, LattePipeline
+
+    pipe, found = LattePipeline.__new__(LattePipeline), {}
+    pipe.vae = filled(AutoencoderKLTemporalDecoder(**cases.TEMPORAL_DECODER))
+    for frames in cases.CLIP_LENGTHS:
+        latents = torch.from_numpy(normal(frames, (frames, 4, 6, 4)))[None].swapaxes(1, 2)
+        clip = pipe.decode_latents(latents * pipe.vae.config.scaling_factor, frames)  # (1, 3, F, H, W)
+        found |= named(f"decode-{frames}", compact(clip[0].swapaxes(0, 1).numpy()))
+    return found
+
+
 def text() -> Numbers:
     """T5 and CLIP of transformers: token ids and states, whole where the pipeline's 120 tokens cut a text."""
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
@@ -229,6 +242,7 @@ PARTS: dict[str, Callable[[], Numbers]] = {
     "latte": latte,
     "latte_t2v": latte_t2v,
     "vae": vae,
+    "temporal": temporal,
     "text": text,
     "pipeline": pipeline,
     "chains": chains,

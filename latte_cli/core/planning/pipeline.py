@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import pipeline_files
+from latte_cli.core.models.vae.memory import check_temporal
 from latte_cli.core.planning.cost import FLOAT32, forward_flops
 from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline_memory import sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
 from latte_cli.core.planning.room import check_folder, check_memory
 from latte_cli.core.planning.units import bytes_of
-from latte_cli.core.sampling.from_pipeline import Job, check_job, clip_shape
+from latte_cli.core.sampling.from_pipeline import Job, check_job, clip_shape, decoder_of
 from latte_cli.core.sampling.write import ClipFiles
 
 
@@ -21,7 +23,8 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
     Raises LatteError naming the file, setting or option at fault.
     """
     plan, pipeline = Plan(), check_job(job)
-    pipeline_files(pipeline, decodes=job.decodes)
+    decoder = decoder_of(job, pipeline)
+    pipeline_files(pipeline, decoder=decoder)
     frames, _, height, width = clip_shape(job, pipeline)
     shape, guided = pipeline.shape, any(prompt.guidance_scale != 1 for prompt in job.prompts)
     plan.add("pipeline", str(pipeline.path))
@@ -45,12 +48,16 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
         guided=guided,
         dtype=job.dtype,
         chunk_frames=job.chunk_frames,
-        decodes=job.decodes,
+        decoder=decoder,
     )
     parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
     each = f" a worker, {workers} workers" if workers > 1 else ""
     plan.add("memory", f"about {bytes_of(memory.peak)} at most{each}: {parts}")
-    if job.decodes:
+    if decoder == pipeline.temporal_decoder:
+        plan.add("decoding", f"{min(frames, CHUNK)} frames together by {decoder}")
+        widths = open_temporal_decoder(decoder)[0].block_out_channels
+        plan.check(lambda: check_temporal(widths, min(frames, CHUNK), *pixels))
+    elif job.decodes:
         add_decoding(plan, str(pipeline.vae), frames=frames, size=pixels, asked=job.chunk_frames)
     exact = max(memory.text_encoder, memory.transformer + memory.autoencoder)
     plan.check(lambda: check_memory("the pipeline's weights take", exact, job.device, lower="sample.dtype"))

@@ -6,10 +6,11 @@ from typing import Literal, NamedTuple
 
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
 from latte_cli.core.models.pipeline.folder import PipelineFolder
-from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once, temporal_bytes
 
 FLOAT = 4  # bytes of the arithmetic
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -41,11 +42,11 @@ def sampling_memory(
     guided: bool,
     dtype: str = "float32",
     chunk_frames: Literal["auto"] | int = "auto",
-    decodes: bool = True,
+    decoder: Path | None = None,
 ) -> SamplingMemory:
     """The memory that a clip of `num_frames` frames of `size` (height, width) pixels takes.
 
-    Without `decodes` there is no autoencoder.
+    decoder: the folder of what makes frames of latents, the autoencoder or the temporal decoder.
 
     Raises LatteError when weights are missing or torn.
     """
@@ -55,16 +56,21 @@ def sampling_memory(
     tokens = rows * num_frames * frame
     wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the widest moment: before and after the GELU
     scores = 2 * tokens * shape.num_heads * max(frame, pipeline.text.max_tokens)
-    autoencoder = open_autoencoder(str(pipeline.vae)) if decodes else None
-    decoding = 0
-    if autoencoder is not None:
+    weights = decoding = 0
+    if decoder == pipeline.vae:
+        autoencoder = open_autoencoder(str(decoder))
         a_frame = bytes_a_frame("decoding", autoencoder.shape, *size)
         decoding = OVERHEAD + min(num_frames, frames_at_once(chunk_frames, a_frame)) * a_frame
+        weights = autoencoder.mapped.parameters()
+    elif decoder is not None:
+        found, tensors = open_temporal_decoder(decoder)
+        decoding = temporal_bytes(found.block_out_channels, min(num_frames, CHUNK), *size)
+        weights = tensors.parameters()
     return SamplingMemory(
         text_encoder=numbers(pipeline.text.encoder) * (4 if dtype == "bfloat16" else BYTES[dtype]),
         transformer=shape.parameters() * BYTES[dtype],
         activations=max(wide, scores) * FLOAT,
-        autoencoder=0 if autoencoder is None else autoencoder.mapped.parameters() * FLOAT,
+        autoencoder=weights * FLOAT,
         decoding=decoding,
     )
 

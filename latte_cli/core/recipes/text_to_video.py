@@ -22,6 +22,7 @@ from latte_cli.core.sampling.from_pipeline import (
     Prompt,
     check_job,
     clip_shape,
+    decoder_of,
     make_clips,
 )
 from latte_cli.core.sampling.sidecar import Record, read_record
@@ -49,6 +50,7 @@ COMMON = (
     "chunk_frames",
     "device",
     "clean_caption",
+    "temporal_decoder",
 )
 
 
@@ -137,6 +139,7 @@ def job_of(settings: Settings, wish: Wish) -> Job:
         lora=wish.lora,
         decodes=target_of(settings, wish).decodes,
         chunk_frames=settings.vae.chunk_frames,
+        temporal_decoder=sample.temporal_decoder,
         device=settings.device,
     )
     shape = clip_shape(job, open_pipeline(sample.pipeline, decodes=job.decodes))
@@ -168,6 +171,7 @@ def _prompts(sample: SampleSettings, wish: Wish, noise: NDArray[np.float32] | No
 def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
     """What makes each clip, by its name."""
     pipeline = check_job(job)
+    decoder = decoder_of(job, pipeline)
     num_frames, _, height, width = clip_shape(job, pipeline)
     common = {
         "pipeline": str(pipeline.path),
@@ -181,10 +185,11 @@ def _records(job: Job, wish: Wish, target: ClipFiles) -> dict[str, Record]:
         "clean_caption": job.clean_caption,
         "lora": None if job.lora is None else str(job.lora),
         "chunk_frames": job.chunk_frames,
+        "temporal_decoder": decoder == pipeline.temporal_decoder,
         "fps": target.fps,
         "device": job.device,
         "initial_latents": None if wish.initial_latents is None else str(wish.initial_latents),
-        "sha256": digests([*pipeline_files(pipeline, decodes=job.decodes), job.lora, wish.initial_latents]),
+        "sha256": digests([*pipeline_files(pipeline, decoder=decoder), job.lora, wish.initial_latents]),
     }
     records = {}
     for place, prompt in enumerate(job.prompts):

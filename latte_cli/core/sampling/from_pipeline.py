@@ -12,12 +12,19 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.pipeline.folder import PipelineFolder, check_sizes, open_pipeline
+from latte_cli.core.models.pipeline.folder import (
+    PipelineFolder,
+    check_sizes,
+    open_pipeline,
+    temporal_scaling_factor,
+)
+from latte_cli.core.models.vae.memory import check_temporal
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.sampling.write import ClipStep
-from latte_cli.core.settings.schema import VaeSettings
+from latte_cli.core.settings.schema import Switch, VaeSettings
 
 if TYPE_CHECKING:
     from latte_cli.core.diffusion.samplers import Model
@@ -66,6 +73,8 @@ class Job:
     """Whether latents become frames; without it no autoencoder is loaded."""
     chunk_frames: Literal["auto"] | int = "auto"
     """Frames decoded at a time."""
+    temporal_decoder: Switch = "auto"
+    """Whether a clip's frames are decoded together."""
     device: str = "auto"
 
 
@@ -103,6 +112,9 @@ def check_job(job: Job) -> PipelineFolder:
     mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
     check_sizes(mapped, pipeline.shape, f"that of {pipeline.transformer / CONFIG}")
     wanted = clip_shape(job, pipeline)
+    if decoder_of(job, pipeline) == pipeline.temporal_decoder:
+        temporal_scaling_factor(pipeline)
+        open_temporal_decoder(pipeline.temporal_decoder)
     total = int(pipeline.scheduler.get("num_train_timesteps", 1000))
     if (most := max(_steps(job), default=0)) > total:
         raise LatteError(
@@ -117,6 +129,20 @@ def check_job(job: Job) -> PipelineFolder:
             found = prompt.initial_latents.shape
             raise LatteError(f"initial latents: found shape {found}, wanted {wanted} for each prompt")
     return pipeline
+
+
+def decoder_of(job: Job, pipeline: PipelineFolder) -> Path | None:
+    """The folder of what makes frames of latents: the temporal decoder, the autoencoder, or none.
+
+    Raises LatteError when a temporal decoder is asked for and there is none.
+    """
+    if not job.decodes:
+        return None
+    found, frames = pipeline.temporal_decoder.is_dir(), clip_shape(job, pipeline)[0]
+    if job.temporal_decoder is True and not found:
+        raise LatteError(f"sample.temporal_decoder: found on, but no folder {pipeline.temporal_decoder}")
+    wanted = frames > 1 if job.temporal_decoder == "auto" else job.temporal_decoder
+    return pipeline.temporal_decoder if found and wanted else pipeline.vae
 
 
 def clip_shape(job: Job, pipeline: PipelineFolder) -> tuple[int, int, int, int]:
@@ -214,11 +240,19 @@ def _decoder(job: Job, pipeline: PipelineFolder) -> Any:
         return lambda latents: None
     from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
 
+    frames, _, height, width = clip_shape(job, pipeline)
+    if decoder_of(job, pipeline) == pipeline.temporal_decoder:
+        from latte_cli.core.models.vae.temporal import load_temporal_decoder
+
+        factor = temporal_scaling_factor(pipeline)
+        temporal = load_temporal_decoder(pipeline.temporal_decoder, scaling_factor=factor)
+        widths, together = temporal.decoder.shape.block_out_channels, min(frames, CHUNK)
+        check_temporal(widths, together, height * VAE_FACTOR, width * VAE_FACTOR)
+        return lambda latents: to_uint8(temporal.decode(latents))
     settings = VaeSettings(
         weights=str(pipeline.vae), scaling_factor=pipeline.scaling_factor, chunk_frames=job.chunk_frames
     )
     vae = load_vae(settings)
-    _, _, height, width = clip_shape(job, pipeline)
     vae.frames_at_once("decoding", height * VAE_FACTOR, width * VAE_FACTOR)
     return lambda latents: to_uint8(vae.decode(latents))
 

@@ -67,6 +67,8 @@ class PipelineSidecar(Sidecar):
     clean_caption: bool = False
     """Records of before cleaning have none."""
     chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)]
+    temporal_decoder: bool = False
+    """Records of before there was one have none."""
     fps: int = Field(ge=1, le=MAX_FPS)
     device: Literal["auto", "cpu", "ascend", "gpu"]
 
@@ -80,6 +82,7 @@ def read_record(path: Path, *, check: bool = True) -> Record:
     if "pipeline" in record:
         sidecar: Sidecar = read_json(path, PipelineSidecar)
         record.setdefault("clean_caption", False)
+        record.setdefault("temporal_decoder", False)
     elif "checkpoint" in record:
         run = sidecar = read_json(path, RunSidecar)
         if (fault := _broken_rule(run)) is not None:

@@ -288,6 +288,9 @@ class SampleSettings(Section):
     pipeline: Path | None = None
     """Folder of a text-to-video pipeline in the layout of diffusers (Latte-1), in place of a run. What is not
     set of sampler, steps, guidance_scale and num_samples is then its scheduler, 50, 7.5 and 1 a prompt."""
+    temporal_decoder: Switch = "auto"
+    """Decode a pipeline's clips by its vae_temporal_decoder, which looks at 14 frames together and flickers
+    less; auto: where the folder has one, as the original does, and the clip is no picture."""
     dtype: Dtype = "float32"
     """Of a pipeline's weights in memory; a CPU computes in float32."""
     seed: int = Field(42, ge=0, le=LARGEST_SEED)

@@ -1,5 +1,6 @@
 """The memory plan of a pipeline."""
 
+from functools import partial
 from pathlib import Path
 
 from safetensors.numpy import load_file
@@ -13,12 +14,15 @@ PIPELINE = open_pipeline(Path(__file__).parents[2] / "golden" / "t2v" / "pipelin
 SIZE = (64, 64)
 
 
+memory_of = partial(sampling_memory, PIPELINE, decoder=PIPELINE.vae)
+
+
 def size_of(path: str) -> int:
     return sum(array.size for array in load_file(PIPELINE.path / path).values())
 
 
 def test_weights_are_counted_exactly_in_their_type() -> None:
-    memory = sampling_memory(PIPELINE, num_frames=2, size=SIZE, guided=True, dtype="float16")
+    memory = memory_of(num_frames=2, size=SIZE, guided=True, dtype="float16")
     transformer = size_of("transformer/diffusion_pytorch_model.safetensors")
     assert memory.transformer == 2 * transformer
     assert memory.text_encoder == 2 * size_of("text_encoder/model.safetensors")
@@ -26,14 +30,14 @@ def test_weights_are_counted_exactly_in_their_type() -> None:
 
 
 def test_guidance_doubles_the_activations_and_chunks_bound_the_decoding() -> None:
-    plain = sampling_memory(PIPELINE, num_frames=2, size=SIZE, guided=False)
-    guided = sampling_memory(PIPELINE, num_frames=2, size=SIZE, guided=True, chunk_frames=1)
+    plain = memory_of(num_frames=2, size=SIZE, guided=False)
+    guided = memory_of(num_frames=2, size=SIZE, guided=True, chunk_frames=1)
     assert guided.activations == 2 * plain.activations
     a_frame = bytes_a_frame("decoding", open_autoencoder(str(PIPELINE.vae)).shape, *SIZE)
     assert plain.decoding - guided.decoding == a_frame
 
 
 def test_the_peak_leaves_out_the_encoder_that_is_freed() -> None:
-    memory = sampling_memory(PIPELINE, num_frames=16, size=(128, 128), guided=True)
+    memory = memory_of(num_frames=16, size=(128, 128), guided=True)
     assert memory.peak == memory.transformer + memory.autoencoder + max(memory.activations, memory.decoding)
     assert memory._replace(text_encoder=memory.peak + 1).peak == memory.peak + 1

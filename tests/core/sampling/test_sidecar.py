@@ -40,6 +40,7 @@ PIPELINE: dict[str, Any] = {
     "clean_caption": True,
     "lora": None,
     "chunk_frames": 8,
+    "temporal_decoder": False,
     "fps": 8,
     "device": "cpu",
 }
@@ -58,6 +59,11 @@ def test_prompts_of_a_record_from_before_cleaning_are_not_cleaned(tmp_path: Path
     for settings in (RUN["settings"] | {"text": text}, {**RUN["settings"], "text": {}}):
         found = read_record(write_record(tmp_path, "b", RUN | {"settings": settings}))
         assert found["settings"]["text"]["clean_caption"] is False
+
+
+def test_a_record_from_before_the_temporal_decoder_was_made_without_it(tmp_path: Path) -> None:
+    before = {key: value for key, value in PIPELINE.items() if key != "temporal_decoder"}
+    assert read_record(write_record(tmp_path, "a", before))["temporal_decoder"] is False
 
 
 @pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import Mapped
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.json_files import read_json
@@ -41,6 +42,10 @@ class PipelineFolder:
     @property
     def vae(self) -> Path:
         return self.path / "vae"
+
+    @property
+    def temporal_decoder(self) -> Path:
+        return self.path / "vae_temporal_decoder"
 
 
 def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:
@@ -88,13 +93,18 @@ def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
             raise LatteError(f"{mapped.weights.path}: {name}: found {mine}, wanted {source}, {theirs}")
 
 
-def pipeline_files(pipeline: PipelineFolder, *, decodes: bool = True) -> list[Path]:
-    """The files that a clip is made from; `decodes`: those of the autoencoder too.
+def pipeline_files(pipeline: PipelineFolder, *, decoder: Path | None) -> list[Path]:
+    """The files that a clip is made from, those of its `decoder` among them where it becomes frames.
 
     Raises LatteError when weights are missing.
     """
     files = [pipeline.path / "scheduler" / "scheduler_config.json", *part_files(pipeline.transformer)]
-    return files + text_files(pipeline.text) + (part_files(pipeline.vae) if decodes else [])
+    return files + text_files(pipeline.text) + ([] if decoder is None else part_files(decoder))
+
+
+def temporal_scaling_factor(pipeline: PipelineFolder) -> float:
+    """The scaling factor of the temporal decoder. Raises LatteError when its configuration cannot be read."""
+    return _check_vae(pipeline.temporal_decoder / CONFIG, pipeline.shape)
 
 
 def _check_vae(path: Path, shape: TextToVideoShape) -> float:

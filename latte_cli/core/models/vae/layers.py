@@ -22,8 +22,8 @@ class Convolution(nn.Cell):
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, halves: bool = False):
         super().__init__()
-        self.weight = _zeros(outputs, inputs, size, size)
-        self.bias = _zeros(outputs)
+        self.weight = zeros(outputs, inputs, size, size)
+        self.bias = zeros(outputs)
         self.halves = halves
         self.padding = 0 if halves else size // 2
 
@@ -39,8 +39,8 @@ class GroupNorm(nn.Cell):
 
     def __init__(self, channels: int, groups: int, *, silu: bool):
         super().__init__()
-        self.weight = _zeros(channels)
-        self.bias = _zeros(channels)
+        self.weight = zeros(channels)
+        self.bias = zeros(channels)
         self.groups = groups
         self.silu = silu
 
@@ -57,8 +57,8 @@ class Linear(nn.Cell):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.weight = _zeros(outputs, inputs)
-        self.bias = _zeros(outputs)
+        self.weight = zeros(outputs, inputs)
+        self.bias = zeros(outputs)
 
     def construct(self, images: Tensor) -> Tensor:
         return conv2d(images, self.weight.reshape((*self.weight.shape, 1, 1)), self.bias)
@@ -180,5 +180,6 @@ def queries_at_once(number: int, pixels: int) -> int:
     return pixels if most >= pixels else 1 << (most.bit_length() - 1)
 
 
-def _zeros(*shape: int) -> Parameter:
+def zeros(*shape: int) -> Parameter:
+    """A parameter that waits for its weights."""
     return Parameter(Tensor(np.zeros(shape, np.float32)))

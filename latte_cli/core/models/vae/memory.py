@@ -19,11 +19,27 @@ OVERHEAD = 120_000_000
 def bytes_a_frame(work: Work, shape: AutoencoderShape, height: int, width: int) -> int:
     """Bytes of the values of one frame (height, width in pixels) at the widest moment.
 
-    Decoding: the first block of the last stage holds its input, that normalised, and what it makes of it.
+    Decoding: the first block of the last stage holds its input, that normalised, and both ways through it.
     Encoding: a block of the first stage likewise.
     """
     first, second = shape.block_out_channels[:2]
-    return FLOAT * height * width * (2 * second + first if work == "decoding" else 3 * first)
+    return FLOAT * height * width * (2 * (first + second) if work == "decoding" else 4 * first)
+
+
+def temporal_bytes(widths: tuple[int, ...], frames: int, height: int, width: int) -> int:
+    """Bytes of decoding `frames` frames together over time: all of them as wide as the last stage, and one in
+    its widest block."""
+    return FLOAT * height * width * (frames * widths[0] + 2 * (widths[0] + widths[1])) + OVERHEAD
+
+
+def check_temporal(widths: tuple[int, ...], frames: int, height: int, width: int) -> None:
+    """Raise LatteError when frames that are decoded together do not fit into the free memory."""
+    needed, free = temporal_bytes(widths, frames, height, width), free_memory()
+    if needed > free:
+        raise LatteError(
+            f"sample.temporal_decoder: decoding {frames} frames of {height} x {width} pixels together takes"
+            f" about {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB are free: wanted off, or smaller frames"
+        )
 
 
 def frames_at_once(asked: int | Literal["auto"], a_frame: int) -> int:

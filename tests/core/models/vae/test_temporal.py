@@ -1,0 +1,131 @@
+"""The decoder over time against diffusers' (tests/golden/sizes/temporal.npz), and what a user gets told."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from latte_cli.core.checkpoints.temporal_decoder import TemporalDecoderShape
+from latte_cli.core.errors import LatteError
+from latte_cli.core.kernels.selection import force_kernels
+from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
+from latte_cli.core.models.vae import memory
+from latte_cli.core.models.vae.memory import OVERHEAD, check_temporal, temporal_bytes
+from latte_cli.core.models.vae.temporal import TemporalDecoder, load_temporal_decoder
+from latte_cli.core.models.weights import load_weights
+from latte_cli.core.planning.pipeline import pipeline_plan
+from latte_cli.core.sampling.from_pipeline import Job, check_job, decoder_of
+from latte_cli.core.sampling.write import ClipFiles
+from latte_cli.core.settings.schema import Switch
+from tests.peers import golden_cases as cases
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+RECORDED = dict(np.load(GOLDEN / "sizes" / "temporal.npz"))
+SHAPE = TemporalDecoderShape(cases.TEMPORAL_DECODER["block_out_channels"], layers_per_block=1)
+TOLERANCE = 1e-4 / 3  # of the greatest magnitude
+
+
+def decoder() -> TemporalDecoder:
+    model = TemporalDecoder(SHAPE)
+    shapes = {parameter.name: parameter.shape for parameter in model.get_parameters()}
+    values = {name: cases.weights(f"decoder.{name}", shape) for name, shape in shapes.items()}
+    load_weights(model, values, source="the test")
+    return model
+
+
+def decoded(model: TemporalDecoder, frames: int) -> np.ndarray:
+    latents = cases.normal(frames, (frames, 4, 6, 4))
+    chunks = [latents[first : first + 14] for first in range(0, frames, 14)]
+    return np.concatenate([model(chunk) for chunk in chunks])
+
+
+@pytest.fixture(params=[True, False], ids=["kernels", "operators"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    force_kernels(request.param)
+    yield
+    force_kernels(None)
+
+
+@pytest.mark.parametrize("frames", cases.CLIP_LENGTHS)
+@pytest.mark.usefixtures("kernels")
+def test_a_clip_is_diffusers(frames: int) -> None:
+    assert cases.error(decoded(decoder(), frames), RECORDED, f"decode-{frames}") <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The decoder among the tensors of a whole AutoencoderKLTemporalDecoder."""
+    path = tmp_path_factory.mktemp("temporal") / "vae_temporal_decoder"
+    path.mkdir()
+    shapes = {parameter.name: parameter.shape for parameter in TemporalDecoder(SHAPE).get_parameters()}
+    values = {f"decoder.{name}": cases.weights(f"decoder.{name}", shape) for name, shape in shapes.items()}
+    save_file(values | {"encoder.conv_in.bias": np.zeros(32, np.float32)}, path / "model.safetensors")
+    (path / "config.json").write_text(json.dumps({"block_out_channels": SHAPE.block_out_channels}))
+    return path
+
+
+def test_a_folder_s_decoder_takes_a_clip_14_frames_at_a_time(folder: Path) -> None:
+    vae = load_temporal_decoder(folder, scaling_factor=0.5)
+    frames = vae.decode(0.5 * cases.normal(16, (16, 4, 6, 4)))
+    assert cases.error(frames, RECORDED, "decode-16") <= TOLERANCE
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LatteError, match="holds no temporal decoder that makes 8 pixels of a latent"):
+        load_temporal_decoder(GOLDEN / "vae" / "diffusers", scaling_factor=1.0)
+
+
+def pipeline_with(tmp_path: Path, decoder: Path | None) -> Path:
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(GOLDEN / "t2v" / "pipeline", pipeline)
+    if decoder is not None:
+        shutil.copytree(decoder, pipeline / "vae_temporal_decoder")
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("asked", "frames", "wanted"),
+    [
+        ("auto", 16, "vae_temporal_decoder"),
+        ("auto", 1, "vae"),
+        (True, 1, "vae_temporal_decoder"),
+        (False, 16, "vae"),
+    ],
+)
+def test_a_clip_is_decoded_over_time_where_the_folder_can(
+    tmp_path: Path, folder: Path, asked: Switch, frames: int, wanted: str
+) -> None:
+    path = pipeline_with(tmp_path, folder)
+    job = Job(path, (), num_frames=frames, temporal_decoder=asked)
+    decoder = decoder_of(job, check_job(job))
+    assert decoder == path / wanted
+    files = pipeline_files(open_pipeline(path), decoder=decoder)
+    assert {file.parent.name for file in files} >= {wanted, "transformer"}
+    rows = dict(pipeline_plan(job, ClipFiles(tmp_path)).rows)
+    assert wanted == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together by {decoder}"
+
+
+def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> None:
+    path = pipeline_with(tmp_path, None)
+    job = Job(path, (), num_frames=16)
+    assert decoder_of(job, check_job(job)) == path / "vae"
+    with pytest.raises(LatteError) as caught:
+        check_job(replace(job, temporal_decoder=True))
+    assert (
+        str(caught.value) == f"sample.temporal_decoder: found on, but no folder {path}/vae_temporal_decoder"
+    )
+
+
+def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = (128, 256, 512, 512)
+    needed = temporal_bytes(widths, 14, 512, 512)
+    assert needed == OVERHEAD + 4 * 512**2 * (14 * 128 + 2 * (128 + 256))
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
+    check_temporal(widths, 14, 512, 512)
+    with pytest.raises(LatteError, match=r"^sample\.temporal_decoder: decoding 14 frames of 1024 x 1024"):
+        check_temporal(widths, 14, 1024, 1024)
