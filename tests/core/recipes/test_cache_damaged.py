@@ -252,11 +252,22 @@ def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(
     settings, home = cached("mindrecord"), tmp_path / "home"
     home.mkdir()
     (home / "precious").touch()
-    for name in (".shard-00001", ".spool"):
+    (home / ".precious.partial").touch()
+    for name in (".shard-00001", ".spool", "latents"):
         (tmp_path / "cache" / name).symlink_to(home)
     add_video(settings, "cats/c")
     assert run(settings) == 1
-    assert [path.name for path in home.iterdir()] == ["precious"]
+    assert sorted(path.name for path in home.iterdir()) == [".precious.partial", "precious"]
+
+
+def test_a_repair_removes_nothing_through_a_link(cached: Callable[..., Settings], tmp_path: Path) -> None:
+    settings, home = cached("numpy"), tmp_path / "home"
+    (tmp_path / "cache" / "latents").rename(home)
+    (tmp_path / "cache" / "latents").symlink_to(home)
+    for path in home.iterdir():
+        path.write_text("precious")
+    assert len(faults(settings, repair=True)) == 4
+    assert {path.read_text() for path in home.iterdir()} == {"precious"}
 
 
 @pytest.mark.parametrize("plan", [None, "no JSON"])

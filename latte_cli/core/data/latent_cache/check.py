@@ -22,6 +22,7 @@ from latte_cli.core.data.latent_cache.plan import is_there
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.video import VideoError
+from latte_cli.core.names import resolves_inside
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def strike_off_entries(folder: Path, faults: Mapping[str, Fault]) -> None:
         [entry for entry in entries.values() if entry.name not in struck and entry.file not in damaged],
     )
     for entry in struck.values():
-        if entry.file == entry_file(entry.name):
+        if entry.file == entry_file(entry.name) and resolves_inside(folder, entry.file):
             (folder / entry.file).unlink(missing_ok=True)
 
 

@@ -34,6 +34,7 @@ from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import remove_empty, remove_folder, write_whole
 from latte_cli.core.json_files import read_json
 from latte_cli.core.lock import LOCK
+from latte_cli.core.names import resolves_inside
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +162,9 @@ def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
 def clear_up(folder: Path) -> None:
     """Remove what a run that died left unfinished."""
     remove_folder(folder / SPOOL)
-    left = [
-        *folder.glob(".*partial*"),
-        *(folder / LATENTS).glob(".*partial*"),
-        *folder.glob("failed.*.jsonl"),
-    ]
+    left = [*folder.glob(".*partial*"), *folder.glob("failed.*.jsonl")]
+    if resolves_inside(folder, LATENTS):
+        left += (folder / LATENTS).glob(".*partial*")
     for path in left:
         path.unlink(missing_ok=True)
     for path in folder.glob(".shard-*"):

@@ -28,7 +28,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.journal import Journal
 from latte_cli.core.json_files import Count, Digest, Model, read_json
-from latte_cli.core.names import FileName
+from latte_cli.core.names import FileName, resolves_inside
 from latte_cli.core.settings.schema import Settings
 
 TEXTS, TEXT_HEADER, MANIFEST, CAPTIONS = "text", "text.json", "manifest.jsonl", "captions.json"
@@ -98,7 +98,8 @@ def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
     folder = cache / TEXTS
     if found is None:
         write_whole(folder / TEXT_HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
-    clear_partials(folder)
+    if resolves_inside(cache, TEXTS):
+        clear_partials(folder)
     _journal(cache).mend()
     listed = {name: list(texts) for name, texts in captions.items()}
     write_whole(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
