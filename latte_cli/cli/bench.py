@@ -19,7 +19,7 @@ Rows = Annotated[
         "--row",
         metavar="SPEC",
         help="A row of the table, such as recompute=off,sink=off,cache=on,batch=4,frames=16. What is left out"
-        " comes from the experiment. Repeatable. Default: the usual rows.",
+        " comes from the experiment. Repeatable. Default: the usual rows, encoding and sampling.",
     ),
 ]
 Cards = Annotated[
@@ -63,5 +63,6 @@ def bench(
     wanted = parse_rows(rows or [], settings, cards=parallel or [])
     if stop_at_plan(settings, recipe.plan(settings, wanted, out=out, against=against), dry_run=dry_run):
         return
-    *_, last = follow(recipe.run(settings, wanted, out=out, against=against), bench_line)
+    reports = recipe.run(settings, wanted, rows_alone=bool(rows), out=out, against=against)
+    *_, last = follow(reports, bench_line)
     show_bench(last.found or {})

@@ -43,7 +43,8 @@ def show_bench(found: Mapping[str, Any]) -> None:
         (ENCODE, [encode_cells(entry) for entry in found["encode"]]),
         (SAMPLE, [sample_cells(entry) for entry in found["sample"]]),
     ):
-        show("".join(f"{line}\n" for line in table(title, rows)) + "\n")
+        if rows:
+            show("".join(f"{line}\n" for line in table(title, rows)) + "\n")
     if cores := [entry["cores"] // entry["cards"] for entry in found["train"] if "cores" in entry]:
         show(f"a card is {cores[0]} of the cores\n")
     if data := sorted({entry["data"] for entry in found["train"] if "data" in entry}):

@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,30 +23,47 @@ Array = NDArray[np.float32]
 Encode: TypeAlias = Callable[[Array], Array]
 
 
+class Chosen(NamedTuple):
+    """What a row trains on, and that in words."""
+
+    kind: Literal["videos", "synthetic frames", "cache", "memory", "synthetic moments"]
+    text: str
+
+
+def choose_source(settings: Settings, *, cached: bool) -> Chosen:
+    """The experiment's own data, of frames or `cached`, where they are there; else noise, and why."""
+    root, folder = settings.data.root, settings.cache.dir
+    if not cached:
+        if has_videos(settings):
+            return Chosen("videos", f"videos of {root}")
+        return Chosen("synthetic frames", f"synthetic frames ({_lack('data.root', root)})")
+    if folder is not None and folder.exists():
+        return Chosen("cache", f"cache {folder}")
+    if settings.cache.in_memory and has_videos(settings) and lacks_vae(settings) is None:
+        return Chosen("memory", f"videos of {root}, encoded into memory")
+    return Chosen("synthetic moments", f"synthetic moments ({_lack('cache.dir', folder)})")
+
+
 def open_source(settings: Settings, *, cached: bool) -> tuple[ClipSource, Encode | None, str]:
     """The clips, what makes moments of frames, and the data in words; as training opens them.
 
     Raises LatteError when frames are wanted and there is no autoencoder.
     """
-    videos = has_videos(settings)
-    if not cached:
-        encode = load_vae(settings.vae).encode
-        if not videos:
-            return SyntheticSource(settings, "frames"), encode, "synthetic frames"
-        return (
-            FrameSource(index_clips(settings.data), settings.data),
-            encode,
-            f"videos of {settings.data.root}",
-        )
-    if settings.cache.dir is not None and settings.cache.dir.exists():
-        return open_cache(settings)[1], None, f"cache {settings.cache.dir}"
-    if settings.cache.in_memory and videos and lacks_vae(settings) is None:
-        frames = FrameSource(index_clips(settings.data), settings.data)
-        mirrored, chunk = settings.data.random_flip, settings.vae.batch_frames
-        memory = MemorySource(frames, mirrored=mirrored, chunk=chunk)
-        deque(memory.fill(load_vae(settings.vae).encode), maxlen=0)
-        return memory, None, f"videos of {settings.data.root}, encoded into memory"
-    return SyntheticSource(settings, "moments"), None, "synthetic moments"
+    kind, text = choose_source(settings, cached=cached)
+    if kind == "cache":
+        return open_cache(settings)[1], None, text
+    if kind == "synthetic moments":
+        return SyntheticSource(settings, "moments"), None, text
+    encode = load_vae(settings.vae).encode
+    if kind == "synthetic frames":
+        return SyntheticSource(settings, "frames"), encode, text
+    frames = FrameSource(index_clips(settings.data), settings.data)
+    if kind == "videos":
+        return frames, encode, text
+    mirrored, chunk = settings.data.random_flip, settings.vae.batch_frames
+    memory = MemorySource(frames, mirrored=mirrored, chunk=chunk)
+    deque(memory.fill(encode), maxlen=0)
+    return memory, None, text
 
 
 def has_videos(settings: Settings) -> bool:
@@ -64,3 +82,7 @@ def lacks_vae(settings: Settings) -> str | None:
     except LatteError as error:
         return str(error)
     return None
+
+
+def _lack(name: str, path: Path | None) -> str:
+    return f"{name} is not set" if path is None else f"{name} {path} is not there"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latte_cli.core.bench.rows import Row, lack, to_json
-from latte_cli.core.bench.sources import has_videos, lacks_vae
+from latte_cli.core.bench.sources import choose_source, lacks_vae
 from latte_cli.core.bench.statistics import Benchmark, compare, differences
 from latte_cli.core.bench.synthetic import TEXT
 from latte_cli.core.errors import LatteError
@@ -40,16 +40,22 @@ class BenchReport:
 
 
 def run(
-    settings: Settings, rows: Sequence[Row], *, out: Path | None = None, against: Path | None = None
+    settings: Settings,
+    rows: Sequence[Row],
+    *,
+    rows_alone: bool = False,
+    out: Path | None = None,
+    against: Path | None = None,
 ) -> Iterator[BenchReport]:
-    """Measure every row, then encoding and every sampler, yielding a report before each.
+    """Measure every row, then, but for `rows_alone`, encoding and every sampler; a report before each.
 
     out: a JSON file for all of it, with its chart beside it as .png. against: an earlier `out`. What cannot
     be measured says why in its entry and does not end the run. Raises LatteError for what a user can fix.
     """
     old = None if against is None else read(against)
-    jobs: list[tuple[str, Any]]
-    jobs = [*(("train", row) for row in rows), ("encode", None), *(("sample", name) for name in USUAL_STEPS)]
+    jobs: list[tuple[str, Any]] = [("train", row) for row in rows]
+    if not rows_alone:
+        jobs += [("encode", None), *(("sample", name) for name in USUAL_STEPS)]
     total = len(jobs) + 1
     yield BenchReport(0, total, "machine")
     found: dict[str, Any] = {
@@ -84,7 +90,8 @@ def plan(
     for row in rows:
         result.add("row", str(row))
     result.add("steps", f"{settings.bench.warmup_steps} to warm up, {settings.bench.steps} counted")
-    result.add("data", str(settings.data.root) if has_videos(settings) else "synthetic")
+    texts = [choose_source(settings, cached=row.cache).text for row in rows]
+    result.add("data", "; ".join(dict.fromkeys(texts)))
     if settings.model.condition == "text":
         result.add("text", TEXT)
     reason = lacks_vae(settings)

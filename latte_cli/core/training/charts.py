@@ -56,5 +56,7 @@ def bench_chart(found: Mapping[str, Any], target: Path) -> None:
     for axes in (upper, lower):
         axes.invert_yaxis()
         axes.grid(visible=True, axis="x", alpha=0.3)
+    if not samplers:
+        lower.remove()
     with whole_file(target) as partial:
         figure.savefig(partial, format="png")

@@ -2,17 +2,23 @@
 
 import json
 import re
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from latte_cli.cli.app import app
-from latte_cli.core.bench.rows import parse_rows
+from latte_cli.core.bench import rows as bench_rows
+from latte_cli.core.bench.rows import Row, parse_rows
+from latte_cli.core.bench.sources import choose_source
 from latte_cli.core.bench.synthetic import text_states
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import bench
+from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import Settings
 
 TINY = """
@@ -21,6 +27,7 @@ model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}
 train: {batch_size: 1, dtype: float32}
 bench: {steps: 2, warmup_steps: 1}
 """
+BASE = Row(cards=1, recompute=False, sink=False, cache=True, batch=1, frames=2)
 NO_VAE = 'vae.weights: not set; wanted a file, a diffusers folder, or "demo"'
 
 
@@ -35,14 +42,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
-    arguments = ["bench", "--row", "cache=on,batch=2", "--row", "cache=on,sink=on", "--out", "bench.json"]
-    result = CliRunner().invoke(app, arguments)
+    usual(monkeypatch, replace(BASE, batch=2), replace(BASE, sink=True))
+    result = CliRunner().invoke(app, ["bench", "--out", "bench.json"])
     assert result.exit_code == 0, result.stderr
     found = json.loads(Path("bench.json").read_text())
 
     plain, sunk = found["train"]
-    assert plain["data"] == "synthetic moments"
+    assert plain["data"] == "synthetic moments (cache.dir is not set)"
     assert plain["step_seconds"]["count"] == 2
     assert plain["images_per_second"] == pytest.approx(2 * 2 / plain["step_seconds"]["median"])
     assert plain["compile_seconds"] > plain["step_seconds"]["median"]
@@ -63,6 +69,53 @@ def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
         "Train imgs/s", "Peak memory", "Compile",
     ]  # fmt: skip
     assert "not on this device" in lines[3]
+
+
+def usual(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> None:
+    """Have a benchmark without --row measure these rows, and one sampler at 4 steps."""
+    monkeypatch.setattr(bench_rows, "usual_rows", lambda _: list(rows))
+    monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
+
+
+@pytest.mark.usefixtures("folder")
+def test_rows_that_are_named_are_all_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+
+    def measure(kind: str, _settings: Settings, **_: Any) -> dict[str, Any]:
+        kinds.append(kind)
+        return {"device": "cpu", "problem": "not measured"} if kind != "machine" else {"device": "cpu"}
+
+    monkeypatch.setattr(bench, "_measured", measure)
+    settings = load_settings(command="bench")
+    rows = parse_rows(["cache=on"], settings)
+    *_, last = bench.run(settings, rows, rows_alone=True)
+    assert kinds == ["machine", "train"]
+    assert last.found is not None
+    assert (len(last.found["train"]), last.found["encode"], last.found["sample"]) == (1, [], [])
+    kinds.clear()
+    deque(bench.run(settings, rows), maxlen=0)
+    assert kinds == ["machine", "train", *["sample"] * 3], "there is no autoencoder to encode with"
+
+
+def test_what_rows_train_on_is_told_with_the_reason(tmp_path: Path) -> None:
+    def text(cached: bool, **values: Any) -> str:
+        return choose_source(Settings.model_validate(values), cached=cached).text
+
+    (tmp_path / "videos").mkdir()
+    data, cache = {"root": tmp_path / "videos"}, {"dir": tmp_path / "cache"}
+    assert text(False, data=data) == f"videos of {tmp_path}/videos"
+    assert text(False) == "synthetic frames (data.root is not set)"
+    assert text(False, data={"root": tmp_path / "x"}) == (
+        f"synthetic frames (data.root {tmp_path}/x is not there)"
+    )
+    assert text(True, data=data) == "synthetic moments (cache.dir is not set)"
+    assert text(True, cache=cache) == f"synthetic moments (cache.dir {tmp_path}/cache is not there)"
+    (tmp_path / "cache").mkdir()
+    assert text(True, cache=cache) == f"cache {tmp_path}/cache"
+    memory = {"in_memory": True}
+    vae = {"weights": "demo"}
+    assert text(True, data=data, cache=memory, vae=vae) == f"videos of {tmp_path}/videos, encoded into memory"
+    assert text(True, data=data, cache=memory) == "synthetic moments (cache.dir is not set)"
 
 
 @pytest.mark.usefixtures("folder")
@@ -90,15 +143,15 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> No
 def test_a_model_of_captions_is_measured_on_synthetic_states_which_the_output_says(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
+    usual(monkeypatch, BASE)
     size = "hidden_size: 24, depth: 2, num_heads: 2, patch_size: 2"
     model = f"model: {{architecture: latte-t2v, condition: text, {size}}}"
     (folder / "latte.yaml").write_text(re.sub("model: .*", model, TINY) + "sample: {guidance_scale: 2}\n")
-    result = CliRunner().invoke(app, ["bench", "--row", "cache=on,batch=1", "--out", "bench.json"])
+    result = CliRunner().invoke(app, ["bench", "--out", "bench.json"])
     assert result.exit_code == 0, result.stderr
     found = json.loads(Path("bench.json").read_text())
     (row,), (sampler,) = found["train"], found["sample"]
-    assert (row["data"], row["text"], sampler["text"]) == ("synthetic moments", *["synthetic states"] * 2)
+    assert (row["text"], sampler["text"]) == ("synthetic states", "synthetic states")
     assert row["step_seconds"]["median"] > 0
     assert sampler["video_seconds"] == pytest.approx(4 * sampler["step_seconds"]["median"])
     assert "text: synthetic states\n" in result.stdout
