@@ -6,7 +6,7 @@ the field, what was found and what was wanted. pydantic's parser bounds depth an
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from latte_cli.core.errors import LatteError, found
 
-MAX_BYTES = 64 << 20  # of a JSON file
+MAX_BYTES = (
+    8 << 20
+)  # of what is checked: each of its bytes may cost a hundred in memory, were all of it wrong
+BULKY_BYTES = 1 << 30  # of a file with an entry a video
+FAULTS_NAMED = 1000  # in one file: of more, no single one is looked for
 MAX_LINE_BYTES = 1 << 20  # of a line of a JSON-lines file
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -49,20 +53,25 @@ def read_json(
             content = file.read(most + 1)
     except FileNotFoundError:
         raise LatteError(f"{path}: no such file{missing and f'; {missing}'}") from None
+    return parse_json(content, kind, source=str(path), wanted=wanted, most=most)
+
+
+def parse_json(
+    content: bytes, kind: type[Kind], *, source: str, wanted: str = "", most: int = MAX_BYTES
+) -> Kind:
+    """What JSON bytes hold, as `kind`.
+
+    Raises LatteError naming `source` and the field at fault, or for more than `most` bytes.
+    """
     if len(content) > most:
-        raise LatteError(f"{path}: found more than {most:,} bytes, wanted {wanted or 'a small JSON file'}")
-    return parse_json(content, kind, source=str(path), wanted=wanted)
-
-
-def parse_json(content: bytes, kind: type[Kind], *, source: str, wanted: str = "") -> Kind:
-    """What JSON bytes hold, as `kind`. Raises LatteError naming `source` and the field at fault."""
+        raise LatteError(f"{source}: found more than {most:,} bytes, wanted {wanted or 'a small JSON file'}")
     try:
         return _adapter(kind).validate_json(content.removeprefix(BYTE_ORDER_MARK))
     except ValidationError as error:
         raise LatteError(f"{source}: {_fault(error, wanted)}") from error
 
 
-def check_json(content: Mapping[str, Any], kind: type[Kind], *, source: str) -> Kind:
+def check_json(content: object, kind: type[Kind], *, source: str) -> Kind:
     """A part of what a JSON file holds, as `kind`. Raises LatteError as `parse_json`."""
     try:
         return _adapter(kind).validate_python(content)
@@ -81,10 +90,8 @@ def read_json_lines(
     with open_regular(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
             source = f"{path}: line {number}"
-            if len(line) > most:
-                raise LatteError(f"{source}: found more than {most:,} bytes, wanted {wanted}")
             if line.strip():
-                yield number, parse_json(line, kind, source=source, wanted=wanted)
+                yield number, parse_json(line, kind, source=source, wanted=wanted, most=most)
 
 
 @contextmanager
@@ -120,6 +127,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def _fault(error: ValidationError, wanted: str = "") -> str:
     """The first of pydantic's faults in this program's words."""
+    if error.error_count() > FAULTS_NAMED:
+        return f"found {error.error_count():,} wrong values, wanted {wanted or 'another file'}"
     detail = error.errors(include_url=False)[0]
     kind, field = detail["type"], ".".join(map(str, detail["loc"]))
     context = detail.get("ctx", {})

@@ -1,5 +1,6 @@
 """JSON of strangers: every fault is one line that names the file, the line and the field."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +56,8 @@ def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_pat
         ('{"count": 1, "rate": NaN}', "rate: found nan, wanted a finite number"),
         ('{"count": 1, "kind": "c"}', "kind: found \"c\", wanted one of 'a' or 'b'"),
         ('{"count": 1, "file": "../x"}', 'file: found "../x", wanted a path inside the folder'),
-        ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", wanted a name that a file can have'),
+        ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", wanted a path inside the folder'),
+        ('{"count": 1, "file": "a\\nb"}', 'file: found "a b", wanted a name that a file can have'),
         ('{"count": 1, "part": {"shape": [1, "x"]}}', 'part.shape.1: found "x", wanted a whole number'),
         ('{"count": 1, "part": []}', "part: found a list, wanted keys and values"),
         ("[]", "found a list, wanted keys and values"),
@@ -91,6 +93,12 @@ def test_a_file_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Pa
     path = tmp_path / "x.json"
     path.write_text('{"count": 1}' + " " * 100)
     assert refusal(path, most=100) == "found more than 100 bytes, wanted a small JSON file"
+
+
+def test_a_file_whose_every_value_is_wrong_is_refused_in_few_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"count": 1, "part": {"shape": [""] * 50_000}}))
+    assert refusal(path, wanted="a thing") == "found 50,000 wrong values, wanted a thing"
 
 
 def test_a_pipe_a_folder_and_a_loop_are_no_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import made_folder, whole_file, write_whole
-from latte_cli.core.json_files import read_json
+from latte_cli.core.json_files import BULKY_BYTES, read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World
@@ -86,7 +86,7 @@ def make_share(target: ClipFiles, make: Make, world: World) -> Iterator[SampleRe
         raise LatteError(
             f"{world.launcher}: sampling starts its workers itself: give --parallel {world.size}"
         )
-    records = read_json(logs / WORK, dict[str, Record])
+    records = read_json(logs / WORK, dict[str, Record], most=BULKY_BYTES)
     mine = dict(list(records.items())[world.rank :: world.size])
 
     def keep(name: str, frames: Frames) -> None:

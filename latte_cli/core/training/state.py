@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, ops
@@ -112,7 +113,7 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
     """
     with open_checkpoint(path) as file:
         text = (file.metadata() or {}).get("crc32", "")
-        checksums = parse_json(text.encode(), dict[str, int], source=f"{path}: crc32")
+        checksums = parse_json(text.encode(), dict[str, Any], source=f"{path}: crc32")
         others = sorted(tensors.keys() ^ checksums.keys())
         if others:
             raise LatteError(f"{path}: holds another model: {others[0]} is not in both")

@@ -9,7 +9,7 @@ from latte_cli.core.data.latent_cache.manifest import Header, read_header
 from latte_cli.core.data.latent_cache.plan import Group
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import Count, Model, read_json
+from latte_cli.core.json_files import BULKY_BYTES, Count, Model, read_json
 
 JOB = "job.json"
 
@@ -75,7 +75,7 @@ def read_job(folder: Path) -> Job:
     """What there is to do, as the run that holds the folder found it."""
     header = read_header(folder)
     hint = f"no run is under way in {folder}: start workers by latte cache --parallel N"
-    work = read_json(folder / JOB, _Work, missing=hint)
+    work = read_json(folder / JOB, _Work, missing=hint, most=BULKY_BYTES)
     assert header is not None
     groups = [
         Group(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.files import remove_empty, remove_folder, write_whole
-from latte_cli.core.json_files import read_json
+from latte_cli.core.json_files import BULKY_BYTES, read_json
 from latte_cli.core.lock import LOCK
 from latte_cli.core.names import resolves_inside
 
@@ -203,9 +204,14 @@ def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
 
 def _read_plan(folder: Path) -> list[list[str]]:
     """The names in each shard; none where the plan is lost or damaged."""
+    path = folder / PLAN
     try:
-        return read_json(folder / PLAN, list[list[str]])
+        plan = read_json(path, list[Any], most=BULKY_BYTES) if path.exists() else []
+        if not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names) for names in plan
+        ):
+            raise LatteError(f"{path}: found other values, wanted lists of names")
     except LatteError as error:
-        if (folder / PLAN).exists():
-            log.warning("%s: the shards are planned anew", printable(str(error)))
+        log.warning("%s: the shards are planned anew", printable(str(error)))
         return []
+    return plan

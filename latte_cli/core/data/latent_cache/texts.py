@@ -27,7 +27,7 @@ from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Count, Digest, Model, read_json
+from latte_cli.core.json_files import BULKY_BYTES, Count, Digest, Model, check_json, read_json
 from latte_cli.core.names import FileName, resolves_inside
 from latte_cli.core.settings.schema import Settings
 
@@ -194,8 +194,12 @@ def captions_of(settings: Settings, names: Sequence[str]) -> Captions:
     stored = None if cache is None else cache / TEXTS / CAPTIONS
     if data.captions is not None or at_hand or stored is None or not stored.is_file():
         return read_captions(data.captions, names, clips_root(data.root or Path()))
-    found = read_json(stored, dict[str, tuple[str, ...]])
-    return {name: found[name] for name in names if name in found}
+    found = read_json(stored, dict[str, Any], most=BULKY_BYTES)
+    return {
+        name: check_json(found[name], tuple[str, ...], source=f"{stored}: {name}")
+        for name in names
+        if name in found
+    }
 
 
 class StoredTexts:
