@@ -21,6 +21,7 @@ MAX_BYTES = (
 BULKY_BYTES = 1 << 30  # of a file with an entry a video
 FAULTS_NAMED = 1000  # in one file: of more, no single one is looked for
 MAX_LINE_BYTES = 1 << 20  # of a line of a JSON-lines file
+LONGEST_FIELD = 200  # characters of a field's path in a message
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Count = Annotated[int, Field(ge=0)]
@@ -130,7 +131,7 @@ def _fault(error: ValidationError, wanted: str = "") -> str:
     if error.error_count() > FAULTS_NAMED:
         return f"found {error.error_count():,} wrong values, wanted {wanted or 'another file'}"
     detail = error.errors(include_url=False)[0]
-    kind, field = detail["type"], ".".join(map(str, detail["loc"]))
+    kind, field = detail["type"], _named(detail["loc"])
     context = detail.get("ctx", {})
     if kind == "json_invalid":
         text = f"cannot be read as JSON: {context['error']}"
@@ -141,6 +142,12 @@ def _fault(error: ValidationError, wanted: str = "") -> str:
         return f"{field}: unknown key"
     text = found(detail["input"], _wanted(kind, context, detail["msg"]))
     return f"{field}: {text}" if field else text
+
+
+def _named(location: tuple[int | str, ...]) -> str:
+    """A field's path on one line, cut when long: its keys may be anybody's."""
+    path = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in ".".join(map(str, location)))
+    return path if len(path) <= LONGEST_FIELD else f"{path[:LONGEST_FIELD]}..."
 
 
 _KINDS = {

@@ -101,6 +101,13 @@ def test_a_file_whose_every_value_is_wrong_is_refused_in_few_words(tmp_path: Pat
     assert refusal(path, wanted="a thing") == "found 50,000 wrong values, wanted a thing"
 
 
+def test_a_key_of_any_letters_is_named_on_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"a\nb" + "x" * 10_000: ""}))
+    assert refusal(path, dict[str, int]).startswith("a\\nbxxx")
+    assert len(refusal(path, dict[str, int])) < 300
+
+
 def test_a_pipe_a_folder_and_a_loop_are_no_files(tmp_path: Path) -> None:
     pipe, loop = tmp_path / "pipe", tmp_path / "loop"
     os.mkfifo(pipe)
