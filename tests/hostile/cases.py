@@ -226,6 +226,8 @@ PIPELINES = [
     Case("an encoder of a billion layers", values("pipeline/text_encoder/config.json", num_layers=10**9), DRAW, "num_layers"),
     Case("an encoder of another model", values("pipeline/text_encoder/config.json", model_type="bert"), DRAW, "model_type"),
     Case("a tokenizer of random bytes", text("pipeline/tokenizer/spiece.model", noise(999)), DRAW, "spiece.model"),
+    Case("a tokenizer's configuration that is a pipe", pipe("pipeline/tokenizer/added_tokens.json"), DRAW, "found a pipe"),
+    Case("a tokenizer's configuration of 100,000 brackets", text("pipeline/tokenizer/tokenizer_config.json", DEEP), DRAW, "cannot be read as a tokenizer"),
     Case("a shard that leads out", sharded("../../../../etc/passwd"), DRAW, OUTSIDE),
     Case("an absolute shard", sharded("/etc/passwd"), DRAW, OUTSIDE),
     Case("a shard that is missing", sharded("other.safetensors"), DRAW, "is missing"),

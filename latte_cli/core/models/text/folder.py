@@ -60,6 +60,9 @@ def find_text_encoder(folder: Path) -> TextFolder:
     for name in TOKENIZERS[text.kind]:
         if not (tokenizer / name).is_file():
             raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
+    for path in tokenizer.iterdir():  # transformers opens whatever has a name that it knows
+        if not path.is_file() and not path.is_dir():
+            raise LatteError(f"{path}: found a pipe, a device or a broken link, wanted a file")
     return text
 
 
