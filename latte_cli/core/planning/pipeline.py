@@ -47,6 +47,7 @@ def pipeline_plan(job: Job, target: ClipFiles, *, workers: int = 1) -> Plan:
         size=pixels,
         guided=guided,
         dtype=job.dtype,
+        texts=len({text for prompt in job.prompts for text in (prompt.text, prompt.negative)}),
         chunk_frames=job.chunk_frames,
         decoder=decoder,
     )

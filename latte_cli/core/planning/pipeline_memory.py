@@ -1,15 +1,14 @@
 """How much memory sampling from a pipeline takes, stage by stage: told from its small files and headers."""
 
-from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
-from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
 from latte_cli.core.models.pipeline.folder import PipelineFolder
+from latte_cli.core.models.text.memory import encoding_memory
 from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once, temporal_bytes
 
 FLOAT = 4  # bytes of the arithmetic
@@ -17,9 +16,10 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class SamplingMemory(NamedTuple):
-    """Bytes of each stage. The encoder is freed before the transformer comes, the autoencoder stands by."""
+    """Bytes of each stage. The texts are done before the transformer comes, the autoencoder stands by."""
 
     text_encoder: int
+    """Of the largest matrix, since weights are read one at a time, and the values of the texts."""
     transformer: int
     activations: int
     """Of the largest block, estimated."""
@@ -41,12 +41,14 @@ def sampling_memory(
     size: tuple[int, int],
     guided: bool,
     dtype: str = "float32",
+    texts: int = 2,
     chunk_frames: Literal["auto"] | int = "auto",
     decoder: Path | None = None,
 ) -> SamplingMemory:
     """The memory that a clip of `num_frames` frames of `size` (height, width) pixels takes.
 
-    decoder: the folder of what makes frames of latents, the autoencoder or the temporal decoder.
+    texts: how many there are to encode. decoder: the folder of what makes frames of latents, the autoencoder
+    or the temporal decoder.
 
     Raises LatteError when weights are missing or torn.
     """
@@ -67,15 +69,9 @@ def sampling_memory(
         decoding = temporal_bytes(found.block_out_channels, min(num_frames, CHUNK), *size)
         weights = tensors.parameters()
     return SamplingMemory(
-        text_encoder=numbers(pipeline.text.encoder) * (4 if dtype == "bfloat16" else BYTES[dtype]),
+        text_encoder=encoding_memory(pipeline.text, texts),
         transformer=shape.parameters() * BYTES[dtype],
         activations=max(wide, scores) * FLOAT,
         autoencoder=weights * FLOAT,
         decoding=decoding,
     )
-
-
-def numbers(folder: Path) -> int:
-    """How many numbers the weights in a folder hold, by their headers."""
-    weights = open_weights(folder)
-    return sum(prod(weights.shape(name)) for name in weights.names)

@@ -1,8 +1,8 @@
 """Text to the states that a transformer reads: T5's and CLIP's encoders, transformers' tokenizers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from latte_cli.core.data.captions.states import kept, told
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import read_json
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
-from latte_cli.core.models.text.config import Config, parse_config
 from latte_cli.core.models.text.folder import TextFolder
+from latte_cli.core.models.text.opening import open_encoder
 from latte_cli.core.models.text.operators import Array, Operators, operators_for
 from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
 from latte_cli.core.models.text.t5 import T5Config, t5_states
 from latte_cli.core.models.text.tokens import Tokenizer, Tokens
-from latte_cli.core.models.text.weights import StreamedWeights
 
 States: TypeAlias = Callable[[Sequence[Tokens]], Array]
 """Texts -> their states, (texts, tokens, width)."""
@@ -93,7 +91,7 @@ def encoder_digest(folder: TextFolder) -> str:
 
 
 def _t5(folder: TextFolder, operators: Operators) -> States:
-    config, weights = _open(folder, T5Config, T5_ALIASES)
+    config, weights = open_encoder(folder, T5Config, T5_ALIASES)
 
     def states(texts: Sequence[Tokens]) -> Array:
         ids = np.stack([tokens.ids for tokens in texts])
@@ -105,18 +103,8 @@ def _t5(folder: TextFolder, operators: Operators) -> States:
 
 
 def _clip(folder: TextFolder, operators: Operators) -> States:
-    config, weights = _open(folder, ClipConfig, CLIP_ALIASES)
+    config, weights = open_encoder(folder, ClipConfig, CLIP_ALIASES)
     if config.max_position_embeddings < folder.max_tokens:
         found = f"max_position_embeddings: found {config.max_position_embeddings}"
         raise LatteError(f"{folder.encoder / 'config.json'}: {found}, wanted at least {folder.max_tokens}")
     return lambda texts: clip_states(config, weights, operators, np.stack([tokens.ids for tokens in texts]))
-
-
-def _open(
-    folder: TextFolder, kind: type[Config], aliases: Mapping[str, str]
-) -> tuple[Config, StreamedWeights]:
-    """What a folder says of its encoder, and its weights."""
-    path = folder.encoder / "config.json"
-    content = read_json(path, dict[str, Any])
-    config = parse_config(kind, content.get("text_config") or content, source=str(path))
-    return config, StreamedWeights(folder.encoder, config.shapes(), aliases)

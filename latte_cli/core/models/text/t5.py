@@ -126,8 +126,8 @@ def _feed_forward(
 ) -> Any:
     normal = operators.rms_norm(x, weights(f"{layer}.layer_norm.weight"), config.layer_norm_epsilon)
     dense = f"{layer}.DenseReluDense"
-    first = weights(f"{dense}.{'wi_0' if config.gated else 'wi'}.weight")
-    hidden = operators.activate(config.activation, operators.linear(normal, first))
+    first = f"{dense}.{'wi_0' if config.gated else 'wi'}.weight"
+    hidden = operators.activate(config.activation, operators.linear(normal, weights(first)))
     if config.gated:
         hidden = hidden * operators.linear(normal, weights(f"{dense}.wi_1.weight"))
     # The largest numbers of T5 are here: transformers keeps this product in float32 too.

@@ -1,5 +1,6 @@
 """A text encoder's weights, which stay in their file: each is read when it is used, and kept nowhere."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.dtypes import FLOATS, widen
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.checkpoints.tensors import Tensor
+from latte_cli.core.checkpoints.tensors import Tensor, nbytes
 from latte_cli.core.errors import LatteError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -55,6 +56,12 @@ class StreamedWeights:
             found = f"found {tensor.shape[0]} rows, the tokenizer gives token {places.max()}"
             raise LatteError(f"{self._path}: {name}: {found}")
         return np.asarray(widen(tensor.bits()[places], tensor.dtype), np.float32)
+
+    def held_bytes(self, name: str) -> int:
+        """Bytes that a tensor takes while it is used: as it is stored, and converted where it must be."""
+        tensor = self._tensors[name]
+        converted = 0 if tensor.dtype.name == "float32" else math.prod(tensor.shape) * 4
+        return nbytes(tensor) + converted
 
     def release(self) -> None:
         """Give back the pages of the tensor that was asked for last."""
