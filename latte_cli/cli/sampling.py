@@ -123,6 +123,7 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
     """Clips of a run's checkpoint."""
     from latte_cli.core.planning.decoding import add_decoding
     from latte_cli.core.planning.plan import sample_plan
+    from latte_cli.core.planning.run_memory import add_memory
     from latte_cli.core.recipes import sample as recipe
     from latte_cli.core.sampling.write import DEFAULT_FORMATS, LATENTS
 
@@ -141,6 +142,8 @@ def _of_run(settings: "Settings", asked: Asked, config: Path | None) -> Work:
             data, vae = settings.data, settings.vae
             size = (data.image_size, data.image_size)
             add_decoding(found, vae.weights, frames=data.num_frames, size=size, asked=vae.chunk_frames)
+        if not found.problems:
+            add_memory(found, settings, decodes=decodes)
         return found
 
     return Work(

@@ -65,6 +65,16 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
     )
 
 
+def denoising_memory(shape: Sizes, *, clips: int) -> tuple[int, int]:
+    """Bytes of the weights, and of the values where `clips` clips are widest: in a block around its GELU.
+
+    Weights and values are float32; MindSpore itself comes on top.
+    """
+    tokens = clips * shape.num_frames * shape.tokens
+    widest = tokens * (2 * shape.hidden_size + 2 * shape.mlp_size)
+    return FLOAT32 * shape.parameters(), FLOAT32 * widest
+
+
 def least_activations(shape: Sizes, train: TrainSettings) -> int:
     """Bytes that a step's backward pass cannot do without, however its operators are fused."""
     number = FLOAT32 if train.dtype == "float32" else HALF
