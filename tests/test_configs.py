@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from latte_cli.cli import app as cli
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.planning.plan import train_plan
 from latte_cli.core.settings.json_schema import schema_text
-from latte_cli.core.settings.loading import load_settings
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

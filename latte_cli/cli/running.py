@@ -13,10 +13,10 @@ from latte_cli.core.errors import LatteError
 if TYPE_CHECKING:
     from latte_cli.core.data.latent_cache.check import Checked
     from latte_cli.core.data.latent_cache.writer import Status
+    from latte_cli.core.experiment.rules import Command
     from latte_cli.core.planning.plan import Plan
     from latte_cli.core.recipes.cache import CacheReport
     from latte_cli.core.sampling.write import SampleReport
-    from latte_cli.core.settings.rules import Command
     from latte_cli.core.settings.schema import Settings
 
 
@@ -100,7 +100,7 @@ def load(
     demo: whether the built-in demo takes the place of a file that is not there.
     """
     set_logging(log_level)
-    from latte_cli.core.settings.loading import load_settings, parse_override
+    from latte_cli.core.experiment.loading import load_settings, parse_override
 
     overrides = [parse_override(text) for text in assignments or []]
     overrides += [(name, None) for name in unset]
@@ -116,7 +116,7 @@ def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) ->
     """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
     if dry_run:
         from latte_cli.cli.progress import show_plan
-        from latte_cli.core.settings.loading import dump_settings
+        from latte_cli.core.experiment.loading import dump_settings
 
         show_plan("" if settings is None else f"{dump_settings(settings, explained=False)}\n", plan)
     plan.demand()

@@ -176,7 +176,7 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> Settings:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("latte_cli.core.settings.loading.load_settings", interrupt)
+    monkeypatch.setattr("latte_cli.core.experiment.loading.load_settings", interrupt)
     result = runner.invoke(cli.app, ["train"])
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
@@ -186,7 +186,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(*_: object, **__: object) -> Settings:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("latte_cli.core.settings.loading.load_settings", stumble)
+    monkeypatch.setattr("latte_cli.core.experiment.loading.load_settings", stumble)
     assert isinstance(runner.invoke(cli.app, ["train"]).exception, ZeroDivisionError)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
-from latte_cli.core.settings.loading import load_settings
+from latte_cli.core.experiment.loading import load_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = f"""

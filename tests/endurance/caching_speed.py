@@ -18,10 +18,10 @@ import numpy as np
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.data.videos.demo import demo_clip
+from latte_cli.core.experiment.loading import load_settings, parse_override
 from latte_cli.core.models.vae.autoencoder import Vae, load_vae
 from latte_cli.core.models.vae.model import AutoencoderKL
 from latte_cli.core.recipes import cache
-from latte_cli.core.settings.loading import load_settings, parse_override
 from latte_cli.core.settings.schema import Settings
 from tests.peers.sizes import weights
 

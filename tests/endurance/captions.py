@@ -25,10 +25,10 @@ from training_clips import nearest_psnr, training_clips
 
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.data.videos.demo import demo_clip
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.models.latte_t2v.sizes import T5_WIDTH
 from latte_cli.core.recipes import sample
 from latte_cli.core.sampling.media import contact_sheet, write_png
-from latte_cli.core.settings.loading import load_settings
 
 Frames = NDArray[np.uint8]
 ENCODER = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"

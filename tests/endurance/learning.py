@@ -20,8 +20,8 @@ import numpy as np
 from training_clips import nearest_psnr, training_clips
 
 from latte_cli.core.data.videos.demo import demo_clip
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.recipes import sample
-from latte_cli.core.settings.loading import load_settings
 
 LARGEST_RATIO = 0.35  # of the last window's mean loss to the first's
 CLIPS, LEAST_RIGHT = 10, 9

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.data.videos.transforms import clip_indices, last_begin
+from latte_cli.core.experiment.loading import load_settings, parse_override
 from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.recipes import sample
-from latte_cli.core.settings.loading import load_settings, parse_override
 from latte_cli.core.settings.schema import Settings
 
 Array = NDArray[np.float32]

@@ -1,7 +1,7 @@
 """What the rest of the program asks of an architecture, and of a transformer built by one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.mapping import Kind as Layout
 from latte_cli.core.data.captions.states import Kind as TextKind
+from latte_cli.core.models.sizes import ModelSize, Sizes
+from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import Settings
 
 CHANGES = ".lora_"  # in the names of parameters that are low-rank changes
@@ -61,47 +63,23 @@ class Transformer(Protocol):
     def set_train(self, mode: bool) -> object: ...
 
 
-class Sizes(Protocol):
-    """What the work and the memory of a transformer follow from; `depth` counts every block."""
-
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def num_heads(self) -> int: ...
-    @property
-    def patch_size(self) -> int: ...
-    @property
-    def mlp_size(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
-    @property
-    def out_channels(self) -> int: ...
-    @property
-    def sample_size(self) -> int: ...
-    @property
-    def num_frames(self) -> int: ...
-    @property
-    def tokens(self) -> int: ...
-    @property
-    def text_tokens(self) -> int: ...
-    @property
-    def condition(self) -> str: ...
-    def position_parameters(self) -> int: ...
-    def trained_parameters(self) -> int: ...
-    def parameters(self) -> int: ...
-
-
 class Architecture(ABC):
     """A row of the table of architectures. Only `build`, `shell` and `initialise` import MindSpore."""
 
+    presets: ClassVar[Mapping[str, ModelSize]]
+    """Its named sizes."""
+    preset_names: ClassVar[str]
+    """Their names in words."""
     text_kind: ClassVar[TextKind]
     """The text encoder whose states it reads, with condition: text."""
     layout: ClassVar[Layout]
     """What its checkpoints are called among those of `latte convert`."""
     parts: ClassVar[Mapping[str, Callable[[str], bool]]] = MappingProxyType({"all": lambda name: True})
     """For each train.part that it has: whether the parameter of a name is trained."""
+
+    def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
+        """What it cannot do of what an experiment asks for, as by the rules of `experiment.rules`."""
+        yield from ()
 
     @abstractmethod
     def sizes(self, settings: Settings) -> Sizes:

@@ -1,8 +1,9 @@
 """The table of architectures, and the transformer that an experiment describes."""
 
-from latte_cli.core.models.architecture import Architecture, Sizes, Transformer
+from latte_cli.core.models.architecture import Architecture, Transformer
 from latte_cli.core.models.latte.architecture import LatteArchitecture
 from latte_cli.core.models.latte_t2v.architecture import LatteT2VArchitecture
+from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.settings.schema import Settings
 
 ARCHITECTURES: dict[str, Architecture] = {"latte": LatteArchitecture(), "latte-t2v": LatteT2VArchitecture()}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latte_cli.core.models.architecture import Sizes
+from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.settings.schema import TrainSettings
 
 FLOAT32, HALF = 4, 2

@@ -15,9 +15,9 @@ from latte_cli.core.data.videos.left_out import LeftOut, summary
 from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architecture import Sizes
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.conditions.encoder import check_cached_states, text_folder
+from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.planning.cost import (
     BUSY_FRACTION,
     forward_flops,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.memory import machine_memory
-from latte_cli.core.models.architecture import Sizes
+from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.planning.cost import FLOAT32, least_activations, training_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import TrainSettings

@@ -12,6 +12,7 @@ from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.files import write_whole
+from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
 from latte_cli.core.settings.schema import Dtype
 
@@ -155,7 +156,7 @@ def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
     return ConvertReport(
         kind=mapped.kind,
         weights=mapped.weights.section,
-        preset=mapped.latte.preset if mapped.latte else None,
+        preset=preset_of(mapped.latte) if mapped.latte else None,
         parameters=mapped.parameters(),
         taken=list(mapped.sources.values()),
         renamed={source: name for name, source in mapped.sources.items() if source != name},

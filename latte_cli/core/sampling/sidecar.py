@@ -7,10 +7,10 @@ from pydantic import Field
 
 from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.rules import broken_rules
 from latte_cli.core.json_files import Digest, Model, read_json
 from latte_cli.core.names import FileName
 from latte_cli.core.settings.messages import Fault
-from latte_cli.core.settings.rules import broken_rules
 from latte_cli.core.settings.schema import Dtype, Settings
 
 Format = Literal["mp4", "gif", "png", "latents"]

@@ -12,7 +12,7 @@ from latte_cli.core.checkpoints.open import Weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.checkpoints.tensors import InMemory, Shape, Tensor
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings.presets import PRESETS
+from latte_cli.core.models.latte.presets import PRESETS, preset_of
 from tests.core.checkpoints.reference import GOLDEN
 
 KEYS = {path.stem: json.loads(path.read_text()) for path in (GOLDEN / "keys").glob("*.json")}
@@ -46,12 +46,12 @@ def test_the_full_size_latte_maps_onto_itself_both_ways(name: str) -> None:
 
 def test_the_full_size_latte_is_described_by_its_shapes() -> None:
     found = describe_latte(shapes(KEYS["Latte-XL-2_ucf101_class101_256_f16"]["tensors"]))
-    assert found.preset == "Latte-XL/2"
+    assert preset_of(found) == "Latte-XL/2"
     assert (found.hidden_size, found.depth, found.patch_size, found.num_frames) == (1152, 28, 2, 16)
     assert (found.image_size, found.condition, found.num_classes) == (256, "class", 101)
     assert (found.learn_sigma, found.mlp_ratio) == (True, 4)
     found = describe_latte(shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"]))
-    assert (found.preset, found.condition, found.num_classes) == ("Latte-XL/2", "none", None)
+    assert (preset_of(found), found.condition, found.num_classes) == ("Latte-XL/2", "none", None)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -73,7 +73,7 @@ def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
     }
     described = type(base)(**wanted)
     assert describe_latte(latte_layout(described)) == described
-    assert described.preset == name
+    assert preset_of(described) == name
 
 
 def test_the_full_size_video_transformer_maps_onto_itself_both_ways() -> None:

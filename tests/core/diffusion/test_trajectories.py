@@ -14,8 +14,8 @@ from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.samplers import SAMPLERS
 from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling.denoise import Denoiser
 from latte_cli.core.settings.schema import DiffusionSettings

@@ -2,19 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architectures import build_model, sizes_of
+from latte_cli.core.models.architectures import ARCHITECTURES, build_model, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.sizes import text_to_video_shape
 from latte_cli.core.models.text.encoder import TextStates, condition_of
 from latte_cli.core.models.text.folder import find_text_encoder
-from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.schema import ModelSettings, Settings, TrainSettings
 
 PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
 CONFIG = json.loads((PIPELINE / "transformer" / "config.json").read_text())
@@ -39,6 +39,12 @@ def test_a_plan_counts_the_numbers_that_the_model_has_and_trains(part: str) -> N
     model, sizes = build_model(wanted), sizes_of(wanted)
     assert sizes.parameters() == sum(parameter.size for parameter in model.get_parameters())
     assert sizes.trained_parameters() == sum(parameter.size for parameter in model.trainable_params())
+
+
+def test_the_table_holds_every_architecture_that_an_experiment_may_name() -> None:
+    assert tuple(ARCHITECTURES) == get_args(ModelSettings.model_fields["architecture"].annotation)
+    parts = get_args(TrainSettings.model_fields["part"].annotation)
+    assert set().union(*(architecture.parts for architecture in ARCHITECTURES.values())) == set(parts)
 
 
 def test_a_model_from_nothing_starts_by_the_seed_alone() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.planning.cost import forward_flops, processor_speed, step_flops, training_memory
 from latte_cli.core.settings.schema import TrainSettings
 

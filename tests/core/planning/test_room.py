@@ -9,14 +9,14 @@ import pytest
 
 from latte_cli.core import memory
 from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.memory import machine_memory
-from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.planning import room
 from latte_cli.core.planning.cost import training_memory
 from latte_cli.core.planning.plan import sample_plan, train_plan
 from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory
 from latte_cli.core.planning.units import bytes_of
-from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import TrainSettings
 
 SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)

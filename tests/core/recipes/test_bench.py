@@ -17,8 +17,8 @@ from latte_cli.core.bench.rows import Row, parse_rows
 from latte_cli.core.bench.sources import choose_source
 from latte_cli.core.bench.synthetic import text_states
 from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.recipes import bench
-from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import Settings
 
 TINY = """

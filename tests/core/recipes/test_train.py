@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.lock import only_run
 from latte_cli.core.recipes import train
-from latte_cli.core.settings.loading import load_settings
 from latte_cli.core.settings.schema import Settings
 
 

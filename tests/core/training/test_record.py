@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from latte_cli.core.settings.loading import load_settings
+from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.record import RunRecord
 

@@ -6,8 +6,8 @@ import pytest
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import ARCHITECTURES
 from latte_cli.core.models.latte.architecture import LABELS
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte, initialise
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.training.starting import start_from
 
 LATTE = ARCHITECTURES["latte"]

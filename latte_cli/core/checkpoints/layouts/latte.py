@@ -14,7 +14,6 @@ from latte_cli.core.checkpoints.layouts.matching import Placed
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
-from latte_cli.core.settings.presets import PRESETS
 
 _FREQUENCIES = 256  # sinusoids of a timestep, as in DiT
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
@@ -47,13 +46,6 @@ class LatteDescription:
     mlp_ratio: float
     text_features: int | None = None
     """Length of the flattened text embedding, with condition text."""
-
-    @property
-    def preset(self) -> str | None:
-        """The preset of these sizes, if it is one."""
-        found = (self.hidden_size, self.depth, self.patch_size)
-        sizes = {name: (size.hidden_size, size.depth, size.patch_size) for name, size in PRESETS.items()}
-        return next((name for name, size in sizes.items() if size == found and self.mlp_ratio == 4), None)
 
 
 def place_latte(tensors: Mapping[str, Tensor]) -> Placed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,11 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.mapping import load_latte
 from latte_cli.core.data.captions.states import MAX_TOKENS
+from latte_cli.core.errors import found
 from latte_cli.core.models.architecture import Architecture, Transformer
-from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape, resolve_model
+from latte_cli.core.models.latte.presets import PRESETS
+from latte_cli.core.models.latte.shape import TEXT_FEATURES, LatteShape, resolve_model
+from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -25,8 +29,20 @@ POSITIONS = {"pos_embed": "image size", "temp_embed": "number of frames"}
 class LatteArchitecture(Architecture):
     """See `models.latte.transformer`."""
 
+    presets = MappingProxyType(PRESETS)
+    preset_names = "Latte-XL, -L, -B or -S with /2, /4 or /8"
     text_kind = "clip"
     layout = "latte"
+
+    def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
+        """Texts are told to whole clips alone, and a convolution has no bfloat16."""
+        model = settings.model
+        if model.condition == "text" and settings.data.use_image_num and command in ("train", "cache"):
+            text = found(settings.data.use_image_num, "0 for condition: text of architecture: latte")
+            yield Fault("data.use_image_num", text, ("model.condition", "model.architecture"))
+        if settings.train.dtype == "bfloat16" and model.patch_embedder == "conv" and command == "train":
+            text = found("conv", "linear, for train.dtype: bfloat16")
+            yield Fault("model.patch_embedder", text, ("train.dtype", "model.architecture"))
 
     def sizes(self, settings: Settings) -> LatteShape:
         return resolve_model(settings)

@@ -20,8 +20,8 @@ from latte_cli.core.models.latte.layers import (
     Silu,
     TimestepEmbedder,
 )
+from latte_cli.core.models.latte.shape import TEXT_FEATURES, LatteShape
 from latte_cli.core.models.positions import frame_table, token_table
-from latte_cli.core.models.shape import TEXT_FEATURES, LatteShape
 from latte_cli.core.models.weights import DTYPES, set_parameter
 from latte_cli.core.rng import Stream, draw
 

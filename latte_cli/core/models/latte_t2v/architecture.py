@@ -1,6 +1,6 @@
 """The transformer of Latte-1 in the table of architectures: it reads T5's states by cross-attention."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.errors import found
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.architecture import CHANGES, Architecture, Transformer
-from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
-from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes, shape_beside, text_to_video_shape
+from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape
+from latte_cli.core.models.latte_t2v.sizes import PRESETS, TextToVideoSizes, shape_beside, text_to_video_shape
+from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 class LatteT2VArchitecture(Architecture):
     """See `models.latte_t2v.transformer`."""
 
+    presets = MappingProxyType(PRESETS)
+    preset_names = ", ".join(PRESETS)
     text_kind = "t5"
     layout = "t2v"
     parts = MappingProxyType(
@@ -32,6 +36,16 @@ class LatteT2VArchitecture(Architecture):
             "lora": lambda name: CHANGES in name,
         }
     )
+
+    def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
+        """It is always told texts, and its feed-forward has diffusers' width."""
+        model = settings.model
+        if model.condition != "text":
+            text = found(model.condition, "text, for architecture: latte-t2v")
+            yield Fault("model.condition", text, ("model.architecture",))
+        if model.mlp_ratio != MLP_RATIO:
+            text = found(model.mlp_ratio, f"{MLP_RATIO:g}, for architecture: latte-t2v")
+            yield Fault("model.mlp_ratio", text, ("model.architecture",))
 
     def sizes(self, settings: Settings) -> TextToVideoSizes:
         train = settings.train

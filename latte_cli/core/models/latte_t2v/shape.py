@@ -9,6 +9,7 @@ from pydantic import Field
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.json_files import Model, Size, read_json
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS
+from latte_cli.core.models.sizes import linear
 
 MLP_RATIO = 4  # diffusers' feed-forward
 TABLE_SIZE = 64  # latent pixels, above which places are counted in whole multiples (PixArt-alpha)
@@ -54,16 +55,16 @@ class TextToVideoShape:
     def parameters(self) -> int:
         """All numbers of a checkpoint; the position tables are computed, never stored."""
         width, patch = self.hidden_size, self.patch_size**2
-        embedders = _dense(patch * self.in_channels, width) + _dense(self.caption_channels, width)
-        embedders += _dense(TIMESTEP_CHANNELS, width) + 2 * _dense(width, width) + _dense(width, 6 * width)
+        embedders = linear(patch * self.in_channels, width) + linear(self.caption_channels, width)
+        embedders += linear(TIMESTEP_CHANNELS, width) + 2 * linear(width, width) + linear(width, 6 * width)
         spatial = self.temporal_parameters() + self.depth * self._attention()
-        last = 2 * width + _dense(width, patch * self.out_channels)
+        last = 2 * width + linear(width, patch * self.out_channels)
         return embedders + spatial + self.temporal_parameters() + last
 
     def temporal_parameters(self) -> int:
         """Numbers of the temporal blocks."""
         width = self.hidden_size
-        feed_forward = _dense(width, MLP_RATIO * width) + _dense(MLP_RATIO * width, width)
+        feed_forward = linear(width, MLP_RATIO * width) + linear(MLP_RATIO * width, width)
         return self.depth * (self._attention() + feed_forward + 6 * width)
 
     def lora_parameters(self, rank: int) -> int:
@@ -72,7 +73,7 @@ class TextToVideoShape:
 
     def _attention(self) -> int:
         width = self.hidden_size
-        return 3 * (width * width + self.attention_bias * width) + _dense(width, width)
+        return 3 * (width * width + self.attention_bias * width) + linear(width, width)
 
     def to_config(self) -> dict[str, Any]:
         """The `config.json` that diffusers and MindONE build the same transformer from."""
@@ -149,7 +150,3 @@ def read_shape(path: Path) -> TextToVideoShape:
         if value != wanted:
             raise LatteError(f"{path}: {name}: {found(value, str(wanted))}")
     return shape
-
-
-def _dense(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs

@@ -9,10 +9,12 @@ from latte_cli.core.data.latent_cache.texts import read_text_header
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape, read_shape
+from latte_cli.core.models.sizes import ModelSize, model_size
 from latte_cli.core.models.text.folder import find_text_encoder
-from latte_cli.core.settings.presets import model_size
 from latte_cli.core.settings.schema import Settings
 
+# The transformer of maxin-cn/Latte-1: 28 spatial and 28 temporal blocks.
+PRESETS = {"Latte-1": ModelSize(1152, 56, 16, 2)}
 T5_WIDTH = 4096  # of the states that Latte-1 reads: T5-XXL's
 
 
@@ -86,7 +88,7 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
     kept; frames and timesteps are the settings' own, since their tables are computed. Raises LatteError when
     those weights are of another size.
     """
-    size, data = model_size(settings.model), settings.data
+    size, data = model_size(settings.model, PRESETS), settings.data
     wanted = TextToVideoShape(
         hidden_size=size.hidden_size,
         depth=size.depth // 2,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from latte_cli.core.checkpoints.mapping import load_latte
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "latte"

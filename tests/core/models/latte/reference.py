@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.models.shape import LatteShape
+from latte_cli.core.models.latte.shape import LatteShape
 from tests.core.models.latte_t2v.reference import gelu, linear, normal, silu
 
 Array = NDArray[np.float64]

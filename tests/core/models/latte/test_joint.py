@@ -6,8 +6,8 @@ import pytest
 from mindspore import Tensor
 
 from latte_cli.core.data.clips.batches import Batch
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import ModelSettings
 from latte_cli.core.training.inputs import labels_or_null

@@ -9,8 +9,8 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from latte_cli.core.kernels.selection import force_kernels
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 from tests.peers import golden_cases as cases
 

@@ -6,8 +6,8 @@ import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
 
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte import reference
 from tests.core.models.latte.golden import arrays, shape_of, weights_of

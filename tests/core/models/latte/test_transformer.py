@@ -8,9 +8,9 @@ from mindspore import Tensor
 
 from latte_cli.core import kernels
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.positions import frame_table, timestep_table, token_table
-from latte_cli.core.models.shape import LatteShape
 from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte.golden import GOLDEN, arrays, model_of, shape_of, weights_of
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.models.latte.presets import PRESETS
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS
-from latte_cli.core.settings.presets import model_size
+from latte_cli.core.models.sizes import linear, model_size
 from latte_cli.core.settings.schema import Settings
 
 TEXT_FEATURES = 77 * 768  # CLIP's tokens times their width, flattened, as in the original
@@ -59,16 +59,16 @@ class LatteShape:
         """Numbers that training changes."""
         width, patch = self.hidden_size, self.patch_size**2
         embedders = (
-            _dense(patch * self.in_channels, width) + _dense(TIMESTEP_CHANNELS, width) + _dense(width, width)
+            linear(patch * self.in_channels, width) + linear(TIMESTEP_CHANNELS, width) + linear(width, width)
         )
         if self.condition == "class":
             embedders += ((self.num_classes or 0) + 1) * width  # one row more: the null label
         if self.condition == "text":
-            embedders += _dense(TEXT_FEATURES, width)
-        attention = _dense(width, 3 * width) + _dense(width, width)
-        mlp = _dense(width, self.mlp_size) + _dense(self.mlp_size, width)
-        block = attention + mlp + _dense(width, 6 * width)
-        final = _dense(width, patch * self.out_channels) + _dense(width, 2 * width)
+            embedders += linear(TEXT_FEATURES, width)
+        attention = linear(width, 3 * width) + linear(width, width)
+        mlp = linear(width, self.mlp_size) + linear(self.mlp_size, width)
+        block = attention + mlp + linear(width, 6 * width)
+        final = linear(width, patch * self.out_channels) + linear(width, 2 * width)
         return embedders + self.depth * block + final
 
     def parameters(self) -> int:
@@ -77,15 +77,13 @@ class LatteShape:
 
 
 def resolve_model(settings: Settings) -> LatteShape:
-    """The shape that an experiment's settings come to, for model.architecture: latte.
+    """The shape that an experiment's settings come to.
 
-    Raises LatteError when the model section names no whole size (see `model_size`), or another architecture.
+    Raises LatteError when the model section names no whole size, see `model_size`.
     """
     model = settings.model
-    if model.architecture != "latte":
-        raise LatteError(f"model.architecture: found {model.architecture}, wanted latte")
     return LatteShape(
-        **model_size(model)._asdict(),
+        **model_size(model, PRESETS)._asdict(),
         mlp_ratio=model.mlp_ratio,
         sample_size=settings.data.image_size // VAE_FACTOR,
         num_frames=settings.data.num_frames,
@@ -95,7 +93,3 @@ def resolve_model(settings: Settings) -> LatteShape:
         learn_sigma=model.learn_sigma,
         patch_embedder=model.patch_embedder,
     )
-
-
-def _dense(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.shape import LatteShape, resolve_model
+from latte_cli.core.models.latte.shape import LatteShape, resolve_model
 from latte_cli.core.settings.schema import DataSettings, ModelSettings, Settings
 
-KEYS = Path(__file__).parents[2] / "golden" / "keys"
+KEYS = Path(__file__).parents[3] / "golden" / "keys"
 
 
 def count(name: str) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings.loading import dump_settings, load_settings, parse_override
+from latte_cli.core.experiment.loading import dump_settings, load_settings, parse_override
 from latte_cli.core.settings.schema import DataSettings, Settings
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 

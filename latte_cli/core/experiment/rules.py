@@ -5,12 +5,12 @@ from typing import Literal
 
 from latte_cli.core.errors import found
 from latte_cli.core.latents import VAE_FACTOR
+from latte_cli.core.models.architectures import architecture_of
+from latte_cli.core.models.sizes import ModelSize, example_of
 from latte_cli.core.settings.messages import Fault, nearest
-from latte_cli.core.settings.presets import PRESETS, ModelSize, presets_of
 from latte_cli.core.settings.schema import Settings
 
 Command = Literal["train", "cache", "sample", "bench"]
-_MLP_RATIO = 4.0  # of a latte-t2v: diffusers' feed-forward
 
 
 def broken_rules(settings: Settings, command: Command | None = None) -> Iterator[Fault]:
@@ -18,6 +18,7 @@ def broken_rules(settings: Settings, command: Command | None = None) -> Iterator
     of_run = command == "sample" and settings.sample.pipeline is None
     yield from _size_rules(settings, needed=of_run or command in ("train", "bench"))
     yield from _condition_rules(settings)
+    yield from architecture_of(settings).faults(settings, command)
     yield from _text_rules(settings, command)
     yield from _part_rules(settings)
     yield from _data_rules(settings, command)
@@ -28,18 +29,18 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
     """The transformer has a whole size that fits the frames."""
     model = settings.model
     given = model.model_dump(include=set(ModelSize._fields), exclude_none=True)
-    presets = presets_of(model)
-    if model.preset in presets:
+    architecture = architecture_of(settings)
+    presets = architecture.presets
+    if model.preset is not None and model.preset in presets:
         given = presets[model.preset]._asdict() | given
     missing = [name for name in ModelSize._fields if name not in given]
     if model.preset is not None and model.preset not in presets:
-        near = nearest(model.preset, list(PRESETS))
+        near = nearest(model.preset, list(presets)) if len(presets) > 1 else None
         hint = "" if near is None else f"; did you mean {near}?"
-        wanted = f"Latte-XL, -L, -B or -S with /2, /4 or /8{hint}" if presets is PRESETS else "Latte-1"
-        yield Fault("model.preset", found(model.preset, wanted), ("model.architecture",))
+        wanted = found(model.preset, f"{architecture.preset_names}{hint}")
+        yield Fault("model.preset", wanted, ("model.architecture",))
     elif missing and (given or needed):
-        example = "such as Latte-XL/2" if presets is PRESETS else "Latte-1"
-        text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example}"
+        text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example_of(presets)}"
         yield Fault(
             "model", text, ("model.preset", "sample.pipeline", *(f"model.{name}" for name in missing))
         )
@@ -93,32 +94,24 @@ def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
     """A model that is told captions has an encoder for them, and no other is given prompts."""
     model, sample = settings.model, settings.sample
     of_model = ("model.condition", "model.architecture")
-    if model.architecture == "latte-t2v" and model.condition != "text":
-        text = found(model.condition, "text, for architecture: latte-t2v")
-        yield Fault("model.condition", text, ("model.architecture",))
-    if model.architecture == "latte-t2v" and model.mlp_ratio != _MLP_RATIO:
-        text = found(model.mlp_ratio, f"{_MLP_RATIO:g}, for architecture: latte-t2v")
-        yield Fault("model.mlp_ratio", text, ("model.architecture",))
     if model.condition != "text" and sample.pipeline is None and sample.prompts:
         text = f"found prompts, wanted none for condition: {model.condition}"
         yield Fault("sample.prompts", text, ("model.condition", "sample.pipeline"))
     if model.condition != "text" or command not in ("train", "cache"):
         return
-    kind = "T5" if model.architecture == "latte-t2v" else "CLIP"
+    kind = architecture_of(settings).text_kind.upper()
     reads_states = command == "train" and settings.cache.dir is not None
     if settings.text.encoder is None and settings.train.init_from is None and not reads_states:
         text = _unset(f"the folder of a {kind} text encoder, for condition: text")
         yield Fault("text.encoder", text, (*of_model, "train.init_from", "cache.dir"))
-    if model.architecture == "latte" and settings.data.use_image_num:
-        text = found(settings.data.use_image_num, "0 for condition: text of architecture: latte")
-        yield Fault("data.use_image_num", text, of_model)
 
 
 def _part_rules(settings: Settings) -> Iterator[Fault]:
-    """Parts are trained of a text-to-video transformer alone, and changes need what they change."""
+    """The part that is trained is one that the architecture has, and changes need what they change."""
     train = settings.train
-    if train.part != "all" and settings.model.architecture != "latte-t2v":
-        text = found(train.part, f"all, for architecture: {settings.model.architecture}")
+    parts = architecture_of(settings).parts
+    if train.part not in parts:
+        text = found(train.part, f"{' or '.join(parts)}, for architecture: {settings.model.architecture}")
         yield Fault("train.part", text, ("model.architecture",))
     elif train.trains_lora and train.init_from is None:
         text = _unset("weights to change, for part: lora: a pipeline folder or a transformer's weights")
@@ -139,10 +132,6 @@ def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
     if cache.dir is not None and data.random_flip and not cache.mirror:
         text = found(True, "false, or cache.mirror: true, since the cache holds no mirrored clips")
         yield Fault("data.random_flip", text, ("cache.dir", "cache.mirror"))
-    convolves = settings.model.architecture == "latte" and settings.model.patch_embedder == "conv"
-    if settings.train.dtype == "bfloat16" and convolves and command == "train":
-        text = found("conv", "linear, for train.dtype: bfloat16")
-        yield Fault("model.patch_embedder", text, ("train.dtype", "model.architecture"))
 
 
 def _sample_rules(settings: Settings) -> Iterator[Fault]:
