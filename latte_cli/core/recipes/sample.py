@@ -167,10 +167,10 @@ def _make(records: Mapping[str, Record], target: ClipFiles) -> Iterator[ClipStep
     clips = [(record["seed"], record["class_label"]) for record in records.values()]
     from latte_cli.core.device import use_device
     from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
-    from latte_cli.core.sampling.from_run import encode_texts, load_trained
+    from latte_cli.core.sampling.from_run import encode_prompts, load_trained
 
     use_device(settings.device)
-    told = encode_texts(settings, texts)
+    told = encode_prompts(settings, texts)
     denoiser = Denoiser(load_trained(settings, checkpoint))
     decode = _decoder(settings) if target.decodes else None
     plan = tuple(schedule.num_timesteps for _, schedule in walks)

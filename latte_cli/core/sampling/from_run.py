@@ -42,7 +42,7 @@ def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Pa
     return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
 
 
-def encode_texts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[tuple[Array, Array]]:
+def encode_prompts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[tuple[Array, Array]]:
     """What a model is told for each (prompt, negative prompt), and led away from, as in training.
 
     Every text is encoded once.

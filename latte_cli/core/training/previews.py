@@ -15,7 +15,7 @@ from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling.denoise import Array, Clip, Denoiser, denoise
-from latte_cli.core.sampling.from_run import encode_texts
+from latte_cli.core.sampling.from_run import encode_prompts
 from latte_cli.core.sampling.runs import told_clips, untold_clips
 from latte_cli.core.sampling.write import ClipFiles, write_clip
 from latte_cli.core.settings.schema import Settings
@@ -80,7 +80,7 @@ class Previews:
         if not self._texts:
             prompts = self.settings.sample.prompts[:MOST_CLIPS]
             negative = self.settings.sample.negative_prompt
-            told = encode_texts(self.settings, [(text, negative) for text in prompts])
+            told = encode_prompts(self.settings, [(text, negative) for text in prompts])
             self._texts = dict(zip(prompts, told, strict=True))
         return self._texts[prompt]
 
