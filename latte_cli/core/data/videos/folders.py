@@ -10,6 +10,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 MOVIE_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 GIF_SUFFIX = ".gif"
 VIDEO_SUFFIXES = MOVIE_SUFFIXES | {GIF_SUFFIX}
+_LAST_NUMBER = re.compile(r"(\d+)\D*\Z")
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ def list_images(path: Path) -> "Iterator[os.DirEntry[str]]":
 def frame_order(name: str) -> tuple[bool, int, str]:
     """Where an image comes in its folder: by the last number of its name, as a number ("frame_9" before
     "frame_10"); names without one come last."""
-    numbers = re.findall(r"\d+", os.path.splitext(name)[0])
-    return (not numbers, int(numbers[-1]) if numbers else 0, name)
+    number = _LAST_NUMBER.search(name.rpartition(".")[0] or name)
+    return (number is None, int(number[1]) if number else 0, name)
 
 
 def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+    """The suffix of a name that does not begin with a dot, in lower case."""
+    _, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot else ""
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
