@@ -8,20 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 from latte_cli.core.checkpoints.temporal_decoder import TemporalDecoderShape
+from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.errors import LatteError
 from latte_cli.core.kernels.selection import force_kernels
+from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
 from latte_cli.core.models.vae import memory
+from latte_cli.core.models.vae.autoencoder import to_uint8
 from latte_cli.core.models.vae.memory import OVERHEAD, check_temporal, temporal_bytes
 from latte_cli.core.models.vae.temporal import TemporalDecoder, load_temporal_decoder
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.planning.pipeline import pipeline_plan
+from latte_cli.core.recipes import text_to_video
+from latte_cli.core.recipes.text_to_video import Wish
 from latte_cli.core.sampling.from_pipeline import Job, check_job, decoder_of
+from latte_cli.core.sampling.media import contact_sheet
+from latte_cli.core.sampling.sidecar import read_record
 from latte_cli.core.sampling.write import ClipFiles
-from latte_cli.core.settings.schema import Switch
+from latte_cli.core.settings.schema import SampleSettings, Settings, Switch
 from tests.peers import golden_cases as cases
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -129,3 +137,19 @@ def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     check_temporal(widths, 14, 512, 512)
     with pytest.raises(LatteError, match=r"^sample\.temporal_decoder: decoding 14 frames of 1024 x 1024"):
         check_temporal(widths, 14, 1024, 1024)
+
+
+def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, folder: Path) -> None:
+    path = pipeline_with(tmp_path, folder)
+    sample = SampleSettings(pipeline=path, sampler="ddim", steps=1, guidance_scale=1.0, num_samples=1)
+    wish = Wish([PromptLine("a cat")], num_frames=3, formats=("png", "latents"), out=tmp_path / "clips")
+    list(text_to_video.run(Settings(run_dir=tmp_path, device="cpu", sample=sample), wish))
+    (sidecar,) = (tmp_path / "clips").glob("*.json")
+    assert read_record(sidecar)["temporal_decoder"] is True
+    vae = load_temporal_decoder(path / "vae_temporal_decoder", scaling_factor=SCALING_FACTOR)
+    frames = to_uint8(vae.decode(np.load(sidecar.with_suffix(".npy"))))
+    wanted = contact_sheet(np.asarray(frames)[None])
+    np.testing.assert_array_equal(np.asarray(Image.open(sidecar.with_suffix(".png"))), wanted)
+    again = tmp_path / "again"
+    list(text_to_video.replay(sidecar, out=again))
+    assert (again / sidecar.with_suffix(".png").name).read_bytes() == sidecar.with_suffix(".png").read_bytes()
