@@ -251,7 +251,7 @@ DOWNLOAD = (
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--out", "noise.npy/out"],
-            "noise.npy/out: cannot be made: Not a directory",
+            "--out: noise.npy/out: noise.npy: is a file, wanted a folder",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--lora", "prompts.txt", "--dry-run"],
