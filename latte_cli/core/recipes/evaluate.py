@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,15 @@ from latte_cli.core.evaluate.frechet import frechet_distance
 from latte_cli.core.evaluate.nearest import likenesses
 from latte_cli.core.evaluate.pixels import WINDOW
 from latte_cli.core.evaluate.protocol import Protocol, described
-from latte_cli.core.files import made_folder, write_whole
+from latte_cli.core.files import made_folder, remove_folder, write_whole
 from latte_cli.core.models.i3d.layers import IMAGE_SIZE, MIN_FRAMES, NUM_CLASSES, clip_flops
 from latte_cli.core.models.i3d.weights import HOW_TO_GET, read_i3d
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
-from latte_cli.core.parallel.world import World
+from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.planning.plan import Plan, add_time
 
-LOGS = "logs"  # of workers, beside the features
+LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,11 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
     if "fvd" in figures:
         features = _features(job, size)
         if workers > 1:
-            code = launch(
-                same_command(), Cluster(workers), log_dir=features_folder() / LOGS, collective=False
-            )
+            logs = features_folder() / f"{LOGS}-{os.getpid()}"
+            code = launch(same_command(), Cluster(workers), log_dir=logs, collective=False)
             if code:
                 raise SystemExit(code)
+            remove_folder(logs)
         yield from _measure_fvd(draws, features, figures["fvd"])
         about = {
             "network": f"I3D's {NUM_CLASSES} logits, {IMAGE_SIZE} pixels, from -1 to 1",
@@ -138,7 +139,14 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
 
 
 def run_share(job: Job, world: World) -> Iterator[EvaluateReport]:
-    """One worker's share: the features of every so many of the clips, left where `run` finds them."""
+    """One worker's share: the features of every so many of the clips, left where `run` finds them.
+
+    Raises LatteError under a launcher of somebody else, where nobody would put the shares together.
+    """
+    if FAILURE not in os.environ:
+        raise LatteError(
+            f"{world.launcher}: evaluate starts its workers itself: give --parallel {world.size}"
+        )
     _, draws, size = _prepared(job)
     features = _features(job, size)
     shares = [

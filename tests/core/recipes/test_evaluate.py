@@ -1,4 +1,5 @@
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate import features
 from latte_cli.core.evaluate.protocol import LATTE, Protocol, choose, parse_metrics
-from latte_cli.core.parallel.world import World
+from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.recipes import evaluate as recipe
 from latte_cli.core.recipes.evaluate import Job
 
@@ -87,8 +88,13 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: Job, tmp_path: Path)
     assert found["remarks"][0].startswith("fvd: 6 clips are too few for 400 dimensions")
 
 
-def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(job: Job) -> None:
+def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = figures(job)
+    with pytest.raises(LatteError, match="msrun: evaluate starts its workers itself: give --parallel 2"):
+        deque(recipe.run_share(job, World(rank=0, size=2, launcher="msrun")))
+    monkeypatch.setenv(FAILURE, "of a worker that we launched")
     computed = Means.calls
     assert figures(job) == first
     assert Means.calls == computed
