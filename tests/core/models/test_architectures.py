@@ -6,14 +6,18 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 
+from latte_cli.core.data.captions.states import MAX_TOKENS, told
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import ARCHITECTURES, build_model, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.sizes import text_to_video_shape
+from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.models.text.encoder import TextStates, condition_of
 from latte_cli.core.models.text.folder import find_text_encoder
+from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import ModelSettings, Settings, TrainSettings
 
 PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
@@ -45,6 +49,25 @@ def test_the_table_holds_every_architecture_that_an_experiment_may_name() -> Non
     assert tuple(ARCHITECTURES) == get_args(ModelSettings.model_fields["architecture"].annotation)
     parts = get_args(TrainSettings.model_fields["part"].annotation)
     assert set().union(*(architecture.parts for architecture in ARCHITECTURES.values())) == set(parts)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_transformer_is_its_prediction_told_what_it_prepared_once(architecture: str) -> None:
+    wanted = settings({"architecture": architecture})
+    model = build_model(wanted)
+    generator = np.random.default_rng(0)
+    values = {p.name: generator.normal(0, 0.1, p.shape).astype(np.float32) for p in model.get_parameters()}
+    load_weights(model, values, source="random")
+    row = ARCHITECTURES[architecture]
+    tokens, width = MAX_TOKENS[row.text_kind], row.text_width(wanted)
+    states = told(generator.standard_normal((tokens, width), np.float32) / 10, row.text_kind)[None, None]
+    x_t, timesteps = generator.standard_normal((1, *model.clip_shape), np.float32), np.array([37], np.int32)
+    assert model.clip_shape == (3, 4, 8, 8)
+    whole = model(*map(Tensor, (x_t, timesteps, states))).asnumpy()
+    sinusoids = timestep_rows(TIMESTEP_CHANNELS, timesteps)
+    parts = model.predict(Tensor(x_t), Tensor(sinusoids), model.prepare(Tensor(states))).asnumpy()
+    np.testing.assert_array_equal(parts, whole)
+    assert np.abs(whole).max() > 0
 
 
 def test_a_model_from_nothing_starts_by_the_seed_alone() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from latte_cli.core.checkpoints.layouts.matching import Placed
+from latte_cli.core.checkpoints.layouts.matching import Placed, depth_of
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
@@ -110,7 +110,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
     )
     return LatteDescription(
         hidden_size=width,
-        depth=_depth(shapes),
+        depth=depth_of(int(match[1]) for name in shapes if (match := _BLOCK.match(name))),
         patch_size=patch,
         num_frames=frames,
         image_size=side * patch * VAE_FACTOR,
@@ -162,11 +162,3 @@ def _width(shapes: Mapping[str, Shape]) -> int:
 def _axis(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
     shape = shapes.get(name, ())
     return shape[axis] if len(shape) > axis else 0
-
-
-def _depth(shapes: Mapping[str, Shape]) -> int:
-    """Blocks: up to the highest index when most of them are there, else the unbroken run from the first."""
-    indices = {int(match[1]) for name in shapes if (match := _BLOCK.match(name))}
-    highest = max(indices) + 1
-    run = next(index for index in range(highest + 1) if index not in indices)
-    return highest if 2 * len(indices) > highest else run

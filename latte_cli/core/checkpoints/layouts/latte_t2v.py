@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from latte_cli.core.checkpoints.layouts.latte import dense
-from latte_cli.core.checkpoints.layouts.matching import Placed, shapes_of
+from latte_cli.core.checkpoints.layouts.matching import Placed, depth_of, shapes_of
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Shape, Tensor
 
@@ -51,7 +51,7 @@ def t2v_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[st
     width, channels, patch = embedder[:3]
     hidden = _known(shapes, f"{_SPATIAL}.0.ff.net.0.proj.bias", 1)[0]
     cross = _known(shapes, f"{_SPATIAL}.0.attn2.to_k.weight", 2)[1]
-    depth = _depth(shapes)
+    depth = depth_of(int(match[2]) for name in shapes if (match := _BLOCK.match(name)))
     layout: dict[str, Shape] = {
         "pos_embed.proj.weight": (width, channels, patch, patch),
         "pos_embed.proj.bias": (width,),
@@ -99,10 +99,3 @@ def _known(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
     if len(shape) != axes or not math.prod(shape):
         raise RefusedError(f"{name} has shape {shape}, wanted {axes} axes that are not empty")
     return shape
-
-
-def _depth(shapes: Mapping[str, Shape]) -> int:
-    indices = {int(match[2]) for name in shapes if (match := _BLOCK.match(name))}
-    highest = max(indices) + 1
-    run = next(index for index in range(highest + 1) if index not in indices)
-    return highest if 2 * len(indices) > highest else run

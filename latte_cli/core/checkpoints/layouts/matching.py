@@ -1,6 +1,6 @@
 """A file's tensors under the names that the models here use: every one placed, or the file refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from latte_cli.core.checkpoints.limits import RefusedError, several, shown
@@ -51,3 +51,14 @@ def check_layout(tensors: Mapping[str, Tensor], layout: Mapping[str, Shape], *, 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
     """Each tensor's shape."""
     return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def depth_of(blocks: Iterable[int]) -> int:
+    """How many blocks there are, by the numbers in their names.
+
+    Up to the highest when most of them are there, else the unbroken run from the first.
+    """
+    numbers = set(blocks)
+    highest = max(numbers) + 1
+    run = next(number for number in range(highest + 1) if number not in numbers)
+    return highest if 2 * len(numbers) > highest else run
