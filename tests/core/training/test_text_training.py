@@ -13,7 +13,7 @@ from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.architectures import build_model
+from latte_cli.core.models.architectures import architecture_of, build_model
 from latte_cli.core.models.latte_t2v.sizes import shape_beside
 from latte_cli.core.models.lora import load_lora
 from latte_cli.core.settings.schema import Settings
@@ -58,7 +58,7 @@ def settings_in(run_dir: Path, *, images: int = 0, **train: Any) -> Settings:
 def trainer_of(settings: Settings) -> Trainer:
     model = build_model(settings, dtype=settings.train.dtype)
     if settings.train.init_from is not None:
-        set_start(model, settings.train.init_from)
+        set_start(architecture_of(settings), model, settings.train.init_from)
     telling = Telling(SOURCE.captions, STATES.__getitem__, dropout=settings.model.condition_dropout)
     return Trainer(settings, model, schedule=make_schedule(settings.diffusion), telling=telling)
 
