@@ -1,5 +1,6 @@
 """Where every command ends: what a user can fix as one line, and the exit code."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -50,7 +51,10 @@ def complain(text: str) -> None:
 
 
 def open_standard_streams() -> None:
-    """Point those that are closed at nothing: a file that took their number would be written into."""
+    """Point those that are closed at nothing, since a file that took their number would be written into; and
+    have stdout escape letters that its encoding lacks, as stderr does."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # 0, 1, 2: an open takes the least
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (to the end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

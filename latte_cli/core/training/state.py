@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from latte_cli.core.checkpoints.folders import CONFIG
@@ -79,8 +80,11 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
         "crc32": json.dumps(checksums),
     }
     path = checkpoint_at(folder, progress.step)
-    with whole_file(path) as partial:
-        save_file(arrays, partial, metadata)
+    try:
+        with whole_file(path) as partial:
+            save_file(arrays, partial, metadata)
+    except SafetensorError as error:  # "Error while serializing: I/O error: No space left on device (...)"
+        raise LatteError(f"{path}: cannot be written: {str(error).rpartition('error: ')[2]}") from error
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
         lora_beside(old).unlink(missing_ok=True)

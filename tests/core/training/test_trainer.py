@@ -6,14 +6,16 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.training import state
 from latte_cli.core.training.resuming import changes, check_global_batch, check_unchanged
-from latte_cli.core.training.state import read_progress
+from latte_cli.core.training.state import Progress, read_progress
 from latte_cli.core.training.trainer import Trainer, TrainReport
 
 
@@ -148,6 +150,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
     with pytest.raises(LatteError, match=r"^train: the loss is nan .* at step 4: stopped"):
         next(stream)
     assert [path.name for path in checkpoints(tmp_path / "ckpt")] == ["step-00000002.safetensors"]
+
+
+def test_a_checkpoint_that_a_full_disk_does_not_take_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(state, "save_file", fail)
+    with pytest.raises(LatteError) as caught:
+        state.save_state(tmp_path / "ckpt", {}, Progress(), keep=1)
+    path = tmp_path / "ckpt" / "step-00000000.safetensors"
+    assert str(caught.value) == f"{path}: cannot be written: No space left on device (os error 28)"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

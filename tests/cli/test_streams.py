@@ -1,0 +1,27 @@
+"""Standard streams that are closed, or take ASCII alone."""
+
+import subprocess
+import sys
+
+COMMAND = f"{sys.executable} -m latte_cli configs"
+
+
+def bash(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
+def test_letters_that_stdout_lacks_are_escaped() -> None:
+    opened = "from latte_cli.cli.boundary import open_standard_streams as start; start()"
+    program = f"{opened}; print('vid\\xe9os')"
+    done = bash(f'PYTHONIOENCODING=ascii {sys.executable} -c "{program}"')
+    assert (done.stdout, done.stderr) == ("vid\\xe9os\n", "")
+
+
+def test_streams_that_are_closed_end_no_command() -> None:
+    done = bash(f"{COMMAND} <&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_stdout_that_is_full_is_one_line() -> None:
+    done = bash(f"{COMMAND} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "No space left on device\n")
