@@ -58,8 +58,10 @@ def _mean_psnr(settings: "Settings", checkpoint: Path | None, out: Path, clips: 
     from latte_cli.cli.progress import follow, sampling_line
     from latte_cli.core.evaluate.pixels import psnr, squared_distances
     from latte_cli.core.recipes import sample
+    from latte_cli.core.sampling.spec import Request
 
-    reports = sample.run(settings, checkpoint=checkpoint, formats=("mp4", "gif", "png"), out=out)
+    request = Request(checkpoint=checkpoint, formats=("mp4", "gif", "png"), out=out)
+    reports = sample.run(settings, request)
     sampled = [report.frames for report in follow(reports, sampling_line) if report.frames is not None]
     nearest = squared_distances(np.stack(sampled), clips).min(axis=1)
     return float(np.mean([psnr(int(distance), clips[0].size) for distance in nearest]))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latte_cli.core.evaluate.protocol import Protocol
     from latte_cli.core.planning.plan import Plan
     from latte_cli.core.recipes.evaluate import Job
+    from latte_cli.core.sampling.spec import Request
     from latte_cli.core.settings.schema import Settings
 
 EXAMPLES = (
@@ -218,7 +219,8 @@ def _plan(
 
     if not samples:
         return recipe.plan(job, workers=workers)
-    sampling = sample_plan(settings, checkpoint=checkpoint, prompts=_prompts(settings))
+    prompts = [line.text for line in _prompts(settings)]
+    sampling = sample_plan(settings, checkpoint=checkpoint, prompts=prompts)
     made = settings.sample.num_samples * max(1, len(settings.sample.prompts))
     found = recipe.plan(job, made=made, workers=workers)
     found.rows[:0] = sampling.rows
@@ -233,22 +235,22 @@ def _prompts(settings: "Settings") -> list[Any]:
     return [PromptLine(text) for text in settings.sample.prompts] if told else []
 
 
+def _request(settings: "Settings", folder: Path, checkpoint: Path | None = None) -> "Request":
+    """The clips of the run as frames alone, in a folder."""
+    from latte_cli.core.sampling.spec import Request
+    from latte_cli.core.sampling.write import FRAMES
+
+    return Request(_prompts(settings), checkpoint=checkpoint, formats=(FRAMES,), out=folder)
+
+
 def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, workers: int) -> None:
     """Sample the run into a folder of its own, which holds these clips alone afterwards."""
     from latte_cli.cli.progress import follow, sampling_line
     from latte_cli.core.recipes import sample as recipe
-    from latte_cli.core.sampling.write import FRAMES
 
     for old in (*folder.glob("*.npy"), *folder.glob("*.json")):
         old.unlink()
-    reports = recipe.run(
-        settings,
-        checkpoint=checkpoint,
-        formats=(FRAMES,),
-        out=folder,
-        prompts=_prompts(settings),
-        workers=workers,
-    )
+    reports = recipe.run(settings, _request(settings, folder, checkpoint), workers=workers)
     deque(follow(reports, sampling_line), maxlen=0)
 
 
@@ -258,10 +260,10 @@ def _share_sampling(settings: "Settings", folder: Path) -> bool:
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import sample as recipe
     from latte_cli.core.sampling.workers import has_work
-    from latte_cli.core.sampling.write import FRAMES
 
-    if not has_work(recipe.target_of(settings, (FRAMES,), folder)):
+    request = _request(settings, folder)
+    if not has_work(recipe.target_of(settings, request)):
         return False
-    reports = recipe.run_share(settings, current_world(), formats=(FRAMES,), out=folder)
+    reports = recipe.share(settings, request, current_world())
     deque(follow(reports, sampling_line), maxlen=0)
     return True

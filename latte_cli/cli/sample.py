@@ -1,13 +1,15 @@
 """`latte sample`."""
 
+from collections import deque
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from latte_cli.cli import options, sampling
+from latte_cli.cli import options
 from latte_cli.cli.options import model_option, output_option, sampling_option
+from latte_cli.cli.running import load, set_logging, show_files, stop_at_plan
 
 EXAMPLES = (
     ("Three clips from the newest checkpoint of a run", "latte sample -c sky.yaml --num-samples 3"),
@@ -210,24 +212,54 @@ def sample(
         "run_dir": run_dir,
         "device": device,
     }
-    asked = sampling.Asked(
-        checkpoint=checkpoint,
-        prompts=tuple(prompts or ()),
-        prompts_file=prompts_file,
-        lora=lora,
-        num_frames=num_frames,
-        height=height,
-        width=width,
-        initial_latents=initial_latents,
-        formats=tuple(wanted.value for wanted in formats) if formats else None,
-        out=None if replay is not None else out,
-        parallel=parallel,
-    )
-    if replay is None:
-        sampling.sample(asked, config, assignments, flags, dry_run=dry_run, log_level=log_level)
-    elif asked != sampling.Asked() or config or assignments or any(v is not None for v in flags.values()):
-        raise typer.BadParameter(
-            "takes every setting from its file; besides it, only --out can be given", param_hint="--replay"
-        )
+    if replay is not None:
+        others: list[object] = [
+            *flags.values(),
+            checkpoint,
+            lora,
+            num_frames,
+            height,
+            width,
+            initial_latents,
+            formats,
+        ]
+        others += [prompts, prompts_file, config, assignments]
+        if parallel != 1 or any(value for value in others):
+            raise typer.BadParameter("takes all but --out from its file", param_hint="--replay")
+        set_logging(log_level)
+        from latte_cli.core.recipes import sample as recipe
+
+        prepared = recipe.prepare_replay(replay, out=out)
     else:
-        sampling.replay(replay, out, dry_run=dry_run, log_level=log_level)
+        if class_labels and (prompts or prompts_file):
+            raise typer.BadParameter("cannot be combined with --prompt", param_hint="--class-label")
+        unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
+        named = any(text.partition("=")[0].strip() == "sample.pipeline" for text in assignments or ())
+        demo = pipeline is None and not named
+        settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)
+        from latte_cli.cli.progress import follow, sampling_line
+        from latte_cli.cli.requests import with_prompts
+        from latte_cli.core.parallel.world import current_world
+        from latte_cli.core.recipes import sample as recipe
+        from latte_cli.core.sampling.spec import Request
+
+        request = Request(
+            checkpoint=checkpoint,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            lora=lora,
+            initial_latents=initial_latents,
+            formats=tuple(one.value for one in formats) if formats else None,
+            out=out,
+        )
+        request = with_prompts(
+            request, settings, prompts=prompts or (), prompts_file=prompts_file, config=config
+        )
+        world = current_world()
+        if world.launcher is not None:  # one of the workers that --parallel started
+            deque(follow(recipe.share(settings, request, world), sampling_line), maxlen=0)
+            return
+        prepared = recipe.prepare(settings, request, workers=parallel)
+    if not stop_at_plan(prepared.settings, prepared.plan, dry_run=dry_run):
+        show_files(prepared.job().run(workers=parallel))

@@ -30,6 +30,10 @@ FLAGS = {
     },
     "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
     "demo": {"--run-dir"},
+    "evaluate": {
+        "--real", "--generated", "--i3d", "--metrics", "--clips", "--num-frames", "--real-stride", "--size",
+        "--draws", "--seed", "--report", "--checkpoint", "--protocol", "--antialias", "--parallel", "--run-dir",
+    },
 }  # fmt: skip
 TINY = """
 run_dir: run
@@ -57,6 +61,7 @@ def test_the_flags_of_every_command_are_these() -> None:
         name: {option for parameter in command.params for option in parameter.opts if option[:2] == "--"}
         for name, command in commands.items()
     }
+    assert found.pop("configs") == set()  # it reads no experiment
     assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
 
 
@@ -75,7 +80,7 @@ def test_the_version_is_said_on_stdout() -> None:
         (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: expected auto, or the index of a video, counted from 0"),
         (["cache", "--repair"], "Invalid value for --repair: requires --verify"),
         (["convert"], "Missing option '--source'."),
-        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes every setting from its file; besides it, only --out can be given"),
+        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes all but --out from its file"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> None:
@@ -104,12 +109,12 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
             "data.num_frames: a clip is longer than every video: num_frames 9 x frame_stride 1 needs 10 frames; the longest, one, has 4",
         ),
         (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, wanted 0 to nodes - 1"),
-        (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: cannot be read: No such file or directory"),
+        (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: no such file"),
         (["sample"], "run: holds no checkpoint; train first, or give --checkpoint"),
         (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
         (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
         (["sample", "--class-label", "1"], "sample.class_labels: found labels, wanted none for condition: none"),
-        (["sample", "--replay", "nope.json"], "--replay: nope.json: no such file, wanted the .json beside a sample"),
+        (["sample", "--replay", "nope.json"], "nope.json: no such file; wanted the .json next to a sample"),
         (["convert", "--source", "nope.pt"], "nope.pt: no such file or folder"),
     ],
 )  # fmt: skip

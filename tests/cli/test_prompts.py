@@ -262,19 +262,6 @@ DOWNLOAD = (
             'sample.negative_prompt: found "low \\udcff", wanted valid UTF-8',
         ),
         (
-            ["--lora", "x", "--set", "vae.weights=demo"],
-            "--lora: found x, wanted with --pipeline only: a run draws with the changes beside its"
-            " checkpoint",
-        ),
-        (
-            ["--num-frames", "1"],
-            "--num-frames: found 1, wanted with --pipeline only: a run draws its data.num_frames, 16",
-        ),
-        (
-            ["-c", "class.yaml", "--height", "64"],
-            "--height: found 64, wanted with --pipeline only: a run draws its data.image_size, 256",
-        ),
-        (
             ["--pipeline", "P", "--prompts-file", "none.txt"],
             "--prompts-file: none.txt: cannot be read: No such file or directory",
         ),
@@ -293,12 +280,15 @@ def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: 
     [
         (
             ["--prompt", "x", "--class-label", "1"],
-            "--class-label: goes with a model of classes, not with --prompt",
+            "--class-label: cannot be combined with --prompt",
         ),
         (
             ["--pipeline", "P", "--checkpoint", "x", "--prompt", "x"],
-            "--checkpoint: goes with a run, not with --pipeline",
+            "--checkpoint: cannot be combined with --pipeline",
         ),
+        (["--lora", "x"], "--lora: requires --pipeline; a run has its own next to its checkpoint"),
+        (["--num-frames", "1"], "--num-frames: requires --pipeline; this run has data.num_frames 16"),
+        (["--height", "64"], "--height: requires --pipeline; this run has data.image_size 64"),
     ],
 )
 def test_flags_that_do_not_go_together_are_exit_code_2(arguments: list[str], error: str) -> None:

@@ -29,6 +29,7 @@ from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.models.latte_t2v.sizes import T5_WIDTH
 from latte_cli.core.recipes import sample
 from latte_cli.core.sampling.media import contact_sheet, write_png
+from latte_cli.core.sampling.spec import Request
 
 Frames = NDArray[np.uint8]
 ENCODER = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"
@@ -97,7 +98,7 @@ def captions_steer(steps: int, out: Path) -> bool:
     named = list(training_clips(settings))
     clips, names = np.stack([clip for clip, _, _ in named]), [name for _, name, _ in named]
     prompts = [PromptLine(caption) for caption in CAPTIONS.values()]
-    drawn = [report.frames for report in sample.run(settings, prompts=prompts) if report.frames is not None]
+    drawn = [report.frames for report in sample.run(settings, Request(prompts)) if report.frames is not None]
     held, rows = len(drawn) == CLIPS * len(CAPTIONS), []
     for place, (video, caption) in enumerate(CAPTIONS.items()):
         of_caption = drawn[place * CLIPS : (place + 1) * CLIPS]

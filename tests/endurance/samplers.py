@@ -21,6 +21,7 @@ from latte_cli.core.data.videos.transforms import clip_indices, last_begin
 from latte_cli.core.experiment.loading import load_settings, parse_override
 from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.recipes import sample
+from latte_cli.core.sampling.spec import Request
 from latte_cli.core.settings.schema import Settings
 
 Array = NDArray[np.float32]
@@ -57,7 +58,7 @@ def sampled_clips(settings: Settings, run_dir: Path, *, sampler: str, steps: int
         update={"run_dir": run_dir, "sample": settings.sample.model_copy(update=changes)}
     )
     with tempfile.TemporaryDirectory() as folder:
-        deque(sample.run(asked, formats=("latents",), out=Path(folder)), maxlen=0)
+        deque(sample.run(asked, Request(formats=("latents",), out=Path(folder))), maxlen=0)
         return np.stack([np.load(path).ravel() for path in sorted(Path(folder).glob("*.npy"))])
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,26 +87,26 @@ def encode(settings: Settings) -> Entry:
 def sample(settings: Settings, *, decodes: bool) -> Entry:
     """Steps of `denoise` by sample.sampler, and `Vae.decode` of the clip: what a video takes from them."""
     device = use_device(settings.device)
-    from latte_cli.core.diffusion.samplers import Step
-    from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.models.vae.autoencoder import load_vae
-    from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
+    from latte_cli.core.sampling.denoise import Denoiser, class_condition, denoise
+    from latte_cli.core.sampling.from_run import guidance_of, walk_of
 
     wanted = settings.sample
-    schedule = make_schedule(settings.diffusion, wanted.respacing or str(wanted.steps))
+    total, walk = walk_of(settings, wanted)
     denoiser = Denoiser(_model(settings, "float32"))
-    label = None if denoiser.num_classes is None else 0
-    text = (text_states(settings),) * 2 if settings.model.condition == "text" else None
+    classes, told = denoiser.num_classes, settings.model.condition == "text"
+    condition = class_condition(None if classes is None else 0, classes)
+    if told:
+        condition = (text_states(settings)[None],) * 2
+    scale = guidance_of(wanted, told=told or classes is not None)
 
-    def steps() -> Iterator[Step]:
-        seed = wanted.seed
-        while True:
-            yield from denoise(denoiser, Clip(seed, label, text=text), schedule, wanted)
-            seed += 1
+    def endless() -> Iterator[Any]:
+        for seed in count(wanted.seed):
+            yield from denoise(denoiser, walk, condition, seed=seed, guidance_scale=scale)
 
-    walk, bench, total = steps(), settings.bench, schedule.num_timesteps
+    steps, bench = endless(), settings.bench
     first, spread = timed(
-        lambda: next(walk), warmup=bench.warmup_steps, count=min(bench.steps, total), seconds=SECONDS
+        lambda: next(steps), warmup=bench.warmup_steps, count=min(bench.steps, total), seconds=SECONDS
     )
     decoding = None
     if decodes:

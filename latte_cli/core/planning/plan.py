@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latte_cli.core.data.captions.files import texts_of
-from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of, read_text_header
@@ -130,11 +129,14 @@ def sample_plan(
     *,
     checkpoint: Path | None = None,
     decodes: bool = True,
-    prompts: Sequence[PromptLine] = (),
+    prompts: Sequence[str] = (),
+    most_steps: int = 0,
     out: Path | None = None,
 ) -> Plan:
-    """Size, time and files of sampling into `out`; `decodes`: whether latents become pixels; `prompts`: what
-    is told."""
+    """Size, time and files of sampling into `out`.
+
+    decodes: whether latents become pixels. most_steps: the most that a line of a file of prompts asks for.
+    """
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
     plan.check(lambda: check_sampling_memory(shape, settings.device))
@@ -143,14 +145,13 @@ def sample_plan(
     guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
     number = sample.num_samples * max(1, len(prompts))
     plan.add("clips", f"{number} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}")
-    for line in prompts[:PROMPTS_SHOWN]:
-        plan.add("", line.text or "the empty prompt")
+    for prompt in prompts[:PROMPTS_SHOWN]:
+        plan.add("", prompt or "the empty prompt")
     if prompts:
         _add_text(plan, settings)
-    most, total = max((line.steps or 0 for line in prompts), default=0), settings.diffusion.num_timesteps
-    if most > total:
+    if most_steps > (total := settings.diffusion.num_timesteps):
         plan.problems.append(
-            f"--prompts-file: --steps: found {most}, wanted at most diffusion.num_timesteps {total}"
+            f"--prompts-file: --steps: found {most_steps}, wanted at most diffusion.num_timesteps {total}"
         )
     plan.add("sampler", f"{sample.sampler or 'ddpm'}, {steps} steps{guided}")
     add_time(plan, steps, passes * number * forward_flops(shape), "step")

@@ -3,8 +3,7 @@
 Clips are denoised alone: each depends on its own seed, bit for bit, and not on how many are made with it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,15 @@ from latte_cli.core.kernels.waiting import Compiled
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
-from latte_cli.core.settings.schema import SampleSettings
 
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What makes one clip. `initial_latents`, (F, 4, h, w), take the place of the seed's first noise."""
+Condition = tuple[NDArray[Any], NDArray[Any]]
+"""What the model is told of one clip, and what guidance leads away from, (1, ...) each."""
 
-    seed: int
-    class_label: int | None = None
-    initial_latents: Array | None = None
-    text: tuple[Array, Array] | None = None
-    """What a model of texts is told, and what guidance leads away from: `condition_of` each."""
+Walk = Callable[[Model, FloatArray, Callable[[int], np.random.Generator]], Iterator[Any]]
+"""A sampler and its schedule: (model, x_t, random numbers of a step by its index) to a report per step."""
 
 
 class Denoiser:
@@ -67,30 +61,46 @@ class Denoiser:
         return predict
 
 
-def denoise(denoiser: Denoiser, clip: Clip, schedule: Schedule, settings: SampleSettings) -> Iterator[Step]:
+def denoise(
+    denoiser: Denoiser,
+    walk: Walk,
+    condition: Condition,
+    *,
+    seed: int,
+    guidance_scale: float,
+    initial_latents: Array | None = None,
+) -> Iterator[Any]:
     """Yield a report a step, whose `x_t` is (1, F, 4, h, w); the last one's are the finished, scaled latents.
 
-    The noise of step i is a function of the clip's seed and i alone.
+    The noise of a step is a function of the seed and the step's index alone. initial_latents, (F, 4, h, w),
+    take the place of the noise that the seed gives to start from.
     """
     size = (1, *denoiser.clip_shape)
 
-    def noise(index: int) -> Array:
-        return draw(clip.seed, Stream.SAMPLE, index).standard_normal(size, np.float32)
+    def random(index: int) -> np.random.Generator:
+        return draw(seed, Stream.SAMPLE, 1 + index)
 
-    x_t = noise(0) if clip.initial_latents is None else clip.initial_latents.reshape(size)
-    told, untold = _conditions(clip, denoiser.num_classes)
-    # Told nothing, there is nothing to be led away from: guidance would double the work and change nothing.
-    is_told = denoiser.num_classes is not None or clip.text is not None
-    model = guided(denoiser, told, untold, settings.guidance_scale if is_told else 1.0)
-    sampler = SAMPLERS[settings.sampler or "ddpm"]
-    return sampler(model, x_t, schedule, lambda index: noise(1 + index), eta=settings.eta)
+    if initial_latents is None:
+        x_t = random(-1).standard_normal(size, np.float32)
+    else:
+        x_t = initial_latents.reshape(size).astype(np.float32)
+    return walk(guided(denoiser, *condition, guidance_scale), x_t, random)
 
 
-def _conditions(clip: Clip, num_classes: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What the model is told of one clip, and what guidance leads away from, (1, ...) each."""
-    if clip.text is not None:
-        told, untold = clip.text
-        return told[None], untold[None]
+def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:
+    """One of our samplers, ddpm where none is named, over the steps of a schedule."""
+    sampler = SAMPLERS[name or "ddpm"]
+
+    def walk(model: Model, x_t: FloatArray, random: Callable[[int], np.random.Generator]) -> Iterator[Step]:
+        def noise(index: int) -> Array:
+            return random(index).standard_normal(x_t.shape, np.float32)
+
+        return sampler(model, x_t, schedule, noise, eta=eta)
+
+    return walk
+
+
+def class_condition(label: int | None, num_classes: int | None) -> Condition:
+    """The condition of a model of classes, or of none: its label, and the label that means no class."""
     null = num_classes or 0
-    label = null if clip.class_label is None else clip.class_label
-    return np.array([label], np.int32), np.array([null], np.int32)
+    return np.array([null if label is None else label], np.int32), np.array([null], np.int32)

@@ -1,10 +1,8 @@
-"""Clips from prompts with a text-to-video pipeline: its text encoder first, then its transformer."""
+"""Clips of a text-to-video pipeline: the specs that prompts come to, and the generator of its weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,259 +10,272 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
+from latte_cli.core.checkpoints.temporal_decoder import open_temporal_decoder
+from latte_cli.core.data.captions.prompts import named
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.pipeline.folder import (
     PipelineFolder,
     check_sizes,
     open_pipeline,
+    pipeline_files,
     temporal_scaling_factor,
 )
-from latte_cli.core.models.vae.memory import check_temporal
-from latte_cli.core.rng import Stream, draw
-from latte_cli.core.sampling.write import ClipStep
-from latte_cli.core.settings.schema import Switch, VaeSettings
+from latte_cli.core.sampling.generator import ClipStep
+from latte_cli.core.sampling.noise import initial_latents, read_noise
+from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, Request
+from latte_cli.core.sampling.write import ClipFiles, digests
+from latte_cli.core.settings.schema import SampleSettings, Settings, Switch, VaeSettings
 
 if TYPE_CHECKING:
     from latte_cli.core.diffusion.samplers import Model
-    from latte_cli.core.sampling.denoise import Denoiser
+    from latte_cli.core.sampling.denoise import Condition, Denoiser, Walk
 
 Array = NDArray[np.float32]
 STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What makes one clip. `initial_latents`, (F, 4, h, w), take the place of the seed's first noise."""
-
-    text: str
-    negative: str = ""
-    seed: int = 42
-    steps: int = STEPS
-    guidance_scale: float = GUIDANCE_SCALE
-    initial_latents: Array | None = None
-
-
-Sampler: TypeAlias = "Callable[[Model, Array, Prompt], Iterator[Any]]"
-"""(model, noise, prompt) -> a report a step, whose `x_t` are the latents after it."""
+def with_pipeline_defaults(settings: Settings, request: Request) -> Settings:
+    """The settings with a pipeline's own numbers where the experiment gives none."""
+    sample = settings.sample
+    own: dict[str, Any] = {"sampler": None, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
+    if request.initial_latents is None:
+        own["num_samples"] = 1
+    update = {name: value for name, value in own.items() if name not in sample.model_fields_set}
+    given = sample.model_dump(include=sample.model_fields_set)
+    return settings.model_copy(update={"sample": SampleSettings.model_validate(given | update)})
 
 
-@dataclass(frozen=True)
-class Job:
-    """Clips to make with a pipeline, and how."""
+def pipeline_specs(
+    settings: Settings, request: Request, target: ClipFiles, pipeline: PipelineFolder
+) -> list[PipelineSpec]:
+    """The clips that are asked of a pipeline: every prompt as often as there are samples, seeds one apart.
 
-    pipeline: Path | None
-    prompts: Sequence[Prompt]
-    sampler: str | None = None
-    """ddpm, ddim or dpm++; None is the pipeline's own scheduler."""
-    num_frames: int | None = None
-    """1 makes an image; None is what the transformer was trained on, as for the size."""
-    height: int | None = None
-    width: int | None = None
-    """In pixels."""
-    eta: float = 0.0
-    dtype: str = "float32"
-    """Of the weights in memory."""
-    clean_caption: bool = True
-    """Whether prompts are cleaned, as the pipeline does."""
-    lora: Path | None = None
-    decodes: bool = True
-    """Whether latents become frames; without it no autoencoder is loaded."""
-    chunk_frames: Literal["auto"] | int = "auto"
-    """Frames decoded at a time."""
-    temporal_decoder: Switch = "auto"
-    """Whether a clip's frames are decoded together."""
-    device: str = "auto"
-
-
-def make_clips(job: Job) -> Iterator[ClipStep]:
-    """Encode every prompt, then denoise and decode clip by clip, a report a step.
-
-    Every report but those of encoding, of step 0, has the latents after its step. Raises LatteError for what
-    a user can fix, before anything slow is loaded where it can be told.
+    settings: `with_pipeline_defaults`. Raises LatteError naming the setting or option at fault.
     """
-    pipeline = check_job(job)
-    weights = _weights(job, pipeline)
-    from latte_cli.core.device import use_device
-
-    use_device(job.device)
-    sampler = _sampler(job, pipeline)
-    conditions, plan = [], tuple(prompt.steps for prompt in job.prompts)
-    for place, condition in enumerate(_encode(job, pipeline)):
-        conditions.append(condition)
-        yield ClipStep(place, 0, plan[place], plan)
-    denoiser = _denoiser(job, pipeline, weights)
-    decode = _decoder(job, pipeline)
-    for place, prompt in enumerate(job.prompts):
-        for step in _denoise(prompt, denoiser, conditions[place], sampler):
-            done, x_t = step.index + 1, np.asarray(step.x_t[0], np.float32)
-            frames = decode(x_t) if done == step.total else None
-            yield ClipStep(place, done, step.total, plan, x_t, frames)
-
-
-def check_job(job: Job) -> PipelineFolder:
-    """The pipeline of a job that can be done with it, told from small files and headers.
-
-    Raises LatteError naming the file, setting or option at fault.
-    """
-    pipeline = open_pipeline(job.pipeline, decodes=job.decodes)
-    mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
-    check_sizes(mapped, pipeline.shape, f"that of {pipeline.transformer / CONFIG}")
-    wanted = clip_shape(job, pipeline)
-    if decoder_of(job, pipeline) == pipeline.temporal_decoder:
-        temporal_scaling_factor(pipeline)
-        open_temporal_decoder(pipeline.temporal_decoder)
-    total = int(pipeline.scheduler.get("num_train_timesteps", 1000))
-    if (most := max(_steps(job), default=0)) > total:
+    sample, path, lines = settings.sample, request.initial_latents, request.prompts
+    if sample.respacing is not None:
         raise LatteError(
-            f"sample.steps: found {most}, wanted at most the {total} of the pipeline's scheduler"
+            f"sample.respacing: found {sample.respacing}, wanted null with a pipeline: give sample.steps"
         )
-    if job.lora is not None:
-        if not job.lora.is_file():
-            raise LatteError(f"--lora: {job.lora}: no such file")
-        open_weights(job.lora)
-    for prompt in job.prompts:
-        if prompt.initial_latents is not None and prompt.initial_latents.shape != wanted:
-            found = prompt.initial_latents.shape
-            raise LatteError(f"initial latents: found shape {found}, wanted {wanted} for each prompt")
-    return pipeline
+    shape = clip_shape(pipeline, request.num_frames, request.height, request.width)
+    number = sample.num_samples
+    if path is not None:
+        rows = len(read_noise(path, shape))
+        if "num_samples" not in sample.model_fields_set:
+            number = max(1, rows // len(lines))
+        if rows != number * len(lines):
+            wanted = f"wanted a clip each: {len(lines)} prompts x {number} samples"
+            raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {wanted}")
+    if request.lora is not None and not request.lora.is_file():
+        raise LatteError(f"--lora: {request.lora}: no such file")
+    decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
+    sha256 = digests([*pipeline_files(pipeline, decoder=decoder), request.lora, path])
+    clips = [(line, further) for line in lines for further in range(number)]
+    specs = []
+    for row, (line, further) in enumerate(clips):
+        seed = (sample.seed if line.seed is None else line.seed) + further
+        specs.append(
+            PipelineSpec(
+                name=named(row, seed, line.text),
+                seed=seed,
+                row=row,
+                prompt=line.text,
+                negative_prompt=sample.negative_prompt,
+                initial_latents=path,
+                sha256=sha256,
+                formats=target.formats,
+                steps=line.steps or sample.steps,
+                guidance_scale=sample.guidance_scale if line.guidance_scale is None else line.guidance_scale,
+                pipeline=pipeline.path,
+                scheduler=None if sample.sampler else pipeline.scheduler.get("_class_name"),
+                sampler=sample.sampler,
+                eta=sample.eta,
+                num_frames=shape[0],
+                height=shape[2] * VAE_FACTOR,
+                width=shape[3] * VAE_FACTOR,
+                dtype=sample.dtype,
+                clean_caption=settings.text.clean_caption,
+                lora=request.lora,
+                chunk_frames=settings.vae.chunk_frames,
+                temporal_decoder=decoder == pipeline.temporal_decoder,
+                fps=target.fps,
+                device=settings.device,
+            )
+        )
+    return specs
 
 
-def decoder_of(job: Job, pipeline: PipelineFolder) -> Path | None:
-    """The folder of what makes frames of latents: the temporal decoder, the autoencoder, or none.
+def clip_shape(
+    pipeline: PipelineFolder, num_frames: int | None, height: int | None, width: int | None
+) -> tuple[int, int, int, int]:
+    """(F, 4, h, w) of a clip's latents; sizes in pixels, None as the transformer was trained.
 
-    Raises LatteError when a temporal decoder is asked for and there is none.
+    Raises LatteError for a size that is no whole number of patches.
     """
-    if not job.decodes:
-        return None
-    found, frames = pipeline.temporal_decoder.is_dir(), clip_shape(job, pipeline)[0]
-    if job.temporal_decoder is True and not found:
-        raise LatteError(f"sample.temporal_decoder: found on, but no folder {pipeline.temporal_decoder}")
-    wanted = frames > 1 if job.temporal_decoder == "auto" else job.temporal_decoder
-    return pipeline.temporal_decoder if found and wanted else pipeline.vae
-
-
-def clip_shape(job: Job, pipeline: PipelineFolder) -> tuple[int, int, int, int]:
-    """(F, 4, h, w) of a clip's latents. Raises LatteError for a size that is no whole number of patches."""
     shape = pipeline.shape
     native, unit = shape.sample_size * VAE_FACTOR, VAE_FACTOR * shape.patch_size
-    height, width = job.height or native, job.width or native
+    height, width = height or native, width or native
     for name, side in (("height", height), ("width", width)):
         if side % unit:
             raise LatteError(f"--{name}: found {side}, wanted a multiple of {unit}")
-    return job.num_frames or shape.num_frames, shape.in_channels, height // VAE_FACTOR, width // VAE_FACTOR
+    return num_frames or shape.num_frames, shape.in_channels, height // VAE_FACTOR, width // VAE_FACTOR
 
 
-def _weights(job: Job, pipeline: PipelineFolder) -> Mapping[str, Array]:
-    """The transformer's weights, still in their files, with the low-rank changes that the job names."""
-    mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
-    weights: Mapping[str, Array] = LazyWeights(mapped)
-    if job.lora is None:
-        return weights
-    from latte_cli.core.models.lora import load_lora, with_lora
+def decoder_of(pipeline: PipelineFolder, temporal: Switch, *, frames: int) -> Path:
+    """The folder of what makes frames of latents: the temporal decoder, or the autoencoder.
 
-    return with_lora(weights, load_lora(job.lora), source=str(job.lora))
-
-
-def _encode(job: Job, pipeline: PipelineFolder) -> Iterator[tuple[Array, Array]]:
-    """Each prompt's packed states and its negative's, (1, N, D + 1) each; every text is encoded once."""
-    from latte_cli.core.models.text.encoder import TextEncoder, TextStates, pipeline_states
-
-    texts = list(dict.fromkeys(text for prompt in job.prompts for text in (prompt.text, prompt.negative)))
-    encoder = TextEncoder(pipeline.text, dtype=job.dtype, clean_caption=job.clean_caption)
-    states = encoder.encode_all(texts)
-    known: dict[str, TextStates] = {}
-    for prompt in job.prompts:
-        while not {prompt.text, prompt.negative} <= known.keys():
-            known[texts[len(known)]] = next(states)
-        told, untold = pipeline_states(known[prompt.text], known[prompt.negative])
-        yield told[None], untold[None]
+    temporal: sample.temporal_decoder; auto takes it for more than one frame where the folder has it. Raises
+    LatteError when it is asked for and not there.
+    """
+    found = pipeline.temporal_decoder.is_dir()
+    if temporal is True and not found:
+        raise LatteError(f"sample.temporal_decoder: found on, but no folder {pipeline.temporal_decoder}")
+    wanted = frames > 1 if temporal == "auto" else temporal
+    return pipeline.temporal_decoder if found and wanted else pipeline.vae
 
 
-def _sampler(job: Job, pipeline: PipelineFolder) -> "Sampler":
-    """The pipeline's scheduler, or one of our samplers over the same chain, as one kind of function."""
-    from latte_cli.core.diffusion.samplers import SAMPLERS
-    from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config, walk
+class PipelineGenerator:
+    """Makes clips with a pipeline: its text encoder first, then its transformer and its autoencoder."""
 
-    source = str(pipeline.path / "scheduler" / "scheduler_config.json")
-    if job.sampler is None:
-        scheduler = load_scheduler(pipeline.scheduler, source=source)
+    def __init__(self, pipeline: PipelineFolder):
+        self.pipeline = pipeline
 
-        def own(model: "Model", x_t: Array, prompt: Prompt) -> Iterator[Any]:
-            steps = prompt.steps
-            return walk(
-                scheduler, model, x_t, steps=steps, generator=partial(_generator, prompt), eta=job.eta
+    def check(self, specs: Sequence[PipelineSpec]) -> None:
+        """Raise LatteError for clips that cannot be made, told from small files and headers."""
+        pipeline, spec = self.pipeline, specs[0]
+        mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
+        check_sizes(mapped, pipeline.shape, f"that of {pipeline.transformer / CONFIG}")
+        clip_shape(pipeline, spec.num_frames, spec.height, spec.width)
+        if spec.temporal_decoder:
+            temporal_scaling_factor(pipeline)
+            open_temporal_decoder(pipeline.temporal_decoder)
+        total, most = (
+            int(pipeline.scheduler.get("num_train_timesteps", 1000)),
+            max(clip.steps for clip in specs),
+        )
+        if most > total:
+            raise LatteError(
+                f"sample.steps: found {most}, wanted at most the {total} of the pipeline's scheduler"
             )
+        if spec.lora is not None:
+            open_weights(spec.lora)
 
-        return own
-    sampler = SAMPLERS[job.sampler]
-    schedules = {steps: schedule_of_config(pipeline.scheduler, steps, source=source) for steps in _steps(job)}
+    def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
+        """See `Generator`. The specs are `PipelineSpec`s that `check` passes."""
+        clips = [spec for spec in specs if isinstance(spec, PipelineSpec)]
+        common = clips[0]
+        initial = initial_latents(
+            clips, clip_shape(self.pipeline, common.num_frames, common.height, common.width)
+        )
+        weights = self._weights(common)
+        from latte_cli.core.device import use_device
+        from latte_cli.core.sampling.denoise import denoise
 
-    def ours(model: "Model", x_t: Array, prompt: Prompt) -> Iterator[Any]:
-        def noise(index: int) -> Array:
-            return _generator(prompt, index).standard_normal(x_t.shape, np.float32)
+        use_device(common.device)
+        walk_of = self._walks(clips)
+        conditions, plan = [], tuple(clip.steps for clip in clips)
+        for place, condition in enumerate(self._encode(clips)):
+            conditions.append(condition)
+            yield ClipStep(place, 0, plan[place], plan)
+        denoiser, decode = self._denoiser(common, weights), self._decoder(common) if decodes else None
+        for place, clip in enumerate(clips):
+            steps = denoise(
+                denoiser,
+                walk_of(clip.steps),
+                conditions[place],
+                seed=clip.seed,
+                guidance_scale=clip.guidance_scale,
+                initial_latents=initial[place],
+            )
+            for step in steps:
+                done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
+                frames = decode(latents) if decode and done == step.total else None
+                yield ClipStep(place, done, step.total, plan, latents, frames)
 
-        return sampler(model, x_t, schedules[prompt.steps], noise, eta=job.eta)
+    def _weights(self, spec: PipelineSpec) -> Mapping[str, Array]:
+        """The transformer's weights, still in their files, with the low-rank changes that the spec names."""
+        mapped = map_weights(open_weights(self.pipeline.transformer, kind="t2v"), "t2v")
+        weights: Mapping[str, Array] = LazyWeights(mapped)
+        if spec.lora is None:
+            return weights
+        from latte_cli.core.models.lora import load_lora, with_lora
 
-    return ours
+        return with_lora(weights, load_lora(spec.lora), source=str(spec.lora))
+
+    def _encode(self, clips: Sequence[PipelineSpec]) -> "Iterator[Condition]":
+        """Each prompt's packed states and its negative's, (1, N, D + 1) each; every text is encoded once."""
+        from latte_cli.core.models.text.encoder import TextEncoder, TextStates, pipeline_states
+
+        texts = list(dict.fromkeys(text for clip in clips for text in (clip.prompt, clip.negative_prompt)))
+        encoder = TextEncoder(self.pipeline.text, dtype=clips[0].dtype, clean_caption=clips[0].clean_caption)
+        states = encoder.encode_all(texts)
+        known: dict[str, TextStates] = {}
+        for clip in clips:
+            while not {clip.prompt, clip.negative_prompt} <= known.keys():
+                known[texts[len(known)]] = next(states)
+            told, untold = pipeline_states(known[clip.prompt], known[clip.negative_prompt])
+            yield told[None], untold[None]
+
+    def _walks(self, clips: Sequence[PipelineSpec]) -> "Callable[[int], Walk]":
+        """The pipeline's scheduler, or one of our samplers over the same chain, by the number of steps."""
+        from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config, walk
+        from latte_cli.core.sampling.denoise import sampler_walk
+
+        spec, config = clips[0], self.pipeline.scheduler
+        source = str(self.pipeline.path / "scheduler" / "scheduler_config.json")
+        if spec.sampler is not None:
+            walks = {
+                steps: sampler_walk(
+                    spec.sampler, schedule_of_config(config, steps, source=source), eta=spec.eta
+                )
+                for steps in {clip.steps for clip in clips}
+            }
+            return walks.__getitem__
+        scheduler = load_scheduler(config, source=source)
+
+        def walk_of(steps: int) -> "Walk":
+            def own(
+                model: "Model", x_t: Array, random: Callable[[int], np.random.Generator]
+            ) -> Iterator[Any]:
+                return walk(scheduler, model, x_t, steps=steps, generator=random, eta=spec.eta)
+
+            return own
+
+        return walk_of
+
+    def _denoiser(self, spec: PipelineSpec, weights: Mapping[str, Array]) -> "Denoiser":
+        import mindspore as ms
+
+        from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+        from latte_cli.core.models.weights import load_weights
+        from latte_cli.core.sampling.denoise import Denoiser
+
+        # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
+        dtype = "float32" if ms.get_context("device_target") == "CPU" else spec.dtype
+        size = (spec.height // VAE_FACTOR, spec.width // VAE_FACTOR)
+        model = LatteT2V(
+            self.pipeline.shape, size=size, num_frames=spec.num_frames, dtype=dtype, stored=spec.dtype
+        )
+        load_weights(model, weights, source=str(self.pipeline.transformer))
+        return Denoiser(model)
+
+    def _decoder(self, spec: PipelineSpec) -> Callable[[Array], NDArray[np.uint8]]:
+        from latte_cli.core.sampling.decoding import load_decoder, load_temporal
+
+        if spec.temporal_decoder:
+            factor = temporal_scaling_factor(self.pipeline)
+            return load_temporal(
+                self.pipeline.temporal_decoder, factor, (spec.num_frames, spec.height, spec.width)
+            )
+        settings = VaeSettings(
+            weights=str(self.pipeline.vae),
+            scaling_factor=self.pipeline.scaling_factor,
+            chunk_frames=spec.chunk_frames,
+        )
+        return load_decoder(settings, spec.height, spec.width)
 
 
-def _steps(job: Job) -> set[int]:
-    return {prompt.steps for prompt in job.prompts}
-
-
-def _generator(prompt: Prompt, index: int) -> np.random.Generator:
-    """The random numbers of sampling step `index`, from 0; -1 is the noise that a clip starts from."""
-    return draw(prompt.seed, Stream.SAMPLE, 1 + index)
-
-
-def _denoiser(job: Job, pipeline: PipelineFolder, weights: Mapping[str, Array]) -> "Denoiser":
-    import mindspore as ms
-
-    from latte_cli.core.models.latte_t2v.transformer import LatteT2V
-    from latte_cli.core.models.weights import load_weights
-    from latte_cli.core.sampling.denoise import Denoiser
-
-    # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
-    dtype = "float32" if ms.get_context("device_target") == "CPU" else job.dtype
-    frames, _, height, width = clip_shape(job, pipeline)
-    model = LatteT2V(pipeline.shape, size=(height, width), num_frames=frames, dtype=dtype, stored=job.dtype)
-    load_weights(model, weights, source=str(pipeline.transformer))
-    return Denoiser(model)
-
-
-def _decoder(job: Job, pipeline: PipelineFolder) -> Any:
-    """Scaled latents (F, 4, h, w) to frames (F, H, W, 3), or to nothing."""
-    if not job.decodes:
-        return lambda latents: None
-    from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
-
-    frames, _, height, width = clip_shape(job, pipeline)
-    if decoder_of(job, pipeline) == pipeline.temporal_decoder:
-        from latte_cli.core.models.vae.temporal import load_temporal_decoder
-
-        factor = temporal_scaling_factor(pipeline)
-        temporal = load_temporal_decoder(pipeline.temporal_decoder, scaling_factor=factor)
-        widths, together = temporal.decoder.shape.block_out_channels, min(frames, CHUNK)
-        check_temporal(widths, together, height * VAE_FACTOR, width * VAE_FACTOR)
-        return lambda latents: to_uint8(temporal.decode(latents))
-    settings = VaeSettings(
-        weights=str(pipeline.vae), scaling_factor=pipeline.scaling_factor, chunk_frames=job.chunk_frames
-    )
-    vae = load_vae(settings)
-    vae.frames_at_once("decoding", height * VAE_FACTOR, width * VAE_FACTOR)
-    return lambda latents: to_uint8(vae.decode(latents))
-
-
-def _denoise(
-    prompt: Prompt, denoiser: "Denoiser", condition: tuple[Array, Array], sampler: "Sampler"
-) -> Iterator[Any]:
-    """A report a step, whose `x_t` is (1, F, 4, h, w); noise depends on the seed and the step alone."""
-    from latte_cli.core.diffusion.guidance import guided
-
-    size = (1, *denoiser.clip_shape)
-    x_t = _generator(prompt, -1).standard_normal(size, np.float32)
-    if prompt.initial_latents is not None:
-        x_t = prompt.initial_latents.reshape(size).astype(np.float32)
-    return sampler(guided(denoiser, *condition, prompt.guidance_scale), x_t, prompt)
+def generator_of(spec: PipelineSpec, *, decodes: bool) -> PipelineGenerator:
+    """The generator of a clip's pipeline. Raises LatteError as `open_pipeline`."""
+    return PipelineGenerator(open_pipeline(spec.pipeline, decodes=decodes))

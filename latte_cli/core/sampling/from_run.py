@@ -1,22 +1,143 @@
-"""A run's transformer as a checkpoint left it, and what its prompts come to."""
+"""Clips of a run: the specs that its settings come to, and the generator of its checkpoint's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
+from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_beside, read_run
+from latte_cli.core.data.captions.prompts import PromptLine, named
+from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Architecture, Transformer
-from latte_cli.core.models.architectures import architecture_of
+from latte_cli.core.models.architectures import architecture_of, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
-from latte_cli.core.models.lora import load_lora, with_lora
-from latte_cli.core.models.text.encoder import TextEncoder, condition_of
-from latte_cli.core.models.weights import load_weights
-from latte_cli.core.settings.schema import Settings
+from latte_cli.core.models.text.folder import text_files
+from latte_cli.core.sampling.generator import ClipStep
+from latte_cli.core.sampling.noise import initial_latents, read_noise
+from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec
+from latte_cli.core.sampling.write import ClipFiles, digests
+from latte_cli.core.settings.schema import SampleSettings, Settings
+
+if TYPE_CHECKING:
+    from latte_cli.core.sampling.denoise import Condition, Walk
 
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RunClip:
+    """What sets one clip of a run apart from the others."""
+
+    name: str
+    seed: int
+    class_label: int | None = None
+    line: PromptLine | None = None
+
+
+def run_clips(settings: Settings, prompts: Sequence[PromptLine], number: int) -> Iterator[RunClip]:
+    """`number` clips of each prompt, or of none. Seeds are one apart; class labels come in turn."""
+    sample, labels = settings.sample, settings.sample.class_labels or range(settings.model.num_classes or 0)
+    for first, line in enumerate(prompts):
+        for further in range(number):
+            seed = (sample.seed if line.seed is None else line.seed) + further
+            yield RunClip(named(first * number + further, seed, line.text), seed, line=line)
+    for place in range(0 if prompts else number):
+        seed, label = sample.seed + place, labels[place % len(labels)] if labels else None
+        name = f"{place:03d}-seed{seed}" + ("" if label is None else f"-class{label}")
+        yield RunClip(name, seed, label)
+
+
+def run_specs(settings: Settings, checkpoint: Path, request: Request, target: ClipFiles) -> list[RunSpec]:
+    """The clips that are asked of a run. Raises LatteError for files that are missing or do not fit."""
+    path, prompts = request.initial_latents, request.prompts
+    number, groups = settings.sample.num_samples, max(1, len(prompts))
+    files = [*checkpoint_files(settings, checkpoint), path]
+    if path is not None:
+        rows = len(read_noise(path, clip_shape(settings)))
+        number = rows // groups
+        if rows != number * groups:
+            raise LatteError(
+                f"--initial-latents: found noise of {rows}, wanted as many for each of {groups} prompts"
+            )
+    if target.decodes:
+        files += _vae_files(settings)
+    if prompts:
+        files += text_files(text_folder(settings))
+    sha256 = digests(files)
+    return [
+        RunSpec(
+            name=clip.name,
+            seed=clip.seed,
+            row=row,
+            prompt=None if clip.line is None else clip.line.text,
+            negative_prompt=None if clip.line is None else settings.sample.negative_prompt,
+            initial_latents=path,
+            sha256=sha256,
+            formats=target.formats,
+            class_label=clip.class_label,
+            steps=None if clip.line is None else clip.line.steps,
+            guidance_scale=None if clip.line is None else clip.line.guidance_scale,
+            checkpoint=checkpoint,
+            settings=settings,
+        )
+        for row, clip in enumerate(run_clips(settings, prompts, number))
+    ]
+
+
+class RunGenerator:
+    """Makes clips with a checkpoint's averaged weights."""
+
+    def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
+        """See `Generator`. The specs are `RunSpec`s of one checkpoint."""
+        clips = [spec for spec in specs if isinstance(spec, RunSpec)]
+        settings, checkpoint = clips[0].settings, clips[0].checkpoint
+        initial = initial_latents(clips, clip_shape(settings))
+        from latte_cli.core.device import use_device
+        from latte_cli.core.sampling.decoding import load_decoder
+        from latte_cli.core.sampling.denoise import Denoiser, class_condition, denoise
+
+        samples = [clip.sample_settings() for clip in clips]
+        walks = [walk_of(settings, sample) for sample in samples]
+        plan = tuple(steps for steps, _ in walks)
+        use_device(settings.device)
+        conditions = encode_prompts(
+            settings, [(clip.prompt, clip.negative_prompt or "") for clip in clips if clip.prompt is not None]
+        )
+        denoiser = Denoiser(load_trained(settings, checkpoint))
+        classes, side = denoiser.num_classes, settings.data.image_size
+        decode = load_decoder(settings.vae, side, side) if decodes else None
+        for place, (clip, sample, (_, walk)) in enumerate(zip(clips, samples, walks, strict=True)):
+            steps = denoise(
+                denoiser,
+                walk,
+                conditions[place] if conditions else class_condition(clip.class_label, classes),
+                seed=clip.seed,
+                guidance_scale=guidance_of(sample, told=bool(conditions) or classes is not None),
+                initial_latents=initial[place],
+            )
+            for step in steps:
+                done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
+                frames = decode(latents) if decode and done == plan[place] else None
+                yield ClipStep(place, done, plan[place], plan, latents, frames)
+
+
+def walk_of(settings: Settings, sample: SampleSettings) -> "tuple[int, Walk]":
+    """The number of steps, and the sampler over them."""
+    from latte_cli.core.sampling.denoise import sampler_walk
+
+    schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
+    return schedule.num_timesteps, sampler_walk(sample.sampler, schedule, eta=sample.eta)
+
+
+def guidance_of(sample: SampleSettings, *, told: bool) -> float:
+    """The scale of guidance: 1, which is none, for a model that is told nothing to be led away from."""
+    return sample.guidance_scale if told else 1.0
 
 
 def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
@@ -24,6 +145,8 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
 
     Raises LatteError when they do not fit it, or the weights that low-rank changes belong to have changed.
     """
+    from latte_cli.core.models.weights import load_weights
+
     architecture = architecture_of(settings)
     model = architecture.shell(settings, checkpoint)
     if settings.train.trains_lora:
@@ -34,24 +157,52 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
     return model
 
 
+def encode_prompts(settings: Settings, texts: Sequence[tuple[str, str]]) -> "list[Condition]":
+    """The condition of each (prompt, negative prompt), as in training. Every text is encoded once."""
+    if not texts:
+        return []
+    from latte_cli.core.models.text.encoder import TextEncoder, condition_of
+
+    folder, text = text_folder(settings), settings.text
+    distinct = list(dict.fromkeys(text for pair in texts for text in pair))
+    states = TextEncoder(folder, dtype=text.dtype, clean_caption=text.clean_caption).encode_all(distinct)
+    known = {text: condition_of(one, folder)[None] for text, one in zip(distinct, states, strict=True)}
+    return [(known[prompt], known[negative]) for prompt, negative in texts]
+
+
+def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
+    """The files that make a run's transformer as a checkpoint left it, or weights that take its place.
+
+    Raises LatteError when one is missing.
+    """
+    layout = architecture_of(settings).layout
+    if not settings.train.trains_lora:
+        return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
+    changes = lora_beside(checkpoint)
+    if not changes.is_file():
+        raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")
+    return [changes, *open_weights(base_weights(settings), kind=layout).files]
+
+
+def clip_shape(settings: Settings) -> tuple[int, ...]:
+    """(F, 4, h, w) of a clip's latents."""
+    sizes = sizes_of(settings)
+    return (sizes.num_frames, sizes.in_channels, sizes.sample_size, sizes.sample_size)
+
+
 def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
     """The weights that a run started from, with its low-rank changes added."""
+    from latte_cli.core.models.lora import load_lora, with_lora
+
     start, changes = base_weights(settings), lora_beside(checkpoint)
     if checkpoint != changes and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
         raise LatteError(f"{checkpoint}: train.init_from {start} holds other weights than those changed")
     return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
 
 
-def encode_prompts(settings: Settings, texts: Sequence[tuple[str, str]]) -> list[tuple[Array, Array]]:
-    """What a model is told for each (prompt, negative prompt), and led away from, as in training.
-
-    Every text is encoded once.
-    """
-    if not texts:
+def _vae_files(settings: Settings) -> list[Path]:
+    """The autoencoder's files, except for the one in the package."""
+    if settings.vae.weights == DEMO:
         return []
-    folder = text_folder(settings)
-    distinct = list(dict.fromkeys(text for pair in texts for text in pair))
-    text = settings.text
-    states = TextEncoder(folder, dtype=text.dtype, clean_caption=text.clean_caption).encode_all(distinct)
-    known = {text: condition_of(one, folder) for text, one in zip(distinct, states, strict=True)}
-    return [(known[prompt], known[negative]) for prompt, negative in texts]
+    files = find_autoencoder(settings.vae.weights)
+    return [*files.every_weight] if files.config is None else [*files.every_weight, files.config]

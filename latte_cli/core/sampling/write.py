@@ -1,49 +1,22 @@
-"""Clips as files: each in its formats, beside it the record of what made it, and all of them side by side."""
+"""Clips as files: each in its formats, its spec next to it as JSON, and all clips side by side."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latte_cli import __version__
 from latte_cli.core.digests import digest_of_files
-from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
+from latte_cli.core.files import whole_file
+from latte_cli.core.sampling.generator import Array, ClipStep, Frames
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
-from latte_cli.core.sampling.sidecar import Record
+from latte_cli.core.sampling.spec import ClipSpec, Format, write_spec
 
-Array = NDArray[np.float32]
-Frames = NDArray[np.uint8]
-
-LATENTS = "latents"
-FRAMES = "frames"
+LATENTS: Format = "latents"
+FRAMES: Format = "frames"
 """Of `latte evaluate`: (F, H, W, 3) uint8 as .npy, as they were decoded, without a file of all clips."""
-DEFAULT_FORMATS = ("mp4", "png")
-
-
-@dataclass(frozen=True)
-class ClipStep:
-    """Clip `clip`, from 0, after `step` of `steps`; `plan` has the steps of every clip.
-
-    `latents` (F, 4, h, w), scaled, are those after the step, where they are told; the last step has them, and
-    frames (F, H, W, 3) where they are decoded.
-    """
-
-    clip: int
-    step: int
-    steps: int
-    plan: tuple[int, ...]
-    latents: Array | None = None
-    frames: Frames | None = None
-
-    @property
-    def is_last(self) -> bool:
-        """Whether it finishes the clip."""
-        return self.step == self.steps
+DEFAULT_FORMATS: tuple[Format, ...] = ("mp4", "png")
 
 
 @dataclass(frozen=True)
@@ -71,7 +44,7 @@ class ClipFiles:
     """Where clips are written, and as what."""
 
     folder: Path
-    formats: tuple[str, ...] = DEFAULT_FORMATS
+    formats: tuple[Format, ...] = DEFAULT_FORMATS
     """Of mp4, gif, png and latents; or frames alone."""
     fps: int = 8
 
@@ -88,28 +61,28 @@ class ClipFiles:
 
 def write_clips(
     steps: Iterable[ClipStep],
-    records: Mapping[str, Record],
+    specs: Sequence[ClipSpec],
     target: ClipFiles,
     *,
     keep: Callable[[str, Frames], None] | None = None,
 ) -> Iterator[SampleReport]:
-    """Write each clip with its record while the next one's steps go on, and all of them together at the end.
+    """Write each clip with its sidecar while the next one's steps go on, and all of them together at the end.
 
-    records: what made each clip, by its name, in the order of the clips. keep: takes a clip's name and
+    specs: of the clips, in the order of the steps. keep: takes a clip's name and
     frames, in place of the files of all together. Yields a report a step, and further ones for what is
     written after the last. However it ends, a clip whose writing has begun is written to its end.
     """
-    names, pictures = list(records), []
+    pictures: list[Frames] = []
     writing: Future[list[Path]] | None = None
     frames: Frames | None = None
 
     def write(step: ClipStep, latents: Array) -> list[Path]:
-        name = names[step.clip]
-        files = write_clip(target, name, latents=latents, frames=step.frames)
-        record = records[name] | {"formats": list(target.formats), "files": [file.name for file in files]}
+        spec = specs[step.clip]
+        files = write_clip(target, spec.name, latents=latents, frames=step.frames)
         if keep is not None and step.frames is not None and target.shows_all:
-            keep(name, step.frames)
-        return [*files, write_record(target.folder, name, record)]
+            keep(spec.name, step.frames)
+        written = {"formats": target.formats, "files": tuple(file.name for file in files)}
+        return [*files, write_spec(target.folder, spec.model_copy(update=written))]
 
     # Decoding is not done here: MindSpore fails where one thread compiles while another computes.
     with ThreadPoolExecutor(1) as writer:
@@ -168,35 +141,6 @@ def write_grid(target: ClipFiles, pictures: Sequence[Frames]) -> list[Path]:
     return [still, moving]
 
 
-def write_record(folder: Path, name: str, record: Record) -> Path:
-    """Write what made a clip beside it, as JSON."""
-    path = folder / f"{name}.json"
-    write_whole(path, json.dumps({"latte": __version__, "name": name} | record, indent=2) + "\n")
-    return path
-
-
-def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
-    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
-    try:
-        noise = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
-    except (OSError, ValueError, EOFError) as error:
-        raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
-    if not isinstance(noise, np.ndarray):
-        raise LatteError(f"{path}: found an archive of arrays, wanted a .npy of noise")
-    if noise.dtype.kind not in "fiu":
-        raise LatteError(f"{path}: found values of type {noise.dtype}, wanted floating-point noise")
-    if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
-        raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
-    return np.asarray(noise, np.float32)
-
-
-def noise_row(noise: Array, row: int, *, source: Path) -> Array:
-    """Row `row` of noise (N, F, 4, h, w) from `source`. Raises LatteError when it has fewer."""
-    if row >= len(noise):
-        raise LatteError(f"{source}: found noise of {len(noise)} clips, wanted row {row}")
-    return noise[row]
-
-
 def digests(paths: Iterable[Path | None]) -> dict[str, str]:
-    """The SHA-256 of each file by its path, for a record."""
+    """The SHA-256 of each file by its path, for a spec."""
     return {str(path): digest_of_files([path]) for path in paths if path is not None}

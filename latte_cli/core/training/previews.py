@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 from mindspore import Parameter
 
 from latte_cli.core.data.captions.prompts import PromptLine
-from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.models.weights import load_weights
-from latte_cli.core.sampling.denoise import Array, Clip, Denoiser, denoise
-from latte_cli.core.sampling.from_run import encode_prompts
-from latte_cli.core.sampling.runs import told_clips, untold_clips
+from latte_cli.core.sampling.denoise import Condition, Denoiser, class_condition, denoise
+from latte_cli.core.sampling.from_run import RunClip, encode_prompts, guidance_of, run_clips, walk_of
 from latte_cli.core.sampling.write import ClipFiles, write_clip
 from latte_cli.core.settings.schema import Settings
 
@@ -41,7 +39,7 @@ class Previews:
         self.load = load
         self._model: Transformer | None = None
         self._denoiser: Denoiser | None = None
-        self._texts: dict[str, tuple[Array, Array]] = {}
+        self._texts: dict[str, Condition] = {}
         self._failed = False
 
     def draw(self, step: int, *, stopping: Callable[[], bool] = lambda: False) -> list[Path]:
@@ -55,27 +53,22 @@ class Previews:
         try:
             clips = list(self._clips())
             denoiser = self._denoiser_of_now()
-            for name, clip in clips:
-                files += self._draw(f"step-{step:08d}-{name}", denoiser, clip, stopping)
+            for clip in clips:
+                files += self._draw(f"step-{step:08d}-{clip.name}", denoiser, clip, stopping)
         except Exception as error:  # noqa: BLE001 (out of memory, a full disk, a lost file: no reason to end a run)
             self._failed = True
             log.warning("no preview of step %d, and none from here on: %s", step, _reason(error))
         return files
 
-    def _clips(self) -> Iterator[tuple[str, Clip]]:
-        """The clips that sampling would draw, by name. Raises LatteError for a model of texts without any."""
+    def _clips(self) -> Iterator[RunClip]:
+        """The clips that sampling would draw. Raises LatteError for a model of texts without any."""
         settings, sample = self.settings, self.settings.sample
-        if settings.model.condition == "text":
-            if not sample.prompts:
-                raise LatteError("sample.prompts: found none, wanted the texts to draw")
-            lines = [PromptLine(text) for text in sample.prompts]
-            for name, seed, line in islice(told_clips(settings, lines, sample.num_samples), MOST_CLIPS):
-                yield name, Clip(seed, text=self._told(line.text))
-            return
-        for name, seed, label in untold_clips(settings, min(sample.num_samples, MOST_CLIPS)):
-            yield name, Clip(seed, label)
+        lines = [PromptLine(text) for text in sample.prompts] if settings.model.condition == "text" else []
+        if settings.model.condition == "text" and not lines:
+            raise LatteError("sample.prompts: found none, wanted the texts to draw")
+        return islice(run_clips(settings, lines, sample.num_samples), MOST_CLIPS)
 
-    def _told(self, prompt: str) -> tuple[Array, Array]:
+    def _told(self, prompt: str) -> Condition:
         """What the model is told for a prompt; all are encoded the first time, and the encoder gone again."""
         if not self._texts:
             prompts = self.settings.sample.prompts[:MOST_CLIPS]
@@ -84,10 +77,16 @@ class Previews:
             self._texts = dict(zip(prompts, told, strict=True))
         return self._texts[prompt]
 
-    def _draw(self, name: str, denoiser: Denoiser, clip: Clip, stopping: Callable[[], bool]) -> list[Path]:
+    def _draw(self, name: str, denoiser: Denoiser, clip: RunClip, stopping: Callable[[], bool]) -> list[Path]:
         settings, sample = self.settings, self.settings.sample
-        schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
-        for step in denoise(denoiser, clip, schedule, sample):
+        if clip.line is not None:
+            condition = self._told(clip.line.text)
+        else:
+            condition = class_condition(clip.class_label, denoiser.num_classes)
+        told = clip.line is not None or denoiser.num_classes is not None
+        _, walk = walk_of(settings, sample)
+        scale = guidance_of(sample, told=told)
+        for step in denoise(denoiser, walk, condition, seed=clip.seed, guidance_scale=scale):
             latents = step.x_t[0]
             if stopping():
                 return []

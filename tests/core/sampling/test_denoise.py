@@ -16,8 +16,8 @@ from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling import denoise as sampling
-from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
-from latte_cli.core.settings.schema import DiffusionSettings, SampleSettings
+from latte_cli.core.sampling.denoise import Denoiser, denoise, sampler_walk
+from latte_cli.core.settings.schema import DiffusionSettings
 
 Array = NDArray[np.float32]
 SHAPE = TextToVideoShape(
@@ -64,8 +64,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
-    settings = SampleSettings(guidance_scale=guidance_scale, sampler="ddim")
-    *_, last = denoise(denoiser, Clip(seed, text=(TOLD, UNTOLD)), SCHEDULE, settings)
+    walk, condition = sampler_walk("ddim", SCHEDULE, eta=0.0), (TOLD[None], UNTOLD[None])
+    *_, last = denoise(denoiser, walk, condition, seed=seed, guidance_scale=guidance_scale)
     return np.asarray(last.x_t)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config
 from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
-from latte_cli.core.sampling.from_pipeline import Job, Prompt, make_clips
-from latte_cli.core.sampling.write import ClipStep
+from latte_cli.core.sampling.from_pipeline import generator_of
+from latte_cli.core.sampling.generator import ClipStep
+from latte_cli.core.sampling.spec import PipelineSpec
 from latte_cli.core.settings.schema import DiffusionSettings, VaeSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
@@ -31,23 +31,54 @@ def latents(name: str) -> NDArray[np.float32]:
     return np.asarray(RECORDED[name][0].swapaxes(0, 1))
 
 
-PROMPT = Prompt(
-    CALL["prompt"],
-    CALL["negative_prompt"],
+SPEC = PipelineSpec(
+    name="clip",
+    seed=42,
+    row=0,
+    prompt=CALL["prompt"],
+    negative_prompt=CALL["negative_prompt"],
+    initial_latents=None,
+    sha256={},
+    formats=("mp4",),
     steps=CALL["num_inference_steps"],
     guidance_scale=CALL["guidance_scale"],
-    initial_latents=latents("latents"),
+    pipeline=PIPELINE,
+    sampler=None,
+    eta=0.0,
+    num_frames=2,
+    height=64,
+    width=64,
+    dtype="float32",
+    clean_caption=True,
+    lora=None,
+    chunk_frames="auto",
+    fps=8,
+    device="cpu",
 )
-FREE = replace(PROMPT, initial_latents=None, steps=2)
+FREE = SPEC.model_copy(update={"steps": 2})
 
 
-def reports(*prompts: Prompt, **options: Any) -> list[ClipStep]:
-    options = {"pipeline": PIPELINE, "decodes": False, "device": "cpu"} | options
-    return list(make_clips(Job(prompts=prompts, **options)))
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> PipelineSpec:
+    """The recorded clip, which starts from recorded noise."""
+    path = tmp_path_factory.mktemp("noise") / "noise.npy"
+    np.save(path, latents("latents")[None])
+    return SPEC.model_copy(update={"initial_latents": path})
 
 
-def made(*prompts: Prompt, **options: Any) -> list[ClipStep]:
-    return [report for report in reports(*prompts, **options) if report.is_last]
+def replace(spec: PipelineSpec, **changes: Any) -> PipelineSpec:
+    return spec.model_copy(update=changes)
+
+
+def reports(*specs: PipelineSpec, decodes: bool = False, **common: Any) -> list[ClipStep]:
+    specs = tuple(replace(spec, **common) for spec in specs)
+    generator = generator_of(specs[0], decodes=decodes)
+    generator.check(specs)
+    return list(generator.generate(specs, decodes=decodes))
+
+
+def made(*specs: PipelineSpec, **options: Any) -> list[ClipStep]:
+    return [report for report in reports(*specs, **options) if report.is_last]
 
 
 def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) -> None:
@@ -55,8 +86,8 @@ def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) 
 
 
 @pytest.fixture(scope="module")
-def golden_run() -> list[ClipStep]:
-    return reports(PROMPT, decodes=True)
+def golden_run(golden: PipelineSpec) -> list[ClipStep]:
+    return reports(golden, decodes=True)
 
 
 def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
@@ -76,14 +107,14 @@ def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[Clip
     np.testing.assert_array_equal(clip.frames, to_uint8(video))
 
 
-def test_without_guidance_the_latents_are_the_pipelines() -> None:
-    (clip,) = made(replace(PROMPT, guidance_scale=1.0))
+def test_without_guidance_the_latents_are_the_pipelines(golden: PipelineSpec) -> None:
+    (clip,) = made(replace(golden, guidance_scale=1.0))
     assert_near(clip.latents, latents("final_latents_guidance1"))
 
 
 def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
     texts = ("a painting of a squirrel", "", 'clouds [over] "mountains" \U0001f431', "a " * 300)
-    others = [Prompt(text, seed=place, steps=2) for place, text in enumerate(texts)]
+    others = [replace(FREE, prompt=text, negative_prompt="", seed=seed) for seed, text in enumerate(texts)]
     (alone,) = made(FREE, eta=0.7)
     among = made(*others[:2], FREE, *others[2:], eta=0.7)
     assert len(among) == 5
@@ -122,8 +153,8 @@ def test_one_frame_of_another_size_is_an_image() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "share"), [("float16", 2.0**-8), ("bfloat16", 2.0**-5)])
-def test_half_precision_weights_stay_near(dtype: str, share: float) -> None:
-    (clip,) = made(PROMPT, dtype=dtype)
+def test_half_precision_weights_stay_near(golden: PipelineSpec, dtype: str, share: float) -> None:
+    (clip,) = made(golden, dtype=dtype)
     assert_near(clip.latents, latents("final_latents"), share)
 
 
@@ -140,32 +171,28 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "options", "message"),
+    ("changes", "message"),
     [
-        (FREE, {"height": 60}, "--height: found 60, wanted a multiple of 16"),
+        ({"height": 60}, "--height: found 60, wanted a multiple of 16"),
         (
-            FREE,
             {"pipeline": Path("none")},
             "none: no such folder; to sample from a prompt, download maxin-cn/Latte-1",
         ),
-        (
-            PROMPT,
-            {"num_frames": 1},
-            "initial latents: found shape (2, 4, 8, 8), wanted (1, 4, 8, 8) for each prompt",
-        ),
-        (
-            replace(FREE, steps=1001),
-            {},
-            "sample.steps: found 1001, wanted at most the 1000 of the pipeline's scheduler",
-        ),
-        (FREE, {"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
+        ({"steps": 1001}, "sample.steps: found 1001, wanted at most the 1000 of the pipeline's scheduler"),
+        ({"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
     ],
 )
-def test_what_cannot_be_made_is_one_line(prompt: Prompt, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_made_is_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LatteError) as refusal:
-        reports(prompt, **options)
+        reports(FREE, **changes)
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
+
+
+def test_noise_of_another_shape_is_refused(golden: PipelineSpec) -> None:
+    message = r"noise.npy: found noise of shape \(1, 2, 4, 8, 8\), wanted \(N, 1, 4, 8, 8\)"
+    with pytest.raises(LatteError, match=message):
+        reports(golden, num_frames=1)
 
 
 def test_an_unknown_scheduler_is_refused(tmp_path: Path) -> None:

@@ -14,18 +14,16 @@ from PIL import Image
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.sampling import write as clips
+from latte_cli.core.sampling.generator import ClipStep
 from latte_cli.core.sampling.media import BORDER
-from latte_cli.core.sampling.write import (
-    ClipFiles,
-    ClipStep,
-    noise_row,
-    read_noise,
-    write_clip,
-    write_clips,
-)
+from latte_cli.core.sampling.spec import ClipSpec, Format
+from latte_cli.core.sampling.write import ClipFiles, write_clip, write_clips
 
 SIZE = 16
-RECORDS: dict[str, Any] = {"a": {"seed": 1, "sha256": {}}, "b": {"seed": 2, "sha256": {}}}
+SPECS = [
+    ClipSpec(name=name, seed=seed, row=seed - 1, initial_latents=None, sha256={}, formats=("mp4",))
+    for name, seed in (("a", 1), ("b", 2))
+]
 
 
 def frames(number: int, shade: int) -> NDArray[np.uint8]:
@@ -39,9 +37,9 @@ def steps(num_frames: int = 2, *, decoded: bool = True) -> Iterator[ClipStep]:
         yield ClipStep(clip, 2, 2, (2, 2), latents, frames(num_frames, 100 * clip) if decoded else None)
 
 
-def written(folder: Path, *formats: str, **options: Any) -> list[str]:
+def written(folder: Path, *formats: Format, **options: Any) -> list[str]:
     target = ClipFiles(folder, formats)
-    return [path.name for report in write_clips(steps(**options), RECORDS, target) for path in report.files]
+    return [path.name for report in write_clips(steps(**options), SPECS, target) for path in report.files]
 
 
 def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: Path) -> None:
@@ -84,7 +82,7 @@ def test_the_next_clip_goes_on_while_one_is_written_and_waits_for_it_at_its_end(
             yield step
 
     monkeypatch.setattr(clips, "write_clip", late)
-    told = [(report.clip, report.step, report.files) for report in write_clips(stepping(), RECORDS, target)]
+    told = [(report.clip, report.step, report.files) for report in write_clips(stepping(), SPECS, target)]
     assert [at[:2] for at in told] == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 2), (1, 2)]
     assert [len(files) for *_, files in told[:2]] == [0, 0]
     names = [path.name for *_, files in told for path in files]
@@ -98,7 +96,7 @@ def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(clips, "write_clip", full)
     with pytest.raises(LatteError, match="the disk is full"):
-        list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",))))
+        list(write_clips(steps(), SPECS, ClipFiles(tmp_path, ("png",))))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,7 +116,7 @@ def test_a_clip_that_is_being_written_when_its_maker_is_interrupted_is_whole(
 
     monkeypatch.setattr(clips, "write_clip", late)
     with pytest.raises(KeyboardInterrupt):
-        list(write_clips(stepping(), RECORDS, ClipFiles(tmp_path, ("mp4", "png"))))
+        list(write_clips(stepping(), SPECS, ClipFiles(tmp_path, ("mp4", "png"))))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4", "a.png"]
 
 
@@ -128,43 +126,10 @@ def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
     def keep(name: str, frames: NDArray[np.uint8]) -> None:
         kept[name] = int(frames.max())
 
-    reports = list(write_clips(steps(), RECORDS, ClipFiles(tmp_path, ("png",)), keep=keep))
+    reports = list(write_clips(steps(), SPECS, ClipFiles(tmp_path, ("png",)), keep=keep))
     assert kept == {"a": 0, "b": 100}
     assert [int(report.frames.max()) for report in reports if report.frames is not None] == [0, 100]
     assert not (tmp_path / "grid.png").exists()
-
-
-def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "noise.npy"
-    np.save(path, np.zeros((1, 2, 4, 8, 8), np.float32))
-    assert read_noise(path, (2, 4, 8, 8)).shape == (1, 2, 4, 8, 8)
-    with pytest.raises(LatteError) as refusal:
-        read_noise(path, (3, 4, 8, 8))
-    assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), wanted (N, 3, 4, 8, 8)"
-
-
-def test_a_row_that_noise_has_not_is_refused() -> None:
-    noise = np.zeros((2, 1, 4, 8, 8), np.float32)
-    assert noise_row(noise, 1, source=Path("noise.npy")).shape == (1, 4, 8, 8)
-    with pytest.raises(LatteError) as refusal:
-        noise_row(noise, 2, source=Path("noise.npy"))
-    assert str(refusal.value) == "noise.npy: found noise of 2 clips, wanted row 2"
-
-
-def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
-    empty, archive, words = (tmp_path / name for name in ("empty.npy", "noise.npz", "words.npy"))
-    empty.touch()
-    np.savez(archive, np.zeros((1, 2, 4, 8, 8)))
-    np.save(words, np.full((1, 2, 4, 8, 8), "x"))
-    wanted = {
-        empty: "cannot be read as a .npy of noise: No data left in file",
-        archive: "found an archive of arrays, wanted a .npy of noise",
-        words: "found values of type <U1, wanted floating-point noise",
-    }
-    for path, reason in wanted.items():
-        with pytest.raises(LatteError) as refusal:
-            read_noise(path, (2, 4, 8, 8))
-        assert str(refusal.value) == f"{path}: {reason}"
 
 
 def test_frames_are_kept_as_they_were_decoded_without_a_file_of_all(tmp_path: Path) -> None:

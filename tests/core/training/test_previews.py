@@ -16,6 +16,7 @@ from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.recipes import cache, sample, train
 from latte_cli.core.sampling.from_run import load_trained
+from latte_cli.core.sampling.spec import Request
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.previews import Previews
 from latte_cli.core.training.trainer import TrainReport
@@ -80,7 +81,7 @@ def test_previews_leave_the_run_as_it_is_and_are_the_clips_that_sampling_draws(
     assert sorted(path.name for path in samples.iterdir()) == sorted(
         f"step-{step:08d}-{clip}{suffix}" for step in (2, 4) for clip in clips for suffix in (".mp4", ".png")
     )
-    list(sample.run(with_them, out=tmp_path / "drawn"))
+    list(sample.run(with_them, Request(out=tmp_path / "drawn")))
     for clip in clips:
         for suffix in (".mp4", ".png"):
             drawn = (tmp_path / "drawn" / f"{clip}{suffix}").read_bytes()
@@ -159,7 +160,7 @@ def test_a_model_of_texts_draws_the_clips_of_its_prompts(tmp_path: Path) -> None
         f"step-00000002-{clip}{suffix}" for clip in clips for suffix in (".mp4", ".png")
     ]
     prompts = [PromptLine(text) for text in settings.sample.prompts]
-    list(sample.run(settings, checkpoint=checkpoint, out=tmp_path / "drawn", prompts=prompts))
+    list(sample.run(settings, Request(prompts, checkpoint=checkpoint, out=tmp_path / "drawn")))
     for clip in clips:
         drawn = (tmp_path / "drawn" / f"{clip}.mp4").read_bytes()
         assert drawn == (tmp_path / "samples" / f"step-00000002-{clip}.mp4").read_bytes()

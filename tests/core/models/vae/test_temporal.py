@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,10 @@ from latte_cli.core.models.vae.autoencoder import to_uint8
 from latte_cli.core.models.vae.memory import OVERHEAD, check_temporal, temporal_bytes
 from latte_cli.core.models.vae.temporal import TemporalDecoder, load_temporal_decoder
 from latte_cli.core.models.weights import load_weights
-from latte_cli.core.planning.pipeline import pipeline_plan
-from latte_cli.core.recipes import text_to_video
-from latte_cli.core.recipes.text_to_video import Wish
-from latte_cli.core.sampling.from_pipeline import Job, check_job, decoder_of
+from latte_cli.core.recipes.sample import prepare, prepare_replay, run
+from latte_cli.core.sampling.from_pipeline import decoder_of
 from latte_cli.core.sampling.media import contact_sheet
-from latte_cli.core.sampling.sidecar import read_record
-from latte_cli.core.sampling.write import ClipFiles
+from latte_cli.core.sampling.spec import PipelineSpec, Request, read_spec
 from latte_cli.core.settings.schema import SampleSettings, Settings, Switch
 from tests.peers import golden_cases as cases
 
@@ -109,21 +105,22 @@ def test_a_clip_is_decoded_over_time_where_the_folder_can(
     tmp_path: Path, folder: Path, asked: Switch, frames: int, wanted: str
 ) -> None:
     path = pipeline_with(tmp_path, folder)
-    job = Job(path, (), num_frames=frames, temporal_decoder=asked)
-    decoder = decoder_of(job, check_job(job))
+    decoder = decoder_of(open_pipeline(path), asked, frames=frames)
     assert decoder == path / wanted
     files = pipeline_files(open_pipeline(path), decoder=decoder)
     assert {file.parent.name for file in files} >= {wanted, "transformer"}
-    rows = dict(pipeline_plan(job, ClipFiles(tmp_path)).rows)
+    sample = SampleSettings(pipeline=path, temporal_decoder=asked)
+    request = Request([PromptLine("a cat")], num_frames=frames, out=tmp_path)
+    rows = dict(prepare(Settings(sample=sample), request).plan.rows)
     assert wanted == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together by {decoder}"
 
 
 def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> None:
     path = pipeline_with(tmp_path, None)
-    job = Job(path, (), num_frames=16)
-    assert decoder_of(job, check_job(job)) == path / "vae"
+    pipeline = open_pipeline(path)
+    assert decoder_of(pipeline, "auto", frames=16) == path / "vae"
     with pytest.raises(LatteError) as caught:
-        check_job(replace(job, temporal_decoder=True))
+        decoder_of(pipeline, True, frames=16)
     assert (
         str(caught.value) == f"sample.temporal_decoder: found on, but no folder {path}/vae_temporal_decoder"
     )
@@ -142,14 +139,16 @@ def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, folder: Path) -> None:
     path = pipeline_with(tmp_path, folder)
     sample = SampleSettings(pipeline=path, sampler="ddim", steps=1, guidance_scale=1.0, num_samples=1)
-    wish = Wish([PromptLine("a cat")], num_frames=3, formats=("png", "latents"), out=tmp_path / "clips")
-    list(text_to_video.run(Settings(run_dir=tmp_path, device="cpu", sample=sample), wish))
+    request = Request([PromptLine("a cat")], num_frames=3, formats=("png", "latents"), out=tmp_path / "clips")
+    list(run(Settings(run_dir=tmp_path, device="cpu", sample=sample), request))
     (sidecar,) = (tmp_path / "clips").glob("*.json")
-    assert read_record(sidecar)["temporal_decoder"] is True
+    spec = read_spec(sidecar)
+    assert isinstance(spec, PipelineSpec)
+    assert spec.temporal_decoder is True
     vae = load_temporal_decoder(path / "vae_temporal_decoder", scaling_factor=SCALING_FACTOR)
     frames = to_uint8(vae.decode(np.load(sidecar.with_suffix(".npy"))))
     wanted = contact_sheet(np.asarray(frames)[None])
     np.testing.assert_array_equal(np.asarray(Image.open(sidecar.with_suffix(".png"))), wanted)
     again = tmp_path / "again"
-    list(text_to_video.replay(sidecar, out=again))
+    list(prepare_replay(sidecar, out=again).job().run())
     assert (again / sidecar.with_suffix(".png").name).read_bytes() == sidecar.with_suffix(".png").read_bytes()

@@ -1,4 +1,4 @@
-"""Records beside clips: what is read of one that somebody else may have written."""
+"""Specs of clips: the sidecar that is written, and what is read of one from somebody else."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.sampling.sidecar import read_record
-from latte_cli.core.sampling.write import digests, write_record
+from latte_cli.core.sampling.spec import PipelineSpec, RunSpec, read_spec, write_spec
+from latte_cli.core.sampling.write import digests
 from latte_cli.core.settings.schema import DataSettings, ModelSettings, SampleSettings, Settings
 
-COMMON = {"seed": 5, "row": 1, "initial_latents": None, "sha256": {}, "formats": ["mp4"], "files": ["a.mp4"]}
+COMMON = {
+    "latte": "0.1",
+    "name": "a",
+    "seed": 5,
+    "row": 1,
+    "initial_latents": None,
+    "sha256": {},
+    "formats": ["mp4"],
+    "files": ["a.mp4"],
+}
 SETTINGS = Settings(
     data=DataSettings(image_size=32),
     model=ModelSettings(hidden_size=24, depth=2, num_heads=3, patch_size=2, condition="class", num_classes=3),
@@ -40,38 +49,58 @@ PIPELINE: dict[str, Any] = {
     "clean_caption": True,
     "lora": None,
     "chunk_frames": 8,
-    "temporal_decoder": False,
+    "temporal_decoder": True,
     "fps": 8,
     "device": "cpu",
 }
 
 
+def sidecar(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / f"{content['name']}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(LatteError) as caught:
-        read_record(path)
+        read_spec(path)
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def test_prompts_of_a_record_from_before_cleaning_are_not_cleaned(tmp_path: Path) -> None:
-    pipeline = {key: value for key, value in PIPELINE.items() if key != "clean_caption"}
-    assert read_record(write_record(tmp_path, "a", pipeline))["clean_caption"] is False
+def test_a_sidecar_from_before_the_temporal_decoder_was_made_without_it(tmp_path: Path) -> None:
+    before = {key: value for key, value in PIPELINE.items() if key != "temporal_decoder"}
+    spec = read_spec(sidecar(tmp_path, before))
+    assert isinstance(spec, PipelineSpec)
+    assert spec.temporal_decoder is False
+
+
+def test_prompts_of_a_sidecar_from_before_cleaning_are_not_cleaned(tmp_path: Path) -> None:
+    pipeline = read_spec(sidecar(tmp_path, {k: v for k, v in PIPELINE.items() if k != "clean_caption"}))
+    assert isinstance(pipeline, PipelineSpec)
+    assert pipeline.clean_caption is False
     text = {key: value for key, value in RUN["settings"]["text"].items() if key != "clean_caption"}
     for settings in (RUN["settings"] | {"text": text}, {**RUN["settings"], "text": {}}):
-        found = read_record(write_record(tmp_path, "b", RUN | {"settings": settings}))
-        assert found["settings"]["text"]["clean_caption"] is False
+        run = read_spec(sidecar(tmp_path, RUN | {"settings": settings}))
+        assert isinstance(run, RunSpec)
+        assert run.settings.text.clean_caption is False
 
 
-def test_a_record_from_before_the_temporal_decoder_was_made_without_it(tmp_path: Path) -> None:
-    before = {key: value for key, value in PIPELINE.items() if key != "temporal_decoder"}
-    assert read_record(write_record(tmp_path, "a", before))["temporal_decoder"] is False
+@pytest.mark.parametrize("content", [RUN, PIPELINE], ids=["run", "pipeline"])
+def test_a_spec_is_read_as_it_was_written(content: dict[str, Any], tmp_path: Path) -> None:
+    spec = read_spec(sidecar(tmp_path, content | {"later": [1]}))
+    path = write_spec(tmp_path, spec)
+    written = json.loads(path.read_text())
+    assert {key: written[key] for key in content} == content
+    assert list(written)[:2] == ["latte", "name"]
+    assert read_spec(path) == spec
 
 
-@pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])
-def test_a_record_is_read_with_every_key_as_it_was_written(record: dict[str, Any], tmp_path: Path) -> None:
-    path = write_record(tmp_path, "a", record | {"later": [1]})
-    found = read_record(path)
-    assert list(found) == ["latte", "name", *record, "later"]
-    assert found["name"] == "a"
+def test_a_clips_own_numbers_take_the_place_of_its_settings(tmp_path: Path) -> None:
+    spec = read_spec(sidecar(tmp_path, RUN | {"steps": 7, "guidance_scale": 3.5}))
+    assert isinstance(spec, RunSpec)
+    sample = spec.sample_settings()
+    assert (sample.steps, sample.respacing, sample.guidance_scale, sample.seed) == (7, None, 3.5, 5)
+    assert sample.class_labels == (2,)
 
 
 @pytest.mark.parametrize("record", [RUN, PIPELINE], ids=["run", "pipeline"])
@@ -86,14 +115,17 @@ def test_a_record_is_read_with_every_key_as_it_was_written(record: dict[str, Any
         ({"row": "x"}, 'row: found "x", wanted a whole number'),
         ({"row": 10**12}, "row: found 1000000000000, wanted less than 1000000"),
         ({"formats": []}, "formats: found a list, wanted at least 1 values"),
-        ({"formats": ["exe"]}, "formats.0: found \"exe\", wanted one of 'mp4', 'gif', 'png' or 'latents'"),
+        (
+            {"formats": ["exe"]},
+            "formats.0: found \"exe\", wanted one of 'mp4', 'gif', 'png', 'latents' or 'frames'",
+        ),
         ({"sha256": {"x": "0"}}, 'sha256.x: found "0", wanted text of the form ^[0-9a-f]{64}$'),
     ],
 )
 def test_a_wrong_value_is_one_line(
     damage: dict[str, Any], fault: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
-    path = write_record(tmp_path, "a", record)
+    path = sidecar(tmp_path, record)
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     assert refusal(path) == fault
 
@@ -111,7 +143,7 @@ def test_a_wrong_value_is_one_line(
 def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
     damage: dict[str, Any], fault: str, tmp_path: Path
 ) -> None:
-    assert refusal(write_record(tmp_path, "a", PIPELINE | damage)) == fault
+    assert refusal(sidecar(tmp_path, PIPELINE | damage)) == fault
 
 
 @pytest.mark.parametrize(
@@ -128,22 +160,21 @@ def test_a_wrong_setting_of_a_runs_clip_is_one_line(
     section: str, damage: dict[str, Any], fault: str, tmp_path: Path
 ) -> None:
     settings = RUN["settings"] | {section: RUN["settings"][section] | damage}
-    assert refusal(write_record(tmp_path, "a", RUN | {"settings": settings})).startswith(fault)
+    assert refusal(sidecar(tmp_path, RUN | {"settings": settings})).startswith(fault)
 
 
 def test_a_clips_own_steps_are_held_against_its_schedule(tmp_path: Path) -> None:
-    fault = refusal(write_record(tmp_path, "a", RUN | {"steps": 2000}))
+    fault = refusal(sidecar(tmp_path, RUN | {"steps": 2000}))
     assert fault == "settings.sample.steps: found 2000, wanted at most diffusion.num_timesteps 1000"
 
 
 def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_text("first")
-    path = write_record(tmp_path, "a", PIPELINE | {"sha256": digests([weights, None])})
-    assert read_record(path)["sha256"].keys() == {str(weights)}
+    path = sidecar(tmp_path, PIPELINE | {"sha256": digests([weights, None])})
+    assert read_spec(path).sha256.keys() == {str(weights)}
     weights.write_text("second")
     assert refusal(path) == f"{weights} is not the file that the clip was made from"
-    assert read_record(path, check=False)["seed"] == 5
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "[" * 100_000, "x"], ids=["list", "none", "deep", "text"])

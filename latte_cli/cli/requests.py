@@ -1,0 +1,79 @@
+"""What the flags of `latte sample` ask for, and combinations of flags that are refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from latte_cli.core.errors import LatteError
+
+if TYPE_CHECKING:
+    from latte_cli.core.data.captions.prompts import PromptLine
+    from latte_cli.core.sampling.spec import Request
+    from latte_cli.core.settings.schema import Settings
+
+
+def with_prompts(
+    request: "Request",
+    settings: "Settings",
+    *,
+    prompts: Sequence[str],
+    prompts_file: Path | None,
+    config: Path | None,
+) -> "Request":
+    """The request with the prompts of the flags, else of the experiment.
+
+    Raises typer.BadParameter for flags that do not go together, LatteError for a prompt that is missing.
+    """
+    given = bool(prompts or prompts_file)
+    if settings.sample.pipeline is not None:
+        if request.checkpoint is not None:
+            raise typer.BadParameter("cannot be combined with --pipeline", param_hint="--checkpoint")
+        return replace(request, prompts=_prompts(settings, prompts, prompts_file))
+    _refuse_pipeline_flags(settings, request)
+    if settings.model.condition == "text":
+        return replace(request, prompts=_prompts(settings, prompts, prompts_file))
+    if given:
+        _refuse_prompts(settings, config)
+    return request
+
+
+def _refuse_pipeline_flags(settings: "Settings", request: "Request") -> None:
+    """Refuse what only a pipeline takes: a run samples clips as it was trained."""
+    data = settings.data
+    given = {
+        "--lora": (request.lora, "a run has its own next to its checkpoint"),
+        "--num-frames": (request.num_frames, f"this run has data.num_frames {data.num_frames}"),
+        "--height": (request.height, f"this run has data.image_size {data.image_size}"),
+        "--width": (request.width, f"this run has data.image_size {data.image_size}"),
+    }
+    for flag, (value, reason) in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"requires --pipeline; {reason}", param_hint=flag)
+
+
+def _refuse_prompts(settings: "Settings", config: Path | None) -> None:
+    """Say what prompts need: a model of texts, or a pipeline and how to get one."""
+    if config is not None:
+        condition = settings.model.condition
+        raise LatteError(
+            f"--prompt: {config} has model.condition: {condition}, wanted text; or give --pipeline DIR"
+        )
+    from latte_cli.core.models.pipeline.folder import open_pipeline
+
+    open_pipeline(None)
+
+
+def _prompts(settings: "Settings", prompts: Sequence[str], prompts_file: Path | None) -> "list[PromptLine]":
+    """The prompts of the flags, else of the experiment. Raises LatteError when there are none."""
+    from latte_cli.core.data.captions.prompts import PromptLine, read_prompts
+
+    lines = [PromptLine(text) for text in prompts]
+    if prompts_file is not None:
+        lines += read_prompts(prompts_file)
+    lines = lines or [PromptLine(text) for text in settings.sample.prompts]
+    if not lines:
+        raise LatteError("--prompt: none was given, wanted what the clip shows; or --prompts-file FILE")
+    return lines

@@ -1,0 +1,45 @@
+"""What makes clips of specs: a run's checkpoint or a text-to-video pipeline, behind one protocol."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.sampling.spec import ClipSpec
+
+Array = NDArray[np.float32]
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ClipStep:
+    """Clip `clip`, from 0, after `step` of `steps`; `plan` has the number of steps of every clip.
+
+    `latents` (F, 4, h, w), scaled, are those after the step, where given; the last step has them, and
+    frames (F, H, W, 3) where they are decoded. Step 0 is that the clip's prompt has been encoded.
+    """
+
+    clip: int
+    step: int
+    steps: int
+    plan: tuple[int, ...]
+    latents: Array | None = None
+    frames: Frames | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it finishes the clip."""
+        return self.step == self.steps
+
+
+class Generator(Protocol):
+    """Makes the clips of one run of `latte sample`: of one checkpoint or pipeline, all of one size."""
+
+    def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
+        """The steps of the clips in order; a clip depends on its spec alone, bit for bit on a CPU.
+
+        decodes: whether latents become frames; without it no autoencoder is loaded. Raises LatteError for
+        what a user can fix, before anything slow is loaded where it can be told.
+        """

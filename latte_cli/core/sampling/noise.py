@@ -1,0 +1,42 @@
+"""Noise that clips start from, where it comes from a file and not from their seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.errors import LatteError
+from latte_cli.core.sampling.spec import ClipSpec
+
+Array = NDArray[np.float32]
+
+
+def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
+    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
+    try:
+        noise = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
+    except (OSError, ValueError, EOFError) as error:
+        raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
+    if not isinstance(noise, np.ndarray):
+        raise LatteError(f"{path}: found an archive of arrays, wanted a .npy of noise")
+    if noise.dtype.kind not in "fiu":
+        raise LatteError(f"{path}: found values of type {noise.dtype}, wanted floating-point noise")
+    if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
+        raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
+    return np.asarray(noise, np.float32)
+
+
+def initial_latents(specs: Sequence[ClipSpec], wanted: tuple[int, ...]) -> list[Array | None]:
+    """The row of noise that each clip of one run starts from, or None for its seed's.
+
+    wanted: (F, 4, h, w). Raises LatteError for a file that does not hold it.
+    """
+    path = specs[0].initial_latents
+    if path is None:
+        return [None] * len(specs)
+    noise = read_noise(path, wanted)
+    for spec in specs:
+        if spec.row >= len(noise):
+            raise LatteError(f"{path}: found noise of {len(noise)} clips, wanted row {spec.row}")
+    return [noise[spec.row] for spec in specs]

@@ -1,0 +1,156 @@
+"""`ClipSpec`: everything that makes one clip. Its dump as JSON is the sidecar written next to the clip."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from latte_cli import __version__
+from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.digests import digest_of_files
+from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.rules import broken_rules
+from latte_cli.core.files import write_whole
+from latte_cli.core.json_files import Digest, Model, parse_json, read_json
+from latte_cli.core.names import FileName
+from latte_cli.core.settings.messages import Fault
+from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SampleSettings, Settings
+
+Format = Literal["mp4", "gif", "png", "latents", "frames"]
+SIDECAR = "a sidecar that `latte sample` wrote"
+MAX_CLIPS = 1_000_000  # of one run of `latte sample`: what a clip's row is below
+MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_FPS = 1 << 16, 1 << 14, 1 << 20, 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller asks for besides the settings; None leaves it to the run or the pipeline."""
+
+    prompts: Sequence[PromptLine] = ()
+    checkpoint: Path | None = None
+    """Of a run; else its newest."""
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    lora: Path | None = None
+    initial_latents: Path | None = None
+    """A .npy of noise (N, F, 4, h, w), one clip per row."""
+    formats: tuple[Format, ...] | None = None
+    out: Path | None = None
+
+
+class ClipSpec(Model):
+    """What every clip's spec holds."""
+
+    latte: str = __version__
+    """The version that wrote it."""
+    name: FileName
+    """Of the clip's files, without their suffixes."""
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+    row: int = Field(ge=0, lt=MAX_CLIPS)
+    """The clip's place in its run, and in the noise of `initial_latents`."""
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    initial_latents: Path | None
+    sha256: dict[str, Digest]
+    """Of every file that the clip is made from, by its path."""
+    formats: tuple[Format, ...] = Field(min_length=1)
+    files: tuple[FileName, ...] = ()
+    """That were written; none yet where the clip is still to be made."""
+
+
+class RunSpec(ClipSpec):
+    """A clip of a run's checkpoint. `steps` and `guidance_scale` override those of the settings."""
+
+    class_label: int | None = Field(ge=0)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    guidance_scale: float | None = Field(None, ge=0)
+    checkpoint: Path
+    settings: Settings
+
+    @property
+    def fps(self) -> int:
+        """Frames a second of the clip's files."""
+        return self.settings.sample.fps
+
+    def sample_settings(self) -> SampleSettings:
+        """How this clip is sampled."""
+        sample = self.settings.sample
+        update: dict[str, Any] = {"num_samples": 1, "seed": self.seed}
+        if self.steps is not None:
+            update |= {"steps": self.steps, "respacing": None}
+        if self.guidance_scale is not None:
+            update["guidance_scale"] = self.guidance_scale
+        if self.class_label is not None:
+            update["class_labels"] = (self.class_label,)
+        return SampleSettings.model_validate(sample.model_dump() | update)
+
+
+class PipelineSpec(ClipSpec):
+    """A clip of a text-to-video pipeline."""
+
+    prompt: str
+    negative_prompt: str
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    guidance_scale: float = Field(ge=0)
+    pipeline: Path
+    scheduler: str | None = None
+    """Class of the pipeline's own scheduler, where no sampler takes its place."""
+    sampler: Literal["ddpm", "ddim", "dpm++"] | None
+    eta: float = Field(ge=0, le=1)
+    num_frames: int = Field(ge=1, le=MAX_FRAMES)
+    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1, le=MAX_SIDE)
+    dtype: Dtype
+    """Of the weights in memory."""
+    clean_caption: bool = False
+    """Sidecars from before cleaning have none."""
+    lora: Path | None
+    chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)]
+    temporal_decoder: bool = False
+    """Whether its frames are decoded together. Sidecars from before it was known have none."""
+    fps: int = Field(ge=1, le=MAX_FPS)
+    device: Literal["auto", "cpu", "ascend", "gpu"]
+
+
+def write_spec(folder: Path, spec: ClipSpec) -> Path:
+    """Write a spec as the sidecar of its clip."""
+    path = folder / f"{spec.name}.json"
+    write_whole(path, spec.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def read_spec(path: Path) -> RunSpec | PipelineSpec:
+    """The spec of a clip from its sidecar.
+
+    Raises LatteError naming the field at fault, or a file that has changed since or is gone.
+    """
+    content = read_json(path, dict[str, Any], missing="wanted the .json next to a sample", wanted=SIDECAR)
+    if not {"pipeline", "checkpoint"} & content.keys():
+        raise LatteError(f"{path}: found neither checkpoint nor pipeline, wanted {SIDECAR}")
+    spec = parse_spec(content, source=str(path))
+    if isinstance(spec, RunSpec) and (fault := _broken_rule(spec)) is not None:
+        raise LatteError(f"{path}: settings.{fault}")
+    for name, digest in spec.sha256.items():
+        if not Path(name).is_file() or digest_of_files([Path(name)]) != digest:
+            raise LatteError(f"{path}: {name} is not the file that the clip was made from")
+    return spec
+
+
+def parse_spec(content: dict[str, Any], *, source: str) -> RunSpec | PipelineSpec:
+    """The spec that a JSON object holds. Raises LatteError naming `source` and the field at fault."""
+    if "pipeline" in content:
+        return parse_json(json.dumps(content).encode(), PipelineSpec, source=source)
+    if isinstance(settings := content.get("settings"), dict) and isinstance(settings.get("text", {}), dict):
+        text = {"clean_caption": False} | settings.get("text", {})  # prompts from before cleaning had none
+        content = content | {"settings": settings | {"text": text}}
+    return parse_json(json.dumps(content).encode(), RunSpec, source=source)
+
+
+def _broken_rule(spec: RunSpec) -> Fault | None:
+    """The first rule that a run's settings break, with those of the clip in their place."""
+    settings = spec.settings.model_copy(update={"sample": spec.sample_settings()})
+    return next(broken_rules(settings, "sample"), None)
