@@ -26,9 +26,9 @@ from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.data.videos.video import Frames
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
 from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.storage.files import whole_file, write_whole
 
 log = logging.getLogger(__name__)
 

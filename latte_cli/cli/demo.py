@@ -93,8 +93,8 @@ def _untrained(settings: "Settings") -> Path:
     """A file of the weights that training started from."""
     from safetensors.numpy import save_file
 
-    from latte_cli.core.files import whole_file
     from latte_cli.core.models.architectures import build_model
+    from latte_cli.core.storage.files import whole_file
 
     model = build_model(settings)
     path = settings.run_dir / "untrained.safetensors"

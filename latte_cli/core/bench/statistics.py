@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from latte_cli.core.json_files import Model
+from latte_cli.core.storage.json_files import Model
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 from latte_cli.core.bench import measuring
 from latte_cli.core.bench.rows import Row
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import read_json
 
 
 def main(job: Path, result: Path) -> None:

@@ -13,8 +13,8 @@ from latte_cli.core.checkpoints.mapping import Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, Size, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.storage.json_files import Model, Size, read_json
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[2] / "assets" / "demo_autoencoder"

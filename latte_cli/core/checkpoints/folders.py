@@ -6,8 +6,8 @@ from pydantic import Field
 
 from latte_cli.core.checkpoints.limits import MAX_HEADER_BYTES, MAX_TENSORS, shown
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, read_json
-from latte_cli.core.names import FileName
+from latte_cli.core.storage.json_files import Model, read_json
+from latte_cli.core.storage.names import FileName
 
 CONFIG = "config.json"  # beside a part's weights
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}

@@ -6,10 +6,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Kind, Model, parse_json
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.json_files import Kind, Model, parse_json
 
 FORMAT = "latte training checkpoint 1"
 

@@ -23,7 +23,7 @@ from latte_cli.core.checkpoints.limits import RefusedError, shown
 from latte_cli.core.checkpoints.streaming import pieces, stored_dtype, stored_nbytes
 from latte_cli.core.checkpoints.tensors import InMemory, Tensor
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file
+from latte_cli.core.storage.files import whole_file
 
 MINDSPORE_SUFFIXES = (".ckpt",)
 SAFETENSORS_SUFFIXES = (".safetensors",)

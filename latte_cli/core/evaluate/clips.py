@@ -14,9 +14,9 @@ from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile, count_frames, natural_order, video_names
 from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES, list_images
 from latte_cli.core.data.videos.open import open_video
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.storage.digests import digest_of_files
 
 log = logging.getLogger(__name__)
 

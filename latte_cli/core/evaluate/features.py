@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate.clips import Place, digest
 from latte_cli.core.evaluate.frames import network_input, squares
 from latte_cli.core.evaluate.protocol import Protocol
-from latte_cli.core.files import cache_folder, whole_file
 from latte_cli.core.models.i3d.layers import NUM_CLASSES
 from latte_cli.core.models.i3d.weights import read_i3d
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.files import cache_folder, whole_file
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from latte_cli.core.files import cache_folder
+from latte_cli.core.storage.files import cache_folder
 
 log = logging.getLogger(__name__)
 

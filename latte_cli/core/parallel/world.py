@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, read_json
+from latte_cli.core.storage.json_files import Model, read_json
 
 Launcher = Literal["msrun", "mpirun", "rank table"]
 

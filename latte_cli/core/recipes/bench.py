@@ -16,11 +16,11 @@ from latte_cli.core.bench.sources import choose_source, lacks_vae
 from latte_cli.core.bench.statistics import Benchmark, compare, differences
 from latte_cli.core.bench.synthetic import TEXT
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import read_json
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.room import check_folder
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import read_json
 
 FORMAT = "latte bench 1"
 WORKER = "latte_cli.core.bench.worker"

@@ -44,11 +44,11 @@ from latte_cli.core.data.latent_cache.writer import CacheWriter, Status, gather
 from latte_cli.core.data.videos.find import VideoFile, count_frames, labelled_videos
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import LatteError
-from latte_cli.core.lock import only_run
 from latte_cli.core.models.conditions.caching import cache_texts, stores_texts, texts_to_check
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.lock import only_run
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from latte_cli.core.checkpoints import save as store
 from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
 from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
 from latte_cli.core.settings.schema import Dtype
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.files import write_whole
 
 Program = Literal["mindspore", "torch"]
 

@@ -19,13 +19,13 @@ from latte_cli.core.evaluate.frechet import frechet_distance
 from latte_cli.core.evaluate.nearest import likenesses
 from latte_cli.core.evaluate.pixels import WINDOW
 from latte_cli.core.evaluate.protocol import Protocol, described
-from latte_cli.core.files import made_folder, remove_folder, write_whole
 from latte_cli.core.models.i3d.layers import IMAGE_SIZE, MIN_FRAMES, NUM_CLASSES, clip_flops
 from latte_cli.core.models.i3d.weights import HOW_TO_GET, read_i3d
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.planning.plan import Plan, add_time
+from latte_cli.core.storage.files import made_folder, remove_folder, write_whole
 
 LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
 

@@ -21,7 +21,6 @@ from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
 from latte_cli.core.data.videos.left_out import warn_of
 from latte_cli.core.errors import LatteError
-from latte_cli.core.lock import only_run
 from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
 from latte_cli.core.models.conditions.caching import cached_header, encode_texts
 from latte_cli.core.models.conditions.encoder import text_folder
@@ -31,6 +30,7 @@ from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World, current_world
 from latte_cli.core.planning.room import check_training_memory
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.lock import only_run
 from latte_cli.core.training.record import RunRecord
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file
+from latte_cli.core.storage.files import whole_file
 
 Frames = NDArray[np.uint8]
 

@@ -10,14 +10,14 @@ from pydantic import Field
 
 from latte_cli import __version__
 from latte_cli.core.data.captions.prompts import PromptLine
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.rules import broken_rules
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import Digest, Model, parse_json, read_json
-from latte_cli.core.names import FileName
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SampleSettings, Settings
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import Digest, Model, parse_json, read_json
+from latte_cli.core.storage.names import FileName
 
 Format = Literal["mp4", "gif", "png", "latents", "frames"]
 SIDECAR = "a sidecar that `latte sample` wrote"

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import made_folder, whole_file, write_whole
-from latte_cli.core.json_files import BULKY_BYTES, read_json
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World
@@ -25,6 +23,8 @@ from latte_cli.core.sampling.write import (
     write_clips,
     write_grid,
 )
+from latte_cli.core.storage.files import made_folder, whole_file, write_whole
+from latte_cli.core.storage.json_files import BULKY_BYTES, read_json
 
 LOGS = "logs"  # of the workers, in the clips' folder
 WORK = "clips.json"  # there: what there is to do

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.digests import digest_of_files
-from latte_cli.core.files import whole_file
 from latte_cli.core.sampling.generator import Array, ClipStep, Frames
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
 from latte_cli.core.sampling.spec import ClipSpec, Format, write_spec
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.files import whole_file
 
 LATENTS: Format = "latents"
 FRAMES: Format = "frames"

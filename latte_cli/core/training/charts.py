@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latte_cli.core.files import whole_file
+from latte_cli.core.storage.files import whole_file
 from latte_cli.core.training.metrics import metrics_journal
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model
+from latte_cli.core.storage.journal import Journal
+from latte_cli.core.storage.json_files import Model
 
 
 class MetricsLine(Model):

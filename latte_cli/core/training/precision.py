@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from latte_cli.core.json_files import Count
+from latte_cli.core.storage.json_files import Count
 
 FIRST_SCALE = 2.0**16
 LARGEST_SCALE = 2.0**24

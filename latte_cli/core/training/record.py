@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.loading import dump_settings
-from latte_cli.core.files import clear_partials, write_whole
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.files import clear_partials, write_whole
 from latte_cli.core.training.events import EventLog
 from latte_cli.core.training.metrics import MetricsLine, cut_metrics, metrics_journal
 

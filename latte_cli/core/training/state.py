@@ -23,10 +23,10 @@ from latte_cli.core.checkpoints.runs import (
     read_run,
 )
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file, write_whole
-from latte_cli.core.json_files import Count, parse_json
 from latte_cli.core.models.architecture import CHANGES, Transformer
 from latte_cli.core.models.lora import lora_of, save_lora
+from latte_cli.core.storage.files import whole_file, write_whole
+from latte_cli.core.storage.json_files import Count, parse_json
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
 

@@ -27,9 +27,9 @@ from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.writer import Status, gather
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.errors import LatteError
-from latte_cli.core.lock import only_run
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
+from latte_cli.core.storage.lock import only_run
 from latte_cli.core.training.inputs import latents_of
 
 Array = NDArray[np.float32]

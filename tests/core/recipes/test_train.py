@@ -8,9 +8,9 @@ import pytest
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.loading import load_settings
-from latte_cli.core.lock import only_run
 from latte_cli.core.recipes import train
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.lock import only_run
 
 
 @pytest.fixture

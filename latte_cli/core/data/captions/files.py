@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 
 from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, open_regular, read_json_lines
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.storage.json_files import Model, open_regular, read_json_lines
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import ClipSource, Content
-from latte_cli.core.files import whole_file
+from latte_cli.core.storage.files import whole_file
 
 Array = NDArray[np.float32]
 

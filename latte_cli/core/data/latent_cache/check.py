@@ -22,7 +22,7 @@ from latte_cli.core.data.latent_cache.plan import is_there
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.video import VideoError
-from latte_cli.core.names import resolves_inside
+from latte_cli.core.storage.names import resolves_inside
 
 
 @dataclass(frozen=True)

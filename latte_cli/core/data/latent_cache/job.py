@@ -8,8 +8,8 @@ from pathlib import Path
 from latte_cli.core.data.latent_cache.manifest import Header, read_header
 from latte_cli.core.data.latent_cache.plan import Group
 from latte_cli.core.data.videos.find import VideoFile
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import BULKY_BYTES, Count, Model, read_json
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import BULKY_BYTES, Count, Model, read_json
 
 JOB = "job.json"
 

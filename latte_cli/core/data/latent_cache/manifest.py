@@ -18,12 +18,12 @@ from latte_cli.core.data.videos.find import VideoFile, natural_order
 from latte_cli.core.data.videos.source import source_hash, source_state
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError, found
-from latte_cli.core.files import sync, write_whole
-from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Count, Digest, Model, read_json
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
-from latte_cli.core.names import InsidePath, RelativeName
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.files import sync, write_whole
+from latte_cli.core.storage.journal import Journal
+from latte_cli.core.storage.json_files import Count, Digest, Model, read_json
+from latte_cli.core.storage.names import InsidePath, RelativeName
 
 HEADER, MANIFEST = "cache.json", "manifest.jsonl"
 WORKERS_MANIFESTS = "manifest.*.jsonl"

@@ -25,7 +25,7 @@ from latte_cli.core.data.latent_cache.shard_sums import shard_fault, size_and_di
 from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import remove_folder, sync
+from latte_cli.core.storage.files import remove_folder, sync
 
 Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself

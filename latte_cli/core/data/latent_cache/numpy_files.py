@@ -21,8 +21,8 @@ from latte_cli.core.data.latent_cache.manifest import Entry
 from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import whole_file
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.storage.files import whole_file
 
 Array = NDArray[np.float32]
 LATENTS = "latents"

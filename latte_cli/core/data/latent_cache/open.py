@@ -17,10 +17,10 @@ from latte_cli.core.data.latent_cache.shard_sums import check_shards
 from latte_cli.core.data.videos.find import ClipIndex, VideoFile, natural_order
 from latte_cli.core.data.videos.left_out import LeftOut, nothing_left, too_short
 from latte_cli.core.data.videos.video import VideoError
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import DataSettings, Settings
+from latte_cli.core.storage.digests import digest_of_files
 
 MINDONE_FRAME = "video_latent-*.npy"
 

@@ -32,10 +32,10 @@ from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.files import remove_empty, remove_folder, write_whole
-from latte_cli.core.json_files import BULKY_BYTES, read_json
-from latte_cli.core.lock import LOCK
-from latte_cli.core.names import resolves_inside
+from latte_cli.core.storage.files import remove_empty, remove_folder, write_whole
+from latte_cli.core.storage.json_files import BULKY_BYTES, read_json
+from latte_cli.core.storage.lock import LOCK
+from latte_cli.core.storage.names import resolves_inside
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import Digest, check_json, read_json
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import Digest, check_json, read_json
 
 SUMS = ".sums"
 SETTINGS = "settings"  # its key for the digest of the cache's header; the others are the shard's files

@@ -25,11 +25,11 @@ from latte_cli.core.data.latent_cache.numpy_files import checksum
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, write_whole
-from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import BULKY_BYTES, Count, Digest, Model, check_json, read_json
-from latte_cli.core.names import FileName, resolves_inside
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.files import clear_partials, write_whole
+from latte_cli.core.storage.journal import Journal
+from latte_cli.core.storage.json_files import BULKY_BYTES, Count, Digest, Model, check_json, read_json
+from latte_cli.core.storage.names import FileName, resolves_inside
 
 TEXTS, TEXT_HEADER, MANIFEST, CAPTIONS = "text", "text.json", "manifest.jsonl", "captions.json"
 SHOWN = 40  # characters of a caption in a message

@@ -23,9 +23,9 @@ from latte_cli.core.data.latent_cache.plan import SPOOL, Group
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import printable
-from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.journal import Journal
+from latte_cli.core.storage.json_files import Model
 
 log = logging.getLogger(__name__)
 

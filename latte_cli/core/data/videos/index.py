@@ -24,8 +24,8 @@ from latte_cli.core.data.videos.images import FrameFolder
 from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import cache_folder, write_whole
-from latte_cli.core.json_files import read_json
+from latte_cli.core.storage.files import cache_folder, write_whole
+from latte_cli.core.storage.json_files import read_json
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from latte_cli.core.errors import LatteError, found
-from latte_cli.core.json_files import Model, Size, read_json
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 from latte_cli.core.models.sizes import linear
+from latte_cli.core.storage.json_files import Model, Size, read_json
 
 MLP_RATIO = 4  # diffusers' feed-forward
 TABLE_SIZE = 64  # latent pixels, above which places are counted in whole multiples (PixArt-alpha)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from latte_cli.core.json_files import Model, Size
+from latte_cli.core.storage.json_files import Model, Size
 
 MAX_TIMESTEPS = 100_000  # of a scheduler, whose tables have so many rows
 Beta = Annotated[float, Field(ge=0, le=1)]

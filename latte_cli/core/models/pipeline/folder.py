@@ -8,11 +8,11 @@ from typing import Any
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import Mapped
 from latte_cli.core.errors import LatteError, found
-from latte_cli.core.json_files import read_json
 from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.pipeline.configs import SchedulerConfig, VaeConfig
 from latte_cli.core.models.text.folder import TextFolder, find_text_encoder, part_files, text_files
+from latte_cli.core.storage.json_files import read_json
 
 SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")

@@ -12,10 +12,10 @@ from latte_cli.core.checkpoints.mapping import Mapped
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import sync, write_whole
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.pipeline.folder import check_sizes, open_pipeline, read_index
 from latte_cli.core.models.text.folder import find_text_encoder
+from latte_cli.core.storage.files import sync, write_whole
 
 TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
 INDEX = {

@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, check_json
 from latte_cli.core.models.text.operators import ACTIVATIONS
 from latte_cli.core.models.text.weights import Shapes
+from latte_cli.core.storage.json_files import Model, check_json
 
 Layers = Annotated[int, Field(gt=0, le=1000)]
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.captions.states import kept, told
-from latte_cli.core.digests import digest_of_files
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
@@ -18,6 +17,7 @@ from latte_cli.core.models.text.operators import Array, Operators, operators_for
 from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
 from latte_cli.core.models.text.t5 import T5Config, t5_states
 from latte_cli.core.models.text.tokens import Tokenizer, Tokens
+from latte_cli.core.storage.digests import digest_of_files
 
 States: TypeAlias = Callable[[Sequence[Tokens]], Array]
 """Texts -> their states, (texts, tokens, width)."""

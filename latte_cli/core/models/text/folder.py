@@ -7,7 +7,7 @@ from typing import Literal
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.captions.states import MAX_TOKENS, Kind
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, Size, read_json
+from latte_cli.core.storage.json_files import Model, Size, read_json
 
 # Files without which a tokenizer cannot be built.
 TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}

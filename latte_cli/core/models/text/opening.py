@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from latte_cli.core.json_files import read_json
 from latte_cli.core.models.text.config import Config, parse_config
 from latte_cli.core.models.text.folder import TextFolder
 from latte_cli.core.models.text.weights import StreamedWeights
+from latte_cli.core.storage.json_files import read_json
 
 
 def open_encoder(

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from latte_cli.core import journal as journals
 from latte_cli.core.errors import LatteError
-from latte_cli.core.journal import Journal
-from latte_cli.core.json_files import Model
+from latte_cli.core.storage import journal as journals
+from latte_cli.core.storage.journal import Journal
+from latte_cli.core.storage.json_files import Model
 
 
 class Line(Model):

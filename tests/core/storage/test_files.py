@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import clear_partials, made_folder, whole_file, write_whole
+from latte_cli.core.storage.files import clear_partials, made_folder, whole_file, write_whole
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from pydantic import Field
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.json_files import Model, read_json, read_json_lines
-from latte_cli.core.names import FileName
+from latte_cli.core.storage.json_files import Model, read_json, read_json_lines
+from latte_cli.core.storage.names import FileName
 
 
 class Part(Model):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core import digests
-from latte_cli.core.digests import digest_of_files
-from latte_cli.core.files import cache_folder
+from latte_cli.core.storage import digests
+from latte_cli.core.storage.digests import digest_of_files
+from latte_cli.core.storage.files import cache_folder
 
 LONG_AGO = 10**18
 

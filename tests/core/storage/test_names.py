@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.names import beside, inside, relative, resolves_inside
+from latte_cli.core.storage.names import beside, inside, relative, resolves_inside
 
 OUTSIDE = [
     "a\0b",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import made_folder
+from latte_cli.core.storage.files import made_folder
 
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.files import write_whole
-from latte_cli.core.json_files import Model, open_regular, parse_json
+from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.json_files import Model, open_regular, parse_json
 
 log = logging.getLogger(__name__)
 

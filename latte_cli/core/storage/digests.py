@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.files import BLOCK, cache_folder, write_whole
-from latte_cli.core.json_files import Digest, Model, read_json
+from latte_cli.core.storage.files import BLOCK, cache_folder, write_whole
+from latte_cli.core.storage.json_files import Digest, Model, read_json
 
 KEPT_BYTES = 1 << 24  # of all the files together; fewer are read in no time
 SETTLED_NS = 2_000_000_000  # since the last change: a second one within a clock's tick would not show

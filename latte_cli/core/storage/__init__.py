@@ -1,0 +1,1 @@
+"""Files on disk: written whole, read with checks, appended line by line, locked, and their digests."""
