@@ -167,7 +167,7 @@ def evaluate(
 
     root = settings.data.root if real is None else real
     if root is None:
-        raise LatteError("--real: not given, and data.root is not set: wanted a folder of videos")
+        raise LatteError("--real: not given, and data.root is not set: expected a folder of videos")
     folder = settings.run_dir / FOLDER if generated is None else generated
     job = recipe.Job(root, folder, wanted, i3d, settings.device)
     world = current_world()
@@ -204,7 +204,7 @@ def _with_samples(settings: "Settings", protocol: "Protocol") -> "Settings":
     if settings.sample.pipeline is not None:
         raise LatteError("sample.pipeline: evaluate samples runs alone: sample first, then give --generated")
     if settings.model.condition == "text" and not settings.sample.prompts:
-        raise LatteError("sample.prompts: not set, wanted what the clips show; or give --generated")
+        raise LatteError("sample.prompts: not set, expected what the clips show; or give --generated")
     number = protocol.clips or settings.sample.num_samples
     each = -(-number // max(1, len(settings.sample.prompts)))
     return settings.model_copy(update={"sample": settings.sample.model_copy(update={"num_samples": each})})

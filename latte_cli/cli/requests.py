@@ -59,7 +59,7 @@ def _refuse_prompts(settings: "Settings", config: Path | None) -> None:
     if config is not None:
         condition = settings.model.condition
         raise LatteError(
-            f"--prompt: {config} has model.condition: {condition}, wanted text; or give --pipeline DIR"
+            f"--prompt: {config} has model.condition: {condition}, expected text; or give --pipeline DIR"
         )
     from latte_cli.core.models.pipeline.folder import open_pipeline
 
@@ -75,5 +75,5 @@ def _prompts(settings: "Settings", prompts: Sequence[str], prompts_file: Path | 
         lines += read_prompts(prompts_file)
     lines = lines or [PromptLine(text) for text in settings.sample.prompts]
     if not lines:
-        raise LatteError("--prompt: none was given, wanted what the clip shows; or --prompts-file FILE")
+        raise LatteError("--prompt: none was given, expected what the clip shows; or --prompts-file FILE")
     return lines

@@ -33,7 +33,7 @@ def use_device(wanted: str) -> str:
             reason = str(error).strip().split(". ")[0]
             raise LatteError(
                 f"device: found {wanted}, which MindSpore {ms.__version__} cannot use here ({reason});"
-                " wanted auto, or one that it can"
+                " expected auto, or one that it can"
             ) from error
         finally:
             logging.disable(logging.NOTSET)
@@ -57,23 +57,23 @@ def check_switches(settings: Settings, device: str) -> None:
         return
     if train.dtype == "bfloat16" and device == "cpu":
         raise LatteError(
-            "train.dtype: found bfloat16, wanted float32 or float16: MindSpore has no bfloat16 matrix product"
-            " on a CPU"
+            "train.dtype: found bfloat16, expected float32 or float16: MindSpore has no bfloat16"
+            " matrix product on a CPU"
         )
     if train.flash_attention is True:
         if device != "ascend":
             reason = f"MindSpore has none on a {device.upper()}"
-            raise LatteError(f"train.flash_attention: found true, wanted auto or false: {reason}")
+            raise LatteError(f"train.flash_attention: found true, expected auto or false: {reason}")
         if train.dtype not in FLASH_DTYPES:
             wanted = "float16 or bfloat16 as train.dtype, or auto or false"
-            raise LatteError(f"train.flash_attention: found true with {train.dtype}, wanted {wanted}")
+            raise LatteError(f"train.flash_attention: found true with {train.dtype}, expected {wanted}")
     if train.sink_mode is True:
         if device not in SINKING:
             reason = "a CPU has nothing to sink to"
-            raise LatteError(f"train.sink_mode: found true, wanted auto or false: {reason}")
+            raise LatteError(f"train.sink_mode: found true, expected auto or false: {reason}")
         if settings.cache.dir is None and not settings.cache.in_memory:
             reason = "the device encodes frames between two steps: fill a cache, or set cache.in_memory"
-            raise LatteError(f"train.sink_mode: found true, wanted auto or false: {reason}")
+            raise LatteError(f"train.sink_mode: found true, expected auto or false: {reason}")
 
 
 def uses_flash_attention(train: TrainSettings, device: str) -> bool:

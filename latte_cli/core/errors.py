@@ -24,8 +24,8 @@ def printable(text: str) -> str:
 
 
 def found(value: object, wanted: str) -> str:
-    """The usual wording: `found 3, wanted an even number`."""
-    return f"found {shown_value(value)}, wanted {wanted}"
+    """The usual wording: `found 3, expected an even number`."""
+    return f"found {shown_value(value)}, expected {wanted}"
 
 
 def shown_value(value: object) -> str:

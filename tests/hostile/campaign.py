@@ -72,7 +72,7 @@ def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
     if done.returncode != (0 if case.name.startswith("control") else 1):
         return f"exit code {done.returncode}: {said}", said
     if "Traceback" in stderr or len(lines) > case.lines or case.says not in stderr:
-        return f"{len(lines)} lines, wanted one with {case.says!r}: {stderr[-1000:]}", said
+        return f"{len(lines)} lines, expected one with {case.says!r}: {stderr[-1000:]}", said
     return (f"changed {changed[0][0]}" if changed else ""), said[:300]
 
 

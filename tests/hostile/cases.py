@@ -157,7 +157,7 @@ LORA = f"{DRAW} --lora lora.safetensors"
 CAPTIONS = "cache -c texts.yaml --out new --set data.captions"
 RESUME = "train -c experiment.yaml --run-dir run --steps 5 --resume auto"
 PROMPTS = "sample --device cpu --pipeline pipeline --steps 2 --format latents --out out --prompts-file p.txt"
-MANIFEST, OUTSIDE = "numpy/manifest.jsonl", "wanted a path inside the folder"
+MANIFEST, OUTSIDE = "numpy/manifest.jsonl", "expected a path inside the folder"
 WEIGHTS = "pipeline/transformer/diffusion_pytorch_model.safetensors"
 
 # fmt: off
@@ -166,12 +166,12 @@ SIDECARS = [
     Case("an absolute name", values(CLIP, name="/tmp/escaped"), REPLAY, OUTSIDE),
     Case("a name with a NUL", values(CLIP, name="a\0b"), REPLAY, OUTSIDE),
     Case("a file that leads out", values(RUN, files=["../x.mp4"]), REPLAY_RUN, OUTSIDE),
-    Case("a negative seed", values(CLIP, seed=-5), REPLAY, "seed: found -5, wanted at least 0"),
+    Case("a negative seed", values(CLIP, seed=-5), REPLAY, "seed: found -5, expected at least 0"),
     Case("a seed of 5,000 digits", text(CLIP, '{"pipeline": "p", "seed": ' + "9" * 5000), REPLAY, "JSON"),
     Case("a billion frames", values(CLIP, num_frames=10**9), REPLAY, "num_frames: found 1000000000"),
     Case("sizes for which no machine has room", values(CLIP, num_frames=65536, height=16384, width=16384), REPLAY, "of memory", 3),
     Case("100,000 brackets", text(CLIP, DEEP), REPLAY, "recursion limit"),
-    Case("a row that is text", values(CLIP, row="x"), REPLAY, 'row: found "x", wanted a whole number'),
+    Case("a row that is text", values(CLIP, row="x"), REPLAY, 'row: found "x", expected a whole number'),
     Case("a row of 10**12", values(RUN, row=10**12), REPLAY_RUN, "row: found 1000000000000"),
     Case("another format", values(CLIP, formats=["exe"]), REPLAY, "formats.0"),
     Case("a billion steps", values(CLIP, steps=10**9), REPLAY, "steps: found 1000000000"),
@@ -213,13 +213,13 @@ CACHES = [
 ]
 PIPELINES = [
     Case("an index of 100,000 brackets", text("pipeline/model_index.json", DEEP), DRAW, "recursion limit"),
-    Case("another kind of pipeline", values("pipeline/model_index.json", _class_name="FluxPipeline"), DRAW, "wanted LattePipeline"),
+    Case("another kind of pipeline", values("pipeline/model_index.json", _class_name="FluxPipeline"), DRAW, "expected LattePipeline"),
     Case("a billion layers", values("pipeline/transformer/config.json", num_layers=10**9), DRAW, "num_layers: found 1000000000"),
     Case("more layers than weights", values("pipeline/transformer/config.json", num_layers=60000), DRAW, "depth: found 2"),
     Case("a negative size", values("pipeline/transformer/config.json", sample_size=-8), DRAW, "sample_size: found -8"),
     Case("a frame of 500,000 pixels", values("pipeline/transformer/config.json", sample_size=65536), DRAW, "of memory"),
     Case("another class of transformer", values("pipeline/transformer/config.json", _class_name="os.system"), DRAW, "_class_name"),
-    Case("a scheduler that is a model", values("pipeline/scheduler/scheduler_config.json", _class_name="UNet2DConditionModel"), DRAW, "wanted one that MindONE has"),
+    Case("a scheduler that is a model", values("pipeline/scheduler/scheduler_config.json", _class_name="UNet2DConditionModel"), DRAW, "expected one that MindONE has"),
     Case("a scheduler of 10**12 steps", values("pipeline/scheduler/scheduler_config.json", num_train_timesteps=10**12), DRAW, "num_train_timesteps"),
     Case("a scheduler of unknown betas", values("pipeline/scheduler/scheduler_config.json", beta_schedule="x"), DRAW, "or give --sampler"),
     Case("an autoencoder of no layers", values("pipeline/vae/config.json", block_out_channels=[]), f"{DRAW} --format gif", "block_out_channels"),
@@ -240,10 +240,10 @@ PIPELINES = [
     Case("control: shards", sharded("part.safetensors"), f"{DRAW} --dry-run", ""),
 ]
 CHANGES = [
-    Case("factors of one axis", factors((24,), (24, 1)), LORA, "wanted lora_A (rank, inputs)"),
-    Case("factors of no axis", factors((), ()), LORA, "wanted lora_A (rank, inputs)"),
-    Case("factors of two ranks", factors((2, 24), (24, 3)), LORA, "wanted lora_A (rank, inputs)"),
-    Case("factors of another width", factors((1, 8), (8, 1)), LORA, "found (8, 8), wanted (24, 24)"),
+    Case("factors of one axis", factors((24,), (24, 1)), LORA, "expected lora_A (rank, inputs)"),
+    Case("factors of no axis", factors((), ()), LORA, "expected lora_A (rank, inputs)"),
+    Case("factors of two ranks", factors((2, 24), (24, 3)), LORA, "expected lora_A (rank, inputs)"),
+    Case("factors of another width", factors((1, 8), (8, 1)), LORA, "found (8, 8), expected (24, 24)"),
     Case("factors of no layer", factors((1, 24), (24, 1), target="x"), LORA, "a projection that the transformer has"),
     Case("an alpha of nan", factors((1, 24), (24, 1), alpha="nan"), LORA, "alpha: found"),
     Case("a pickle", text("lora.safetensors", b"\x80\x04cos\nsystem\n"), LORA, "nothing is executed"),

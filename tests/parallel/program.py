@@ -30,7 +30,7 @@ def alone(world: World, folder: Path, what: str) -> None:
     )
     (folder / f"ready_{world.rank}").touch()
     if world.rank == 1 and what == "refuse":
-        report_failure("data.root: found nothing, wanted videos")
+        report_failure("data.root: found nothing, expected videos")
         sys.exit(1)
     if world.rank == 1 and what == "raise":
         raise ValueError("out of luck")

@@ -99,7 +99,7 @@ def lack(row: Row, device: str) -> str | None:
     if row.sink and device not in SINKING:
         return NOT_HERE
     if row.sink and not row.cache:
-        return "frames are encoded between two steps: wanted cache=on"
+        return "frames are encoded between two steps: expected cache=on"
     return None
 
 
@@ -114,12 +114,12 @@ def _parse(spec: str, base: Row) -> Row:
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not equals or name not in (*SWITCHES, *NUMBERS):
             raise LatteError(
-                f"--row {spec}: found {part!r}, wanted recompute, sink or cache = on or off, or batch or"
+                f"--row {spec}: found {part!r}, expected recompute, sink or cache = on or off, or batch or"
                 " frames = a number"
             )
         if name in SWITCHES and text not in ON_OFF:
-            raise LatteError(f"--row {spec}: {name}: found {text!r}, wanted on or off")
+            raise LatteError(f"--row {spec}: {name}: found {text!r}, expected on or off")
         if name in NUMBERS and not (text.isdecimal() and int(text)):
-            raise LatteError(f"--row {spec}: {name}: found {text!r}, wanted a whole number, at least 1")
+            raise LatteError(f"--row {spec}: {name}: found {text!r}, expected a whole number, at least 1")
         values[name] = ON_OFF[text] if name in SWITCHES else int(text)
     return replace(base, **values)

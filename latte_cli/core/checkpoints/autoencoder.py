@@ -84,10 +84,10 @@ class Autoencoder:
 def find_autoencoder(weights: str | None) -> AutoencoderFiles:
     """Find the files that the setting vae.weights means. Raises LatteError when there are none."""
     if weights is None:
-        raise LatteError(f'vae.weights: not set; wanted a file, a diffusers folder, or "{DEMO}"')
+        raise LatteError(f'vae.weights: not set; expected a file, a diffusers folder, or "{DEMO}"')
     path = DEMO_FOLDER if weights == DEMO else Path(weights).expanduser()
     if not path.exists():
-        raise LatteError(f'vae.weights: no file or folder {path}; wanted an autoencoder, or "{DEMO}"')
+        raise LatteError(f'vae.weights: no file or folder {path}; expected an autoencoder, or "{DEMO}"')
     if path.is_dir():
         path = find_weights(path, "vae")
     return AutoencoderFiles(path, _config_beside(path))
@@ -105,9 +105,13 @@ def open_autoencoder(weights: str | None) -> Autoencoder:
     factor = 2 ** (len(shape.block_out_channels) - 1)
     where = files.config or files.weights
     if factor != VAE_FACTOR:
-        raise LatteError(f"{where}: this autoencoder shrinks a frame's side by {factor}, wanted {VAE_FACTOR}")
+        raise LatteError(
+            f"{where}: this autoencoder shrinks a frame's side by {factor}, expected {VAE_FACTOR}"
+        )
     if shape.latent_channels != LATENT_CHANNELS:
-        raise LatteError(f"{where}: found {shape.latent_channels} latent channels, wanted {LATENT_CHANNELS}")
+        raise LatteError(
+            f"{where}: found {shape.latent_channels} latent channels, expected {LATENT_CHANNELS}"
+        )
     return Autoencoder(shape, mapped)
 
 
@@ -128,7 +132,7 @@ def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
             raise LatteError(f"{files.config}: {name} is {stated}, the weights {files.weights} have {value}")
     groups, channels = config.norm_num_groups, told["block_out_channels"]
     if any(width % groups for width in channels):
-        wanted = f"wanted {CONFIG_NAME} beside it with norm_num_groups, which divides them"
+        wanted = f"expected {CONFIG_NAME} beside it with norm_num_groups, which divides them"
         raise LatteError(f"{files.config or files.weights}: channels {channels}, norms of {groups}; {wanted}")
     return AutoencoderShape(**told, norm_num_groups=groups)
 

@@ -68,7 +68,7 @@ def widen(bits: Bits, dtype: Dtype) -> Bits:
     is."""
     if dtype.name != "bfloat16":
         return bits
-    words = bits.astype(np.uint32)
+    words = np.asarray(bits).astype(np.uint32)
     np.left_shift(words, np.uint32(16), out=words)
     return words.view(np.float32)
 

@@ -56,7 +56,7 @@ def find_weights(folder: Path, kind: str = "auto") -> Path:
         if found:
             return found[0]
     raise LatteError(
-        f"{folder}: a folder without weights; wanted diffusion_pytorch_model.safetensors or its like"
+        f"{folder}: a folder without weights; expected diffusion_pytorch_model.safetensors or its like"
     )
 
 

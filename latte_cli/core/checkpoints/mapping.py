@@ -124,7 +124,7 @@ def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
 def _map(weights: Weights, wanted: Kind | Literal["auto"]) -> Mapped:
     kind = find_kind(list(weights.names))
     if wanted not in ("auto", kind):
-        raise RefusedError(f"is a {KINDS[kind][0]}, wanted a {KINDS[cast(Kind, wanted)][0]}")
+        raise RefusedError(f"is a {KINDS[kind][0]}, expected a {KINDS[cast(Kind, wanted)][0]}")
     placed = _PLACE[kind](weights.tensors)
     found, sizes = None, dict[str, object]()
     if kind == "latte":
@@ -152,7 +152,7 @@ def _has(names: list[str], mark: str) -> bool:
 def _check_numbers(tensors: Mapping[str, Tensor], file_size: int) -> None:
     others = [name for name, tensor in tensors.items() if tensor.dtype.name not in FLOATS]
     if others:
-        raise RefusedError(f"{several(others)}: found {tensors[others[0]].dtype.name}, wanted floats")
+        raise RefusedError(f"{several(others)}: found {tensors[others[0]].dtype.name}, expected floats")
     empty = [name for name, tensor in tensors.items() if not prod(tensor.shape)]
     if empty:
         raise RefusedError(f"{several(empty)}: found no numbers")

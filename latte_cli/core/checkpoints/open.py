@@ -31,8 +31,8 @@ _STRANGERS = {
     b"\xfd7zXZ": "is xz: unpack it first",
     b"Rar!": "is a RAR archive: unpack it first",
     b"GGUF": "is a GGUF file, which holds no weights that this program uses",
-    b"\x89HDF": "is HDF5, wanted PyTorch, safetensors or MindSpore",
-    b"\x93NUMPY": "is a numpy array, wanted PyTorch, safetensors or MindSpore",
+    b"\x89HDF": "is HDF5, expected PyTorch, safetensors or MindSpore",
+    b"\x93NUMPY": "is a numpy array, expected PyTorch, safetensors or MindSpore",
     b"\x80": "is a bare pickle, not a PyTorch file: only weights are read, nothing is executed",
 }
 _TAR_MARK, _TAR_AT = b"ustar", 257

@@ -41,7 +41,9 @@ def base_weights(settings: Settings) -> Path:
     """The weights that a run's low-rank changes are added to. Raises LatteError when they are not there."""
     start = settings.train.init_from
     if start is None or not start.exists():
-        raise LatteError(f"train.init_from: {start}: no such file or folder, wanted what part: lora changes")
+        raise LatteError(
+            f"train.init_from: {start}: no such file or folder, expected what part: lora changes"
+        )
     return start
 
 
@@ -74,7 +76,7 @@ def read_run(path: Path, kind: type[Kind]) -> Kind:
         metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise LatteError(
-            f"{path}: found weights without a training state, wanted a checkpoint that `latte train` wrote;"
+            f"{path}: found weights without a training state, expected a checkpoint that `latte train` wrote;"
             " to start from these weights, set train.init_from"
         )
     return parse_json(metadata.get("progress", "").encode(), kind, source=f"{path}: progress")

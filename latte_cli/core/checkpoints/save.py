@@ -64,7 +64,7 @@ def save_weights(
             elif target.suffix in TORCH_SUFFIXES:
                 write_torch(partial, tensors, dtype=dtype, finite=finite, entry=entry)
             else:
-                raise RefusedError(f"found suffix {target.suffix!r}, wanted .ckpt, .safetensors or .pt")
+                raise RefusedError(f"found suffix {target.suffix!r}, expected .ckpt, .safetensors or .pt")
         except RefusedError as refusal:
             raise LatteError(f"{source or target}: {refusal}") from refusal
 

@@ -40,7 +40,7 @@ def choose_entry(content: object, wanted: Choice) -> Chosen:
     Raises RefusedError when there is none of the wanted kind.
     """
     if not isinstance(content, dict) or len(content) > MAX_TENSORS:
-        raise RefusedError(f"holds {_kind(content)}, wanted a dictionary of tensors")
+        raise RefusedError(f"holds {_kind(content)}, expected a dictionary of tensors")
     sets = {
         section: next((name for name in names if _is_set(content.get(name))), None)
         for section, names in _ENTRIES.items()
@@ -124,10 +124,10 @@ def _named(entry: dict[object, object]) -> dict[str, object]:
         raise RefusedError("holds no tensors: the dictionary is empty")
     numbered = [key for key in entry if not isinstance(key, str)]
     if numbered:
-        raise RefusedError(f"holds a name that is {_kind(numbered[0])}, wanted text")
+        raise RefusedError(f"holds a name that is {_kind(numbered[0])}, expected text")
     others = [str(key) for key, value in entry.items() if not isinstance(value, TensorClaim)]
     if others:
-        raise RefusedError(f"{several(others)}: found {_kind(entry[others[0]])}, wanted a tensor")
+        raise RefusedError(f"{several(others)}: found {_kind(entry[others[0]])}, expected a tensor")
     return cast(dict[str, object], entry)
 
 

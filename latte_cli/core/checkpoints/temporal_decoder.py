@@ -65,7 +65,7 @@ def open_temporal_decoder(folder: Path) -> tuple[TemporalDecoderShape, TemporalD
         raise LatteError(f"{folder}: holds no temporal decoder that makes {VAE_FACTOR} pixels of a latent")
     channels = tuple(width[0] for width in reversed(widths))
     if any(width % GROUPS for width in channels):
-        raise LatteError(f"{folder}: channels {channels}, wanted multiples of {GROUPS}")
+        raise LatteError(f"{folder}: channels {channels}, expected multiples of {GROUPS}")
     if conv_in[1] != LATENT_CHANNELS:
-        raise LatteError(f"{folder}: found {conv_in[1]} latent channels, wanted {LATENT_CHANNELS}")
+        raise LatteError(f"{folder}: found {conv_in[1]} latent channels, expected {LATENT_CHANNELS}")
     return TemporalDecoderShape(channels, layers - 1), TemporalDecoderWeights(weights)

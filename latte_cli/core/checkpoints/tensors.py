@@ -41,7 +41,7 @@ def map_file(path: Path) -> memoryview:
     if not path.exists():
         raise LatteError(f"{path}: no such file")
     if not path.is_file():
-        raise LatteError(f"{path}: found something that is no file, wanted a file of weights")
+        raise LatteError(f"{path}: found something that is no file, expected a file of weights")
     try:
         with path.open("rb") as file:
             if path.stat().st_size == 0:

@@ -89,7 +89,7 @@ def make_schedule(settings: DiffusionSettings, respacing: str | None = None) -> 
     if respacing:
         kept = space_timesteps(settings.num_timesteps, respacing)
     if len(kept) == 0:
-        raise LatteError(f'sample.respacing: found "{respacing}", which keeps no step; wanted at least 1')
+        raise LatteError(f'sample.respacing: found "{respacing}", which keeps no step; expected at least 1')
     return schedule_of(alphas_cumprod[kept], kept)
 
 
@@ -104,7 +104,9 @@ def make_betas(settings: DiffusionSettings) -> FloatArray:
         signal = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2  # Nichol & Dhariwal 2021, eq. 17
         betas = np.minimum(1 - signal[1:] / signal[:-1], LARGEST_COSINE_BETA)
     if betas.max() >= 1:  # nothing would be left of the clean latents to find again
-        raise LatteError(f"diffusion.num_timesteps: found {count}, wanted at least 21 for a linear schedule")
+        raise LatteError(
+            f"diffusion.num_timesteps: found {count}, expected at least 21 for a linear schedule"
+        )
     return betas
 
 
@@ -156,7 +158,7 @@ def space_timesteps(num_timesteps: int, respacing: str) -> IntArray:
         if count > section:
             raise LatteError(
                 f'sample.respacing: found "{respacing}", which takes {count} steps of a section of {section};'
-                f" wanted at most {section}"
+                f" expected at most {section}"
             )
         # Added up, not multiplied: the rounding of the sum decides which timestep a half falls to.
         stride = (section - 1) / (count - 1) if count > 1 else 1.0
@@ -187,6 +189,7 @@ def step_count(text: str, respacing: str) -> int:
         count = -1
     if count < 0:
         raise LatteError(
-            f'sample.respacing: found "{respacing}", wanted whole numbers as in "250", "10,20,30" or "ddim50"'
+            f'sample.respacing: found "{respacing}", expected whole numbers as in "250", "10,20,30"'
+            ' or "ddim50"'
         )
     return count

@@ -73,7 +73,7 @@ def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
         raise LatteError(f"{flag}: {path}: {error.strerror or error}") from error
     kept = []
     for item, problem in found:
-        short = f"too short: {item.frames} frames, wanted {needed}" if item.frames < needed else None
+        short = f"too short: {item.frames} frames, expected {needed}" if item.frames < needed else None
         fault = problem or short
         if fault is None:
             kept.append(item)
@@ -96,7 +96,7 @@ def draw_clips(
     """
     total = len(clips.items)
     if number > total and not random:
-        raise LatteError(f"{clips.flag}: {clips.path}: found {total} clips, wanted {number} (--clips)")
+        raise LatteError(f"{clips.flag}: {clips.path}: found {total} clips, expected {number} (--clips)")
     generator = draw(seed[0], Stream.EVALUATE, *seed[1:])
     rounds = [generator.permutation(total) for _ in range(-(-number // total))]
     chosen = sorted(int(place) for place in np.concatenate(rounds)[:number])
@@ -149,7 +149,7 @@ def _videos(flag: str, path: Path) -> list[Found]:
     names = sorted(video_names(path), key=natural_order)
     if not names:
         kinds = ", ".join(sorted((*VIDEO_SUFFIXES, ARRAYS)))
-        raise LatteError(f"{flag}: {path}: holds no clips: wanted folders of images, or files of {kinds}")
+        raise LatteError(f"{flag}: {path}: holds no clips: expected folders of images, or files of {kinds}")
     parent = path if path.is_dir() else path.parent
     videos = [VideoFile(parent / name, name) for name in names]
     counts = count_frames(videos, path, workers=COUNTERS)
@@ -181,7 +181,7 @@ def _map(path: Path) -> Frames:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
         raise LatteError(f"{path}: cannot be read as a .npy file: {printable(reason)}") from error
-    wanted = "wanted clips (N, F, H, W, 3) or one clip (F, H, W, 3) of uint8"
+    wanted = "expected clips (N, F, H, W, 3) or one clip (F, H, W, 3) of uint8"
     if not isinstance(array, np.ndarray):
         raise LatteError(f"{path}: found an archive of arrays, {wanted}")
     if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3 or not array.size:

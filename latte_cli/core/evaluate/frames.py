@@ -30,7 +30,7 @@ def squares(place: Place, size: int, protocol: Protocol, *, generated: bool) -> 
     if generated and protocol.size is None and min(height, width) != size:
         raise LatteError(
             f"{place.item.name}: is {width}x{height}, the first generated clip {size} pixels high or wide;"
-            " wanted clips of one size, or --size"
+            " expected clips of one size, or --size"
         )
     if (height, width) == (size, size):
         return frames

@@ -51,7 +51,7 @@ def parse_metrics(text: str) -> tuple[Metric, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
-            raise LatteError(f"--metrics: found {name!r}, wanted {', '.join(METRICS)}, separated by commas")
+            raise LatteError(f"--metrics: found {name!r}, expected {', '.join(METRICS)}, separated by commas")
     return tuple(metric for metric in METRICS if metric in names)
 
 

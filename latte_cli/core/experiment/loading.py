@@ -39,7 +39,7 @@ def load_settings(
     values = parse_yaml(text, source)
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise LatteError(f"{source}: found no sections, wanted keys and values such as `seed: 1`")
+        raise LatteError(f"{source}: found no sections, expected keys and values such as `seed: 1`")
     for path, value in overrides:
         _put(values, path.split("."), value)
     for name, reason in REMOVED.items():
@@ -57,7 +57,7 @@ def parse_override(argument: str) -> Override:
     path, equals, value = argument.partition("=")
     path = path.strip()
     if not equals or not all(path.split(".")):
-        raise LatteError(f"--set {argument}: wanted KEY.PATH=VALUE, such as train.steps=100")
+        raise LatteError(f"--set {argument}: expected KEY.PATH=VALUE, such as train.steps=100")
     return path, parse_yaml(value, f"--set {argument}")
 
 
@@ -78,12 +78,14 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise LatteError(f"{path}: found more than {MAX_BYTES:,} bytes, wanted an experiment file (YAML)")
+            raise LatteError(
+                f"{path}: found more than {MAX_BYTES:,} bytes, expected an experiment file (YAML)"
+            )
         return str(path), content.decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise LatteError(f"{path}: no such file, wanted an experiment file (YAML)") from error
+        raise LatteError(f"{path}: no such file, expected an experiment file (YAML)") from error
     except UnicodeDecodeError as error:
-        raise LatteError(f"{path}: not UTF-8 text, wanted an experiment file (YAML)") from error
+        raise LatteError(f"{path}: not UTF-8 text, expected an experiment file (YAML)") from error
     except OSError as error:
         raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
 

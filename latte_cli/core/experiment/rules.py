@@ -40,7 +40,7 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
         wanted = found(model.preset, f"{architecture.preset_names}{hint}")
         yield Fault("model.preset", wanted, ("model.architecture",))
     elif missing and (given or needed):
-        text = f"no size; wanted {', '.join(missing)} by number, or model.preset {example_of(presets)}"
+        text = f"no size; expected {', '.join(missing)} by number, or model.preset {example_of(presets)}"
         yield Fault(
             "model", text, ("model.preset", "sample.pipeline", *(f"model.{name}" for name in missing))
         )
@@ -79,7 +79,7 @@ def _condition_rules(settings: Settings) -> Iterator[Fault]:
         text = found(model.num_classes, f"null, for condition: {model.condition}")
         yield Fault("model.num_classes", text, ("model.condition",))
     if model.condition != "class" and sample.class_labels:
-        text = f"found labels, wanted none for condition: {model.condition}"
+        text = f"found labels, expected none for condition: {model.condition}"
         yield Fault("sample.class_labels", text, ("model.condition",))
     if model.condition == "class" and model.num_classes is not None:
         wrong = [label for label in sample.class_labels if not 0 <= label < model.num_classes]
@@ -95,7 +95,7 @@ def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
     model, sample = settings.model, settings.sample
     of_model = ("model.condition", "model.architecture")
     if model.condition != "text" and sample.pipeline is None and sample.prompts:
-        text = f"found prompts, wanted none for condition: {model.condition}"
+        text = f"found prompts, expected none for condition: {model.condition}"
         yield Fault("sample.prompts", text, ("model.condition", "sample.pipeline"))
     if model.condition != "text" or command not in ("train", "cache"):
         return
@@ -148,7 +148,7 @@ def _sample_rules(settings: Settings) -> Iterator[Fault]:
 
 
 def _unset(wanted: str) -> str:
-    return f"not set, wanted {wanted}"
+    return f"not set, expected {wanted}"
 
 
 def _is_respacing(respacing: str, total: int) -> bool:

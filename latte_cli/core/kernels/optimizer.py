@@ -138,7 +138,7 @@ def _library() -> Any:
 def _array(value: Values) -> Array:
     array = value.asnumpy() if isinstance(value, Tensor) else value
     if array.dtype != np.float32:
-        raise ValueError(f"wanted float32, got {array.dtype}")
+        raise ValueError(f"expected float32, got {array.dtype}")
     return np.ascontiguousarray(array)
 
 
@@ -147,17 +147,17 @@ def _shared(value: Values) -> Array:
     array = _array(value)
     origin = value.data_ptr() if isinstance(value, Tensor) else value.ctypes.data
     if array.ctypes.data != origin or not array.flags.writeable:
-        raise ValueError("wanted memory that can be written in place, got a copy or a read-only array")
+        raise ValueError("expected memory that can be written in place, got a copy or a read-only array")
     return array
 
 
 def _check_sizes(*groups: Any) -> None:
     if any(len(group) != len(groups[0]) for group in groups):
-        raise ValueError(f"wanted groups of one length, got {[len(group) for group in groups]}")
+        raise ValueError(f"expected groups of one length, got {[len(group) for group in groups]}")
     arrays = [group for group in groups if isinstance(group, list)]
     for row in zip(*arrays, strict=True):
         if any(array.size != row[0].size for array in row):
-            raise ValueError(f"wanted tensors of one size, got {[array.shape for array in row]}")
+            raise ValueError(f"expected tensors of one size, got {[array.shape for array in row]}")
 
 
 def _sizes(arrays: Sequence[Array]) -> Any:

@@ -95,18 +95,20 @@ def load_lora(path: Path) -> Lora:
         projection, dot, factor = bare.rpartition(".lora_")
         if not dot or factor not in ("A.weight", "B.weight"):
             raise LatteError(
-                f"{path}: found {name}, wanted low-rank changes: names that end in lora_A.weight"
+                f"{path}: found {name}, expected low-rank changes: names that end in lora_A.weight"
             )
         halves.setdefault(projection, {})[factor[0]] = weights.read(name).astype(np.float32)
     factors = {}
     for name, pair in halves.items():
         shapes = [factor.shape for _, factor in sorted(pair.items())]
         if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
-            raise LatteError(f"{path}: {name}: wanted lora_A (rank, inputs) with lora_B (outputs, rank)")
+            raise LatteError(f"{path}: {name}: expected lora_A (rank, inputs) with lora_B (outputs, rank)")
         factors[name] = pair["A"], pair["B"]
     ranks = sorted({len(a) for a, _ in factors.values()})
     if len(ranks) > 1:
-        raise LatteError(f"{path}: found the ranks {ranks[0]} and {ranks[-1]}, wanted one of all projections")
+        raise LatteError(
+            f"{path}: found the ranks {ranks[0]} and {ranks[-1]}, expected one of all projections"
+        )
     return Lora(ranks[0], _alpha(weights.metadata.get("alpha", str(ranks[0])), path), factors)
 
 
@@ -130,7 +132,7 @@ def with_lora(weights: Mapping[str, Array], lora: Lora, *, source: str) -> "Chan
         shape = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else None
         if shape != (len(b), a.shape[1]):
             mine = f"{name}: found ({len(b)}, {a.shape[1]})"
-            raise LatteError(f"{source}: {mine}, wanted {shape or 'a projection that the transformer has'}")
+            raise LatteError(f"{source}: {mine}, expected {shape or 'a projection that the transformer has'}")
     return Changed(weights, lora)
 
 

@@ -60,13 +60,13 @@ def model_size(model: ModelSettings, presets: Mapping[str, ModelSize]) -> ModelS
     Raises LatteError when the preset is unknown or a number is given by neither.
     """
     if model.preset is not None and model.preset not in presets:
-        raise LatteError(f'model.preset: found "{model.preset}", wanted one of {", ".join(presets)}')
+        raise LatteError(f'model.preset: found "{model.preset}", expected one of {", ".join(presets)}')
     numbers = {} if model.preset is None else presets[model.preset]._asdict()
     numbers |= model.model_dump(include=set(ModelSize._fields), exclude_none=True)
     missing = [f"model.{name}" for name in ModelSize._fields if name not in numbers]
     if missing:
         wanted = f"a preset, {example_of(presets)}, or all four"
-        raise LatteError(f"model: found no preset and no {', '.join(missing)}, wanted {wanted}")
+        raise LatteError(f"model: found no preset and no {', '.join(missing)}, expected {wanted}")
     return ModelSize(**numbers)
 
 

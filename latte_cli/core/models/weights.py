@@ -23,7 +23,7 @@ def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, sou
     faults = [f"{name} is missing" for name in parameters if name not in weights]
     faults += [f"{name} is unexpected" for name in weights if name not in parameters]
     faults += [
-        f"{name} is {tuple(weights[name].shape)}, wanted {tuple(parameter.shape)}"
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
         for name, parameter in parameters.items()
         if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
     ]

@@ -94,7 +94,7 @@ def join(world: World) -> Collective:
     if on_cpu and world.launcher == "mpirun":
         scheduler.meet_under_mpirun(world)
     if on_cpu and world.launcher == "rank table":
-        raise LatteError("RANK_TABLE_FILE: a rank table is for Ascend, wanted msrun or mpirun on a CPU")
+        raise LatteError("RANK_TABLE_FILE: a rank table is for Ascend, expected msrun or mpirun on a CPU")
     if on_cpu:
         # A sum fails 30 s after the first worker is there. One may be hours behind, writing or encoding; dead
         # ones are noticed by whoever launched them, and by MindSpore's heartbeats.

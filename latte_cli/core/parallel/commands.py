@@ -57,13 +57,13 @@ class Start:
 def check_cluster(cluster: Cluster) -> None:
     """Raise LatteError for workers that cannot be started so."""
     if cluster.workers < 1:
-        raise LatteError(f"--parallel: found {cluster.workers}, wanted at least 1")
+        raise LatteError(f"--parallel: found {cluster.workers}, expected at least 1")
     if cluster.nodes < 1 or not 0 <= cluster.node_rank < cluster.nodes:
         raise LatteError(
-            f"--node-rank: found {cluster.node_rank} of --nodes {cluster.nodes}, wanted 0 to nodes - 1"
+            f"--node-rank: found {cluster.node_rank} of --nodes {cluster.nodes}, expected 0 to nodes - 1"
         )
     if cluster.master_port is not None and not 1024 <= cluster.master_port <= 65535:
-        raise LatteError(f"--master-port: found {cluster.master_port}, wanted 1024 to 65535")
+        raise LatteError(f"--master-port: found {cluster.master_port}, expected 1024 to 65535")
     if cluster.rank_table is not None:
         _check_rank_table(cluster, cluster.rank_table)
     elif cluster.launcher == "mpirun":
@@ -74,7 +74,7 @@ def check_cluster(cluster: Cluster) -> None:
             )
         if shutil.which("mpirun") is None:
             raise LatteError(
-                "--launcher: found no mpirun on the PATH, wanted Open MPI's, or --launcher msrun"
+                "--launcher: found no mpirun on the PATH, expected Open MPI's, or --launcher msrun"
             )
 
 
@@ -150,9 +150,9 @@ def _check_rank_table(cluster: Cluster, rank_table: Path) -> None:
     found = [len(devices) for devices in servers]
     if found != [cluster.workers] * cluster.nodes:
         raise LatteError(
-            f"{rank_table}: found {len(found)} machines with {found} devices, wanted --nodes {cluster.nodes}"
-            f" with --parallel {cluster.workers} each"
+            f"{rank_table}: found {len(found)} machines with {found} devices,"
+            f" expected --nodes {cluster.nodes} with --parallel {cluster.workers} each"
         )
     in_order = [rank for devices in servers for rank in sorted(devices)]
     if in_order != sorted(in_order):
-        raise LatteError(f"{rank_table}: found the ranks {in_order}, wanted them machine by machine")
+        raise LatteError(f"{rank_table}: found the ranks {in_order}, expected them machine by machine")

@@ -100,7 +100,7 @@ def read_rank_table(path: Path) -> list[dict[int, int]]:
     listed = sum(len(server.device) for server in table.server_list)
     ranks = sorted(rank for server in servers for rank in server)
     if not ranks or ranks != list(range(listed)):
-        raise LatteError(f"{path}: found the ranks {ranks}, wanted 0, 1, ... once each")
+        raise LatteError(f"{path}: found the ranks {ranks}, expected 0, 1, ... once each")
     return servers
 
 
@@ -118,10 +118,10 @@ def _number(environment: Mapping[str, Any], name: str, default: int | None = Non
     try:
         return int(found)
     except (TypeError, ValueError):
-        raise LatteError(f"{name}: found {found!r} in the environment, wanted a number") from None
+        raise LatteError(f"{name}: found {found!r} in the environment, expected a number") from None
 
 
 def _checked(world: World) -> World:
     if not 0 <= world.rank < world.size:
-        raise LatteError(f"{world.launcher}: found rank {world.rank} of {world.size}, wanted 0 to size - 1")
+        raise LatteError(f"{world.launcher}: found rank {world.rank} of {world.size}, expected 0 to size - 1")
     return world

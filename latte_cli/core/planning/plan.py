@@ -151,7 +151,7 @@ def sample_plan(
         _add_text(plan, settings)
     if most_steps > (total := settings.diffusion.num_timesteps):
         plan.problems.append(
-            f"--prompts-file: --steps: found {most_steps}, wanted at most diffusion.num_timesteps {total}"
+            f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
     plan.add("sampler", f"{sample.sampler or 'ddpm'}, {steps} steps{guided}")
     add_time(plan, steps, passes * number * forward_flops(shape), "step")
@@ -267,7 +267,7 @@ def _require_vae(plan: Plan, settings: Settings) -> None:
     weights = settings.vae.weights
     plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else str(weights))
     if weights is None:
-        plan.problems.append('vae.weights: not set, wanted a file, a diffusers folder, or "demo"')
+        plan.problems.append('vae.weights: not set, expected a file, a diffusers folder, or "demo"')
     elif weights != "demo":
         plan.require("vae.weights", weights)
 

@@ -56,6 +56,8 @@ def check_folder(name: str, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".latte-", dir=place):
             pass
     except OSError as error:
-        found = "is a file, wanted a folder" if place.is_file() else f"cannot be written to: {error.strerror}"
+        found = (
+            "is a file, expected a folder" if place.is_file() else f"cannot be written to: {error.strerror}"
+        )
         where = f"{folder}" if place == folder else f"{folder}: {place}"
         raise LatteError(f"{name}: {where}: {found}") from error

@@ -256,7 +256,7 @@ def _complain(settings: Settings, status: Status) -> None:
 
 def _folder(settings: Settings) -> Path:
     if settings.cache.dir is None:
-        raise LatteError("cache.dir: not set: wanted a folder for the latents (--out)")
+        raise LatteError("cache.dir: not set: expected a folder for the latents (--out)")
     return settings.cache.dir
 
 

@@ -121,24 +121,24 @@ def _beside(source: Path, to: Program) -> Path:
 def _check_target(source: Path, target: Path, *, to: Program, force: bool) -> None:
     if target.suffix not in _SUFFIXES[to]:
         wanted = " or ".join(_SUFFIXES[to])
-        raise LatteError(f"{target}: found suffix {target.suffix!r}, wanted {wanted} with --to {to}")
+        raise LatteError(f"{target}: found suffix {target.suffix!r}, expected {wanted} with --to {to}")
     if target.exists() and target.samefile(source):
         raise LatteError(f"{target}: is the source itself; name another file with --target")
     if target.is_dir():
-        raise LatteError(f"{target}: is a folder, wanted a file")
+        raise LatteError(f"{target}: is a folder, expected a file")
     if target.exists() and not force:
         raise LatteError(f"{target}: exists already; --force replaces it")
 
 
 def _pipeline_kind(kind: str) -> Literal["t2v"]:
     if kind not in ("auto", "t2v"):
-        raise LatteError(f"--kind: found {kind}, wanted t2v with --pipeline-from")
+        raise LatteError(f"--kind: found {kind}, expected t2v with --pipeline-from")
     return "t2v"
 
 
 def _pipeline_target(target: Path | None, *, force: bool) -> Path:
     if target is None:
-        raise LatteError("--target: not given, wanted a folder for the pipeline, such as models/Latte-1")
+        raise LatteError("--target: not given, expected a folder for the pipeline, such as models/Latte-1")
     if target.exists() and not force:
         raise LatteError(f"{target}: exists already; --force replaces it")
     return target

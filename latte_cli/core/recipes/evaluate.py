@@ -63,10 +63,10 @@ def check(job: Job) -> None:
     if "fvd" not in protocol.metrics:
         return
     if job.i3d is None:
-        raise LatteError(f"--i3d: not given, wanted the weights of the network behind FVD: {HOW_TO_GET}")
+        raise LatteError(f"--i3d: not given, expected the weights of the network behind FVD: {HOW_TO_GET}")
     if protocol.num_frames < MIN_FRAMES:
         raise LatteError(
-            f"--num-frames: found {protocol.num_frames}, wanted {MIN_FRAMES} or more: I3D sees no fewer"
+            f"--num-frames: found {protocol.num_frames}, expected {MIN_FRAMES} or more: I3D sees no fewer"
         )
     read_i3d(job.i3d)
 
@@ -204,7 +204,7 @@ def _prepared(job: Job) -> tuple[list[ClipSet], list[_Draw], int]:
 
 def _too_few(job: Job, found: int) -> str:
     wanted = job.protocol.clips
-    return f"--generated: {job.generated}: holds {found} clips, wanted {wanted} (--clips)"
+    return f"--generated: {job.generated}: holds {found} clips, expected {wanted} (--clips)"
 
 
 def _features(job: Job, size: int) -> Features:

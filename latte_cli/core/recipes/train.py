@@ -124,7 +124,7 @@ def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Pa
         )
     if isinstance(resume, Path):
         if not resume.is_file():
-            raise LatteError(f"{resume}: no such checkpoint, wanted one of {settings.run_dir / 'ckpt'}")
+            raise LatteError(f"{resume}: no such checkpoint, expected one of {settings.run_dir / 'ckpt'}")
         return resume
     return found[-1] if found else None
 

@@ -56,7 +56,7 @@ def pipeline_specs(
     sample, path, lines = settings.sample, request.initial_latents, request.prompts
     if sample.respacing is not None:
         raise LatteError(
-            f"sample.respacing: found {sample.respacing}, wanted null with a pipeline: give sample.steps"
+            f"sample.respacing: found {sample.respacing}, expected null with a pipeline: give sample.steps"
         )
     shape = clip_shape(pipeline, request.num_frames, request.height, request.width)
     number = sample.num_samples
@@ -65,7 +65,7 @@ def pipeline_specs(
         if "num_samples" not in sample.model_fields_set:
             number = max(1, rows // len(lines))
         if rows != number * len(lines):
-            wanted = f"wanted a clip each: {len(lines)} prompts x {number} samples"
+            wanted = f"expected a clip each: {len(lines)} prompts x {number} samples"
             raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {wanted}")
     if request.lora is not None and not request.lora.is_file():
         raise LatteError(f"--lora: {request.lora}: no such file")
@@ -118,7 +118,7 @@ def clip_shape(
     height, width = height or native, width or native
     for name, side in (("height", height), ("width", width)):
         if side % unit:
-            raise LatteError(f"--{name}: found {side}, wanted a multiple of {unit}")
+            raise LatteError(f"--{name}: found {side}, expected a multiple of {unit}")
     return num_frames or shape.num_frames, shape.in_channels, height // VAE_FACTOR, width // VAE_FACTOR
 
 
@@ -156,7 +156,7 @@ class PipelineGenerator:
         )
         if most > total:
             raise LatteError(
-                f"sample.steps: found {most}, wanted at most the {total} of the pipeline's scheduler"
+                f"sample.steps: found {most}, expected at most the {total} of the pipeline's scheduler"
             )
         if spec.lora is not None:
             open_weights(spec.lora)

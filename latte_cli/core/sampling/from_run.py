@@ -63,7 +63,7 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
         number = rows // groups
         if rows != number * groups:
             raise LatteError(
-                f"--initial-latents: found noise of {rows}, wanted as many for each of {groups} prompts"
+                f"--initial-latents: found noise of {rows}, expected as many for each of {groups} prompts"
             )
     if target.decodes:
         files += _vae_files(settings)
@@ -180,7 +180,7 @@ def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
         return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
     changes = lora_beside(checkpoint)
     if not changes.is_file():
-        raise LatteError(f"{changes}: no such file, wanted the low-rank changes of {checkpoint.name}")
+        raise LatteError(f"{changes}: no such file, expected the low-rank changes of {checkpoint.name}")
     return [changes, *open_weights(base_weights(settings), kind=layout).files]
 
 

@@ -19,11 +19,11 @@ def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
     except (OSError, ValueError, EOFError) as error:
         raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
     if not isinstance(noise, np.ndarray):
-        raise LatteError(f"{path}: found an archive of arrays, wanted a .npy of noise")
+        raise LatteError(f"{path}: found an archive of arrays, expected a .npy of noise")
     if noise.dtype.kind not in "fiu":
-        raise LatteError(f"{path}: found values of type {noise.dtype}, wanted floating-point noise")
+        raise LatteError(f"{path}: found values of type {noise.dtype}, expected floating-point noise")
     if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
-        raise LatteError(f"{path}: found noise of shape {noise.shape}, wanted (N, {str(wanted)[1:]}")
+        raise LatteError(f"{path}: found noise of shape {noise.shape}, expected (N, {str(wanted)[1:]}")
     return np.asarray(noise, np.float32)
 
 
@@ -38,5 +38,5 @@ def initial_latents(specs: Sequence[ClipSpec], wanted: tuple[int, ...]) -> list[
     noise = read_noise(path, wanted)
     for spec in specs:
         if spec.row >= len(noise):
-            raise LatteError(f"{path}: found noise of {len(noise)} clips, wanted row {spec.row}")
+            raise LatteError(f"{path}: found noise of {len(noise)} clips, expected row {spec.row}")
     return [noise[spec.row] for spec in specs]

@@ -128,9 +128,9 @@ def read_spec(path: Path) -> RunSpec | PipelineSpec:
 
     Raises LatteError naming the field at fault, or a file that has changed since or is gone.
     """
-    content = read_json(path, dict[str, Any], missing="wanted the .json next to a sample", wanted=SIDECAR)
+    content = read_json(path, dict[str, Any], missing="expected the .json next to a sample", wanted=SIDECAR)
     if not {"pipeline", "checkpoint"} & content.keys():
-        raise LatteError(f"{path}: found neither checkpoint nor pipeline, wanted {SIDECAR}")
+        raise LatteError(f"{path}: found neither checkpoint nor pipeline, expected {SIDECAR}")
     spec = parse_spec(content, source=str(path))
     if isinstance(spec, RunSpec) and (fault := _broken_rule(spec)) is not None:
         raise LatteError(f"{path}: settings.{fault}")

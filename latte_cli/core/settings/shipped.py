@@ -30,7 +30,7 @@ def shipped_experiment(name: str) -> Shipped:
     for experiment in known:
         if experiment.name == name.removesuffix(".yaml"):
             return experiment
-    raise LatteError(f"found no experiment {name}, wanted one of {', '.join(each.name for each in known)}")
+    raise LatteError(f"found no experiment {name}, expected one of {', '.join(each.name for each in known)}")
 
 
 def _read(name: str) -> Shipped:

@@ -65,7 +65,9 @@ def parse_json(
     Raises LatteError naming `source` and the field at fault, or for more than `most` bytes.
     """
     if len(content) > most:
-        raise LatteError(f"{source}: found more than {most:,} bytes, wanted {wanted or 'a small JSON file'}")
+        raise LatteError(
+            f"{source}: found more than {most:,} bytes, expected {wanted or 'a small JSON file'}"
+        )
     try:
         return _adapter(kind).validate_json(content.removeprefix(BYTE_ORDER_MARK))
     except ValidationError as error:
@@ -107,7 +109,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-            raise LatteError(f"{path}: found {what}, wanted a file")
+            raise LatteError(f"{path}: found {what}, expected a file")
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     except FileNotFoundError:
@@ -129,13 +131,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _fault(error: ValidationError, wanted: str = "") -> str:
     """The first of pydantic's faults in this program's words."""
     if error.error_count() > FAULTS_NAMED:
-        return f"found {error.error_count():,} wrong values, wanted {wanted or 'another file'}"
+        return f"found {error.error_count():,} wrong values, expected {wanted or 'another file'}"
     detail = error.errors(include_url=False)[0]
     kind, field = detail["type"], _named(detail["loc"])
     context = detail.get("ctx", {})
     if kind == "json_invalid":
         text = f"cannot be read as JSON: {context['error']}"
-        return f"{text}; wanted {wanted}" if wanted else text
+        return f"{text}; expected {wanted}" if wanted else text
     if kind == "missing":
         return f"{field}: is missing"
     if kind == "extra_forbidden":
@@ -184,5 +186,5 @@ def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
     if kind in _WORDS:
         return _WORDS[kind].format(**context)
     if kind == "value_error":
-        return message.removeprefix("Value error, ").removeprefix("wanted ")
+        return message.removeprefix("Value error, ").removeprefix("expected ")
     return _KINDS.get(kind.partition("_")[0], message)

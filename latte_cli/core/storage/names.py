@@ -16,7 +16,7 @@ def relative(name: str) -> str:
     """
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise ValueError("wanted a path inside the folder")
+        raise ValueError("expected a path inside the folder")
     return name
 
 
@@ -27,16 +27,16 @@ def inside(name: str) -> str:
     """
     relative(name)
     if "\\" in name or PureWindowsPath(name).drive:
-        raise ValueError("wanted a path inside the folder")
+        raise ValueError("expected a path inside the folder")
     if not name.isprintable() or any(len(part.encode()) > LONGEST for part in PurePosixPath(name).parts):
-        raise ValueError("wanted a name that a file can have")
+        raise ValueError("expected a name that a file can have")
     return name
 
 
 def beside(name: str) -> str:
     """The name of a file in a folder, not in one below it; unchanged. Raises ValueError as `inside` does."""
     if "/" in inside(name):
-        raise ValueError("wanted the name of a file beside it")
+        raise ValueError("expected the name of a file beside it")
     return name
 
 

@@ -65,7 +65,7 @@ class Previews:
         settings, sample = self.settings, self.settings.sample
         lines = [PromptLine(text) for text in sample.prompts] if settings.model.condition == "text" else []
         if settings.model.condition == "text" and not lines:
-            raise LatteError("sample.prompts: found none, wanted the texts to draw")
+            raise LatteError("sample.prompts: found none, expected the texts to draw")
         return islice(run_clips(settings, lines, sample.num_samples), MOST_CLIPS)
 
     def _told(self, prompt: str) -> Condition:

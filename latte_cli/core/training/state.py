@@ -126,5 +126,5 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
             if zlib.crc32(np.ascontiguousarray(array).data) != checksums[name]:
                 raise LatteError(f"{path}: damaged: {name} does not match its checksum")
             if array.shape != tuple(parameter.shape):
-                raise LatteError(f"{path}: {name} is {array.shape}, wanted {tuple(parameter.shape)}")
+                raise LatteError(f"{path}: {name} is {array.shape}, expected {tuple(parameter.shape)}")
             ops.assign(parameter, Tensor(array))

@@ -9,7 +9,7 @@ from latte_cli.core.settings.schema import Settings
 EXPERIMENT = Settings.model_validate(
     {"train": {"batch_size": 5, "accumulation": 4}, "data": {"num_frames": 16}, "cache": {"dir": "cache"}}
 )
-KEYS = "wanted recompute, sink or cache = on or off, or batch or frames = a number"
+KEYS = "expected recompute, sink or cache = on or off, or batch or frames = a number"
 
 
 def test_what_a_row_leaves_out_is_the_experiments() -> None:
@@ -55,7 +55,7 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     assert lack(row, "cpu") == NOT_HERE == "not on this device"
     assert lack(row, "ascend") is None
     (row,) = parse_rows(["sink=on,cache=off"], EXPERIMENT)
-    assert lack(row, "ascend") == "frames are encoded between two steps: wanted cache=on"
+    assert lack(row, "ascend") == "frames are encoded between two steps: expected cache=on"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     [
         ("fast", f"found 'fast', {KEYS}"),
         ("depth=3", f"found 'depth=3', {KEYS}"),
-        ("cache=yes", "cache: found 'yes', wanted on or off"),
-        ("batch=0", "batch: found '0', wanted a whole number, at least 1"),
-        ("frames=-2", "frames: found '-2', wanted a whole number, at least 1"),
+        ("cache=yes", "cache: found 'yes', expected on or off"),
+        ("batch=0", "batch: found '0', expected a whole number, at least 1"),
+        ("frames=-2", "frames: found '-2', expected a whole number, at least 1"),
     ],
 )  # fmt: skip
 def test_a_row_that_says_nothing_is_refused(spec: str, message: str) -> None:

@@ -105,14 +105,14 @@ def test_the_files_of_a_sharded_one_are_its_index_and_shards(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (None, 'vae.weights: not set; wanted a file, a diffusers folder, or "demo"'),
-        ("none/such", 'vae.weights: no file or folder none/such; wanted an autoencoder, or "demo"'),
+        (None, 'vae.weights: not set; expected a file, a diffusers folder, or "demo"'),
+        ("none/such", 'vae.weights: no file or folder none/such; expected an autoencoder, or "demo"'),
         (GOLDEN / "latte", f"{GOLDEN}/latte: a folder without weights"),
         (FOLDER / "config.json", "config.json: is JSON, not weights"),
-        (GOLDEN / "bad" / "good.pt", "is a Latte checkpoint, wanted a Stable Diffusion autoencoder"),
+        (GOLDEN / "bad" / "good.pt", "is a Latte checkpoint, expected a Stable Diffusion autoencoder"),
         (
             VAE / "diffusion_pytorch_model.bin",
-            "norms of 32; wanted config.json beside it",
+            "norms of 32; expected config.json beside it",
         ),
     ],
 )
@@ -134,9 +134,9 @@ def changed(tmp_path: Path, **changes: object) -> str:
     [
         ({"block_out_channels": [4, 8, 8]}, r"config.json: block_out_channels is \(4, 8, 8\), the weights "),
         ({"latent_channels": 16}, "config.json: latent_channels is 16, the weights .* have 4"),
-        ({"norm_num_groups": 7}, "config.json: channels .*, norms of 7; wanted config.json"),
-        ({"act_fn": "gelu"}, "config.json: act_fn: found \"gelu\", wanted 'silu'"),
-        ({"_class_name": "VQModel"}, "norms of 32; wanted config.json beside it"),
+        ({"norm_num_groups": 7}, "config.json: channels .*, norms of 7; expected config.json"),
+        ({"act_fn": "gelu"}, "config.json: act_fn: found \"gelu\", expected 'silu'"),
+        ({"_class_name": "VQModel"}, "norms of 32; expected config.json beside it"),
     ],
 )
 def test_a_configuration_of_other_weights_is_refused(
@@ -155,7 +155,7 @@ def test_an_autoencoder_of_another_factor_is_refused(tmp_path: Path) -> None:
     }
     save_file(kept, tmp_path / "vae.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"block_out_channels": [4, 8, 8]}))
-    with pytest.raises(LatteError, match="shrinks a frame's side by 4, wanted 8"):
+    with pytest.raises(LatteError, match="shrinks a frame's side by 4, expected 8"):
         open_autoencoder(str(tmp_path / "vae.safetensors"))
 
 
@@ -173,7 +173,7 @@ def test_a_missing_and_a_misshapen_tensor_are_named(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"missing quant_conv\.bias"):
         open_autoencoder(folder)
     save_file({**weights, "quant_conv.bias": np.zeros(9, np.float32)}, Path(folder) / WEIGHTS.name)
-    with pytest.raises(LatteError, match=r"quant_conv\.bias of shape \(9,\), wanted \(8,\)"):
+    with pytest.raises(LatteError, match=r"quant_conv\.bias of shape \(9,\), expected \(8,\)"):
         open_autoencoder(folder)
 
 

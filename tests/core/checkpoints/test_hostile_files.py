@@ -142,7 +142,7 @@ def test_a_key_that_is_slow_to_hash_is_not_hashed(tmp_path: Path) -> None:
 
 def test_what_a_wrong_value_holds_is_never_printed(tmp_path: Path) -> None:
     nested = b")" + b"2\x86" * 60
-    assert refusal(zip_file(tmp_path / "x.pt", checkpoint(nested))) == "w: found a tuple, wanted a tensor"
+    assert refusal(zip_file(tmp_path / "x.pt", checkpoint(nested))) == "w: found a tuple, expected a tensor"
 
 
 def test_a_name_with_line_ends_and_colours_stays_on_one_line(tmp_path: Path) -> None:

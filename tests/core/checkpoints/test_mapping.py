@@ -110,15 +110,15 @@ def uncond() -> dict[str, Shape]:
     [
         ({"blocks.1.mlp.fc1.bias": None}, "missing blocks.1.mlp.fc1.bias"),
         ({"pos_embed": None}, "missing pos_embed"),
-        ({"blocks.1.mlp.fc1.bias": (95,)}, "blocks.1.mlp.fc1.bias of shape (95,), wanted (96,)"),
-        ({"x_embedder.proj.bias": (23,)}, "x_embedder.proj.bias of shape (23,), wanted (24,)"),
+        ({"blocks.1.mlp.fc1.bias": (95,)}, "blocks.1.mlp.fc1.bias of shape (95,), expected (96,)"),
+        ({"x_embedder.proj.bias": (23,)}, "x_embedder.proj.bias of shape (23,), expected (24,)"),
         ({"pos_embed": (1, 15, 24)}, "15 tokens"),
         ({"temp_embed": (1, 0, 24)}, "0 frames"),
         ({"extra": (1,)}, "unexpected extra"),
         ({"blocks.9999.x": (1,)}, "unexpected blocks.9999.x"),
-        ({"x_embedder.proj.weight": (24, 3, 2, 2)}, "wanted (width, 4, patch, patch)"),
+        ({"x_embedder.proj.weight": (24, 3, 2, 2)}, "expected (width, 4, patch, patch)"),
         ({"x_embedder.proj.weight": (24, 17)}, "no patch embedder of four channels"),
-        ({"final_layer.linear.bias": (33,)}, "final_layer.linear.bias of shape (33,), wanted (32,)"),
+        ({"final_layer.linear.bias": (33,)}, "final_layer.linear.bias of shape (33,), expected (32,)"),
         ({"temp_embed": None}, "missing temp_embed"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_latte_says_what_it_is_and_how_to_make_the_right_one()
     with pytest.raises(LatteError) as caught:
         load_latte(GOLDEN / "vae/ldm_bare.safetensors")
     assert str(caught.value) == (
-        f"{GOLDEN}/vae/ldm_bare.safetensors: is a Stable Diffusion autoencoder, wanted a Latte checkpoint; "
+        f"{GOLDEN}/vae/ldm_bare.safetensors: is a Stable Diffusion autoencoder, expected a Latte checkpoint; "
         "to make it anew: latte convert --kind latte --source <original> --target ldm_bare.ckpt --force"
     )
     words = r"truncated_zip\.pt: is cut short: .*; to make it anew: latte convert --kind latte"

@@ -173,6 +173,6 @@ def test_a_training_checkpoint_gives_its_averaged_weights(tmp_path: Path, suffix
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        LatteError, match=r"x\.npz: found suffix '\.npz', wanted \.ckpt, \.safetensors or \.pt"
+        LatteError, match=r"x\.npz: found suffix '\.npz', expected \.ckpt, \.safetensors or \.pt"
     ):
         save_weights(tmp_path / "x.npz", {})

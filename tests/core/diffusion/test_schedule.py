@@ -91,7 +91,7 @@ def test_a_chain_of_one_step_has_finite_coefficients() -> None:
 
 
 def test_too_short_a_linear_schedule_is_refused() -> None:
-    with pytest.raises(LatteError, match=r"diffusion\.num_timesteps: found 20, wanted at least 21"):
+    with pytest.raises(LatteError, match=r"diffusion\.num_timesteps: found 20, expected at least 21"):
         make_schedule(DiffusionSettings(num_timesteps=20))
     make_schedule(DiffusionSettings(num_timesteps=21))
 

@@ -27,7 +27,7 @@ def test_folders_of_movies_and_frames_are_clips_and_what_is_too_short_is_named(
         clips = open_clips("--real", tmp_path, needed=5)
     assert [(item.path.name, item.frames) for item in clips.items] == [("v2", 8), ("v10.mp4", 9)]
     assert clips.left_out == 2
-    assert "short: too short: 3 frames, wanted 5" in caplog.text
+    assert "short: too short: 3 frames, expected 5" in caplog.text
     assert "broken.mp4: not a movie file" in caplog.text
     assert numbers(read_frames(Place(clips.items[0], (1, 3, 5)))) == [101, 103, 105]
     assert numbers(read_frames(Place(clips.items[1], (0, 4, 8)))) == [0, 4, 8]
@@ -89,7 +89,7 @@ def test_generated_clips_begin_at_their_first_frame_and_cannot_be_more_than_ther
     assert [(place.item.path.name, place.indices) for place in drawn] == [
         (f"v{number}", (0, 1, 2, 3)) for number in range(3)
     ]
-    with pytest.raises(LatteError, match=r"--real: videos: found 3 clips, wanted 4 \(--clips\)"):
+    with pytest.raises(LatteError, match=r"--real: videos: found 3 clips, expected 4 \(--clips\)"):
         draw_clips(clips, 4, num_frames=4, stride=1, random=False, seed=(5, 0, 1))
 
 
@@ -109,11 +109,11 @@ def test_a_digest_is_of_content_and_frames(tmp_path: Path) -> None:
         (b"", "cannot be read as a .npy file"),
         (b"\x93NUMPY\x01\x00v\x00{'descr'", "cannot be read as a .npy file"),
         (b"text", "cannot be read as a .npy file"),
-        (np.zeros((2, 4, 8, 8, 3), np.float32), "found float32 of shape (2, 4, 8, 8, 3), wanted clips"),
-        (np.zeros((2, 4, 8, 8), np.uint8), "found uint8 of shape (2, 4, 8, 8), wanted clips"),
-        (np.zeros((0, 4, 8, 8, 3), np.uint8), "found uint8 of shape (0, 4, 8, 8, 3), wanted clips"),
-        (np.zeros(3, np.uint8), "found uint8 of shape (3,), wanted clips"),
-        (np.zeros((2, 4, 8, 8, 3), np.uint8), "too short: 4 frames, wanted 5"),
+        (np.zeros((2, 4, 8, 8, 3), np.float32), "found float32 of shape (2, 4, 8, 8, 3), expected clips"),
+        (np.zeros((2, 4, 8, 8), np.uint8), "found uint8 of shape (2, 4, 8, 8), expected clips"),
+        (np.zeros((0, 4, 8, 8, 3), np.uint8), "found uint8 of shape (0, 4, 8, 8, 3), expected clips"),
+        (np.zeros(3, np.uint8), "found uint8 of shape (3,), expected clips"),
+        (np.zeros((2, 4, 8, 8, 3), np.uint8), "too short: 4 frames, expected 5"),
         (np.array([{}], object), "cannot be read as a .npy file"),
     ],
 )
@@ -134,5 +134,5 @@ def test_arrays_that_are_no_clips_are_refused_in_a_line(
 def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"--real: .*/none: no such file or folder"):
         open_clips("--real", tmp_path / "none", needed=1)
-    with pytest.raises(LatteError, match=r"--real: .*: holds no clips: wanted folders of images, or files"):
+    with pytest.raises(LatteError, match=r"--real: .*: holds no clips: expected folders of images, or files"):
         open_clips("--real", tmp_path, needed=1)

@@ -104,16 +104,16 @@ def test_written_settings_explain_every_key() -> None:
         ("train: {learning_rte: 1}", "train.learning_rte: unknown key; did you mean train.learning_rate?"),
         ("image_size: 64", "image_size: unknown key; did you mean data.image_size?"),
         ("bench: {zzz: 1}", "bench.zzz: unknown key; known here: steps, warmup_steps"),
-        ("seed: true", f"seed: found true, wanted a whole number, at least 0, at most {2**63 - 1}"),
-        ("train: {steps: 2.5}", "train.steps: found 2.5, wanted a whole number, at least 1"),
-        ("train: {clip_norm: 0}", "train.clip_norm: found 0, wanted a number, more than 0, or null"),
-        ("train: {learning_rate: .inf}", "train.learning_rate: found inf, wanted a number, more than 0"),
-        ("train: {sink_mode: x}", 'train.sink_mode: found "x", wanted auto, true or false'),
-        ("data: {image_size: 100}", "data.image_size: found 100, wanted a whole number, at least 8, a multiple of 8"),
-        ("data: 3", "data: found 3, wanted keys and values"),
-        ("model: {condition: x}", 'model.condition: found "x", wanted one of none, class, text'),
-        ("sample: {prompts: [1.5]}", "sample.prompts: found 1.5, wanted a list of texts"),
-        ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", wanted a list of whole numbers'),
+        ("seed: true", f"seed: found true, expected a whole number, at least 0, at most {2**63 - 1}"),
+        ("train: {steps: 2.5}", "train.steps: found 2.5, expected a whole number, at least 1"),
+        ("train: {clip_norm: 0}", "train.clip_norm: found 0, expected a number, more than 0, or null"),
+        ("train: {learning_rate: .inf}", "train.learning_rate: found inf, expected a number, more than 0"),
+        ("train: {sink_mode: x}", 'train.sink_mode: found "x", expected auto, true or false'),
+        ("data: {image_size: 100}", "data.image_size: found 100, expected a whole number, at least 8, a multiple of 8"),
+        ("data: 3", "data: found 3, expected keys and values"),
+        ("model: {condition: x}", 'model.condition: found "x", expected one of none, class, text'),
+        ("sample: {prompts: [1.5]}", "sample.prompts: found 1.5, expected a list of texts"),
+        ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", expected a list of whole numbers'),
     ],
 )  # fmt: skip
 def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
@@ -125,26 +125,26 @@ def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("model: {preset: Latte-XL/3}", 'model.preset: found "Latte-XL/3", wanted Latte-XL, -L, -B or -S with /2, /4 or /8; did you mean Latte-XL/2?'),
-        ("model: {depth: 4}", "model: no size; wanted hidden_size, num_heads, patch_size by number, or model.preset such as Latte-XL/2"),
-        ("model: {preset: Latte-S/2, depth: 3}", "model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"),
-        ("model: {preset: Latte-S/2, num_heads: 5}", "model.num_heads: found 5, wanted a divisor of hidden_size 384"),
-        ("model: {preset: Latte-S/2, hidden_size: 6}", "model.hidden_size: found 6, wanted a multiple of 4: sines and cosines of two directions"),
-        ("model: {preset: Latte-S/8}\ndata: {image_size: 96}", "data.image_size: found 96, wanted a multiple of 64: patch_size 8 x 8"),
-        ("model: {condition: class}", "model.num_classes: not set, wanted a number of classes, for condition: class"),
-        ("model: {num_classes: 3}", "model.num_classes: found 3, wanted null, for condition: none"),
-        ("model: {condition: class, num_classes: 3}\nsample: {class_labels: [0, 3]}", "sample.class_labels: found 3, wanted labels from 0 to 2 (model.num_classes 3)"),
-        ("sample: {class_labels: [0]}", "sample.class_labels: found labels, wanted none for condition: none"),
-        ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, wanted false, or cache.mirror: true, since the cache holds no mirrored clips"),
-        ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
-        ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", wanted "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
-        ("model: {architecture: latte-t2v, preset: Latte-S/2, condition: text}", 'model.preset: found "Latte-S/2", wanted Latte-1'),
-        ("model: {architecture: latte-t2v, preset: Latte-1}", 'model.condition: found "none", wanted text, for architecture: latte-t2v'),
-        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text, mlp_ratio: 2}", "model.mlp_ratio: found 2.0, wanted 4, for architecture: latte-t2v"),
-        ("train: {part: temporal}", 'train.part: found "temporal", wanted all, for architecture: latte'),
-        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, wanted weights to change, for part: lora: a pipeline folder or a transformer's weights"),
-        ("sample: {prompts: [a cat]}", "sample.prompts: found prompts, wanted none for condition: none"),
-        ("sample: {steps: 1001}", "sample.steps: found 1001, wanted at most diffusion.num_timesteps 1000"),
+        ("model: {preset: Latte-XL/3}", 'model.preset: found "Latte-XL/3", expected Latte-XL, -L, -B or -S with /2, /4 or /8; did you mean Latte-XL/2?'),
+        ("model: {depth: 4}", "model: no size; expected hidden_size, num_heads, patch_size by number, or model.preset such as Latte-XL/2"),
+        ("model: {preset: Latte-S/2, depth: 3}", "model.depth: found 3, expected an even number: spatial and temporal blocks in turn"),
+        ("model: {preset: Latte-S/2, num_heads: 5}", "model.num_heads: found 5, expected a divisor of hidden_size 384"),
+        ("model: {preset: Latte-S/2, hidden_size: 6}", "model.hidden_size: found 6, expected a multiple of 4: sines and cosines of two directions"),
+        ("model: {preset: Latte-S/8}\ndata: {image_size: 96}", "data.image_size: found 96, expected a multiple of 64: patch_size 8 x 8"),
+        ("model: {condition: class}", "model.num_classes: not set, expected a number of classes, for condition: class"),
+        ("model: {num_classes: 3}", "model.num_classes: found 3, expected null, for condition: none"),
+        ("model: {condition: class, num_classes: 3}\nsample: {class_labels: [0, 3]}", "sample.class_labels: found 3, expected labels from 0 to 2 (model.num_classes 3)"),
+        ("sample: {class_labels: [0]}", "sample.class_labels: found labels, expected none for condition: none"),
+        ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, expected false, or cache.mirror: true, since the cache holds no mirrored clips"),
+        ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("model: {architecture: latte-t2v, preset: Latte-S/2, condition: text}", 'model.preset: found "Latte-S/2", expected Latte-1'),
+        ("model: {architecture: latte-t2v, preset: Latte-1}", 'model.condition: found "none", expected text, for architecture: latte-t2v'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text, mlp_ratio: 2}", "model.mlp_ratio: found 2.0, expected 4, for architecture: latte-t2v"),
+        ("train: {part: temporal}", 'train.part: found "temporal", expected all, for architecture: latte'),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, expected weights to change, for part: lora: a pipeline folder or a transformer's weights"),
+        ("sample: {prompts: [a cat]}", "sample.prompts: found prompts, expected none for condition: none"),
+        ("sample: {steps: 1001}", "sample.steps: found 1001, expected at most diffusion.num_timesteps 1000"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together_are_named(experiment: Path, text: str, fault: str) -> None:
@@ -171,9 +171,9 @@ def test_all_faults_are_reported_together_those_of_single_values_first(experimen
     text = "seed: -1\ntrain: {learning_rte: 1}\nmodel: {preset: Latte-S/2, depth: 3}\n"
     assert fault_of(experiment, text) == (
         "sky.yaml: 3 faults\n"
-        f"  seed: found -1, wanted a whole number, at least 0, at most {2**63 - 1}\n"
+        f"  seed: found -1, expected a whole number, at least 0, at most {2**63 - 1}\n"
         "  train.learning_rte: unknown key; did you mean train.learning_rate?\n"
-        "  model.depth: found 3, wanted an even number: spatial and temporal blocks in turn"
+        "  model.depth: found 3, expected an even number: spatial and temporal blocks in turn"
     )
 
 
@@ -184,18 +184,18 @@ def test_nothing_is_concluded_from_a_faulty_value(experiment: Path) -> None:
 
 def test_a_fault_given_on_the_command_line_is_not_blamed_on_the_file(experiment: Path) -> None:
     fault = fault_of(experiment, "seed: 1", overrides=[parse_override("train.steps=0")])
-    assert fault == "train.steps: found 0, wanted a whole number, at least 1"
+    assert fault == "train.steps: found 0, expected a whole number, at least 1"
 
 
 def test_each_command_names_what_it_lacks(experiment: Path) -> None:
     assert fault_of(experiment, "seed: 1", command="cache") == (
         "sky.yaml: 3 faults\n"
-        "  data.root: not set, wanted a folder of videos\n"
-        '  vae.weights: not set, wanted a file, a diffusers folder, or "demo"\n'
-        "  cache.dir: not set, wanted a folder for the latents"
+        "  data.root: not set, expected a folder of videos\n"
+        '  vae.weights: not set, expected a file, a diffusers folder, or "demo"\n'
+        "  cache.dir: not set, expected a folder for the latents"
     )
     text = "model: {preset: Latte-S/2, condition: text}\ndata: {root: x}\nvae: {weights: y}"
-    fault = "text.encoder: not set, wanted the folder of a CLIP text encoder, for condition: text"
+    fault = "text.encoder: not set, expected the folder of a CLIP text encoder, for condition: text"
     assert fault_of(experiment, text, command="train") == f"sky.yaml: {fault}"
 
 
@@ -209,7 +209,7 @@ def test_training_from_a_cache_needs_neither_videos_nor_autoencoder(experiment: 
     [
         ("a: 1\nb: [", "sky.yaml, line 2: not valid YAML: expected the node content, but found '<stream end>'"),
         ("seed: 1\ntrain: {steps: 1}\nseed: 2", 'sky.yaml, line 3: not valid YAML: key "seed" is there twice'),
-        ("- 1\n", "sky.yaml: found no sections, wanted keys and values such as `seed: 1`"),
+        ("- 1\n", "sky.yaml: found no sections, expected keys and values such as `seed: 1`"),
         ("a: !!python/object/apply:os.getcwd []", "sky.yaml, line 1: not valid YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"),
         ("a: &x [*x]", "sky.yaml, line 1: not valid YAML: found unconstructable recursive node"),
     ],
@@ -219,7 +219,7 @@ def test_text_that_is_no_experiment_file_is_named_by_line(experiment: Path, text
 
 
 def test_a_file_that_is_not_there_is_named(experiment: Path) -> None:
-    with pytest.raises(LatteError, match=r"sky\.yaml: no such file, wanted an experiment file \(YAML\)"):
+    with pytest.raises(LatteError, match=r"sky\.yaml: no such file, expected an experiment file \(YAML\)"):
         load_settings(experiment)
 
 
@@ -242,7 +242,7 @@ def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
     assert heading == "the built-in demo: 2 faults"
     assert [fault.split(": ")[0] for fault in faults] == ["data.root", "sample.pipeline"]
     assert all(
-        "wanted a path that a file can have: this is too long, or holds \\0" in each for each in faults
+        "expected a path that a file can have: this is too long, or holds \\0" in each for each in faults
     )
 
 
@@ -254,7 +254,7 @@ def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
         ("[" * 100_000, "not valid YAML: is nested more than 16 deep"),
         ("{a: " * 50_000, "not valid YAML: is nested more than 16 deep"),
         ("seed: " + "9" * 10_000, "not valid YAML: cannot be read"),
-        ("x" * 300_000 + ": 1", "found more than 262,144 bytes, wanted an experiment file (YAML)"),
+        ("x" * 300_000 + ": 1", "found more than 262,144 bytes, expected an experiment file (YAML)"),
         ("? " + "k" * 100_000 + "\n: 1", "kkk...: unknown key"),
         ("seed: !!python/object/apply:os.system [touch PWNED]", "not valid YAML: could not determine a constructor"),
         ("seed: 1\nseed: 2\n", 'not valid YAML: key "seed" is there twice'),

@@ -111,9 +111,9 @@ def test_threads_do_not_change_a_bit() -> None:
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        (np.zeros(4, np.float16), "wanted float32, got float16"),
+        (np.zeros(4, np.float16), "expected float32, got float16"),
         (np.zeros((4, 2), np.float32)[:, 0], "got a copy or a read-only array"),
-        (np.zeros(3, np.float32), "wanted tensors of one size"),
+        (np.zeros(3, np.float32), "expected tensors of one size"),
     ],
 )
 def test_what_cannot_be_updated_in_place_is_refused(parameter: np.ndarray, message: str) -> None:

@@ -87,10 +87,10 @@ def test_weights_keep_their_places_and_take_the_frames_of_the_settings() -> None
 @pytest.mark.parametrize(
     ("model", "fault"),
     [
-        ({"depth": 8}, f"model.depth: found 8, wanted that of train.init_from {PIPELINE}, {SIZE['depth']}"),
+        ({"depth": 8}, f"model.depth: found 8, expected that of train.init_from {PIPELINE}, {SIZE['depth']}"),
         (
             {"learn_sigma": False},
-            "model.learn_sigma: out_channels: found 4, wanted that of train.init_from"
+            "model.learn_sigma: out_channels: found 4, expected that of train.init_from"
             f" {PIPELINE}, {CONFIG['out_channels']}",
         ),
     ],
@@ -121,7 +121,7 @@ def test_an_encoder_of_the_other_kind_is_refused() -> None:
         text_folder(settings({"architecture": "latte"}))
     width = CONFIG["caption_channels"]
     assert str(refusal.value) == (
-        f"text.encoder: {PIPELINE}: found a t5 encoder of width {width}, wanted a clip of width 768, for"
+        f"text.encoder: {PIPELINE}: found a t5 encoder of width {width}, expected a clip of width 768, for"
         " model.architecture: latte"
     )
 

@@ -84,7 +84,7 @@ def test_the_names_in_a_file_are_those_of_peft_and_diffusers(tmp_path: Path) -> 
 
 def test_a_file_of_something_else_is_refused() -> None:
     path = FOLDER / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(LatteError, match=r"wanted low-rank changes: names that end in lora_A\.weight"):
+    with pytest.raises(LatteError, match=r"expected low-rank changes: names that end in lora_A\.weight"):
         load_lora(path)
 
 
@@ -95,7 +95,7 @@ def test_half_a_change_is_refused(tmp_path: Path) -> None:
         load_lora(path)
     assert (
         str(refusal.value)
-        == f"{path}: a.attn1.to_q: wanted lora_A (rank, inputs) with lora_B (outputs, rank)"
+        == f"{path}: a.attn1.to_q: expected lora_A (rank, inputs) with lora_B (outputs, rank)"
     )
 
 
@@ -108,7 +108,7 @@ def test_factors_of_other_shapes_are_refused(a: tuple[int, ...], b: tuple[int, .
     save_file({name: np.asarray(values, np.float32) for name, values in factors.items()}, path)
     with pytest.raises(LatteError) as refusal:
         load_lora(path)
-    wanted = "wanted lora_A (rank, inputs) with lora_B (outputs, rank)"
+    wanted = "expected lora_A (rank, inputs) with lora_B (outputs, rank)"
     assert str(refusal.value) == f"{path}: x.attn1.to_q: {wanted}"
 
 
@@ -122,7 +122,7 @@ def test_factors_of_several_ranks_are_refused(tmp_path: Path) -> None:
     save_file(factors, path)
     with pytest.raises(LatteError) as refusal:
         load_lora(path)
-    assert str(refusal.value) == f"{path}: found the ranks 2 and 3, wanted one of all projections"
+    assert str(refusal.value) == f"{path}: found the ranks 2 and 3, expected one of all projections"
 
 
 @pytest.mark.parametrize("alpha", ["x", "nan", "inf", ""])
@@ -132,7 +132,7 @@ def test_an_alpha_that_is_no_number_is_refused(alpha: str, tmp_path: Path) -> No
     save_file(factors, path, metadata={"alpha": alpha})
     with pytest.raises(LatteError) as refusal:
         load_lora(path)
-    assert str(refusal.value) == f'{path}: alpha: found "{alpha}", wanted a number'
+    assert str(refusal.value) == f'{path}: alpha: found "{alpha}", expected a number'
 
 
 def test_changes_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -149,5 +149,5 @@ def test_changes_of_another_model_are_refused(tmp_path: Path) -> None:
         with_lora(weights(), load_lora(path), source="other.safetensors")
     assert (
         str(refusal.value)
-        == "other.safetensors: transformer_blocks.0.attn1.to_q: found (8, 8), wanted (24, 24)"
+        == "other.safetensors: transformer_blocks.0.attn1.to_q: found (8, 8), expected (24, 24)"
     )

@@ -61,9 +61,9 @@ def test_a_rank_table_starts_one_process_for_each_device_of_this_machine(tmp_pat
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [
-        (Cluster(0), "--parallel: found 0, wanted at least 1"),
-        (Cluster(1, nodes=2, node_rank=2), "--node-rank: found 2 of --nodes 2, wanted 0 to nodes - 1"),
-        (Cluster(2, master_port=80), "--master-port: found 80, wanted 1024 to 65535"),
+        (Cluster(0), "--parallel: found 0, expected at least 1"),
+        (Cluster(1, nodes=2, node_rank=2), "--node-rank: found 2 of --nodes 2, expected 0 to nodes - 1"),
+        (Cluster(2, master_port=80), "--master-port: found 80, expected 1024 to 65535"),
         (
             Cluster(2, nodes=2, launcher="mpirun"),
             "--nodes: mpirun knows its machines itself: run the command under mpirun --hostfile FILE, without"
@@ -86,8 +86,8 @@ def test_a_missing_mpirun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rank_table_of_other_machines_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text(TABLE)
-    with pytest.raises(LatteError, match=r"found 2 machines with \[2, 2\] devices, wanted --nodes 1"):
+    with pytest.raises(LatteError, match=r"found 2 machines with \[2, 2\] devices, expected --nodes 1"):
         check_cluster(Cluster(4, rank_table=table))
     table.write_text(TABLE.replace('"rank_id": "1"', '"rank_id": "9"').replace("9", "2", 1))
-    with pytest.raises(LatteError, match="wanted 0, 1"):
+    with pytest.raises(LatteError, match="expected 0, 1"):
         check_cluster(Cluster(2, nodes=2, rank_table=table))

@@ -178,9 +178,9 @@ def test_a_problem_that_a_worker_names_is_said_in_its_words(launched: Callable[.
     run = launched("refuse", workers=2, collective=False)
     code, _, err = run.finish()
     log = run.logs / "worker_1.log"
-    said = f"data.root: found nothing, wanted videos (worker 1 of 2; its log: {log})"
+    said = f"data.root: found nothing, expected videos (worker 1 of 2; its log: {log})"
     assert (code, err.splitlines()[-1]) == (1, said)
-    assert log.read_text().endswith("data.root: found nothing, wanted videos\n")
+    assert log.read_text().endswith("data.root: found nothing, expected videos\n")
 
 
 def test_workers_do_not_outlive_a_launcher_that_is_killed(launched: Callable[..., Launched]) -> None:

@@ -62,11 +62,11 @@ def test_only_the_first_worker_writes() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({**MSRUN, "MS_NODE_ID": "4"}, "msrun: found rank 4 of 4, wanted 0 to size - 1"),
-        ({**MSRUN, "MS_WORKER_NUM": "x"}, "MS_WORKER_NUM: found 'x' in the environment, wanted a number"),
+        ({**MSRUN, "MS_NODE_ID": "4"}, "msrun: found rank 4 of 4, expected 0 to size - 1"),
+        ({**MSRUN, "MS_WORKER_NUM": "x"}, "MS_WORKER_NUM: found 'x' in the environment, expected a number"),
         (
             {"OMPI_COMM_WORLD_RANK": "0"},
-            "OMPI_COMM_WORLD_SIZE: found None in the environment, wanted a number",
+            "OMPI_COMM_WORLD_SIZE: found None in the environment, expected a number",
         ),
     ],
 )
@@ -85,16 +85,16 @@ def test_msrun_on_several_machines_must_say_which_is_which() -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("not json", "cannot be read as JSON: .*; wanted a rank table"),
+        ("not json", "cannot be read as JSON: .*; expected a rank table"),
         ("{}", "table.json: server_list: is missing"),
         (
             '{"server_list": [{"device": [{"rank_id": "x", "device_id": 0}]}]}',
-            r"rank_id: found \"x\", wanted a whole",
+            r"rank_id: found \"x\", expected a whole",
         ),
-        ('{"server_list": []}', r"found the ranks \[\], wanted 0, 1, ... once each"),
+        ('{"server_list": []}', r"found the ranks \[\], expected 0, 1, ... once each"),
         (
             '{"server_list": [{"device": [{"rank_id": 1, "device_id": 0}]}]}',
-            r"found the ranks \[1\], wanted 0, 1",
+            r"found the ranks \[1\], expected 0, 1",
         ),
     ],
 )

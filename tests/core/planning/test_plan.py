@@ -96,7 +96,8 @@ def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_l
     assert row(plan, "sampler") == "ddim, 8 steps, guidance 4"
     assert plan.problems == [f"{tmp_path}: holds no checkpoint; train first, or give --checkpoint"]
     assert (
-        'vae.weights: not set, wanted a file, a diffusers folder, or "demo"' in sample_plan(settings).problems
+        'vae.weights: not set, expected a file, a diffusers folder, or "demo"'
+        in sample_plan(settings).problems
     )
 
 
@@ -121,5 +122,5 @@ def test_a_plan_counts_captions_and_names_a_file_that_has_none(tmp_path: Path) -
     assert (plan.problems, row(plan, "captions")) == ([], "2 of 2 videos, 1 without")
     assert row(plan, "text") == f"{encoder}/text_encoder: t5, 120 tokens of width 16"
     captions.write_text("video,caption\nvideo9,a cat\n")
-    wanted = f"found none in {captions} for a video of {tmp_path}, wanted rows such as video0,a caption"
+    wanted = f"found none in {captions} for a video of {tmp_path}, expected rows such as video0,a caption"
     assert train_plan(settings).problems == [f"data.captions: {wanted}"]

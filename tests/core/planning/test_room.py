@@ -79,8 +79,8 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_refused_and_nothing_is_le
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     for place, fault in (
-        (tmp_path / "file", "is a file, wanted a folder"),
-        (tmp_path / "file" / "x", f"{tmp_path}/file: is a file, wanted a folder"),
+        (tmp_path / "file", "is a file, expected a folder"),
+        (tmp_path / "file" / "x", f"{tmp_path}/file: is a file, expected a folder"),
         (Path("/proc/x/y"), "/proc: cannot be written to: "),
     ):
         with pytest.raises(LatteError) as caught:

@@ -28,7 +28,7 @@ train: {batch_size: 1, dtype: float32}
 bench: {steps: 2, warmup_steps: 1}
 """
 BASE = Row(cards=1, recompute=False, sink=False, cache=True, batch=1, frames=2)
-NO_VAE = 'vae.weights: not set; wanted a file, a diffusers folder, or "demo"'
+NO_VAE = 'vae.weights: not set; expected a file, a diffusers folder, or "demo"'
 
 
 @pytest.fixture

@@ -284,7 +284,7 @@ def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..
     assert list(read_manifest(settings.cache.dir)) == ["class1/v1", "class1/v3"]  # type: ignore[arg-type]
     status, _ = run(settings, resume=1)
     assert status.saved == 2
-    assert run(settings, resume=5)[1] == "--resume 5: wanted auto, or the place of a video: 0 to 4"
+    assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the place of a video: 0 to 4"
 
 
 def test_overwrite_makes_the_cache_anew_with_other_settings(experiment: Callable[..., Settings]) -> None:

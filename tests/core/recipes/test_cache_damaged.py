@@ -91,7 +91,7 @@ def test_a_line_of_the_manifest_that_is_no_entry_costs_that_entry_alone(
     lines = manifest.read_text().splitlines()
     damaged = json.dumps(json.loads(lines[1]) | damage)
     manifest.write_text("\n".join([lines[0], damaged, '["no entry"]', *lines[2:]]) + "\n")
-    with pytest.raises(LatteError, match=r"manifest\.jsonl: line 2: \w+.*: found .*, wanted .*"):
+    with pytest.raises(LatteError, match=r"manifest\.jsonl: line 2: \w+.*: found .*, expected .*"):
         open_cache(settings)
     assert faults(settings) == [("missing", "cats/b")]
     assert [message.split(": ")[1] for message in caplog.messages] == ["line 2", "line 3"]
@@ -123,7 +123,7 @@ def test_a_manifest_of_other_sizes_is_refused_and_mended(
     rewrite(manifest, times_1000)
     with pytest.raises(LatteError) as caught:
         open_cache(settings)
-    shapes = "shape: found (9000, 8000, 2000, 2000), wanted (9000, 8, 2, 2)"
+    shapes = "shape: found (9000, 8000, 2000, 2000), expected (9000, 8, 2, 2)"
     assert str(caught.value) == f"{manifest}: cats/a: {shapes}; latte cache encodes anew what is damaged"
     assert {fault for fault, _ in faults(settings)} == {"torn"}
     assert run(settings) == 4
@@ -165,7 +165,7 @@ def test_a_file_outside_the_cache_is_never_looked_at(
     rewrite(manifest, lambda entry: entry | {"file": file})
     with pytest.raises(LatteError) as caught:
         open_cache(settings)
-    fault = f'line 1: file: found "{file}", wanted a path inside the folder'
+    fault = f'line 1: file: found "{file}", expected a path inside the folder'
     assert str(caught.value).startswith(f"{manifest}: {fault}")
 
 
@@ -173,11 +173,11 @@ def test_a_file_outside_the_cache_is_never_looked_at(
     ("damage", "fault"),
     [
         ({"image_size": 16000}, "data.image_size: the cache was made with 16000, this run has 16"),
-        ({"image_size": "16"}, 'image_size: found "16", wanted a whole number'),
-        ({"rows": [4, 4]}, "rows: found a list, wanted more frames than are repeated"),
-        ({"rows": None}, "rows: found null, wanted those of type mindrecord"),
-        ({"type": "numpy"}, "rows: found a list, wanted those of type numpy"),
-        ({"format": 2}, "format: found 2, wanted 1"),
+        ({"image_size": "16"}, 'image_size: found "16", expected a whole number'),
+        ({"rows": [4, 4]}, "rows: found a list, expected more frames than are repeated"),
+        ({"rows": None}, "rows: found null, expected those of type mindrecord"),
+        ({"type": "numpy"}, "rows: found a list, expected those of type numpy"),
+        ({"format": 2}, "format: found 2, expected 1"),
         ({"later": 1}, "later: unknown key"),
     ],
 )
@@ -341,7 +341,7 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
     manifest.mkdir()
     with pytest.raises(LatteError) as caught:
         run(settings)
-    assert str(caught.value) == f"{manifest}: found a folder, wanted a file"
+    assert str(caught.value) == f"{manifest}: found a folder, expected a file"
 
 
 @pytest.mark.parametrize("kind", TYPES)

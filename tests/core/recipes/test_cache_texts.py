@@ -188,8 +188,8 @@ def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
     with pytest.raises(LatteError) as refusal:
         cached_header(other)
     assert str(refusal.value) == (
-        f"cache.dir: {data}/cache: found captions' states of a t5 encoder of width 16, wanted a clip of width"
-        " 768, for model.architecture: latte"
+        f"cache.dir: {data}/cache: found captions' states of a t5 encoder of width 16, expected a clip"
+        " of width 768, for model.architecture: latte"
     )
 
 

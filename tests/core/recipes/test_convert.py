@@ -236,11 +236,11 @@ def test_every_bad_file_is_refused_in_one_line_and_leaves_nothing(
 REASONS = {
     "missing_key.pt": "missing blocks.1.attn.qkv.weight",
     "extra_key.pt": "unexpected blocks.7.attn.qkv.weight",
-    "wrong_shape.pt": "blocks.1.attn.qkv.weight of shape (11, 4), wanted (12, 4)",
-    "transposed_shape.pt": "blocks.1.attn.qkv.weight of shape (4, 12), wanted (12, 4)",
+    "wrong_shape.pt": "blocks.1.attn.qkv.weight of shape (11, 4), expected (12, 4)",
+    "transposed_shape.pt": "blocks.1.attn.qkv.weight of shape (4, 12), expected (12, 4)",
     "nan_tensor.pt": "blocks.1.attn.qkv.weight holds an infinity or NaN",
     "inf_tensor.pt": "blocks.1.attn.qkv.weight holds an infinity or NaN",
-    "int_dtype.pt": "blocks.1.attn.qkv.weight: found int32, wanted floats",
+    "int_dtype.pt": "blocks.1.attn.qkv.weight: found int32, expected floats",
     "corrupt_crc.pt": "data/4 is damaged",
     "evil_exec_outside_ema.pt": "its pickle calls for __builtin__.exec",
     "evil_os_system_zip.pt": "its pickle calls for posix.system",
@@ -306,14 +306,14 @@ def test_an_existing_target_is_kept_unless_forced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "to", "words"),
     [
-        ("x.pt", "mindspore", r"found suffix '\.pt', wanted \.ckpt or \.safetensors with --to mindspore"),
+        ("x.pt", "mindspore", r"found suffix '\.pt', expected \.ckpt or \.safetensors with --to mindspore"),
         (
             "x.ckpt",
             "torch",
-            r"found suffix '\.ckpt', wanted \.pt or \.pth or \.bin or \.safetensors with --to torch",
+            r"found suffix '\.ckpt', expected \.pt or \.pth or \.bin or \.safetensors with --to torch",
         ),
         ("x", "mindspore", r"found suffix ''"),
-        ("folder.ckpt", "mindspore", "is a folder, wanted a file"),
+        ("folder.ckpt", "mindspore", "is a folder, expected a file"),
         ("file/x.ckpt", "mindspore", "cannot be written: File exists"),
     ],
 )
@@ -326,7 +326,7 @@ def test_a_target_that_cannot_be_is_refused(tmp_path: Path, target: str, to: str
 
 def test_the_kind_asked_for_must_be_the_kind_found(tmp_path: Path) -> None:
     with pytest.raises(
-        LatteError, match=r"good\.pt: is a Latte checkpoint, wanted a Stable Diffusion autoencoder"
+        LatteError, match=r"good\.pt: is a Latte checkpoint, expected a Stable Diffusion autoencoder"
     ):
         run(GOLDEN / "bad/good.pt", tmp_path / "x.ckpt", kind="vae")
 

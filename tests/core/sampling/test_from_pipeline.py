@@ -173,12 +173,12 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 60}, "--height: found 60, wanted a multiple of 16"),
+        ({"height": 60}, "--height: found 60, expected a multiple of 16"),
         (
             {"pipeline": Path("none")},
             "none: no such folder; to sample from a prompt, download maxin-cn/Latte-1",
         ),
-        ({"steps": 1001}, "sample.steps: found 1001, wanted at most the 1000 of the pipeline's scheduler"),
+        ({"steps": 1001}, "sample.steps: found 1001, expected at most the 1000 of the pipeline's scheduler"),
         ({"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
     ],
 )
@@ -190,7 +190,7 @@ def test_what_cannot_be_made_is_one_line(changes: dict[str, Any], message: str) 
 
 
 def test_noise_of_another_shape_is_refused(golden: PipelineSpec) -> None:
-    message = r"noise.npy: found noise of shape \(1, 2, 4, 8, 8\), wanted \(N, 1, 4, 8, 8\)"
+    message = r"noise.npy: found noise of shape \(1, 2, 4, 8, 8\), expected \(N, 1, 4, 8, 8\)"
     with pytest.raises(LatteError, match=message):
         reports(golden, num_frames=1)
 
@@ -200,6 +200,6 @@ def test_an_unknown_scheduler_is_refused(tmp_path: Path) -> None:
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "MyScheduler"}))
     with pytest.raises(
-        LatteError, match="found a MyScheduler, wanted one that MindONE has; or give --sampler"
+        LatteError, match="found a MyScheduler, expected one that MindONE has; or give --sampler"
     ):
         reports(FREE, pipeline=folder)

@@ -20,7 +20,7 @@ def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
     assert read_noise(path, (2, 4, 8, 8)).shape == (1, 2, 4, 8, 8)
     with pytest.raises(LatteError) as refusal:
         read_noise(path, (3, 4, 8, 8))
-    assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), wanted (N, 3, 4, 8, 8)"
+    assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), expected (N, 3, 4, 8, 8)"
 
 
 def test_each_clip_has_its_row_of_the_noise(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_each_clip_has_its_row_of_the_noise(tmp_path: Path) -> None:
     assert initial_latents([spec(None, 0)], (1, 4, 8, 8)) == [None]
     with pytest.raises(LatteError) as refusal:
         initial_latents([spec(path, 2)], (1, 4, 8, 8))
-    assert str(refusal.value) == f"{path}: found noise of 2 clips, wanted row 2"
+    assert str(refusal.value) == f"{path}: found noise of 2 clips, expected row 2"
 
 
 def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
     np.save(words, np.full((1, 2, 4, 8, 8), "x"))
     wanted = {
         empty: "cannot be read as a .npy of noise: No data left in file",
-        archive: "found an archive of arrays, wanted a .npy of noise",
-        words: "found values of type <U1, wanted floating-point noise",
+        archive: "found an archive of arrays, expected a .npy of noise",
+        words: "found values of type <U1, expected floating-point noise",
     }
     for path, reason in wanted.items():
         with pytest.raises(LatteError) as refusal:

@@ -107,19 +107,19 @@ def test_a_clips_own_numbers_take_the_place_of_its_settings(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        ({"name": "../../x"}, 'name: found "../../x", wanted a path inside the folder'),
-        ({"name": "/tmp/x"}, 'name: found "/tmp/x", wanted a path inside the folder'),
-        ({"name": "sub/x"}, 'name: found "sub/x", wanted the name of a file beside it'),
-        ({"files": ["../x.mp4"]}, 'files.0: found "../x.mp4", wanted a path inside the folder'),
-        ({"seed": -5}, "seed: found -5, wanted at least 0"),
-        ({"row": "x"}, 'row: found "x", wanted a whole number'),
-        ({"row": 10**12}, "row: found 1000000000000, wanted less than 1000000"),
-        ({"formats": []}, "formats: found a list, wanted at least 1 values"),
+        ({"name": "../../x"}, 'name: found "../../x", expected a path inside the folder'),
+        ({"name": "/tmp/x"}, 'name: found "/tmp/x", expected a path inside the folder'),
+        ({"name": "sub/x"}, 'name: found "sub/x", expected the name of a file beside it'),
+        ({"files": ["../x.mp4"]}, 'files.0: found "../x.mp4", expected a path inside the folder'),
+        ({"seed": -5}, "seed: found -5, expected at least 0"),
+        ({"row": "x"}, 'row: found "x", expected a whole number'),
+        ({"row": 10**12}, "row: found 1000000000000, expected less than 1000000"),
+        ({"formats": []}, "formats: found a list, expected at least 1 values"),
         (
             {"formats": ["exe"]},
-            "formats.0: found \"exe\", wanted one of 'mp4', 'gif', 'png', 'latents' or 'frames'",
+            "formats.0: found \"exe\", expected one of 'mp4', 'gif', 'png', 'latents' or 'frames'",
         ),
-        ({"sha256": {"x": "0"}}, 'sha256.x: found "0", wanted text of the form ^[0-9a-f]{64}$'),
+        ({"sha256": {"x": "0"}}, 'sha256.x: found "0", expected text of the form ^[0-9a-f]{64}$'),
     ],
 )
 def test_a_wrong_value_is_one_line(
@@ -133,11 +133,11 @@ def test_a_wrong_value_is_one_line(
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        ({"num_frames": 10**9}, "num_frames: found 1000000000, wanted at most 65536"),
-        ({"height": 0}, "height: found 0, wanted at least 1"),
-        ({"fps": 10**9}, "fps: found 1000000000, wanted at most 1000"),
-        ({"guidance_scale": "7"}, 'guidance_scale: found "7", wanted a number'),
-        ({"sampler": "euler"}, "sampler: found \"euler\", wanted one of 'ddpm', 'ddim' or 'dpm++'"),
+        ({"num_frames": 10**9}, "num_frames: found 1000000000, expected at most 65536"),
+        ({"height": 0}, "height: found 0, expected at least 1"),
+        ({"fps": 10**9}, "fps: found 1000000000, expected at most 1000"),
+        ({"guidance_scale": "7"}, 'guidance_scale: found "7", expected a number'),
+        ({"sampler": "euler"}, "sampler: found \"euler\", expected one of 'ddpm', 'ddim' or 'dpm++'"),
     ],
 )
 def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
@@ -149,11 +149,15 @@ def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
 @pytest.mark.parametrize(
     ("section", "damage", "fault"),
     [
-        ("data", {"num_frames": "x"}, 'settings.data.num_frames: found "x", wanted a whole number'),
+        ("data", {"num_frames": "x"}, 'settings.data.num_frames: found "x", expected a whole number'),
         ("model", {"dpth": 2}, "settings.model.dpth: unknown key"),
-        ("model", {"depth": 3}, "settings.model.depth: found 3, wanted an even number"),
-        ("model", {"num_classes": 2}, "settings.sample.class_labels: found 2, wanted labels from 0 to 1"),
-        ("sample", {"steps": 1001}, "settings.sample.steps: found 1001, wanted at most diffusion.num_times"),
+        ("model", {"depth": 3}, "settings.model.depth: found 3, expected an even number"),
+        ("model", {"num_classes": 2}, "settings.sample.class_labels: found 2, expected labels from 0 to 1"),
+        (
+            "sample",
+            {"steps": 1001},
+            "settings.sample.steps: found 1001, expected at most diffusion.num_times",
+        ),
     ],
 )
 def test_a_wrong_setting_of_a_runs_clip_is_one_line(
@@ -165,7 +169,7 @@ def test_a_wrong_setting_of_a_runs_clip_is_one_line(
 
 def test_a_clips_own_steps_are_held_against_its_schedule(tmp_path: Path) -> None:
     fault = refusal(sidecar(tmp_path, RUN | {"steps": 2000}))
-    assert fault == "settings.sample.steps: found 2000, wanted at most diffusion.num_timesteps 1000"
+    assert fault == "settings.sample.steps: found 2000, expected at most diffusion.num_timesteps 1000"
 
 
 def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_a_line_torn_by_a_crash_costs_itself_alone(torn: bytes, journal: Journal
     ("damage", "fault"),
     [
         (b"no JSON\n", "cannot be read as JSON: expected ident at line 1 column 2"),
-        (b'{"number": -1}\n', "number: found -1, wanted at least 0"),
-        (b'["number"]\n', "found a list, wanted keys and values"),
+        (b'{"number": -1}\n', "number: found -1, expected at least 0"),
+        (b'["number"]\n', "found a list, expected keys and values"),
         (b"\n", "cannot be read as JSON: EOF while parsing a value at line 2 column 0"),
         (bytes(range(128, 192)) + b"!", "cannot be read as JSON"),
     ],

@@ -47,21 +47,21 @@ def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_pat
     ("content", "fault"),
     [
         ("{}", "count: is missing"),
-        ('{"count": "3"}', 'count: found "3", wanted a whole number'),
-        ('{"count": true}', "count: found true, wanted a whole number"),
-        ('{"count": 1.5}', "count: found 1.5, wanted a whole number"),
-        ('{"count": -5}', "count: found -5, wanted at least 0"),
-        ('{"count": 1000000000000}', "count: found 1000000000000, wanted less than 10"),
-        (f'{{"count": {"9" * 4000}}}', "count: found a number of 13288 bits, wanted less than 10"),
-        ('{"count": 1, "rate": NaN}', "rate: found nan, wanted a finite number"),
-        ('{"count": 1, "kind": "c"}', "kind: found \"c\", wanted one of 'a' or 'b'"),
-        ('{"count": 1, "file": "../x"}', 'file: found "../x", wanted a path inside the folder'),
-        ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", wanted a path inside the folder'),
-        ('{"count": 1, "file": "a\\nb"}', 'file: found "a b", wanted a name that a file can have'),
-        ('{"count": 1, "part": {"shape": [1, "x"]}}', 'part.shape.1: found "x", wanted a whole number'),
-        ('{"count": 1, "part": []}', "part: found a list, wanted keys and values"),
-        ("[]", "found a list, wanted keys and values"),
-        ("null", "found null, wanted keys and values"),
+        ('{"count": "3"}', 'count: found "3", expected a whole number'),
+        ('{"count": true}', "count: found true, expected a whole number"),
+        ('{"count": 1.5}', "count: found 1.5, expected a whole number"),
+        ('{"count": -5}', "count: found -5, expected at least 0"),
+        ('{"count": 1000000000000}', "count: found 1000000000000, expected less than 10"),
+        (f'{{"count": {"9" * 4000}}}', "count: found a number of 13288 bits, expected less than 10"),
+        ('{"count": 1, "rate": NaN}', "rate: found nan, expected a finite number"),
+        ('{"count": 1, "kind": "c"}', "kind: found \"c\", expected one of 'a' or 'b'"),
+        ('{"count": 1, "file": "../x"}', 'file: found "../x", expected a path inside the folder'),
+        ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", expected a path inside the folder'),
+        ('{"count": 1, "file": "a\\nb"}', 'file: found "a b", expected a name that a file can have'),
+        ('{"count": 1, "part": {"shape": [1, "x"]}}', 'part.shape.1: found "x", expected a whole number'),
+        ('{"count": 1, "part": []}', "part: found a list, expected keys and values"),
+        ("[]", "found a list, expected keys and values"),
+        ("null", "found null, expected keys and values"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_wanted(content: str, fault: str, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_is_no_json_is_one_line(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     text = refusal(path, wanted="a thing")
     assert text.startswith("cannot be read as JSON: ")
-    assert text.endswith("; wanted a thing")
+    assert text.endswith("; expected a thing")
 
 
 def test_a_number_longer_than_python_reads_is_refused(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_a_number_longer_than_python_reads_is_refused(tmp_path: Path) -> None:
 def test_a_file_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"count": 1}' + " " * 100)
-    assert refusal(path, most=100) == "found more than 100 bytes, wanted a small JSON file"
+    assert refusal(path, most=100) == "found more than 100 bytes, expected a small JSON file"
 
 
 def test_a_file_whose_every_value_is_wrong_is_refused_in_few_words(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"count": 1, "part": {"shape": [""] * 50_000}}))
-    assert refusal(path, wanted="a thing") == "found 50,000 wrong values, wanted a thing"
+    assert refusal(path, wanted="a thing") == "found 50,000 wrong values, expected a thing"
 
 
 def test_a_key_of_any_letters_is_named_on_one_short_line(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_a_pipe_a_folder_and_a_loop_are_no_files(tmp_path: Path) -> None:
     pipe, loop = tmp_path / "pipe", tmp_path / "loop"
     os.mkfifo(pipe)
     loop.symlink_to(loop)
-    assert refusal(pipe) == "found a pipe or a device, wanted a file"
-    assert refusal(tmp_path) == "found a folder, wanted a file"
+    assert refusal(pipe) == "found a pipe or a device, expected a file"
+    assert refusal(tmp_path) == "found a folder, expected a file"
     assert refusal(loop) == "cannot be read: Too many levels of symbolic links"
     assert refusal(tmp_path / "x" / "y", missing="it is needed") == "no such file; it is needed"
 
@@ -125,7 +125,7 @@ def test_a_wrong_line_of_a_file_of_lines_is_named(tmp_path: Path) -> None:
     assert [next(reading), next(reading)] == [(1, Thing(count=1)), (3, Thing(count=2))]
     with pytest.raises(LatteError) as caught:
         next(reading)
-    assert str(caught.value) == f"{path}: line 4: count: found -2, wanted at least 0"
+    assert str(caught.value) == f"{path}: line 4: count: found -2, expected at least 0"
 
 
 def test_a_line_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
@@ -133,4 +133,4 @@ def test_a_line_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Pa
     path.write_text('{"count": 1}\n' + "x" * 1000)
     with pytest.raises(LatteError) as caught:
         list(read_json_lines(path, Thing, most=100))
-    assert str(caught.value) == f"{path}: line 2: found more than 100 bytes, wanted a line of JSON"
+    assert str(caught.value) == f"{path}: line 2: found more than 100 bytes, expected a line of JSON"

@@ -31,13 +31,13 @@ def test_a_path_below_the_folder_is_kept(name: str) -> None:
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_path_that_leads_out_on_any_system_is_refused(name: str) -> None:
     for check in (inside, beside):
-        with pytest.raises(ValueError, match="wanted a path inside the folder"):
+        with pytest.raises(ValueError, match="expected a path inside the folder"):
             check(name)
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="wanted a name that a file can have"):
+    with pytest.raises(ValueError, match="expected a name that a file can have"):
         inside(name)
 
 
@@ -45,13 +45,13 @@ def test_a_video_may_have_any_name_below_the_folder() -> None:
     for name in ("a\nb", "a\\b", "x" * 300, "C:a"):
         assert relative(name) == name
     for name in ("/a", "../a", "a/..", "", "a\0"):
-        with pytest.raises(ValueError, match="wanted a path inside the folder"):
+        with pytest.raises(ValueError, match="expected a path inside the folder"):
             relative(name)
 
 
 def test_a_name_beside_a_file_has_no_folder() -> None:
     assert beside("a.npy") == "a.npy"
-    with pytest.raises(ValueError, match="wanted the name of a file beside it"):
+    with pytest.raises(ValueError, match="expected the name of a file beside it"):
         beside("b/a.npy")
 
 

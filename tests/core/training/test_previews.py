@@ -172,4 +172,4 @@ def test_a_model_of_texts_without_any_to_draw_goes_without_previews(
     settings = Settings.model_validate({"run_dir": tmp_path, "model": {"condition": "text"}})
     assert Previews(settings, {}, lambda: load_vae(settings.vae)).draw(2) == []
     (warning,) = caplog.records
-    assert warning.message.endswith("sample.prompts: found none, wanted the texts to draw")
+    assert warning.message.endswith("sample.prompts: found none, expected the texts to draw")

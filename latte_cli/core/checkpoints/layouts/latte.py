@@ -93,7 +93,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
     embedder = shapes["x_embedder.proj.weight"]
     if len(embedder) != 4 or embedder[1] != LATENT_CHANNELS or embedder[2] != embedder[3]:
         raise RefusedError(
-            f"x_embedder.proj.weight has shape {embedder}, wanted (width, {LATENT_CHANNELS}, patch, patch)"
+            f"x_embedder.proj.weight has shape {embedder}, expected (width, {LATENT_CHANNELS}, patch, patch)"
         )
     width, patch = _width(shapes), embedder[2]
     if not width or not patch or not shapes["blocks.0.mlp.fc1.bias"]:
@@ -102,7 +102,8 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
     side = math.isqrt(tokens)
     if not frames or not tokens or side * side != tokens:
         raise RefusedError(
-            f"pos_embed has {tokens} tokens and temp_embed {frames} frames, wanted a square and at least one"
+            f"pos_embed has {tokens} tokens and temp_embed {frames} frames,"
+            " expected a square and at least one"
         )
     classes, text = (
         shapes.get("y_embedder.embedding_table.weight"),

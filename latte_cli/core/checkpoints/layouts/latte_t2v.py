@@ -97,5 +97,5 @@ def _known(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
     if shape is None:
         raise RefusedError(f"is no whole text-to-video transformer: missing {name}")
     if len(shape) != axes or not math.prod(shape):
-        raise RefusedError(f"{name} has shape {shape}, wanted {axes} axes that are not empty")
+        raise RefusedError(f"{name} has shape {shape}, expected {axes} axes that are not empty")
     return shape

@@ -40,7 +40,7 @@ def check_layout(tensors: Mapping[str, Tensor], layout: Mapping[str, Shape], *, 
         if names
     ]
     if wrong:
-        examples = [f"{name} of shape {tensors[name].shape}, wanted {layout[name]}" for name in wrong[:2]]
+        examples = [f"{name} of shape {tensors[name].shape}, expected {layout[name]}" for name in wrong[:2]]
         problems.append(
             f"found {'; '.join(examples)}" + (f" and {len(wrong) - 2} more" if len(wrong) > 2 else "")
         )

@@ -44,7 +44,7 @@ def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captio
             if path is None
             else f"in {path} for a video of {root}"
         )
-        raise LatteError(f"data.captions: found none {where}, wanted {_wanted(path, names)}")
+        raise LatteError(f"data.captions: found none {where}, expected {_wanted(path, names)}")
     return captions
 
 
@@ -73,9 +73,9 @@ def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]
         if path.is_file():
             lines = tuple(line.strip() for line in _read(path).splitlines() if line.strip())
             if not lines:
-                raise LatteError(f"data.captions: {path}: is empty, wanted a caption a line")
+                raise LatteError(f"data.captions: {path}: is empty, expected a caption a line")
             if (longest := max(map(len, lines))) > LONGEST:
-                fault = f"found a line of {longest:,} characters, wanted at most {LONGEST:,}"
+                fault = f"found a line of {longest:,} characters, expected at most {LONGEST:,}"
                 raise LatteError(f"data.captions: {path}: {fault}")
             captions[name] = lines
     return captions
@@ -135,7 +135,7 @@ class _Row(Model):
         if isinstance(caption, str):
             return (caption,)
         if not isinstance(caption, list):
-            raise ValueError("wanted text or a list of texts")
+            raise ValueError("expected text or a list of texts")
         return tuple(caption)
 
 
@@ -186,4 +186,4 @@ def _wanted(path: Path | None, names: Sequence[str]) -> str:
 
 
 def _fault(path: Path, line: int, found: str, wanted: str) -> str:
-    return f"data.captions: {path}: line {line}: found {found}, wanted {wanted}"
+    return f"data.captions: {path}: line {line}: found {found}, expected {wanted}"

@@ -51,14 +51,14 @@ def read_prompts(path: Path) -> list[PromptLine]:
 def parse_prompt(line: str, *, source: str) -> PromptLine:
     """A line's prompt and options. Raises LatteError naming `source`."""
     if len(line) > LONGEST:
-        raise LatteError(f"{source}: found {len(line):,} characters, wanted at most {LONGEST:,}")
+        raise LatteError(f"{source}: found {len(line):,} characters, expected at most {LONGEST:,}")
     text, *rest = re.split(r"(?:^|(?<=\s))--(?=[a-z])", line.strip())
     given: dict[str, Any] = {}
     for option in rest:
         name, _, value = re.sub(r"[=\s]+", " ", option.strip(), count=1).partition(" ")
         if name not in OPTIONS:
             known = ", ".join(f"--{known}" for known in OPTIONS)
-            raise LatteError(f"{source}: found --{name}, wanted {known} or none")
+            raise LatteError(f"{source}: found --{name}, expected {known} or none")
         try:
             number = OPTIONS[name](value)
         except ValueError:
@@ -67,7 +67,7 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
             kind = "a whole number" if OPTIONS[name] is int else "a number"
             most = f", at most {LARGEST_SEED}" if name == "seed" else ""
             wanted = f"{kind} of at least {LEAST[name]}{most}"
-            raise LatteError(f"{source}: --{name}: found {value!r}, wanted {wanted}")
+            raise LatteError(f"{source}: --{name}: found {value!r}, expected {wanted}")
         given[name.replace("-", "_")] = number
     return PromptLine(text.strip(), **given)
 

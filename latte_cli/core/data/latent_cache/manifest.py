@@ -58,7 +58,7 @@ class Header(Model):
     def _rows_go_on(cls, rows: tuple[int, int] | None) -> tuple[int, int] | None:
         """Raise ValueError when a row adds nothing to the one before."""
         if rows is not None and rows[1] >= rows[0]:
-            raise ValueError("wanted more frames than are repeated")
+            raise ValueError("expected more frames than are repeated")
         return rows
 
     @staticmethod
@@ -148,18 +148,18 @@ class Entry(Model):
     def _rows_are_in_shards(self) -> "Entry":
         """Raise ValueError for a row elsewhere than in a shard, and a shard without one."""
         if (self.row is not None) != bool(SHARD.fullmatch(self.file)):
-            raise ValueError("wanted a row in a shard, or a file of its own")
+            raise ValueError("expected a row in a shard, or a file of its own")
         return self
 
     def fault(self, header: Header) -> str | None:
         """What an entry that a cache of this header cannot hold is, in words."""
         wanted = (self.frames, *header.frame_shape())
         if self.shape != wanted:
-            return f"shape: found {self.shape}, wanted {wanted}"
+            return f"shape: found {self.shape}, expected {wanted}"
         if self.dtype != header.dtype:
-            return f"dtype: found {self.dtype}, wanted {header.dtype}"
+            return f"dtype: found {self.dtype}, expected {header.dtype}"
         if (self.row is not None) != (header.type == "mindrecord"):
-            return f"file: found {self.file}, wanted that of a cache of type {header.type}"
+            return f"file: found {self.file}, expected that of a cache of type {header.type}"
         return None
 
 

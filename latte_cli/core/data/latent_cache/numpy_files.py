@@ -130,7 +130,7 @@ class NumpySource:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "torn"
             raise VideoError(path, f"cannot be read: {reason}; latte cache --verify says more") from error
         if stored.shape != self.shapes[video]:
-            reason = f"found an array of {stored.shape}, wanted {self.shapes[video]}, as the manifest says"
+            reason = f"found an array of {stored.shape}, expected {self.shapes[video]}, as the manifest says"
             raise VideoError(path, reason)
         values = stored[indices, int(mirror)] if stored.ndim == 5 else stored[indices]
         return np.asarray(values, np.float32)

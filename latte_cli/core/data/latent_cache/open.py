@@ -33,7 +33,7 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
     """
     folder = settings.cache.dir
     if folder is None:
-        raise LatteError("cache.dir: not set: wanted a folder made by latte cache")
+        raise LatteError("cache.dir: not set: expected a folder made by latte cache")
     if not folder.is_dir():
         raise LatteError(f"cache.dir: {folder}: no such folder: run latte cache first")
     header = read_header(folder)

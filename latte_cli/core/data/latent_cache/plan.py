@@ -55,7 +55,7 @@ def agreed_header(folder: Path, wanted: Header) -> Header | None:
     """The header of the cache that is there, or None. Raises LatteError naming how it differs from
     `wanted`."""
     if folder.is_file():
-        raise LatteError(f"cache.dir: {folder}: is a file, wanted a folder")
+        raise LatteError(f"cache.dir: {folder}: is a file, expected a folder")
     found = read_header(folder)
     if found is not None and (differences := found.differences(wanted, reading=False)):
         raise LatteError(
@@ -67,7 +67,7 @@ def agreed_header(folder: Path, wanted: Header) -> Header | None:
 def check_place(resume: int | None, videos: int) -> None:
     """Raise LatteError unless a run can start at this place of so many videos."""
     if resume is not None and not 0 <= resume < videos:
-        raise LatteError(f"--resume {resume}: wanted auto, or the place of a video: 0 to {videos - 1}")
+        raise LatteError(f"--resume {resume}: expected auto, or the place of a video: 0 to {videos - 1}")
 
 
 def pending(
@@ -210,7 +210,7 @@ def _read_plan(folder: Path) -> list[list[str]]:
         if not all(
             isinstance(names, list) and all(isinstance(name, str) for name in names) for names in plan
         ):
-            raise LatteError(f"{path}: found other values, wanted lists of names")
+            raise LatteError(f"{path}: found other values, expected lists of names")
     except LatteError as error:
         log.warning("%s: the shards are planned anew", printable(str(error)))
         return []

@@ -224,7 +224,7 @@ class StoredTexts:
         except (OSError, ValueError, EOFError) as error:
             raise LatteError(f"{path}: cannot be read; latte cache --verify says more") from error
         if values.shape != entry.shape:
-            raise LatteError(f"{path}: found an array of {values.shape}, wanted {entry.shape}")
+            raise LatteError(f"{path}: found an array of {values.shape}, expected {entry.shape}")
         return told(np.asarray(values), self.kind)
 
 

@@ -70,7 +70,9 @@ def find_videos(root: Path) -> list[VideoFile]:
     names = video_names(root)
     if not names:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise LatteError(f"data.root: {root}: holds no videos: wanted folders of images, or files of {kinds}")
+        raise LatteError(
+            f"data.root: {root}: holds no videos: expected folders of images, or files of {kinds}"
+        )
     numbers = class_numbers(class_folders(names))
     parent = root if root.is_dir() else root.parent
     return [
@@ -119,7 +121,7 @@ def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
 def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]:
     """The videos of the settings with their classes, and those that data.labels does not list."""
     if data.root is None:
-        raise LatteError("data.root: not set: wanted a folder of videos")
+        raise LatteError("data.root: not set: expected a folder of videos")
     videos = find_videos(clips_root(data.root))
     if data.labels is None:
         return videos, []
@@ -170,7 +172,8 @@ def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
     for video in videos:
         if video.label is None:
             raise LatteError(
-                f"{video.name}: has no class: wanted data.labels, or videos in folders named for their class"
+                f"{video.name}: has no class: expected data.labels,"
+                " or videos in folders named for their class"
             )
         if not 0 <= video.label < num_classes:
             wanted = f"model.num_classes {num_classes} wants 0 to {num_classes - 1}"

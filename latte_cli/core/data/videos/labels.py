@@ -58,7 +58,8 @@ def _read_entries(path: Path) -> dict[str, tuple[str, int]]:
         parts = line.rsplit(None, 1)
         if len(parts) != 2:
             raise LatteError(
-                f"data.labels: {path}: line {number}: found {line.strip()!r}, wanted `video-or-folder label`"
+                f"data.labels: {path}: line {number}: found {line.strip()!r},"
+                " expected `video-or-folder label`"
             )
         subject = str(PurePosixPath(parts[0].strip()))
         if subject in entries and entries[subject][0] != parts[1]:
@@ -84,6 +85,6 @@ def _number(path: Path, labels: Sequence[str]) -> dict[str, int]:
     if any(label.isdecimal() for label in distinct):
         mixed = next(label for label in distinct if not label.isdecimal())
         raise LatteError(
-            f"data.labels: {path}: mixes numbers with names such as {mixed}: wanted one or the other"
+            f"data.labels: {path}: mixes numbers with names such as {mixed}: expected one or the other"
         )
     return {label: number for number, label in enumerate(distinct)}

@@ -25,5 +25,5 @@ def open_video(path: Path) -> Video:
     except OSError as error:
         raise VideoError(path, error.strerror or str(error)) from error
     raise VideoError(
-        path, f"not a video: wanted a folder of images or one of {', '.join(sorted(VIDEO_SUFFIXES))}"
+        path, f"not a video: expected a folder of images or one of {', '.join(sorted(VIDEO_SUFFIXES))}"
     )

@@ -46,4 +46,4 @@ def check_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
-        raise VideoError(path, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, wanted a regular file")
+        raise VideoError(path, f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, expected a regular file")

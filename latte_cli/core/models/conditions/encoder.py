@@ -18,7 +18,7 @@ def text_folder(settings: Settings) -> TextFolder:
     folder = encoder_folder(settings)
     if folder is None:
         kind = architecture_of(settings).text_kind
-        raise LatteError(f"text.encoder: not set, wanted the folder of a {kind} text encoder")
+        raise LatteError(f"text.encoder: not set, expected the folder of a {kind} text encoder")
     if not folder.is_dir():
         raise LatteError(f"text.encoder: {folder}: no such folder")
     found = find_text_encoder(folder)
@@ -45,5 +45,5 @@ def _check_states(settings: Settings, states: TextFolder | TextHeader, found: st
     architecture = architecture_of(settings)
     kind, width = architecture.text_kind, architecture.text_width(settings)
     if (states.kind, states.width) != (kind, width):
-        text = f"{found} of width {states.width}, wanted a {kind} of width {width}"
+        text = f"{found} of width {states.width}, expected a {kind} of width {width}"
         raise LatteError(f"{text}, for model.architecture: {settings.model.architecture}")

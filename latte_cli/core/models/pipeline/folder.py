@@ -69,7 +69,7 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
     shape = read_shape(config)
     text = find_text_encoder(folder)
     if text.kind != "t5" or text.width != shape.caption_channels:
-        wanted = f"wanted a t5 encoder of width {shape.caption_channels}"
+        wanted = f"expected a t5 encoder of width {shape.caption_channels}"
         raise LatteError(f"{text.encoder}: found a {text.kind} encoder of width {text.width}, {wanted}")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json", SchedulerConfig, missing=NOT_WHOLE)
     scaling_factor = _check_vae(folder / "vae" / "config.json", shape) if decodes else SCALING_FACTOR
@@ -79,7 +79,7 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
 def read_index(folder: Path) -> dict[str, Any]:
     """The `model_index.json` of a pipeline. Raises LatteError for another kind of pipeline, or none."""
     path = folder / "model_index.json"
-    index = read_json(path, dict[str, Any], missing=f"wanted a pipeline folder: {WHAT_TO_DOWNLOAD}")
+    index = read_json(path, dict[str, Any], missing=f"expected a pipeline folder: {WHAT_TO_DOWNLOAD}")
     if (kind := index.get("_class_name")) != "LattePipeline":
         raise LatteError(f"{path}: {found(kind, 'LattePipeline')}")
     return index
@@ -90,7 +90,7 @@ def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
     for name in SIZES:
         mine, theirs = mapped.sizes[name], getattr(known, name)
         if mine != theirs:
-            raise LatteError(f"{mapped.weights.path}: {name}: found {mine}, wanted {source}, {theirs}")
+            raise LatteError(f"{mapped.weights.path}: {name}: found {mine}, expected {source}, {theirs}")
 
 
 def pipeline_files(pipeline: PipelineFolder, *, decoder: Path | None) -> list[Path]:
@@ -112,10 +112,10 @@ def _check_vae(path: Path, shape: TextToVideoShape) -> float:
     config = read_json(path, VaeConfig, missing=NOT_WHOLE)
     factor = 2 ** (len(config.block_out_channels) - 1)
     if factor != VAE_FACTOR:
-        raise LatteError(f"{path}: found an autoencoder of {factor} pixels a latent, wanted {VAE_FACTOR}")
+        raise LatteError(f"{path}: found an autoencoder of {factor} pixels a latent, expected {VAE_FACTOR}")
     if config.latent_channels != shape.in_channels:
         raise LatteError(
-            f"{path}: found {config.latent_channels} latent channels, wanted the transformer's"
+            f"{path}: found {config.latent_channels} latent channels, expected the transformer's"
             f" {shape.in_channels}"
         )
     return config.scaling_factor or SCALING_FACTOR

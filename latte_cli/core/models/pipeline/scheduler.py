@@ -37,7 +37,7 @@ def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
         supply_cpu_kernels()
         kind = getattr(mindone.diffusers, name, None) if name.endswith("Scheduler") else None
         if kind is None:
-            raise LatteError(f"{source}: found a {name}, wanted one that MindONE has; or give --sampler")
+            raise LatteError(f"{source}: found a {name}, expected one that MindONE has; or give --sampler")
         try:
             return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
         except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
@@ -96,7 +96,9 @@ def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) ->
     start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
     kind, target = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
     if target != "epsilon":
-        raise LatteError(f"{source}: prediction_type: found {target}, wanted epsilon; or leave out --sampler")
+        raise LatteError(
+            f"{source}: prediction_type: found {target}, expected epsilon; or leave out --sampler"
+        )
     if config.get("trained_betas") is not None:
         betas = np.array(config["trained_betas"], np.float64)
     elif kind == "linear":
@@ -104,7 +106,7 @@ def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) ->
     elif kind == "scaled_linear":  # Stable Diffusion's
         betas = np.linspace(start**0.5, end**0.5, count) ** 2
     else:
-        raise LatteError(f"{source}: beta_schedule: found {kind}, wanted linear; or leave out --sampler")
+        raise LatteError(f"{source}: beta_schedule: found {kind}, expected linear; or leave out --sampler")
     kept = space_timesteps(len(betas), str(steps))
     return schedule_of(np.cumprod(1 - betas)[kept], kept)
 

@@ -106,5 +106,5 @@ def _clip(folder: TextFolder, operators: Operators) -> States:
     config, weights = open_encoder(folder, ClipConfig, CLIP_ALIASES)
     if config.max_position_embeddings < folder.max_tokens:
         found = f"max_position_embeddings: found {config.max_position_embeddings}"
-        raise LatteError(f"{folder.encoder / 'config.json'}: {found}, wanted at least {folder.max_tokens}")
+        raise LatteError(f"{folder.encoder / 'config.json'}: {found}, expected at least {folder.max_tokens}")
     return lambda texts: clip_states(config, weights, operators, np.stack([tokens.ids for tokens in texts]))

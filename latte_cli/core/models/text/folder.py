@@ -51,7 +51,7 @@ def find_text_encoder(folder: Path) -> TextFolder:
     """
     encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
-    hint = "wanted the folder of a T5 or CLIP text encoder"
+    hint = "expected the folder of a T5 or CLIP text encoder"
     config = read_json(encoder / "config.json", TextConfig, missing=hint, wanted=hint)
     if config.model_type == "t5":
         text = TextFolder("t5", encoder, tokenizer, config.d_model or 0)
@@ -62,7 +62,7 @@ def find_text_encoder(folder: Path) -> TextFolder:
             raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
     for path in tokenizer.iterdir():  # transformers opens whatever has a name that it knows
         if not path.is_file() and not path.is_dir():
-            raise LatteError(f"{path}: found a pipe, a device or a broken link, wanted a file")
+            raise LatteError(f"{path}: found a pipe, a device or a broken link, expected a file")
     return text
 
 

@@ -35,10 +35,10 @@ class StreamedWeights:
                 raise LatteError(f"{weights.path}: {name} is missing from the weights")
             if tensor.shape != shape:
                 raise LatteError(
-                    f"{weights.path}: {name}: found shape {tensor.shape}, wanted {shape} by config.json"
+                    f"{weights.path}: {name}: found shape {tensor.shape}, expected {shape} by config.json"
                 )
             if tensor.dtype.name not in FLOATS:
-                raise LatteError(f"{weights.path}: {name}: found {tensor.dtype.name}, wanted floats")
+                raise LatteError(f"{weights.path}: {name}: found {tensor.dtype.name}, expected floats")
             self._tensors[name] = tensor
 
     def __call__(self, name: str) -> NDArray[np.float32]:

@@ -126,4 +126,6 @@ def _check(inputs: Array, *, channels: int, multiple: int) -> None:
     shape = inputs.shape
     if len(shape) != 4 or not shape[0] or shape[1] != channels or shape[2] % multiple or shape[3] % multiple:
         sides = f", H and W multiples of {multiple}" if multiple > 1 else ""
-        raise LatteError(f"autoencoder: found an input of shape {shape}, wanted (N, {channels}, H, W){sides}")
+        raise LatteError(
+            f"autoencoder: found an input of shape {shape}, expected (N, {channels}, H, W){sides}"
+        )

@@ -38,7 +38,7 @@ def check_temporal(widths: tuple[int, ...], frames: int, height: int, width: int
     if needed > free:
         raise LatteError(
             f"sample.temporal_decoder: decoding {frames} frames of {height} x {width} pixels together takes"
-            f" about {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB are free: wanted off, or smaller frames"
+            f" about {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB are free: expected off, or smaller frames"
         )
 
 
@@ -77,8 +77,8 @@ def _wanted(work: Work, shape: AutoencoderShape, size: tuple[int, int], free: in
     """What fits: fewer frames of this size, or one smaller frame."""
     fewer = (free - OVERHEAD) // bytes_a_frame(work, shape, *size)
     if fewer >= 1:
-        return f"wanted at most {fewer}, or auto"
+        return f"expected at most {fewer}, or auto"
     side = VAE_FACTOR
     while OVERHEAD + bytes_a_frame(work, shape, 2 * side, 2 * side) <= free:
         side *= 2
-    return f"wanted frames of at most {side} x {side} pixels"
+    return f"expected frames of at most {side} x {side} pixels"

@@ -87,48 +87,52 @@ def test_rows_of_no_video_are_told_once(tmp_path: Path, caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.csv", "video,caption\nbikes.mp4\n", f"line 2: found 'bikes.mp4', wanted {ROW}"),
+        ("c.csv", "video,caption\nbikes.mp4\n", f"line 2: found 'bikes.mp4', expected {ROW}"),
         (
             "c.csv",
             'video,caption\nbikes.mp4,"race\n',
-            f"line 2: found unexpected end of data, wanted {ROW}",
+            f"line 2: found unexpected end of data, expected {ROW}",
         ),
-        ("c.csv", "bikes.mp4,a race, fast\n", f"line 1: found 'bikes.mp4,a race, fast', wanted {ROW}"),
+        ("c.csv", "bikes.mp4,a race, fast\n", f"line 1: found 'bikes.mp4,a race, fast', expected {ROW}"),
         ("c.csv", "video,caption\nbikes.mp4,  \n", "line 2: found an empty caption for bikes.mp4"),
         (
             "c.csv",
             f'bikes.mp4,"{"x" * (1 << 18)}\n',
-            f"line 1: found field larger than field limit (131072), wanted {ROW}",
+            f"line 1: found field larger than field limit (131072), expected {ROW}",
         ),
-        ("c.csv", "video;caption\nbikes.mp4;race\n", f"line 1: found 'video;caption', wanted {ROW}"),
+        ("c.csv", "video;caption\nbikes.mp4;race\n", f"line 1: found 'video;caption', expected {ROW}"),
         ("c.jsonl", '{"video": "a"}\n', "line 1: caption: is missing"),
-        ("c.jsonl", '{"video": 1, "caption": "a"}\n', "line 1: video: found 1, wanted text"),
+        ("c.jsonl", '{"video": 1, "caption": "a"}\n', "line 1: video: found 1, expected text"),
         (
             "c.jsonl",
             '{"video": "a", "caption": 1}\n',
-            "line 1: caption: found 1, wanted text or a list of texts",
+            "line 1: caption: found 1, expected text or a list of texts",
         ),
-        ("c.jsonl", '{"video": "a", "caption": ["b", null]}\n', "line 1: caption.1: found null, wanted text"),
+        (
+            "c.jsonl",
+            '{"video": "a", "caption": ["b", null]}\n',
+            "line 1: caption.1: found null, expected text",
+        ),
         (
             "c.jsonl",
             '{"video": "a", "caption": []}\n',
-            "line 1: caption: found a list, wanted at least 1 values",
+            "line 1: caption: found a list, expected at least 1 values",
         ),
         (
             "c.jsonl",
             "\nnot json\n",
-            f"line 2: cannot be read as JSON: expected ident at line 1 column 2; wanted {LINE}",
+            f"line 2: cannot be read as JSON: expected ident at line 1 column 2; expected {LINE}",
         ),
-        ("c.jsonl", '["a"]\n', "line 1: found a list, wanted keys and values"),
+        ("c.jsonl", '["a"]\n', "line 1: found a list, expected keys and values"),
         (
             "c.jsonl",
             "[" * 100_000,
-            f"line 1: cannot be read as JSON: recursion limit exceeded at line 1 column 202; wanted {LINE}",
+            f"line 1: cannot be read as JSON: recursion limit exceeded at line 1 column 202; expected {LINE}",
         ),
         (
             "c.jsonl",
             f'{{"video": "a", "caption": "{"x" * 10_000_000}"}}\n',
-            f"line 1: found more than 1,048,576 bytes, wanted {LINE}",
+            f"line 1: found more than 1,048,576 bytes, expected {LINE}",
         ),
     ],
 )
@@ -139,11 +143,11 @@ def test_a_faulty_line_is_named(tmp_path: Path, name: str, content: str, message
 
 def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path, "video,caption\ncats.mp4,cats\n")
-    wanted = "wanted rows such as bikes.mp4,a caption"
+    wanted = "expected rows such as bikes.mp4,a caption"
     assert (
         refusal(path, tmp_path) == f"data.captions: found none in {path} for a video of {tmp_path}, {wanted}"
     )
-    found = f"data.captions: found none beside the 3 videos of {tmp_path}, wanted a file bikes.txt"
+    found = f"data.captions: found none beside the 3 videos of {tmp_path}, expected a file bikes.txt"
     assert refusal(None, tmp_path) == found
     assert (
         refusal(tmp_path / "no.csv", tmp_path)
@@ -152,7 +156,7 @@ def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bikes.txt").write_text("\n")
     assert (
         refusal(None, tmp_path)
-        == f"data.captions: {tmp_path / 'bikes.txt'}: is empty, wanted a caption a line"
+        == f"data.captions: {tmp_path / 'bikes.txt'}: is empty, expected a caption a line"
     )
     (tmp_path / "bikes.txt").write_bytes(b"\xff")
     assert (
@@ -185,14 +189,14 @@ def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
 
 def test_a_text_of_one_endless_line_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bikes.txt").write_text("x" * 10_000_000)
-    wanted = "found a line of 10,000,000 characters, wanted at most 131,072"
+    wanted = "found a line of 10,000,000 characters, expected at most 131,072"
     assert refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: {wanted}"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("c.csv", "c.jsonl"):
         os.mkfifo(tmp_path / name)
-        fault = f"data.captions: {tmp_path / name}: found a pipe or a device, wanted a file"
+        fault = f"data.captions: {tmp_path / name}: found a pipe or a device, expected a file"
         assert refusal(tmp_path / name, tmp_path) == fault
 
 

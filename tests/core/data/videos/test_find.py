@@ -83,7 +83,7 @@ def test_a_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path / "nowhere")
     touch(tmp_path, "notes.txt")
     with pytest.raises(
-        LatteError, match=r"holds no videos: wanted folders of images, or files of \.avi, \.gif"
+        LatteError, match=r"holds no videos: expected folders of images, or files of \.avi, \.gif"
     ):
         find_videos(tmp_path)
 
@@ -184,8 +184,8 @@ def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a.avi\n", "line 1: found 'a.avi', wanted `video-or-folder label`"),
-        ("a.avi 1\nb.avi walk\n", "mixes numbers with names such as walk: wanted one or the other"),
+        ("a.avi\n", "line 1: found 'a.avi', expected `video-or-folder label`"),
+        ("a.avi 1\nb.avi walk\n", "mixes numbers with names such as walk: expected one or the other"),
         ("a.avi 1\na.avi 2\n", "line 2: a.avi has another label on line 1"),
         ("\n", "holds no lines"),
         ("c.avi 1\n", "lists none of the 1 videos of "),
@@ -230,13 +230,13 @@ def test_what_is_no_file_or_leads_nowhere_is_left_out_by_name_and_nothing_waits(
         index = index_clips(DataSettings(root=tmp_path, num_frames=4, frame_stride=2))
     assert [video.name for video in index.videos] == ["good"]
     assert {video.name: video.reason for video in index.left_out} == {
-        "device.mkv": "is a device, wanted a regular file",
+        "device.mkv": "is a device, expected a regular file",
         "gone.avi": "no such file or folder",
         "loop.mp4": "Too many levels of symbolic links",
-        "pipe.gif": "is a named pipe, wanted a regular file",
-        "pipe.mp4": "is a named pipe, wanted a regular file",
-        "piped": "is a named pipe, wanted a regular file",
-        "socket.mp4": "is a socket, wanted a regular file",
+        "pipe.gif": "is a named pipe, expected a regular file",
+        "pipe.mp4": "is a named pipe, expected a regular file",
+        "piped": "is a named pipe, expected a regular file",
+        "socket.mp4": "is a socket, expected a regular file",
     }
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_video_says_why(tmp_path: Path) -> None:
         with pytest.raises(VideoError) as caught:
             open_video(tmp_path / name)
         assert str(caught.value) == f"{tmp_path / name}: {reason}"
-    with pytest.raises(VideoError, match=r"notes\.txt: not a video: wanted a folder of images or one of"):
+    with pytest.raises(VideoError, match=r"notes\.txt: not a video: expected a folder of images or one of"):
         open_video(tmp_path / "notes.txt")
 
 

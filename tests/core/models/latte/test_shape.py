@@ -56,5 +56,5 @@ def test_a_model_of_no_size_is_refused() -> None:
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(LatteError, match=r'model\.preset: found "Latte-M/2", wanted one of Latte-XL/2, '):
+    with pytest.raises(LatteError, match=r'model\.preset: found "Latte-M/2", expected one of Latte-XL/2, '):
         resolve_model(Settings(model=ModelSettings(preset="Latte-M/2")))

@@ -121,14 +121,14 @@ def test_the_config_written_is_the_config_read(tmp_path: Path) -> None:
     [
         (
             {"_class_name": "UNet2DConditionModel"},
-            '_class_name: found "UNet2DConditionModel", wanted one of'
+            '_class_name: found "UNet2DConditionModel", expected one of'
             " 'LatteTransformer3DModel' or 'LatteT2V'",
         ),
-        ({"norm_type": "layer_norm"}, "norm_type: found \"layer_norm\", wanted 'ada_norm_single'"),
-        ({"norm_eps": 1e-5}, "norm_eps: found 1e-05, wanted 1e-06"),
-        ({"num_layers": None}, "num_layers: found null, wanted a whole number"),
-        ({"num_layers": 10**9}, "num_layers: found 1000000000, wanted at most 65536"),
-        ({"cross_attention_dim": 5}, "cross_attention_dim: found 5, wanted 24"),
+        ({"norm_type": "layer_norm"}, "norm_type: found \"layer_norm\", expected 'ada_norm_single'"),
+        ({"norm_eps": 1e-5}, "norm_eps: found 1e-05, expected 1e-06"),
+        ({"num_layers": None}, "num_layers: found null, expected a whole number"),
+        ({"num_layers": 10**9}, "num_layers: found 1000000000, expected at most 65536"),
+        ({"cross_attention_dim": 5}, "cross_attention_dim: found 5, expected 24"),
     ],
 )
 def test_a_config_of_another_model_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:

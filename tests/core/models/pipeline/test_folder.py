@@ -55,7 +55,7 @@ def test_without_a_pipeline_it_says_what_to_download_and_where_to_put_it(tmp_pat
 def test_a_pipeline_of_another_kind_is_refused(folder: Path) -> None:
     rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline")
     assert refusal(folder) == (
-        f'{folder / "model_index.json"}: found "StableDiffusionPipeline", wanted LattePipeline'
+        f'{folder / "model_index.json"}: found "StableDiffusionPipeline", expected LattePipeline'
     )
 
 
@@ -72,13 +72,15 @@ def test_a_missing_part_is_named(folder: Path, part: str) -> None:
 
 def test_an_autoencoder_of_another_factor_is_refused(folder: Path) -> None:
     rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4])
-    assert refusal(folder) == f"{folder}/vae/config.json: found an autoencoder of 4 pixels a latent, wanted 8"
+    assert (
+        refusal(folder) == f"{folder}/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8"
+    )
 
 
 def test_an_autoencoder_of_other_channels_is_refused(folder: Path) -> None:
     rewrite(folder / "vae" / "config.json", latent_channels=16)
     assert (
-        refusal(folder) == f"{folder}/vae/config.json: found 16 latent channels, wanted the transformer's 4"
+        refusal(folder) == f"{folder}/vae/config.json: found 16 latent channels, expected the transformer's 4"
     )
 
 
@@ -86,7 +88,7 @@ def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", d_model=32)
     assert (
         refusal(folder)
-        == f"{folder}/text_encoder: found a t5 encoder of width 32, wanted a t5 encoder of width 16"
+        == f"{folder}/text_encoder: found a t5 encoder of width 32, expected a t5 encoder of width 16"
     )
 
 
@@ -94,7 +96,7 @@ def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", model_type="bert")
     with pytest.raises(LatteError) as caught:
         find_text_encoder(folder)
-    fault = "model_type: found \"bert\", wanted one of 't5', 'clip' or 'clip_text_model'"
+    fault = "model_type: found \"bert\", expected one of 't5', 'clip' or 'clip_text_model'"
     assert str(caught.value) == f"{folder}/text_encoder/config.json: {fault}"
 
 
@@ -104,26 +106,26 @@ def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
         (
             "transformer/config.json",
             {"num_layers": 10**9},
-            "num_layers: found 1000000000, wanted at most 65536",
+            "num_layers: found 1000000000, expected at most 65536",
         ),
-        ("transformer/config.json", {"sample_size": "8"}, 'sample_size: found "8", wanted a whole number'),
-        ("text_encoder/config.json", {"d_model": -1}, "d_model: found -1, wanted at least 1"),
+        ("transformer/config.json", {"sample_size": "8"}, 'sample_size: found "8", expected a whole number'),
+        ("text_encoder/config.json", {"d_model": -1}, "d_model: found -1, expected at least 1"),
         (
             "vae/config.json",
             {"block_out_channels": []},
-            "block_out_channels: found a list, wanted at least 1 values",
+            "block_out_channels: found a list, expected at least 1 values",
         ),
-        ("vae/config.json", {"scaling_factor": 0}, "scaling_factor: found 0, wanted more than 0"),
+        ("vae/config.json", {"scaling_factor": 0}, "scaling_factor: found 0, expected more than 0"),
         (
             "scheduler/scheduler_config.json",
             {"num_train_timesteps": 10**12},
-            "num_train_timesteps: found 1000000000000, wanted at most 100000",
+            "num_train_timesteps: found 1000000000000, expected at most 100000",
         ),
-        ("scheduler/scheduler_config.json", {"beta_end": "x"}, 'beta_end: found "x", wanted a number'),
+        ("scheduler/scheduler_config.json", {"beta_end": "x"}, 'beta_end: found "x", expected a number'),
         (
             "scheduler/scheduler_config.json",
             {"trained_betas": [2]},
-            "trained_betas.0: found 2, wanted at most 1",
+            "trained_betas.0: found 2, expected at most 1",
         ),
     ],
 )
@@ -146,7 +148,7 @@ def test_what_is_no_json_is_named(content: str, file: str, folder: Path) -> None
 def test_a_torn_file_is_named(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text("[1]")
     assert (
-        refusal(folder) == f"{folder}/scheduler/scheduler_config.json: found a list, wanted keys and values"
+        refusal(folder) == f"{folder}/scheduler/scheduler_config.json: found a list, expected keys and values"
     )
 
 

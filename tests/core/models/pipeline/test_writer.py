@@ -123,7 +123,7 @@ def test_a_dry_run_writes_nothing() -> None:
 @pytest.mark.parametrize(
     ("spoil", "flags", "error"),
     [
-        (lambda: None, "--kind vae", "--kind: found vae, wanted t2v with --pipeline-from"),
+        (lambda: None, "--kind vae", "--kind: found vae, expected t2v with --pipeline-from"),
         (
             lambda: shutil.rmtree("parts/vae"),
             "",
@@ -137,24 +137,24 @@ def test_a_dry_run_writes_nothing() -> None:
         (
             lambda: Path("parts/text_encoder/model.safetensors").unlink(),
             "",
-            "parts/text_encoder: a folder without weights; wanted diffusion_pytorch_model.safetensors or its"
-            " like",
+            "parts/text_encoder: a folder without weights; expected"
+            " diffusion_pytorch_model.safetensors or its like",
         ),
         (
             lambda: write_json(Path("parts/vae/config.json"), {"block_out_channels": [4, 4, 4]}),
             "",
-            "models/tiny/vae/config.json: found an autoencoder of 4 pixels a latent, wanted 8",
+            "models/tiny/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8",
         ),
         (
             lambda: Path("parts/transformer/config.json").unlink(),
             "",
-            f"{WEIGHTS}: hidden_size: found 24, wanted Latte-1's, 1152: weights do not tell the number of"
+            f"{WEIGHTS}: hidden_size: found 24, expected Latte-1's, 1152: weights do not tell the number of"
             " heads, a transformer/config.json in --pipeline-from does",
         ),
         (
             lambda: Path("parts/model_index.json").write_text('{"_class_name": "FluxPipeline"}'),
             "",
-            'parts/model_index.json: found "FluxPipeline", wanted LattePipeline',
+            'parts/model_index.json: found "FluxPipeline", expected LattePipeline',
         ),
     ],
 )

@@ -127,16 +127,16 @@ def change_config(**fields: Any) -> Callable[[Path], Any]:
     [
         (
             change_config(num_layers=0),
-            "text_encoder/config.json: num_layers: found 0, wanted more than 0",
+            "text_encoder/config.json: num_layers: found 0, expected more than 0",
         ),
         (
             change_config(feed_forward_proj="gated-tanh"),
-            "text_encoder/config.json: found the activation tanh, wanted one of relu, gelu, gelu_new,",
+            "text_encoder/config.json: found the activation tanh, expected one of relu, gelu, gelu_new,",
         ),
         (
             change_config(d_ff=25),
             "text_encoder/model.safetensors: encoder.block.0.layer.1.DenseReluDense.wi_0.weight: found shape"
-            " (24, 16), wanted (25, 16) by config.json",
+            " (24, 16), expected (25, 16) by config.json",
         ),
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"junk"),

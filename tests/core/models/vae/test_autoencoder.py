@@ -110,9 +110,11 @@ def test_mindspore_checkpoints_load_too(tmp_path: Path, vae: Vae) -> None:
 
 
 def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
-    with pytest.raises(LatteError, match=r"\(1, 3, 60, 64\), wanted \(N, 3, H, W\), H and W multiples of 8"):
+    with pytest.raises(
+        LatteError, match=r"\(1, 3, 60, 64\), expected \(N, 3, H, W\), H and W multiples of 8"
+    ):
         vae.encode(np.zeros((1, 3, 60, 64), np.float32))
-    with pytest.raises(LatteError, match=r"shape \(1, 8, 8, 8\), wanted \(N, 4, H, W\)"):
+    with pytest.raises(LatteError, match=r"shape \(1, 8, 8, 8\), expected \(N, 4, H, W\)"):
         vae.decode(np.zeros((1, 8, 8, 8), np.float32))
 
 

@@ -38,8 +38,8 @@ def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.Monkey
         choose_frames("decoding", SHAPE, (512, 512), 16)
     assert str(caught.value) == (
         "vae.chunk_frames: decoding 16 frames of 512 x 512 pixels at a time: about 13 GB; 2.5 GB are free:"
-        " wanted at most 3, or auto"
+        " expected at most 3, or auto"
     )
     monkeypatch.setattr(memory, "free_memory", lambda: OVERHEAD + a_frame - 1)
-    with pytest.raises(LatteError, match=r"0\.93 GB are free: wanted frames of at most 256 x 256 pixels$"):
+    with pytest.raises(LatteError, match=r"0\.93 GB are free: expected frames of at most 256 x 256 pixels$"):
         choose_frames("decoding", SHAPE, (512, 512), "auto")
