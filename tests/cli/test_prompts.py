@@ -16,6 +16,9 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
+from latte_cli.core.models.pipeline.folder import open_pipeline
+from latte_cli.core.models.text.memory import encoding_memory
+from latte_cli.core.planning.units import bytes_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "t2v"
 PIPELINE = GOLDEN / "pipeline"
@@ -190,7 +193,8 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     assert "sampler         the pipeline's DDIMScheduler\n" in result.stdout
     assert "  sampler: null\n" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith("memory"))
-    for word in ("a worker, 2 workers", "text encoder 20.9 kB", "transformer 186 kB", "decoding"):
+    texts = f"text encoder {bytes_of(encoding_memory(open_pipeline(PIPELINE).text, 2))}"
+    for word in ("a worker, 2 workers", texts, "transformer 186 kB", "decoding"):
         assert word in row
     assert not list(folder.iterdir())
 
