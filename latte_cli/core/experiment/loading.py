@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.rules import Command, broken_rules
 from latte_cli.core.settings.messages import Fault, faults_of, section_of
-from latte_cli.core.settings.schema import REMOVED, Section, Settings
+from latte_cli.core.settings.schema import REMOVED, Settings
+from latte_cli.core.settings.section import Section
 from latte_cli.core.settings.shipped import shipped_experiment
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 

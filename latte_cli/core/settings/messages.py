@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latte_cli.core.errors import found
-from latte_cli.core.settings.schema import NOT_A_NAME, NOT_UTF_8, Section, Settings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.section import NOT_A_NAME, NOT_UTF_8, Section
 
 _KINDS: dict[object, str] = {
     int: "a whole number",

@@ -4,11 +4,9 @@ Why it is safe:
 - It never imports, looks up an attribute or calls anything a pickle names. A name is looked up in a table
   that the caller gives; a name outside the table ends the reading, whether or not the entry it stands in is
   needed. What the table holds are functions of this package that make inert records.
-- The instructions that call constructors in other ways (INST, OBJ, NEWOBJ_EX, extension codes, out-of-band
-  buffers, textual persistent ids) are refused. BUILD, which would set an object's attributes, throws the
-  attributes away, or keeps them as data beside the object's name (`Described`).
-- Time: instructions, and the entries they move at one go, are counted against `MAX_PICKLE_STEPS`; nothing
-  recurses.
+- Instructions that call constructors in other ways (INST, OBJ, NEWOBJ_EX, extension codes, out-of-band data,
+  textual persistent ids) are refused. BUILD throws attributes away, or keeps them as data (`Described`).
+- Time: instructions and the entries they move are counted against `MAX_PICKLE_STEPS`; nothing recurses.
 - Memory: an instruction makes at most one object no larger than the bytes it consumes, and lengths are
   compared with the bytes that are there first. Sharing (memo, DUP) makes references, never copies. Dictionary
   keys that could be slow to hash or compare (nested tuples, long integers) are replaced by a placeholder.
