@@ -66,8 +66,17 @@ def stop(
     return run.returncode, out, (folder / "err").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("flags", [(), ("--type", "mindrecord"), ("--parallel", "2")])
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [
+        ((), signal.SIGINT),
+        ((), signal.SIGTERM),
+        ((), signal.SIGHUP),
+        (("--type", "mindrecord"), signal.SIGTERM),
+        (("--parallel", "2"), signal.SIGINT),
+        (("--parallel", "2"), signal.SIGHUP),
+    ],
+)
 def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leaves_no_half(
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
 ) -> None:
