@@ -68,12 +68,19 @@ class Mapped:
 
 
 class LazyWeights(Mapping[str, NDArray[Any]]):
-    """A file's tensors by name, each read when it is asked for."""
+    """A file's tensors by name, each read when it is asked for.
+
+    The pages of one are given back when the next is asked for, so that a copy of all is held once, not twice.
+    """
 
     def __init__(self, mapped: Mapped):
         self.mapped = mapped
+        self._last: Tensor | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        if self._last is not None:
+            self._last.release()
+        self._last = self.mapped.tensors[name]
         return self.mapped.read(name)
 
     def __contains__(self, name: object) -> bool:

@@ -22,21 +22,19 @@ def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, sou
     parameters = {parameter.name: parameter for parameter in model.get_parameters()}
     faults = [f"{name} is missing" for name in parameters if name not in weights]
     faults += [f"{name} is unexpected" for name in weights if name not in parameters]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
-        for name, parameter in parameters.items()
-        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
-    ]
-    faults = faults or [
-        f"{name} holds numbers that are not finite"
-        for name, values in weights.items()
-        if not np.isfinite(values).all()
-    ]
+    for name, parameter in parameters.items():
+        if name not in weights:
+            continue
+        values = weights[name]  # once each: they may be read from a file
+        if tuple(values.shape) != tuple(parameter.shape):
+            faults.append(f"{name} is {tuple(values.shape)}, expected {tuple(parameter.shape)}")
+        elif not np.isfinite(values).all():
+            faults.append(f"{name} holds numbers that are not finite")
+        elif not faults:
+            set_parameter(parameter, values)
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise LatteError(f"{source}: does not fit the model: {'; '.join(faults[:3])}{more}")
-    for name, parameter in parameters.items():
-        set_parameter(parameter, weights[name])
 
 
 def set_parameter(parameter: Parameter, values: NDArray[Any]) -> None:
