@@ -94,8 +94,8 @@ class LogHandler(logging.Handler):
 
 
 def show_plan(settings: str, plan: Plan) -> None:
-    """The resolved settings, as YAML with an empty line below, and what would be done."""
-    show(settings)
+    """The resolved settings, as YAML with an empty line below, if there are any, and what would be done."""
+    show(settings and f"{settings}\n")
     for name, text in plan.rows:
         show(f"{name:<16}{text}\n")
 

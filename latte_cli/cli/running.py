@@ -118,7 +118,7 @@ def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) ->
         from latte_cli.cli.progress import show_plan
         from latte_cli.core.experiment.loading import dump_settings
 
-        show_plan("" if settings is None else f"{dump_settings(settings, explained=False)}\n", plan)
+        show_plan("" if settings is None else dump_settings(settings, explained=False), plan)
     plan.demand()
     return dry_run
 
