@@ -1,4 +1,4 @@
-# install, demo, test, lint, docs, bench, bench-peers, fuzz, clean. Each makes .venv where it is missing.
+# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, clean. Each makes .venv where it is missing.
 # It needs Python 3.10, 3.11 or 3.12.
 # Another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test lint docs bench bench-peers fuzz clean
+.PHONY: install demo test lint docs bench bench-peers hostile fuzz clean
 
 install: $(INSTALLED)
 
@@ -71,6 +71,11 @@ $(PEERS_VENV)/.installed:
 		{ $$pip --retries 0 install --index-url $(TORCH_INDEX) $(TORCH) 2> /dev/null || $$pip install $(TORCH); } \
 		&& $$pip install numpy safetensors pytest
 	@touch $@
+
+# Damaged and malicious files, and machines without room, given to the commands: some fifteen minutes.
+hostile: install
+	@$(BIN)/python tests/hostile/campaign.py
+	@$(BIN)/python tests/hostile/machines.py
 
 fuzz: install
 	@$(BIN)/python -m tests.core.checkpoints.fuzz --count 100000
