@@ -26,6 +26,7 @@ from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, Request
 from latte_cli.core.sampling.write import ClipFiles, digests
 from latte_cli.core.settings.schema import SampleSettings, Settings, Switch, VaeSettings
+from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:
     from latte_cli.core.diffusion.samplers import Model
@@ -75,34 +76,33 @@ def pipeline_specs(
     specs = []
     for row, (line, further) in enumerate(clips):
         seed = (sample.seed if line.seed is None else line.seed) + further
-        specs.append(
-            PipelineSpec(
-                name=named(row, seed, line.text),
-                seed=seed,
-                row=row,
-                prompt=line.text,
-                negative_prompt=sample.negative_prompt,
-                initial_latents=path,
-                sha256=sha256,
-                formats=target.formats,
-                steps=line.steps or sample.steps,
-                guidance_scale=sample.guidance_scale if line.guidance_scale is None else line.guidance_scale,
-                pipeline=pipeline.path,
-                scheduler=None if sample.sampler else pipeline.scheduler.get("_class_name"),
-                sampler=sample.sampler,
-                eta=sample.eta,
-                num_frames=shape[0],
-                height=shape[2] * VAE_FACTOR,
-                width=shape[3] * VAE_FACTOR,
-                dtype=sample.dtype,
-                clean_caption=settings.text.clean_caption,
-                lora=request.lora,
-                chunk_frames=settings.vae.chunk_frames,
-                temporal_decoder=decoder == pipeline.temporal_decoder,
-                fps=target.fps,
-                device=settings.device,
-            )
-        )
+        content = {
+            "name": named(row, seed, line.text),
+            "seed": seed,
+            "row": row,
+            "prompt": line.text,
+            "negative_prompt": sample.negative_prompt,
+            "initial_latents": path,
+            "sha256": sha256,
+            "formats": target.formats,
+            "steps": line.steps or sample.steps,
+            "guidance_scale": sample.guidance_scale if line.guidance_scale is None else line.guidance_scale,
+            "pipeline": pipeline.path,
+            "scheduler": None if sample.sampler else pipeline.scheduler.get("_class_name"),
+            "sampler": sample.sampler,
+            "eta": sample.eta,
+            "num_frames": shape[0],
+            "height": shape[2] * VAE_FACTOR,
+            "width": shape[3] * VAE_FACTOR,
+            "dtype": sample.dtype,
+            "clean_caption": settings.text.clean_caption,
+            "lora": request.lora,
+            "chunk_frames": settings.vae.chunk_frames,
+            "temporal_decoder": decoder == pipeline.temporal_decoder,
+            "fps": target.fps,
+            "device": settings.device,
+        }
+        specs.append(check_json(content, PipelineSpec, source="sample"))
     return specs
 
 

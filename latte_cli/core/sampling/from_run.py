@@ -23,6 +23,7 @@ from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec
 from latte_cli.core.sampling.write import ClipFiles, digests
 from latte_cli.core.settings.schema import SampleSettings, Settings
+from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:
     from latte_cli.core.sampling.denoise import Condition, Walk
@@ -70,24 +71,25 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
     if prompts:
         files += text_files(text_folder(settings))
     sha256 = digests(files)
-    return [
-        RunSpec(
-            name=clip.name,
-            seed=clip.seed,
-            row=row,
-            prompt=None if clip.line is None else clip.line.text,
-            negative_prompt=None if clip.line is None else settings.sample.negative_prompt,
-            initial_latents=path,
-            sha256=sha256,
-            formats=target.formats,
-            class_label=clip.class_label,
-            steps=None if clip.line is None else clip.line.steps,
-            guidance_scale=None if clip.line is None else clip.line.guidance_scale,
-            checkpoint=checkpoint,
-            settings=settings,
-        )
-        for row, clip in enumerate(run_clips(settings, prompts, number))
-    ]
+    specs = []
+    for row, clip in enumerate(run_clips(settings, prompts, number)):
+        content = {
+            "name": clip.name,
+            "seed": clip.seed,
+            "row": row,
+            "prompt": None if clip.line is None else clip.line.text,
+            "negative_prompt": None if clip.line is None else settings.sample.negative_prompt,
+            "initial_latents": path,
+            "sha256": sha256,
+            "formats": target.formats,
+            "class_label": clip.class_label,
+            "steps": None if clip.line is None else clip.line.steps,
+            "guidance_scale": None if clip.line is None else clip.line.guidance_scale,
+            "checkpoint": checkpoint,
+            "settings": settings,
+        }
+        specs.append(check_json(content, RunSpec, source="sample"))
+    return specs
 
 
 class RunGenerator:
