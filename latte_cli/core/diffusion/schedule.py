@@ -176,7 +176,7 @@ def evenly_strided(num_timesteps: int, respacing: str) -> IntArray:
         nearest = sorted(sorted(counts, key=lambda count: abs(count - wanted))[:2])
         raise LatteError(
             f'sample.respacing: found "{respacing}", but no whole stride over {num_timesteps} timesteps keeps'
-            f" {wanted} of them; wanted, for example, {' or '.join(f'ddim{count}' for count in nearest)}"
+            f" {wanted} of them; expected, for example, {' or '.join(f'ddim{count}' for count in nearest)}"
         )
     return np.arange(0, num_timesteps, counts[wanted], dtype=np.int64)
 

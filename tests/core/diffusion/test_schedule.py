@@ -45,7 +45,7 @@ def test_a_respacing_keeps_what_the_original_keeps(respacing: str) -> None:
 
 @pytest.mark.parametrize("respacing", [text for text, kept in EDGE_CASES.items() if isinstance(kept, str)])
 def test_a_respacing_that_the_original_refuses_is_refused(respacing: str) -> None:
-    with pytest.raises(LatteError, match=rf'sample.respacing: found "{respacing}".*wanted'):
+    with pytest.raises(LatteError, match=rf'sample.respacing: found "{respacing}".*expected'):
         make_schedule(DiffusionSettings(), respacing)
 
 
@@ -59,7 +59,7 @@ def test_a_refused_ddim_string_names_the_nearest_that_work() -> None:
     with pytest.raises(LatteError) as caught:
         space_timesteps(1000, "ddim37")
     assert str(caught.value) == (
-        'sample.respacing: found "ddim37", but no whole stride over 1000 timesteps keeps 37 of them; wanted,'
+        'sample.respacing: found "ddim37", but no whole stride over 1000 timesteps keeps 37 of them; expected,'
         " for example, ddim36 or ddim38"
     )
 
