@@ -59,8 +59,8 @@ def test_a_refused_ddim_string_names_the_nearest_that_work() -> None:
     with pytest.raises(LatteError) as caught:
         space_timesteps(1000, "ddim37")
     assert str(caught.value) == (
-        'sample.respacing: found "ddim37", but no whole stride over 1000 timesteps keeps 37 of them; expected,'
-        " for example, ddim36 or ddim38"
+        'sample.respacing: found "ddim37", but no whole stride over 1000 timesteps keeps 37 of them;'
+        " expected, for example, ddim36 or ddim38"
     )
 
 
