@@ -19,6 +19,7 @@ from latte_cli.cli import app as cli
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.models.text.memory import encoding_memory
 from latte_cli.core.planning.units import bytes_of
+from latte_cli.core.sampling import from_pipeline
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "t2v"
 PIPELINE = GOLDEN / "pipeline"
@@ -197,6 +198,17 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     for word in ("a worker, 2 workers", texts, "transformer 186 kB", "decoding"):
         assert word in row
     assert not list(folder.iterdir())
+
+
+def test_a_plan_reads_no_weights_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(paths: object) -> dict[str, str]:
+        raise AssertionError(f"hashed {paths}")
+
+    monkeypatch.setattr(from_pipeline, "digests", read)
+    result = latte("--pipeline", PIPELINE, "--prompt", "x", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    with pytest.raises(AssertionError, match="hashed"):
+        latte("--pipeline", PIPELINE, "--prompt", "x", "--steps", "1", "--out", "made")
 
 
 def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:

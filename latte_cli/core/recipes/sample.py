@@ -15,6 +15,7 @@ from latte_cli.core.sampling.from_pipeline import (
     PipelineGenerator,
     generator_of,
     pipeline_specs,
+    with_digests,
     with_pipeline_defaults,
 )
 from latte_cli.core.sampling.from_run import RunGenerator, run_specs
@@ -63,8 +64,9 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
         plan = _run_plan(settings, request)
         return Prepared(settings, plan, lambda: job_of(settings, request))
     settings = with_pipeline_defaults(settings, request)
-    job, generator, specs = _pipeline_job(settings, request)
-    return Prepared(settings, pipeline_plan(generator, specs, job.target, workers=workers), lambda: job)
+    generator, specs, target = _pipeline_clips(settings, request)
+    plan = pipeline_plan(generator, specs, target, workers=workers)
+    return Prepared(settings, plan, lambda: _pipeline_job(generator, specs, target))
 
 
 def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
@@ -122,21 +124,25 @@ def target_of(settings: Settings, request: Request) -> ClipFiles:
 def job_of(settings: Settings, request: Request) -> Job:
     """The job of settings and flags. Raises LatteError naming the file, setting or option at fault."""
     if settings.sample.pipeline is not None:
-        return _pipeline_job(settings, request)[0]
+        return _pipeline_job(*_pipeline_clips(settings, request))
     target = target_of(settings, request)
     checkpoint = newest_checkpoint(settings) if request.checkpoint is None else request.checkpoint
     return Job(RunGenerator(), run_specs(settings, checkpoint, request, target), target)
 
 
-def _pipeline_job(
+def _pipeline_clips(
     settings: Settings, request: Request
-) -> tuple[Job, PipelineGenerator, Sequence[PipelineSpec]]:
-    """The job of prompts, from a pipeline folder that is opened once."""
+) -> tuple[PipelineGenerator, Sequence[PipelineSpec], ClipFiles]:
+    """The clips of prompts, from a pipeline folder that is opened once."""
     target = target_of(settings, request)
     pipeline = open_pipeline(settings.sample.pipeline, decodes=target.decodes)
     generator, specs = PipelineGenerator(pipeline), pipeline_specs(settings, request, target, pipeline)
     generator.check(specs)
-    return Job(generator, specs, target), generator, specs
+    return generator, specs, target
+
+
+def _pipeline_job(generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles) -> Job:
+    return Job(generator, with_digests(specs, generator.pipeline, decodes=target.decodes), target)
 
 
 def _run_plan(settings: Settings, request: Request) -> Plan:

@@ -52,7 +52,8 @@ def pipeline_specs(
 ) -> list[PipelineSpec]:
     """The clips that are asked of a pipeline: every prompt as often as there are samples, seeds one apart.
 
-    settings: `with_pipeline_defaults`. Raises LatteError naming the setting or option at fault.
+    settings: `with_pipeline_defaults`. The files' digests are yet to be added by `with_digests`. Raises
+    LatteError naming the setting or option at fault.
     """
     sample, path, lines = settings.sample, request.initial_latents, request.prompts
     if sample.respacing is not None:
@@ -71,19 +72,19 @@ def pipeline_specs(
     if request.lora is not None and not request.lora.is_file():
         raise LatteError(f"--lora: {request.lora}: no such file")
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
-    sha256 = digests([*pipeline_files(pipeline, decoder=decoder), request.lora, path])
+    pipeline_files(pipeline, decoder=decoder)  # weights that are missing are told before any is read
     clips = [(line, further) for line in lines for further in range(number)]
     specs = []
     for row, (line, further) in enumerate(clips):
         seed = (sample.seed if line.seed is None else line.seed) + further
-        content = {
+        content: dict[str, Any] = {
             "name": named(row, seed, line.text),
             "seed": seed,
             "row": row,
             "prompt": line.text,
             "negative_prompt": sample.negative_prompt,
             "initial_latents": path,
-            "sha256": sha256,
+            "sha256": {},
             "formats": target.formats,
             "steps": line.steps or sample.steps,
             "guidance_scale": sample.guidance_scale if line.guidance_scale is None else line.guidance_scale,
@@ -104,6 +105,17 @@ def pipeline_specs(
         }
         specs.append(check_json(content, PipelineSpec, source="sample"))
     return specs
+
+
+def with_digests(
+    specs: Sequence[PipelineSpec], pipeline: PipelineFolder, *, decodes: bool
+) -> list[PipelineSpec]:
+    """The specs with the digests of their files, which are read whole: a plan does without."""
+    spec = specs[0]
+    decoder = (pipeline.temporal_decoder if spec.temporal_decoder else pipeline.vae) if decodes else None
+    files = [*pipeline_files(pipeline, decoder=decoder), spec.lora, spec.initial_latents]
+    sha256 = digests(files)
+    return [clip.model_copy(update={"sha256": sha256}) for clip in specs]
 
 
 def clip_shape(
@@ -150,10 +162,8 @@ class PipelineGenerator:
         if spec.temporal_decoder:
             temporal_scaling_factor(pipeline)
             open_temporal_decoder(pipeline.temporal_decoder)
-        total, most = (
-            int(pipeline.scheduler.get("num_train_timesteps", 1000)),
-            max(clip.steps for clip in specs),
-        )
+        total = int(pipeline.scheduler.get("num_train_timesteps", 1000))
+        most = max(clip.steps for clip in specs)
         if most > total:
             raise LatteError(
                 f"sample.steps: found {most}, expected at most the {total} of the pipeline's scheduler"
