@@ -214,12 +214,13 @@ def _plan(
     settings: "Settings", job: "Job", checkpoint: Path | None, *, workers: int, samples: bool
 ) -> "Plan":
     """What is sampled first, if anything, and what is measured."""
+    from latte_cli.core.data.captions.prompts import prompts_of
     from latte_cli.core.planning.plan import sample_plan
     from latte_cli.core.recipes import evaluate as recipe
 
     if not samples:
         return recipe.plan(job, workers=workers)
-    prompts = [line.text for line in _prompts(settings)]
+    prompts = [line.text for line in prompts_of(settings)]
     sampling = sample_plan(settings, checkpoint=checkpoint, prompts=prompts)
     made = settings.sample.num_samples * max(1, len(settings.sample.prompts))
     found = recipe.plan(job, made=made, workers=workers)
@@ -228,19 +229,13 @@ def _plan(
     return found
 
 
-def _prompts(settings: "Settings") -> list[Any]:
-    from latte_cli.core.data.captions.prompts import PromptLine
-
-    told = settings.model.condition == "text"
-    return [PromptLine(text) for text in settings.sample.prompts] if told else []
-
-
 def _request(settings: "Settings", folder: Path, checkpoint: Path | None = None) -> "Request":
     """The clips of the run as frames alone, in a folder."""
+    from latte_cli.core.data.captions.prompts import prompts_of
     from latte_cli.core.sampling.spec import Request
     from latte_cli.core.sampling.write import FRAMES
 
-    return Request(_prompts(settings), checkpoint=checkpoint, formats=(FRAMES,), out=folder)
+    return Request(prompts_of(settings), checkpoint=checkpoint, formats=(FRAMES,), out=folder)
 
 
 def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, workers: int) -> None:

@@ -21,7 +21,7 @@ from latte_cli.core.models.pipeline.folder import (
     pipeline_files,
     temporal_scaling_factor,
 )
-from latte_cli.core.sampling.generator import ClipStep
+from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, Request
 from latte_cli.core.sampling.write import ClipFiles, digests
@@ -198,10 +198,7 @@ class PipelineGenerator:
                 guidance_scale=clip.guidance_scale,
                 initial_latents=initial[place],
             )
-            for step in steps:
-                done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
-                frames = decode(latents) if decode and done == step.total else None
-                yield ClipStep(place, done, step.total, plan, latents, frames)
+            yield from clip_steps(steps, decode, clip=place, plan=plan)
 
     def _weights(self, spec: PipelineSpec) -> Mapping[str, Array]:
         """The transformer's weights, still in their files, with the low-rank changes that the spec names."""

@@ -18,7 +18,7 @@ from latte_cli.core.models.architecture import Architecture, Transformer
 from latte_cli.core.models.architectures import architecture_of, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.text.folder import text_files
-from latte_cli.core.sampling.generator import ClipStep
+from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec
 from latte_cli.core.sampling.write import ClipFiles, digests
@@ -123,10 +123,7 @@ class RunGenerator:
                 guidance_scale=guidance_of(sample, told=bool(conditions) or classes is not None),
                 initial_latents=initial[place],
             )
-            for step in steps:
-                done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
-                frames = decode(latents) if decode and done == plan[place] else None
-                yield ClipStep(place, done, plan[place], plan, latents, frames)
+            yield from clip_steps(steps, decode, clip=place, plan=plan)
 
 
 def walk_of(settings: Settings, sample: SampleSettings) -> "tuple[int, Walk]":

@@ -1,8 +1,8 @@
 """What makes clips of specs: a run's checkpoint or a text-to-video pipeline, behind one protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,3 +43,13 @@ class Generator(Protocol):
         decodes: whether latents become frames; without it no autoencoder is loaded. Raises LatteError for
         what a user can fix, before anything slow is loaded where it can be told.
         """
+
+
+def clip_steps(
+    steps: Iterable[Any], decode: Callable[[Array], Frames] | None, *, clip: int, plan: tuple[int, ...]
+) -> Iterator[ClipStep]:
+    """What `denoise` reports of one clip as `ClipStep`s; the last one's latents are decoded, if any are."""
+    for step in steps:
+        done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
+        frames = decode(latents) if decode and done == step.total else None
+        yield ClipStep(clip, done, step.total, plan, latents, frames)

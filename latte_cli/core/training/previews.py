@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mindspore import Parameter
 
-from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.data.captions.prompts import prompts_of
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import build_model
@@ -63,7 +63,7 @@ class Previews:
     def _clips(self) -> Iterator[RunClip]:
         """The clips that sampling would draw. Raises LatteError for a model of texts without any."""
         settings, sample = self.settings, self.settings.sample
-        lines = [PromptLine(text) for text in sample.prompts] if settings.model.condition == "text" else []
+        lines = prompts_of(settings)
         if settings.model.condition == "text" and not lines:
             raise LatteError("sample.prompts: found none, expected the texts to draw")
         return islice(run_clips(settings, lines, sample.num_samples), MOST_CLIPS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from latte_cli.core.data.captions.files import LONGEST
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings.schema import LARGEST_SEED
+from latte_cli.core.settings.schema import LARGEST_SEED, Settings
 
 OPTIONS: dict[str, Callable[[str], Any]] = {"seed": int, "steps": int, "guidance-scale": float}
 LONGEST_SLUG = 40  # characters of a prompt in the names of its files
@@ -25,6 +25,13 @@ class PromptLine:
     seed: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+
+
+def prompts_of(settings: Settings) -> list[PromptLine]:
+    """The prompts of a run, sample.prompts; none for a model that takes no text."""
+    if settings.model.condition != "text":
+        return []
+    return [PromptLine(text) for text in settings.sample.prompts]
 
 
 def read_prompts(path: Path) -> list[PromptLine]:
