@@ -15,8 +15,8 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from latte_cli.core import kernels
 from latte_cli.core.diffusion import losses
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.models.text.numpy_operators import NumpyOperators
 from latte_cli.core.models.vae.convolution import group_norm

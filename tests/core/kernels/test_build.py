@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from latte_cli.core import kernels
 from latte_cli.core.kernels import build
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.kernels.selection import force_kernels, kernels_available
 from latte_cli.core.storage.files import cache_folder
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.kernels.build import library_path
 from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
 from tests.core.kernels.compare import value_and_grads

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from tests.core.kernels import reference
 from tests.core.kernels.compare import assert_close, value_and_grads
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, ops
 
-from latte_cli.core import kernels
 from latte_cli.core.kernels import flash
+from latte_cli.core.kernels import operators as kernels
 from tests.core.kernels import reference
 
 

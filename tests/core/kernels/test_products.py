@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from tests.core.kernels import reference
 from tests.core.kernels.compare import assert_close, value_and_grads
 

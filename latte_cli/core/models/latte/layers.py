@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_table
 
 

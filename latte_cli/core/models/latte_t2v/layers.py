@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 
 Text: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """What a block attends to: the scores' bias (B, N), and `TextAttention.read`'s keys and values."""

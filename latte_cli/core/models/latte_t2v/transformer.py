@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.latte.layers import PatchEmbedder
 from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock, zeros

@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from latte_cli.core import kernels
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm
 
 EPSILON = 1e-6  # of every normalisation

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from latte_cli.core import kernels
 from latte_cli.core.errors import LatteError
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte, initialise
 from latte_cli.core.models.positions import frame_table, timestep_table, token_table
