@@ -62,6 +62,8 @@ def test_the_flags_of_every_command_are_these() -> None:
         for name, command in commands.items()
     }
     assert found.pop("configs") == set()  # it reads no experiment
+    # It changes nothing, so that there is no dry run.
+    assert found.pop("doctor") == {"--online", "--report"} | COMMON - {"--dry-run"}
     assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
 
 

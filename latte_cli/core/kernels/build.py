@@ -43,9 +43,9 @@ def library_path() -> Path | None:
         log.warning("No C++ compiler found (tried $CXX, %s): training will be slower.", ", ".join(COMPILERS))
         return None
     try:
-        return _build(compiler, cache_folder("kernels"))
+        return _build(compiler)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("The C++ kernels could not be built, training will be slower: %s", _reason(error))
+        log.warning("The C++ kernels could not be built, training will be slower: %s", first_error(error))
         return None
 
 
@@ -58,13 +58,18 @@ def find_compiler() -> str | None:
     return None
 
 
-def _build(compiler: str, folder: Path) -> Path:
+def library_of(compiler: str) -> Path:
+    """Where the library is, or will be, that this compiler makes of the kernels for this processor."""
+    return cache_folder("kernels") / f"{_fingerprint(compiler)}.so"
+
+
+def _build(compiler: str) -> Path:
     """Give a library that loads: the cached one, else a new one. Two processes may build it at once."""
-    library = folder / f"{_fingerprint(compiler)}.so"
+    library = library_of(compiler)
     if library.exists() and _loads(library):
         return library
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".so", dir=folder)
+    library.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=library.parent)
     os.close(handle)
     try:
         sources = [str(path) for path in sorted(SOURCE_FOLDER.glob("*.cc"))]
@@ -108,7 +113,7 @@ def _loads(library: Path) -> bool:
     return True
 
 
-def _reason(error: Exception) -> str:
+def first_error(error: Exception) -> str:
     """Give one line: the compiler's first error if it got so far."""
     output = getattr(error, "stderr", None) or ""
     lines = [line for line in str(output).splitlines() if "error" in line]

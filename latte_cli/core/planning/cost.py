@@ -65,6 +65,15 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
     )
 
 
+def checkpoint_bytes(shape: Sizes, train: TrainSettings) -> int:
+    """Bytes of a training checkpoint: weights, their averages and AdamW's two moments, in float32.
+
+    Of low-rank changes, these alone are written.
+    """
+    trained = shape.trained_parameters()
+    return 2 * FLOAT32 * (trained + (trained if train.trains_lora else shape.parameters()))
+
+
 def denoising_memory(shape: Sizes, *, clips: int) -> tuple[int, int]:
     """Bytes of the weights, and of the values where `clips` clips are widest: in a block around its GELU.
 

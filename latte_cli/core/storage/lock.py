@@ -41,3 +41,17 @@ def only_run(folder: Path, command: str) -> Iterator[None]:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a run holds a folder now. Nothing is made or held by asking."""
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file, or a file system without locks
+        return False
+    return False

@@ -1,0 +1,78 @@
+"""`latte doctor`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from latte_cli.cli import options
+from latte_cli.cli.options import output_option, run_option
+from latte_cli.cli.running import set_logging
+from latte_cli.core.errors import printable
+
+if TYPE_CHECKING:
+    from latte_cli.core.doctor.findings import Finding
+
+EXAMPLES = (
+    ("Check this machine and the installation", "latte doctor"),
+    ("And whether an experiment can be trained on it", "latte doctor -c sky.yaml"),
+    ("Write the findings down, to attach them to a report", "latte doctor --report doctor.json"),
+)
+
+Online = Annotated[
+    bool,
+    run_option("--online", help="Also contact the hub. Otherwise no network is used."),
+]
+Report = Annotated[Path | None, output_option("--report", metavar="FILE", help="Write the findings as JSON.")]
+ExperimentFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="Experiment whose needs to check. Default: latte.yaml in the working directory, else none.",
+    ),
+]
+
+
+def doctor(
+    online: Online = False,
+    report: Report = None,
+    config: ExperimentFile = None,
+    assignments: options.Assignments = None,
+    device: options.Device = None,
+    log_level: options.LogLevel = "warning",
+) -> None:
+    """Check the machine, the installation, and what an experiment needs."""
+    set_logging(log_level)
+    from latte_cli.core.doctor.examination import examine, write_findings
+
+    overrides = []
+    if assignments:
+        from latte_cli.core.experiment.loading import parse_override
+
+        overrides = [parse_override(text) for text in assignments]
+    findings = examine(config, overrides, device=device, online=online)
+    typer.echo(printable(_table(findings)), nl=False)
+    if report is not None:
+        write_findings(findings, report)
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _table(findings: "Sequence[Finding]") -> str:
+    """A line for each finding, with the fix below those that are not ok, and a count of these."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.check:<13} {finding.verdict:<8} {finding.found}")
+        if finding.verdict != "ok":
+            lines.append(f"{'':<13} {'fix':<8} {finding.fix}")
+    count = Counter(finding.verdict for finding in findings)
+    lines.append(f"\n{_counted(count['problem'], 'problem')}, {_counted(count['warning'], 'warning')}")
+    return "\n".join(lines) + "\n"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"1 {name}" if number == 1 else f"{number or 'no'} {name}s"

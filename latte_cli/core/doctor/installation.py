@@ -1,0 +1,170 @@
+"""Checks of Python, the packages that latte needs, and what they bring: MindSpore, ffmpeg, decord."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from latte_cli.core.doctor.findings import Finding, ProbeError, pip_install, probe
+
+DISTRIBUTION = "latte-cli"
+NAMED = ("mindspore", "mindone", "numpy")  # the rest are counted
+COMPUTE_SECONDS, IMPORT_SECONDS = 60, 20
+MINDSPORE_GUIDE = "install MindSpore as https://www.mindspore.cn/install/en says"
+CLIP_SIZE, CLIP_FRAMES = 16, 2
+
+
+def python() -> Iterator[Finding]:
+    """Whether this Python is one that the package supports."""
+    from packaging.specifiers import SpecifierSet
+
+    wanted = SpecifierSet(distribution(DISTRIBUTION).metadata["Requires-Python"] or "")
+    found = f"{platform.python_version()} ({sys.executable}), {platform.system()} {platform.machine()}"
+    if platform.python_version() in wanted:
+        yield Finding("python", found)
+    else:
+        fix = "install Python 3.11, then: make install PYTHON=python3.11"
+        yield Finding("python", f"{found}, expected {wanted}", "problem", fix)
+
+
+def packages() -> Iterator[Finding]:
+    """Every package that latte declares: whether it is installed, in a version within its bounds."""
+    from packaging.requirements import Requirement
+
+    right: dict[str, str] = {}
+    for text in distribution(DISTRIBUTION).requires or ():
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name, bounds = requirement.name, str(requirement.specifier)
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Finding(name, f"not installed, expected {bounds}", "problem", pip_install(name + bounds))
+            continue
+        if requirement.specifier.contains(found, prereleases=True):
+            right[name] = found
+        else:
+            yield Finding(name, f"{found}, expected {bounds}", "problem", pip_install(name + bounds))
+    named = [f"{name} {right.pop(name)}" for name in NAMED if name in right]
+    yield Finding("packages", ", ".join([*named, f"{len(right)} others within their bounds"]))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What came of computing with MindSpore: the device in use, or what went wrong."""
+
+    device: str = "cpu"
+    version: str = ""
+    fault: str = ""
+
+
+def compute(device: str) -> Computed:
+    """Multiply two matrices with MindSpore on `device` (auto, cpu, ascend, gpu), in a process of its own."""
+    try:
+        answer = probe(["-m", "latte_cli.core.doctor.compute", device], seconds=COMPUTE_SECONDS)
+    except ProbeError as error:
+        return Computed(fault=str(error))
+    _, found, of_version = answer.splitlines()[-1].split()  # MindSpore may write above it
+    return Computed(found, of_version)
+
+
+def mindspore(computed: Computed, device: str) -> Iterator[Finding]:
+    """Whether MindSpore computes."""
+    if not computed.fault:
+        yield Finding("mindspore", f"{computed.version} computes on {computed.device}")
+        return
+    try:
+        missing, of_version = False, version("mindspore")
+    except PackageNotFoundError:
+        missing, of_version = True, "not installed"
+    again = () if missing else ("--force-reinstall",)
+    fix = MINDSPORE_GUIDE if device in ("ascend", "gpu") else pip_install(*again, _declared("mindspore"))
+    yield Finding("mindspore", f"{of_version}: {computed.fault}", "problem", fix)
+
+
+def ascend() -> Iterator[Finding]:
+    """Whether the driver's devices and CANN's environment are there. Untested on Ascend."""
+    devices = sorted(path.name for path in Path("/dev").glob("davinci[0-9]*"))
+    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    parts = [
+        ", ".join(devices) or "no /dev/davinci*",
+        f"CANN at {home}" if home else "ASCEND_HOME_PATH not set",
+    ]
+    if not devices:
+        yield Finding(
+            "ascend", ", ".join(parts), "problem", "install the driver; npu-smi info lists the devices"
+        )
+    elif not home:
+        fix = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+        yield Finding("ascend", ", ".join(parts), "problem", fix)
+    else:
+        yield Finding("ascend", ", ".join(parts))
+
+
+def videos() -> Iterator[Finding]:
+    """Whether ffmpeg writes a clip, and decord reads it."""
+    with tempfile.TemporaryDirectory(prefix="latte-doctor-") as folder:
+        clip = Path(folder) / "clip.mp4"
+        yield _ffmpeg(clip)
+        yield _decord(clip if clip.is_file() else None)
+
+
+def _ffmpeg(clip: Path) -> Finding:
+    try:
+        import imageio_ffmpeg
+
+        binary = imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding("ffmpeg", f"found none: {error}", "problem", pip_install("imageio-ffmpeg"))
+    fix = pip_install("--force-reinstall", "imageio-ffmpeg")
+    if "IMAGEIO_FFMPEG_EXE" in os.environ:
+        fix = "unset IMAGEIO_FFMPEG_EXE"
+    try:
+        import numpy as np
+
+        from latte_cli.core.errors import LatteError
+        from latte_cli.core.sampling.media import write_mp4
+
+        write_mp4(clip, np.zeros((CLIP_FRAMES, CLIP_SIZE, CLIP_SIZE, 3), np.uint8), 8)
+    except LatteError as error:
+        return Finding("ffmpeg", f"{binary}: {str(error).removeprefix(f'{clip}: ')}", "problem", fix)
+    return Finding("ffmpeg", f"{binary} writes MP4")
+
+
+def _decord(clip: Path | None) -> Finding:
+    """Import decord and, where there is a clip, decode it."""
+    read = "" if clip is None else f"; assert len(decord.VideoReader({str(clip)!r})) == {CLIP_FRAMES}"
+    try:
+        of_version = probe(["-c", f"import decord{read}; print(decord.__version__)"], seconds=IMPORT_SECONDS)
+    except ProbeError as error:
+        mac_or_arm = sys.platform == "darwin" or platform.machine() == "aarch64"
+        name = "eva-decord" if mac_or_arm else "decord"
+        return Finding("decord", str(error), "problem", pip_install("--force-reinstall", "--no-deps", name))
+    return Finding("decord", of_version.strip() + ("" if clip is None else " reads MP4"))
+
+
+def launchers() -> Iterator[Finding]:
+    """What starts several workers: MindSpore's msrun, and mpirun if --launcher mpirun is used."""
+    msrun = Path(sys.executable).with_name("msrun")
+    found = [str(msrun)] if msrun.exists() else []
+    mpirun = shutil.which("mpirun")
+    found.append(mpirun or "no mpirun (only --launcher mpirun needs it)")
+    if msrun.exists():
+        yield Finding("launchers", ", ".join(found))
+    else:
+        fix = pip_install("--force-reinstall", "--no-deps", _declared("mindspore"))
+        yield Finding("launchers", f"no {msrun}, {found[-1]}", "warning", fix)
+
+
+def _declared(package: str) -> str:
+    """A package with the bounds of its version that latte declares."""
+    from packaging.requirements import Requirement
+
+    declared = map(Requirement, distribution(DISTRIBUTION).requires or ())
+    return next(f"{package}{one.specifier}" for one in declared if one.name == package)
