@@ -1,5 +1,6 @@
 """Caching with a stand-in for the autoencoder: the means of blocks of pixels."""
 
+import hashlib
 import json
 import resource
 from collections.abc import Callable, Iterator
@@ -15,14 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latte_cli.core.data.clips.batches import Sharing, batches
-from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.latent_cache import mindrecord as shards
 from latte_cli.core.data.latent_cache import plan as cache_plan
 from latte_cli.core.data.latent_cache import shard_sums
 from latte_cli.core.data.latent_cache.job import read_job
 from latte_cli.core.data.latent_cache.manifest import read_manifest
-from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.writer import Status, gather
 from latte_cli.core.data.videos.find import index_clips
@@ -145,9 +144,14 @@ def test_a_stored_sample_is_drawn_from_the_videos_name_and_the_frame_alone(
     frames = FrameSource(index_clips(settings.data), settings.data)
     indices = [26, 2, 2, 5, 6, 7, 8, 9]
     moments = encode(frames.read(3, indices, mirror=False))
-    noise = [stored_noise(settings.seed, index.videos[3].name, i, False, shape=(4, 2, 2)) for i in indices]
-    expected = draw_latents(moments, np.stack(noise), settings.vae.scaling_factor)
-    np.testing.assert_array_equal(cached.read(3, indices, mirror=False), expected)
+    key = int.from_bytes(hashlib.sha256(index.videos[3].name.encode()).digest()[:8], "big")
+    seeds = [np.random.SeedSequence([settings.seed, 11, key, i, 0]) for i in indices]
+    noise = [
+        np.random.Generator(np.random.Philox(seed)).standard_normal((4, 2, 2), np.float32) for seed in seeds
+    ]
+    means, log_variances = moments[:, :4], moments[:, 4:].astype(np.float64)
+    expected = 0.18215 * (means + np.exp(log_variances / 2) * np.stack(noise))
+    np.testing.assert_allclose(cached.read(3, indices, mirror=False), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TYPES)

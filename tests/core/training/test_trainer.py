@@ -110,12 +110,31 @@ def test_recomputing_blocks_leaves_losses_and_weights_as_they_are(tmp_path: Path
         np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-6, err_msg=name)
 
 
+class OtherImages(Moments):
+    """The same clips, but other still images."""
+
+    def read(self, video: int, indices: list[int], *, mirror: bool) -> np.ndarray:
+        values = super().read(video, indices, mirror=mirror)
+        return values + 1 if len(indices) == 1 else values
+
+
 def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
     values = settings_in(tmp_path, steps=3).model_dump()
     values["data"]["use_image_num"] = 2
-    reports = list(trainer_of(Settings.model_validate(values)).run(Moments(), None))
-    assert [report.step for report in reports] == [1, 2, 3]
-    assert reports[0].losses.mse == pytest.approx(1.0, abs=0.1)  # the model starts by predicting zero noise
+    settings = Settings.model_validate(values)
+    model = trainer_of(settings)
+    reports = list(model.run(Moments(), None))
+    # The model starts by predicting zero: its error is the mean square of the noise, that of images included.
+    seeds = [np.random.SeedSequence([settings.seed, 5, 0, place]) for place in range(2)]
+    noise = [
+        np.random.Generator(np.random.Philox(s)).standard_normal((4 + 2, 4, 8, 8), np.float32) for s in seeds
+    ]
+    assert reports[0].losses.mse == pytest.approx(np.square(noise, dtype=np.float64).mean(), rel=1e-5)
+    other = trainer_of(settings)
+    list(other.run(OtherImages(), None))
+    found, expected = weights_of(other), weights_of(model)
+    for name in ("final_layer.linear.weight", "blocks.0.attn.qkv.weight", "x_embedder.proj.weight"):
+        assert np.abs(found[f"model/{name}"] - expected[f"model/{name}"]).max() > 1e-5, name
 
 
 def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
