@@ -76,7 +76,7 @@ def test_an_experiment_that_is_not_shipped_is_answered_with_those_that_are() -> 
     result = CliRunner().invoke(cli.app, ["configs", "skyy"], catch_exceptions=False)
     assert result.exit_code == 1
     names = ", ".join(path.stem for path in CONFIGS)
-    assert result.stderr == f"found no experiment skyy, expected one of {names}\n"
+    assert result.stderr == f"unknown experiment skyy; expected one of {names}\n"
 
 
 def test_the_schema_of_editors_is_that_of_the_settings() -> None:

@@ -43,10 +43,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: zipfile.ZipFile) -> None:
     package = ROOT / "latte_cli"
     files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    wanted = {f"latte_cli/{path.relative_to(package)}" for path in files}
-    wanted |= {f"latte_cli/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
+    expected = {f"latte_cli/{path.relative_to(package)}" for path in files}
+    expected |= {f"latte_cli/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == wanted
+    assert held == expected
 
 
 def test_an_experiment_in_a_wheel_is_that_of_the_repository(wheel: zipfile.ZipFile) -> None:

@@ -28,7 +28,7 @@ from latte_cli.core.data.videos.video import Frames
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.rng import Stream, draw
-from latte_cli.core.storage.files import whole_file, write_whole
+from latte_cli.core.storage.files import atomic_file, write_file
 
 log = logging.getLogger(__name__)
 
@@ -257,9 +257,9 @@ def save(folder: Path, weights: Weights) -> None:
     """Write a diffusers folder: config.json, and the weights in float16."""
     from safetensors.numpy import save_file
 
-    with whole_file(folder / "diffusion_pytorch_model.safetensors") as partial:
+    with atomic_file(folder / "diffusion_pytorch_model.safetensors") as partial:
         save_file({name: value.astype(np.float16) for name, value in weights.items()}, partial)
-    write_whole(folder / "config.json", json.dumps(CONFIG, indent=2) + "\n")
+    write_file(folder / "config.json", json.dumps(CONFIG, indent=2) + "\n")
 
 
 def main() -> None:

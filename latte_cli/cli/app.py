@@ -26,8 +26,8 @@ def main() -> None:
         app(prog_name="latte")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"latte {__version__}")
         raise typer.Exit
 

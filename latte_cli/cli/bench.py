@@ -60,9 +60,9 @@ def bench(
     from latte_cli.core.bench.rows import parse_rows
     from latte_cli.core.recipes import bench as recipe
 
-    wanted = parse_rows(rows or [], settings, cards=parallel or [])
-    if stop_at_plan(settings, recipe.plan(settings, wanted, out=out, against=against), dry_run=dry_run):
+    parsed = parse_rows(rows or [], settings, cards=parallel or [])
+    if stop_at_plan(settings, recipe.plan(settings, parsed, out=out, against=against), dry_run=dry_run):
         return
-    reports = recipe.run(settings, wanted, rows_alone=bool(rows), out=out, against=against)
+    reports = recipe.run(settings, parsed, rows_alone=bool(rows), out=out, against=against)
     *_, last = follow(reports, bench_line)
     show_bench(last.found or {})

@@ -94,10 +94,10 @@ def _untrained(settings: "Settings") -> Path:
     from safetensors.numpy import save_file
 
     from latte_cli.core.models.architectures import build_model
-    from latte_cli.core.storage.files import whole_file
+    from latte_cli.core.storage.files import atomic_file
 
     model = build_model(settings)
     path = settings.run_dir / "untrained.safetensors"
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         save_file({parameter.name: parameter.asnumpy() for parameter in model.get_parameters()}, partial)
     return path

@@ -157,9 +157,9 @@ def evaluate(
     samples = generated is None
     flags = {"run_dir": run_dir, "device": device}
     settings = load("sample" if samples else None, config, assignments, flags, log_level)
-    wanted = _protocol(asked, settings if samples or real is None else None)
+    chosen = _protocol(asked, settings if samples or real is None else None)
     if samples:
-        settings = _with_samples(settings, wanted)
+        settings = _with_samples(settings, chosen)
     from latte_cli.cli.progress import follow
     from latte_cli.cli.tables import evaluate_line, show_evaluation
     from latte_cli.core.parallel.world import current_world
@@ -169,7 +169,7 @@ def evaluate(
     if root is None:
         raise LatteError("--real: not given, and data.root is not set: expected a folder of videos")
     folder = settings.run_dir / FOLDER if generated is None else generated
-    job = recipe.Job(root, folder, wanted, i3d, settings.device)
+    job = recipe.Job(root, folder, chosen, i3d, settings.device)
     world = current_world()
     if world.launcher is not None:  # one of the workers that --parallel started
         if not (samples and _share_sampling(settings, folder)):

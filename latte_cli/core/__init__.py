@@ -1,1 +1,1 @@
-"""What the commands share: models, data, diffusion, training and the recipes that join them."""
+"""The library behind the commands: models, data, diffusion, training and the recipes that combine them."""

@@ -1,6 +1,6 @@
-"""Where MindSpore runs. Everything that Ascend and GPU need beside the CPU's path is chosen here.
+"""Select MindSpore's device. Everything that Ascend and GPU need in addition to the CPU code is chosen here.
 
-None of it has been run on them: it keeps to MindSpore's documentation.
+The Ascend and GPU code follows MindSpore's documentation and is untested.
 """
 
 import logging
@@ -12,28 +12,28 @@ from latte_cli.core.settings.schema import Settings, TrainSettings
 log = logging.getLogger(__name__)
 
 TARGETS = {"cpu": "CPU", "ascend": "Ascend", "gpu": "GPU"}
-FLASH_DTYPES = ("float16", "bfloat16")  # of ops.flash_attention_score
-SINKING = ("ascend", "gpu")  # of ms.data_sink
+FLASH_DTYPES = ("float16", "bfloat16")  # supported by ops.flash_attention_score
+SINKING = ("ascend", "gpu")  # supported by ms.data_sink
 
 
-def use_device(wanted: str) -> str:
-    """Have MindSpore run on `wanted` (auto, cpu, ascend, gpu) and return which it is: cpu, ascend or gpu.
+def use_device(requested: str) -> str:
+    """Select MindSpore's device (auto, cpu, ascend, gpu) and return the one in use: cpu, ascend or gpu.
 
-    Imports MindSpore. Raises LatteError when this MindSpore has no such device.
+    Imports MindSpore. Raises LatteError if this installation does not support the device.
     """
-    os.environ.setdefault("GLOG_v", "3")  # its C++ side's warnings; errors stay
+    os.environ.setdefault("GLOG_v", "3")  # hides warnings of MindSpore's C++ code, keeps errors
     import mindspore as ms
 
-    # Once something has run, MindSpore refuses even the device that it runs on.
-    if wanted != "auto" and TARGETS[wanted] != ms.get_context("device_target"):
-        logging.disable(logging.CRITICAL)  # what it logs on the way is in the exception too
+    # Once something has run, MindSpore rejects even the device already in use.
+    if requested != "auto" and TARGETS[requested] != ms.get_context("device_target"):
+        logging.disable(logging.CRITICAL)  # the exception contains what it would log
         try:
-            ms.set_device(TARGETS[wanted])
+            ms.set_device(TARGETS[requested])
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip().split(". ")[0]
             raise LatteError(
-                f"device: found {wanted}, which MindSpore {ms.__version__} cannot use here ({reason});"
-                " expected auto, or one that it can"
+                f"device: found {requested}, which MindSpore {ms.__version__} cannot use here ({reason});"
+                " expected auto or a supported device"
             ) from error
         finally:
             logging.disable(logging.NOTSET)
@@ -41,16 +41,16 @@ def use_device(wanted: str) -> str:
 
 
 def device_in_use() -> str:
-    """What MindSpore runs on: cpu, ascend or gpu."""
+    """The device that MindSpore uses: cpu, ascend or gpu."""
     import mindspore as ms
 
     return {target: name for name, target in TARGETS.items()}[ms.get_context("device_target")]
 
 
 def check_switches(settings: Settings, device: str) -> None:
-    """Raise LatteError for a setting that training cannot serve on `device`; on "auto", not known yet, none.
+    """Raise LatteError for a setting that training does not support on `device` ("auto": nothing is checked).
 
-    A switch set to auto is on or off as `uses_flash_attention` and `uses_sink_mode` say.
+    For switches set to auto see `uses_flash_attention` and `uses_sink_mode`.
     """
     train = settings.train
     if device == "auto":
@@ -62,32 +62,32 @@ def check_switches(settings: Settings, device: str) -> None:
         )
     if train.flash_attention is True:
         if device != "ascend":
-            reason = f"MindSpore has none on a {device.upper()}"
+            reason = f"MindSpore does not provide it on {device.upper()}"
             raise LatteError(f"train.flash_attention: found true, expected auto or false: {reason}")
         if train.dtype not in FLASH_DTYPES:
-            wanted = "float16 or bfloat16 as train.dtype, or auto or false"
-            raise LatteError(f"train.flash_attention: found true with {train.dtype}, expected {wanted}")
+            expected = "float16 or bfloat16 as train.dtype, or auto or false"
+            raise LatteError(f"train.flash_attention: found true with {train.dtype}, expected {expected}")
     if train.sink_mode is True:
         if device not in SINKING:
-            reason = "a CPU has nothing to sink to"
+            reason = "a CPU has no queue to sink to"
             raise LatteError(f"train.sink_mode: found true, expected auto or false: {reason}")
         if settings.cache.dir is None and not settings.cache.in_memory:
-            reason = "the device encodes frames between two steps: fill a cache, or set cache.in_memory"
+            reason = "the device encodes frames between steps; use a cache or set cache.in_memory"
             raise LatteError(f"train.sink_mode: found true, expected auto or false: {reason}")
 
 
 def uses_flash_attention(train: TrainSettings, device: str) -> bool:
-    """Whether attention is the device's fused operator: on Ascend, of 16 bits, unless it is set to false."""
+    """Whether to use the fused attention operator: on Ascend with a 16-bit dtype, unless set to false."""
     served = device == "ascend" and train.dtype in FLASH_DTYPES
     if device == "ascend" and not served and train.flash_attention == "auto":
-        log.warning("train.flash_attention: auto is off: Ascend's takes no %s", train.dtype)
+        log.warning("train.flash_attention: auto is off: not supported for %s", train.dtype)
     return served and train.flash_attention is not False
 
 
 def uses_sink_mode(train: TrainSettings, device: str) -> bool:
-    """Whether steps take their inputs from the device's queue: only if it is set to true.
+    """Whether steps read their inputs from the device's queue: only if set to true.
 
-    Auto is off: a step's loss is waited for before the next one begins, so that sinking could hide no more
-    than the copy of a batch of latents.
+    Auto is off: each step waits for the previous loss, so sinking could only hide the copy of a batch of
+    latents.
     """
     return device in SINKING and train.sink_mode is True

@@ -1,13 +1,13 @@
-"""The one exception that a user can cause and fix, and the wording of what its text shows."""
+"""The exception for errors that a user can fix, and helpers for the wording of its messages."""
 
 import errno
 
 _SHOWN = 60  # characters of a value
-_LONG_BITS = 192  # of a whole number: at most 58 digits
+_LONG_BITS = 192  # of an integer: at most 58 digits
 _LONGEST_NAME = 200  # characters of a file's name that is too long
 
-# What the system refuses through no fault of the program's. Others, as a missing file, are looked for where
-# they can happen.
+# Errors of the system rather than of the program. Others, such as a missing file, are handled where they
+# can happen.
 _SYSTEM_FAULTS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM}
     | {errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ESTALE}
@@ -15,21 +15,21 @@ _SYSTEM_FAULTS = frozenset(
 
 
 class LatteError(Exception):
-    """Something a user can fix: names the file or setting, what was found, what was wanted; one line."""
+    """An error that a user can fix: one line with the file or setting, what was found, what was expected."""
 
 
 def printable(text: str) -> str:
-    """Text from users or files, with what a terminal would obey written out: an escape becomes \\x1b."""
+    """Escape control characters in text from users or files: an escape becomes \\x1b."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
-def found(value: object, wanted: str) -> str:
-    """The usual wording: `found 3, expected an even number`."""
-    return f"found {shown_value(value)}, expected {wanted}"
+def found(value: object, expected: str) -> str:
+    """The standard wording: `found 3, expected an even number`."""
+    return f"found {shown_value(value)}, expected {expected}"
 
 
 def shown_value(value: object) -> str:
-    """A value as a YAML file would show it, on one line, cut when long."""
+    """A value as in YAML, on one line, truncated if long."""
     if isinstance(value, dict):
         return "keys and values"
     if isinstance(value, list | tuple):
@@ -44,7 +44,7 @@ def shown_value(value: object) -> str:
 
 
 def system_fault(error: OSError) -> str | None:
-    """The line for an error that the system is to blame for (a full disk, no permission), else None."""
+    """The message for an error of the system (disk full, no permission), None for any other."""
     if error.errno not in _SYSTEM_FAULTS:
         return None
     reason = error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGHUP when its terminal or ssh session closes."""
+"""Signals that stop a command: Ctrl-C, SIGTERM, and SIGHUP when its terminal or ssh session closes."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, *(() if HANGUP is None else (HANGUP,)
 
 
 def keep_ctrl_c() -> None:
-    """Give Ctrl-C back to Python's handler.
+    """Restore Python's handler for Ctrl-C.
 
-    MindSpore sets a handler of its own when it first computes, which turns Ctrl-C into SIGTERM. Only the main
-    thread can set one: in another nothing happens.
+    MindSpore installs a handler on its first computation that turns Ctrl-C into SIGTERM. Only the main thread
+    can set handlers: in another thread this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     if handler is not None and current_thread() is main_thread():
@@ -23,11 +23,11 @@ def keep_ctrl_c() -> None:
 
 @contextmanager
 def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have `handler` take the signals that ask to stop, but those that are ignored: `nohup` ignores SIGHUP, a
-    script's background job Ctrl-C.
+    """Call `handler` on stop signals, except those that are already ignored (`nohup` ignores SIGHUP, a
+    script's background job ignores Ctrl-C).
 
-    SIGHUP after another signal is dropped: the kernel, the shell and systemd may each send one, and that is
-    nobody's second Ctrl-C. Signals reach the main thread alone: in another nothing happens.
+    SIGHUP after another signal is dropped: the kernel, the shell and systemd may each send one, and it must
+    not count as a second Ctrl-C. Only the main thread receives signals: in another thread this does nothing.
     """
     if current_thread() is not main_thread():
         yield
@@ -50,7 +50,7 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Itera
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Have every signal that asks to stop raise KeyboardInterrupt, as Ctrl-C does."""
+    """Make every stop signal raise KeyboardInterrupt, like Ctrl-C."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""How much memory this machine has, and how much of it is free; no MindSpore."""
+"""Total and free memory of this machine. Does not import MindSpore."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ MEMINFO = "/proc/meminfo"
 
 
 def machine_memory() -> int:
-    """Bytes of this machine, or of the container we are in."""
+    """Total bytes of the machine, or of the container if limited."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *map(_number, CGROUP_LIMITS)]
     return min(limit for limit in limits if limit)
 
 
 def free_memory() -> int:
-    """Bytes that could be had without swapping: of the machine, and of the container where it is limited."""
+    """Bytes available without swapping, in the machine and in the container if limited."""
     free = machine_memory()
     for limit, use in zip(map(_number, CGROUP_LIMITS), map(_number, CGROUP_USES), strict=True):
         if limit and use:
@@ -29,7 +29,7 @@ def free_memory() -> int:
 
 
 def _number(path: str) -> int | None:
-    """The number in a file; None where there is none, as for "max"."""
+    """The number in a file; None if it contains none, such as "max"."""
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):

@@ -47,14 +47,14 @@ def test_an_experiment_and_the_settings_of_its_run_are_the_same() -> None:
         assert getattr(settings, section) == getattr(experiment, section)
 
 
-def known(found: Any, wanted: Any) -> Any:
+def known(found: Any, expected: Any) -> Any:
     """What is found, without the keys that a later version has added, and with those it no longer has."""
-    if not isinstance(found, dict) or not isinstance(wanted, dict):
+    if not isinstance(found, dict) or not isinstance(expected, dict):
         return found
     gone = {name.split(".")[-1] for name in REMOVED}
     return {
         key: value if key in gone and key not in found else known(found[key], value)
-        for key, value in wanted.items()
+        for key, value in expected.items()
     }
 
 
@@ -65,9 +65,9 @@ def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
     again, before = Path("again", Path(sidecar).name), Path(sidecar)
     record = json.loads(before.with_suffix(".json").read_text())
     assert known(json.loads(again.with_suffix(".json").read_text()), record) == record
-    found, wanted = (np.load(path.with_suffix(".npy")) for path in (again, before))
-    assert found.dtype == wanted.dtype
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    found, expected = (np.load(path.with_suffix(".npy")) for path in (again, before))
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     assert again.with_suffix(".gif").exists()
 
 

@@ -64,9 +64,9 @@ def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: st
     flags += ["--initial-latents", "noise.npy", "--guidance-scale", guidance]
     assert drawn(*flags, "--format", "latents", "--format", "png", "--out", "out")[0].endswith(".npy")
     found = np.load(next(Path("out").glob("*.npy")))
-    wanted = latents(recorded)[0]
+    expected = latents(recorded)[0]
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
     if recorded == "final_latents":
         video = RECORDED["video_pt_BFCHW_0_1"][0].transpose(0, 2, 3, 1)
         sheet = np.asarray(Image.open(next(Path("out").glob("0*.png")))) / 255
@@ -84,9 +84,16 @@ def test_each_sample_of_a_prompt_has_a_seed_of_its_own_and_samples_are_replayed_
     ]
     written = contents("samples", "0*")
     record = json.loads(written["001-seed6-sunset.json"])
-    wanted = {"prompt": "Sunset", "negative_prompt": "", "seed": 6, "steps": 2, "guidance_scale": 7.5}
-    wanted |= {"sampler": "ddim", "eta": 0.5, "dtype": "float16", "num_frames": 2, "height": 64, "width": 64}
-    assert {name: record[name] for name in wanted} == wanted
+    expected = {"prompt": "Sunset", "negative_prompt": "", "seed": 6, "steps": 2, "guidance_scale": 7.5}
+    expected |= {
+        "sampler": "ddim",
+        "eta": 0.5,
+        "dtype": "float16",
+        "num_frames": 2,
+        "height": 64,
+        "width": 64,
+    }
+    assert {name: record[name] for name in expected} == expected
     assert len(written["000-seed5-sunset.mp4"]) > 1000
     assert written["000-seed5-sunset.npy"] != written["001-seed6-sunset.npy"]
     result = latte_replay("samples/001-seed6-sunset.json", "again")

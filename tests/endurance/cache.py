@@ -102,7 +102,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
     root = work / "root"
     make_videos(root, 30, corrupt_every=corrupt_every)
     run_here(root, work / "whole", kind)
-    wanted, generator = content(work / "whole"), random.Random(seed)
+    expected, generator = content(work / "whole"), random.Random(seed)
     began: list[int] = []
     command = [sys.executable, __file__, "--child", str(root), str(work / "killed"), kind]
     seconds = _alone(command)
@@ -117,7 +117,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
         began.append(len(read_manifest(work / "killed")))
         print(f"{kind}: round {number}, killed after {began[-1]} videos", file=sys.stderr)
         run_here(root, work / "killed", kind)
-        if content(work / "killed") != wanted:
+        if content(work / "killed") != expected:
             print(
                 f"{kind}: round {number}, killed after {began[-1]} videos: another cache: {work / 'killed'}"
             )

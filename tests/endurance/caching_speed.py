@@ -63,19 +63,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stable-diffusion", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="a setting, as in latte")
-    wanted = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         given = [f"cache.dir={folder}/latents", "cache.in_memory=false", "data.num_frames=16"]
-        if wanted.stable_diffusion:
+        if args.stable_diffusion:
             given.append("data.image_size=256")
-        given += [f"data.root={demo_clip().parent}", *wanted.set]
+        given += [f"data.root={demo_clip().parent}", *args.set]
         overrides = [parse_override(one) for one in given]
         settings = load_settings(None, overrides, command="cache")
-        vae = stable_diffusion(settings) if wanted.stable_diffusion else load_vae(settings.vae)
+        vae = stable_diffusion(settings) if args.stable_diffusion else load_vae(settings.vae)
         bare(vae, settings, 0.0)  # compiles
         seconds, ratios = LONGEST_BARE, []
         print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
-        for _ in range(wanted.rounds):
+        for _ in range(args.rounds):
             alone = bare(vae, settings, min(seconds, LONGEST_BARE))
             whole, seconds = caching(vae, settings)
             ratios.append(whole / alone)

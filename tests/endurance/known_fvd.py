@@ -33,11 +33,13 @@ def main() -> None:
 
     filters = read_i3d(asked.i3d)
     with np.load(GOLDEN) as recorded:
-        for frames, wanted in recorded.items():
+        for frames, expected in recorded.items():
             clip = np.random.RandomState(SEEDS[frames]).rand(int(frames), 224, 224, 3) * 2 - 1
-            error = np.abs(Classifier(filters)(clip.transpose(0, 3, 1, 2).astype(np.float32)) - wanted).max()
-            print(f"{frames} frames: {error / np.abs(wanted).max():.1e} of the largest logit off")
-            assert error < 1e-4 * np.abs(wanted).max()
+            error = np.abs(
+                Classifier(filters)(clip.transpose(0, 3, 1, 2).astype(np.float32)) - expected
+            ).max()
+            print(f"{frames} frames: {error / np.abs(expected).max():.1e} of the largest logit off")
+            assert error < 1e-4 * np.abs(expected).max()
     classify = Classifier(filters)
     start = time.monotonic()
     sets = [np.stack([classify(clip) for clip in noise(seed, asked.clips)]) for seed in (1, 2)]

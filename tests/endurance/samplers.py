@@ -83,17 +83,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--clips", type=int, default=8)
-    wanted = parser.parse_args()
-    settings = load_settings(wanted.run_dir / "settings.yaml", [parse_override("device=cpu")])
+    args = parser.parse_args()
+    settings = load_settings(args.run_dir / "settings.yaml", [parse_override("device=cpu")])
     real = training_clips(settings)
     print("| clips | to the nearest training clip | worst | from a training clip | worst | largest latent |")
     print("| --- | --- | --- | --- | --- | --- |")
     for sampler, steps in METHODS:
-        clips = sampled_clips(settings, wanted.run_dir, sampler=sampler, steps=steps, clips=wanted.clips)
+        clips = sampled_clips(settings, args.run_dir, sampler=sampler, steps=steps, clips=args.clips)
         print(row(f"{sampler} {steps}", clips, real), flush=True)
-    apart = np.linspace(0, len(real) - 1, wanted.clips).astype(int)
+    apart = np.linspace(0, len(real) - 1, args.clips).astype(int)
     print(row("training clips", real[apart], np.delete(real, apart, 0)))
-    noise = np.random.default_rng(0).standard_normal((wanted.clips, real.shape[1])).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((args.clips, real.shape[1])).astype(np.float32)
     print(row("noise", noise, real))
 
 

@@ -139,13 +139,13 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
         last = max((path.stem for path in run_dir.glob("ckpt/step-*")), default="nothing")
         print(f"{source}: kill {len(moments)} {moment}, with {last}", file=sys.stderr)
     finish(train(work, run_dir.name, source, steps))
-    killed, wanted = left_by(run_dir), left_by(work / f"{source}-whole")
-    differing = [name for name in wanted.keys() | killed.keys() if wanted.get(name) != killed.get(name)]
+    killed, expected = left_by(run_dir), left_by(work / f"{source}-whole")
+    differing = [name for name in expected.keys() | killed.keys() if expected.get(name) != killed.get(name)]
     torn = [str(path) for path in run_dir.rglob("*partial*")]
     early = moments.count("as it started")
     print(
         f"{source}: {steps} steps killed {len(moments)} times, {early} of them while starting, in"
-        f" {time.monotonic() - begun:.0f} s (alone {alone:.0f} s): {len(wanted)} tensors and records,"
+        f" {time.monotonic() - begun:.0f} s (alone {alone:.0f} s): {len(expected)} tensors and records,"
         f" {len(differing)} differ, {len(torn)} torn files left"
     )
     for name in differing[:5]:

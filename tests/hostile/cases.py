@@ -277,7 +277,7 @@ PROMPT_FILES = [
 EXPERIMENTS = [
     Case("aliases of aliases", text("x.yaml", "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n"), "train -c x.yaml", "unknown key", 9),
     Case("a value inside itself", text("x.yaml", "train: &a\n  steps: *a\n"), "train -c x.yaml", "unconstructable recursive node"),
-    Case("100,000 brackets", text("x.yaml", DEEP), "train -c x.yaml", "is nested more than 16 deep"),
+    Case("100,000 brackets", text("x.yaml", DEEP), "train -c x.yaml", "nested more than 16 levels deep"),
     Case("a number of 10,000 digits", text("x.yaml", "seed: " + "9" * 10_000), "train -c x.yaml", "not valid YAML"),
     Case("1 MB", text("x.yaml", "# x\n" * 250_000), "train -c x.yaml", "found more than"),
     Case("a key twice", text("x.yaml", "seed: 1\nseed: 2\n"), "train -c x.yaml", "is there twice"),

@@ -52,10 +52,10 @@ class Ended(NamedTuple):
 
 def latte(*arguments: str, limit: Callable[[], None] | None = None, **environment: str | None) -> Ended:
     """Run a command to its end; a variable that is None is taken away."""
-    wanted = {**os.environ, **environment}
+    expected = {**os.environ, **environment}
     done = subprocess.run(
         [sys.executable, "-m", "latte_cli", *arguments],
-        env={name: value for name, value in wanted.items() if value is not None},
+        env={name: value for name, value in expected.items() if value is not None},
         capture_output=True,
         text=True,
         errors="replace",
@@ -228,7 +228,7 @@ CASES = {
 
 
 def expect(ended: Ended, code: int, text: str, stream: str = "err") -> str:
-    """What is wrong with how a command ended; nothing when it is as wanted."""
+    """What is wrong with how a command ended; nothing when it is as expected."""
     found = ended.last if stream == "err" else ended.out
     if "Traceback" in ended.err + ended.out:
         return f"a traceback: {ended.last or ended.out[-300:]}"

@@ -69,9 +69,9 @@ def digest(tensor):
     dtype = str(tensor.dtype).removeprefix("torch.")
     tensor = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
     return f"{dtype} {hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:32]}"
-for name, (_, wanted) in json.loads((folder / "known.json").read_text()).items():
+for name, (_, expected) in json.loads((folder / "known.json").read_text()).items():
     state = torch.load(folder / ("back_" + name), weights_only=True)["ema"]
-    assert {k: digest(v) for k, v in state.items()} == wanted, name
+    assert {k: digest(v) for k, v in state.items()} == expected, name
 """
 
 
@@ -84,10 +84,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([chosen.torch_python, "-c", WRITE, folder, str(chosen.count)], check=True)
         known = json.loads((Path(folder) / "known.json").read_text())
-        for name, (section, wanted) in known.items():
+        for name, (section, expected) in known.items():
             weights = open_weights(Path(folder) / name)
             found = {key: digest(tensor.bits(), tensor.dtype.name) for key, tensor in weights.tensors.items()}
-            if (weights.section, found) != (section, wanted):
+            if (weights.section, found) != (section, expected):
                 raise SystemExit(f"{name} of {chosen.count} files is read otherwise than PyTorch reads it")
             save_weights(Path(folder) / f"back_{name}", weights.tensors, entry="ema")
         subprocess.run([chosen.torch_python, "-c", READ_BACK, folder], check=True)

@@ -47,10 +47,10 @@ class Worker:
         )
         self.ready = self._answer()
 
-    def ask(self, **wanted: Any) -> dict[str, Any]:
+    def ask(self, **request: Any) -> dict[str, Any]:
         """Have it do something and wait for the answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(wanted) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self._answer()
 
@@ -192,22 +192,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90, help="begin no further round after these")
     parser.add_argument("--cores", type=int, help="use so many; one is steadier on a busy machine")
     parser.add_argument("--out", type=Path)
-    wanted = parser.parse_args()
-    if wanted.cores:  # which the workers inherit, and their numbers of threads follow
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-wanted.cores :])
+    args = parser.parse_args()
+    if args.cores:  # which the workers inherit, and their numbers of threads follow
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-args.cores :])
     print(HEADING, flush=True)
     results = []
-    for task in wanted.task or SIZES:
+    for task in args.task or SIZES:
         for size in SIZES[task]:
-            if wanted.size and size not in wanted.size:
+            if args.size and size not in args.size:
                 continue
-            result = measure(task, size, torch=wanted.torch, rounds=wanted.rounds, seconds=wanted.seconds)
+            result = measure(task, size, torch=args.torch, rounds=args.rounds, seconds=args.seconds)
             results.append(result)
             print("\n".join(lines(result)), flush=True)
-    if wanted.out:
-        wanted.out.write_text(
-            json.dumps({"machine": describe_machine(), "results": results}, indent=1) + "\n"
-        )
+    if args.out:
+        args.out.write_text(json.dumps({"machine": describe_machine(), "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

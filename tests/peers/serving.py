@@ -33,19 +33,19 @@ def serve(make: Callable[[str, str], Task]) -> None:
     answer(ready=time.perf_counter() - begun, resident=peak())
     result = None
     for line in sys.stdin:
-        wanted = json.loads(line)
-        if "do" in wanted:
+        expected = json.loads(line)
+        if "do" in expected:
             begun, busy = time.perf_counter(), time.process_time()
-            for _ in range(wanted["do"]):
+            for _ in range(expected["do"]):
                 result = task()
-            number = wanted["do"]
+            number = expected["do"]
             answer(
                 seconds=(time.perf_counter() - begun) / number,
                 cpu_seconds=(time.process_time() - busy) / number,
             )
-        elif "save" in wanted:
-            np.save(wanted["save"], np.asarray([] if result is None else result))
-            answer(saved=wanted["save"])
+        elif "save" in expected:
+            np.save(expected["save"], np.asarray([] if result is None else result))
+            answer(saved=expected["save"])
         else:
             answer(peak=peak())
 

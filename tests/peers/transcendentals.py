@@ -181,14 +181,14 @@ def arguments(case: Case) -> NDArray[np.float32]:
 def measure(case: Case) -> tuple[float, float]:
     """The greatest error: in ulp, and absolute."""
     x = arguments(case)
-    wanted = case.formula(x.astype(np.float64))
+    expected = case.formula(x.astype(np.float64))
     size = {
-        "result": lambda: np.abs(wanted),
+        "result": lambda: np.abs(expected),
         "argument": lambda: np.abs(x),
-        "row": lambda: np.abs(wanted).max(-1, keepdims=True),
+        "row": lambda: np.abs(expected).max(-1, keepdims=True),
         "unit": lambda: np.ones_like(x),
     }[case.of]()
-    error = np.abs(case.found(x).astype(np.float64) - wanted)
+    error = np.abs(case.found(x).astype(np.float64) - expected)
     return float((error / np.spacing(size.astype(np.float32))).max()), float(error.max())
 
 

@@ -91,17 +91,17 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     from latte_cli.core.sampling.denoise import Denoiser, class_condition, denoise
     from latte_cli.core.sampling.from_run import guidance_of, walk_of
 
-    wanted = settings.sample
-    total, walk = walk_of(settings, wanted)
+    chosen = settings.sample
+    total, walk = walk_of(settings, chosen)
     denoiser = Denoiser(_model(settings, "float32"))
     classes, told = denoiser.num_classes, settings.model.condition == "text"
     condition = class_condition(None if classes is None else 0, classes)
     if told:
         condition = (text_states(settings)[None],) * 2
-    scale = guidance_of(wanted, told=told or classes is not None)
+    scale = guidance_of(chosen, told=told or classes is not None)
 
     def endless() -> Iterator[Any]:
-        for seed in count(wanted.seed):
+        for seed in count(chosen.seed):
             yield from denoise(denoiser, walk, condition, seed=seed, guidance_scale=scale)
 
     steps, bench = endless(), settings.bench
@@ -114,9 +114,9 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
         clip = _noise(settings, denoiser.clip_shape)
         decoding = timed(lambda: vae.decode(clip), warmup=1, count=LEAST_COUNTED, seconds=SECONDS)[1].median
     return {
-        "sampler": wanted.sampler,
+        "sampler": chosen.sampler,
         "steps": total,
-        "guidance_scale": wanted.guidance_scale,
+        "guidance_scale": chosen.guidance_scale,
         "frames": settings.data.num_frames,
         **_text(settings),
         "compile_seconds": first,

@@ -14,7 +14,7 @@ from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import read_json
 
 
@@ -23,30 +23,30 @@ def main(job: Path, result: Path) -> None:
 
     A row of several cards starts its workers, which come here too; the first of them writes the result.
     """
-    wanted, world = read_json(job, dict[str, Any]), current_world()
+    task, world = read_json(job, dict[str, Any]), current_world()
     try:
-        if world.launcher is None and (cores := wanted.get("cores")):
+        if world.launcher is None and (cores := task.get("cores")):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-        cards = wanted.get("row", {}).get("cards", 1)
+        cards = task.get("row", {}).get("cards", 1)
         if world.launcher is None and cards > 1:
             launch(same_command(), Cluster(cards), log_dir=result.parent / "logs")
             return
-        found = measure(wanted, Settings.model_validate(wanted["settings"]), world)
+        found = measure(task, Settings.model_validate(task["settings"]), world)
     except LatteError as error:
         if report_failure(str(error)):  # to whoever launched us, who ends here by the same error
             sys.exit(1)
         found = {"problem": str(error)}
     if world.is_first:
-        write_whole(result, json.dumps(found))
+        write_file(result, json.dumps(found))
 
 
-def measure(wanted: dict[str, Any], settings: Settings, world: World) -> dict[str, Any]:
+def measure(task: dict[str, Any], settings: Settings, world: World) -> dict[str, Any]:
     """The measurement of a job."""
-    if wanted["kind"] == "train":
-        return measuring.train(settings, Row(**wanted["row"]), world)
-    if wanted["kind"] == "sample":
-        return measuring.sample(settings, decodes=wanted["decodes"])
-    return measuring.encode(settings) if wanted["kind"] == "encode" else measuring.machine(settings)
+    if task["kind"] == "train":
+        return measuring.train(settings, Row(**task["row"]), world)
+    if task["kind"] == "sample":
+        return measuring.sample(settings, decodes=task["decodes"])
+    return measuring.encode(settings) if task["kind"] == "encode" else measuring.machine(settings)
 
 
 if __name__ == "__main__":

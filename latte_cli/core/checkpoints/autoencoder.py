@@ -132,8 +132,9 @@ def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
             raise LatteError(f"{files.config}: {name} is {stated}, the weights {files.weights} have {value}")
     groups, channels = config.norm_num_groups, told["block_out_channels"]
     if any(width % groups for width in channels):
-        wanted = f"expected {CONFIG_NAME} beside it with norm_num_groups, which divides them"
-        raise LatteError(f"{files.config or files.weights}: channels {channels}, norms of {groups}; {wanted}")
+        expected = f"expected a {CONFIG_NAME} next to it whose norm_num_groups divides them"
+        place = files.config or files.weights
+        raise LatteError(f"{place}: channels {channels}, norms of {groups}; {expected}")
     return AutoencoderShape(**told, norm_num_groups=groups)
 
 

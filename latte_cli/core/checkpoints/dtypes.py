@@ -73,18 +73,18 @@ def widen(bits: Bits, dtype: Dtype) -> Bits:
     return words.view(np.float32)
 
 
-def cast(bits: Bits, dtype: Dtype, wanted: Dtype) -> Bits:
+def cast(bits: Bits, dtype: Dtype, requested: Dtype) -> Bits:
     """Bits of one float type as bits of another, each number rounded once, to nearest, ties to even.
 
-    What is too large for `wanted` becomes infinite.
+    What is too large for `requested` becomes infinite.
     """
-    if dtype == wanted:
+    if dtype == requested:
         return bits
     numbers = widen(bits, dtype)
-    if wanted.name == "bfloat16":
+    if requested.name == "bfloat16":
         return _round_to_bfloat16(numbers)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return numbers.astype(wanted.bits)
+        return numbers.astype(requested.bits)
 
 
 def _round_to_bfloat16(numbers: Bits) -> Bits:

@@ -98,8 +98,8 @@ def find_kind(names: list[str]) -> Kind:
     scores = {kind: sum(_has(names, mark) for mark in marks) for kind, (_, marks) in KINDS.items()}
     best = max(scores, key=scores.__getitem__)
     if not scores[best]:
-        wanted = " or ".join(f"a {title}" for title, _ in KINDS.values())
-        raise RefusedError(f"holds {several(names)}: that is no {wanted[2:]}")
+        expected = " or ".join(f"a {title}" for title, _ in KINDS.values())
+        raise RefusedError(f"holds {several(names)}: that is no {expected[2:]}")
     return best
 
 
@@ -128,10 +128,10 @@ def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
         raise LatteError(f"{error}; to make it anew: {command}") from error
 
 
-def _map(weights: Weights, wanted: Kind | Literal["auto"]) -> Mapped:
+def _map(weights: Weights, requested: Kind | Literal["auto"]) -> Mapped:
     kind = find_kind(list(weights.names))
-    if wanted not in ("auto", kind):
-        raise RefusedError(f"is a {KINDS[kind][0]}, expected a {KINDS[cast(Kind, wanted)][0]}")
+    if requested not in ("auto", kind):
+        raise RefusedError(f"is a {KINDS[kind][0]}, expected a {KINDS[cast(Kind, requested)][0]}")
     placed = _PLACE[kind](weights.tensors)
     found, sizes = None, dict[str, object]()
     if kind == "latte":

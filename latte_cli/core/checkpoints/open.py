@@ -97,7 +97,7 @@ def open_weights(path: Path, *, weights: Choice = "auto", kind: str = "auto") ->
         raise LatteError(f"{path}: {refusal}") from refusal
 
 
-def _open_index(path: Path, wanted: Choice) -> Weights:
+def _open_index(path: Path, which: Choice) -> Weights:
     map_file(path)  # that it is there and is a file
     tensors: dict[str, Tensor] = {}
     shards = folders.read_index(path)
@@ -108,21 +108,21 @@ def _open_index(path: Path, wanted: Choice) -> Weights:
             odd = min(by_original.keys() ^ set(names))
             raise RefusedError(f"{shown(shard.name)} and the index disagree about {shown(odd)}")
         tensors |= by_original
-    return _weights(path, part.format, choose_flat(tensors, wanted, mindspore=False), files=(path, *shards))
+    return _weights(path, part.format, choose_flat(tensors, which, mindspore=False), files=(path, *shards))
 
 
-def _open_file(path: Path, wanted: Choice) -> Weights:
+def _open_file(path: Path, which: Choice) -> Weights:
     mapped = map_file(path)
     if mapped[:4] == zip_directory.SIGNATURE:
-        return _open_torch(path, torch.read_zip(path, mapped), wanted)
+        return _open_torch(path, torch.read_zip(path, mapped), which)
     if torch.looks_old(mapped):
-        return _open_torch(path, torch.read_old(path, mapped), wanted)
+        return _open_torch(path, torch.read_old(path, mapped), which)
     if safetensors.looks_like(mapped):
         tensors, metadata = safetensors.read_safetensors(path, mapped)
-        return _weights(path, "safetensors", choose_flat(tensors, wanted, mindspore=False), metadata=metadata)
+        return _weights(path, "safetensors", choose_flat(tensors, which, mindspore=False), metadata=metadata)
     if mindspore.looks_like(mapped):
         tensors, metadata = mindspore.read_checkpoint(path, mapped)
-        return _weights(path, "mindspore", choose_flat(tensors, wanted, mindspore=True), metadata=metadata)
+        return _weights(path, "mindspore", choose_flat(tensors, which, mindspore=True), metadata=metadata)
     raise RefusedError(_stranger(bytes(mapped[: _TAR_AT + len(_TAR_MARK)])))
 
 
@@ -133,8 +133,8 @@ def _stranger(start: bytes) -> str:
     return words or "is no file of weights that this program knows (PyTorch, safetensors, MindSpore)"
 
 
-def _open_torch(path: Path, file: torch.TorchFile, wanted: Choice) -> Weights:
-    chosen = choose_entry(file.content, wanted)
+def _open_torch(path: Path, file: torch.TorchFile, which: Choice) -> Weights:
+    chosen = choose_entry(file.content, which)
     chosen.items = {name: file.tensor(cast(TensorClaim, claim)) for name, claim in chosen.items.items()}
     return _weights(path, "torch", chosen)
 

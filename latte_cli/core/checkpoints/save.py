@@ -23,7 +23,7 @@ from latte_cli.core.checkpoints.limits import RefusedError, shown
 from latte_cli.core.checkpoints.streaming import pieces, stored_dtype, stored_nbytes
 from latte_cli.core.checkpoints.tensors import InMemory, Tensor
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 
 MINDSPORE_SUFFIXES = (".ckpt",)
 SAFETENSORS_SUFFIXES = (".safetensors",)
@@ -55,7 +55,7 @@ def save_weights(
         name: InMemory(np.asarray(array)) if isinstance(array, numpy_types) else array
         for name, array in arrays.items()
     }
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         try:
             if target.suffix in MINDSPORE_SUFFIXES:
                 _write_mindspore(partial, tensors, metadata or {}, dtype=dtype, finite=finite)
@@ -73,7 +73,7 @@ def check_numbers(tensors: Mapping[str, Tensor], source: Path, *, dtype: str | N
     """Read all the numbers as `save_weights` would and write nothing. Raises the LatteError that it would."""
     try:
         for name, tensor in tensors.items():
-            deque(pieces(name, tensor, wanted=dtype, finite=True), maxlen=0)
+            deque(pieces(name, tensor, requested=dtype, finite=True), maxlen=0)
     except RefusedError as refusal:
         raise LatteError(f"{source}: {refusal}") from refusal
 
@@ -85,7 +85,7 @@ def _write_safetensors(
     with path.open("wb") as file:
         file.write(_safetensors_header(tensors, metadata, checksums, dtype))
         for name, tensor in tensors.items():
-            for piece in pieces(name, tensor, wanted=dtype, finite=finite):
+            for piece in pieces(name, tensor, requested=dtype, finite=finite):
                 checksums[name] = zlib.crc32(piece, checksums[name])
                 file.write(piece)
         file.seek(0)
@@ -125,7 +125,7 @@ def _write_mindspore(
             crc = _put(file, crc, _entry_head(key, (0,), TEXT_TYPE, len(content)) + content)
         for name, tensor in tensors.items():
             code = _code(name, stored_dtype(tensor, dtype).mindspore, tensor.dtype)
-            parts = pieces(name, tensor, wanted=dtype, finite=finite)
+            parts = pieces(name, tensor, requested=dtype, finite=finite)
             for length, part in _entries(parts, stored_nbytes(tensor, dtype)):
                 if length:
                     crc = _put(file, crc, _entry_head(name, tensor.shape, code, length))

@@ -34,10 +34,10 @@ class Chosen:
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def choose_entry(content: object, wanted: Choice) -> Chosen:
+def choose_entry(content: object, requested: Choice) -> Chosen:
     """The set of weights in what a PyTorch pickle holds: an entry of a dictionary, or the dictionary itself.
 
-    Raises RefusedError when there is none of the wanted kind.
+    Raises RefusedError when there is none of the requested kind.
     """
     if not isinstance(content, dict) or len(content) > MAX_TENSORS:
         raise RefusedError(f"holds {_kind(content)}, expected a dictionary of tensors")
@@ -47,29 +47,29 @@ def choose_entry(content: object, wanted: Choice) -> Chosen:
     }
     known = [name for names in _ENTRIES.values() for name in names if _is_entry(content.get(name, 0))]
     if not known:
-        _need("model", wanted)
+        _need("model", requested)
         return Chosen("bare", _named(content))
-    section = _pick([section for section, name in sets.items() if name], wanted)
+    section = _pick([section for section, name in sets.items() if name], requested)
     entry = cast(str, sets[section])
     beside = {shown(name): _reason(name, value) for name, value in content.items() if name != entry}
     return Chosen(section, _named(content[entry]), beside)
 
 
-def choose_flat(tensors: Mapping[str, Tensor], wanted: Choice, *, mindspore: bool) -> Chosen:
+def choose_flat(tensors: Mapping[str, Tensor], requested: Choice, *, mindspore: bool) -> Chosen:
     """The set of weights among flat names: one of ours ("ema/..."), of MindONE's EMA cell, or all there is.
 
-    Raises RefusedError when there is none of the wanted kind.
+    Raises RefusedError when there is none of the requested kind.
     """
     parts: dict[str, dict[str, object]] = {}
     for name, tensor in tensors.items():
         part, short = _flat_part(name, mindspore=mindspore)
         parts.setdefault(part, {})[short] = tensor
     if "ema" not in parts and parts.keys() <= {"", "swap"}:
-        _need("model", wanted)
+        _need("model", requested)
         return Chosen("bare", parts.get("", {}), _beside(parts, ""))
     if "" in parts and "model" not in parts:
         parts["model"] = parts.pop("")
-    section = _pick([name for name in ("ema", "model") if name in parts], wanted)
+    section = _pick([name for name in ("ema", "model") if name in parts], requested)
     return Chosen(section, parts[section], _beside(parts, section))
 
 
@@ -90,17 +90,17 @@ def strip_prefixes(names: list[str]) -> dict[str, str]:
     return originals
 
 
-def _pick(there: list[str], wanted: Choice) -> Section:
+def _pick(there: list[str], requested: Choice) -> Section:
     if not there:
         raise RefusedError("holds no weights: its entries are empty")
-    if wanted != "auto" and wanted not in there:
-        raise RefusedError(f"holds no {wanted} weights, only {' and '.join(there)}")
-    return cast(Section, wanted if wanted != "auto" else there[0])
+    if requested != "auto" and requested not in there:
+        raise RefusedError(f"holds no {requested} weights, only {' and '.join(there)}")
+    return cast(Section, requested if requested != "auto" else there[0])
 
 
-def _need(there: str, wanted: Choice) -> None:
-    if wanted not in ("auto", there):
-        raise RefusedError(f"holds one set of weights, not marked as {wanted}; leave --weights out")
+def _need(there: str, requested: Choice) -> None:
+    if requested not in ("auto", there):
+        raise RefusedError(f"holds one set of weights, not marked as {requested}; leave --weights out")
 
 
 def _is_set(value: object) -> bool:

@@ -12,23 +12,23 @@ from latte_cli.core.checkpoints.tensors import Tensor
 _ELEMENTS = 1 << 20  # a piece: stays in the processor's cache while it is checked, rounded and written
 
 
-def stored_dtype(tensor: Tensor, wanted: str | None) -> Dtype:
-    """The type a tensor is written as: `wanted` for floats, where given, else its own."""
-    return DTYPES[wanted] if wanted and tensor.dtype.name in FLOATS else tensor.dtype
+def stored_dtype(tensor: Tensor, requested: str | None) -> Dtype:
+    """The type a tensor is written as: `requested` for floats, where given, else its own."""
+    return DTYPES[requested] if requested and tensor.dtype.name in FLOATS else tensor.dtype
 
 
-def stored_nbytes(tensor: Tensor, wanted: str | None) -> int:
+def stored_nbytes(tensor: Tensor, requested: str | None) -> int:
     """Bytes that `pieces` will give."""
-    return math.prod(tensor.shape) * stored_dtype(tensor, wanted).bits.itemsize
+    return math.prod(tensor.shape) * stored_dtype(tensor, requested).bits.itemsize
 
 
-def pieces(name: str, tensor: Tensor, *, wanted: str | None, finite: bool) -> Iterator[memoryview]:
+def pieces(name: str, tensor: Tensor, *, requested: str | None, finite: bool) -> Iterator[memoryview]:
     """The tensor's bytes in row-major order, little-endian, as `stored_dtype`.
 
     finite: raise RefusedError, naming the tensor, at the first infinity or NaN, its own or one that rounding
     makes.
     """
-    dtype = stored_dtype(tensor, wanted)
+    dtype = stored_dtype(tensor, requested)
     flat = tensor.bits().reshape(-1)
     for start in range(0, flat.size, _ELEMENTS):
         piece = flat[start : start + _ELEMENTS]

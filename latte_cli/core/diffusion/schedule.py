@@ -170,15 +170,15 @@ def space_timesteps(num_timesteps: int, respacing: str) -> IntArray:
 
 def evenly_strided(num_timesteps: int, respacing: str) -> IntArray:
     """The timesteps of a "ddimN" string. Raises LatteError when no whole stride keeps N."""
-    wanted = step_count(respacing.removeprefix("ddim"), respacing)
+    requested = step_count(respacing.removeprefix("ddim"), respacing)
     counts = {-(-num_timesteps // stride): stride for stride in range(max(num_timesteps - 1, 1), 0, -1)}
-    if wanted not in counts:
-        nearest = sorted(sorted(counts, key=lambda count: abs(count - wanted))[:2])
+    if requested not in counts:
+        nearest = sorted(sorted(counts, key=lambda count: abs(count - requested))[:2])
         raise LatteError(
             f'sample.respacing: found "{respacing}", but no whole stride over {num_timesteps} timesteps keeps'
-            f" {wanted} of them; expected, for example, {' or '.join(f'ddim{count}' for count in nearest)}"
+            f" {requested} of them; expected, for example, {' or '.join(f'ddim{count}' for count in nearest)}"
         )
-    return np.arange(0, num_timesteps, counts[wanted], dtype=np.int64)
+    return np.arange(0, num_timesteps, counts[requested], dtype=np.int64)
 
 
 def step_count(text: str, respacing: str) -> int:

@@ -181,9 +181,9 @@ def _map(path: Path) -> Frames:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = (str(error).splitlines() or ["damaged"])[0]
         raise LatteError(f"{path}: cannot be read as a .npy file: {printable(reason)}") from error
-    wanted = "expected clips (N, F, H, W, 3) or one clip (F, H, W, 3) of uint8"
+    expected = "expected clips (N, F, H, W, 3) or one clip (F, H, W, 3) of uint8"
     if not isinstance(array, np.ndarray):
-        raise LatteError(f"{path}: found an archive of arrays, {wanted}")
+        raise LatteError(f"{path}: found an archive of arrays, {expected}")
     if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3 or not array.size:
-        raise LatteError(f"{path}: found {array.dtype} of shape {array.shape}, {wanted}")
+        raise LatteError(f"{path}: found {array.dtype} of shape {array.shape}, {expected}")
     return array

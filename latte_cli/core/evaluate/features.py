@@ -18,7 +18,7 @@ from latte_cli.core.evaluate.protocol import Protocol
 from latte_cli.core.models.i3d.layers import NUM_CLASSES
 from latte_cli.core.models.i3d.weights import read_i3d
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.files import cache_folder, whole_file
+from latte_cli.core.storage.files import atomic_file, cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Features:
     def _keep(self, path: Path, logits: Array) -> None:
         """Write a clip's logits; where that is not possible, the figures do not depend on it."""
         try:
-            with whole_file(path) as partial:
+            with atomic_file(path) as partial:
                 np.save(partial, logits)
         except LatteError as error:
             if not self._warned:

@@ -37,8 +37,8 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
     if model.preset is not None and model.preset not in presets:
         near = nearest(model.preset, list(presets)) if len(presets) > 1 else None
         hint = "" if near is None else f"; did you mean {near}?"
-        wanted = found(model.preset, f"{architecture.preset_names}{hint}")
-        yield Fault("model.preset", wanted, ("model.architecture",))
+        expected = found(model.preset, f"{architecture.preset_names}{hint}")
+        yield Fault("model.preset", expected, ("model.architecture",))
     elif missing and (given or needed):
         text = f"no size; expected {', '.join(missing)} by number, or model.preset {example_of(presets)}"
         yield Fault(
@@ -143,12 +143,12 @@ def _sample_rules(settings: Settings) -> Iterator[Fault]:
             text = found(sample.steps, f"at most diffusion.num_timesteps {total}")
             yield Fault("sample.steps", text, (*involved, "sample.respacing"))
     elif not _is_respacing(sample.respacing, total):
-        wanted = f'"250", "ddim50", "10,20,30" or the like, of {total} steps'
-        yield Fault("sample.respacing", found(sample.respacing, wanted), involved)
+        expected = f'"250", "ddim50", "10,20,30" or the like, of {total} steps'
+        yield Fault("sample.respacing", found(sample.respacing, expected), involved)
 
 
-def _unset(wanted: str) -> str:
-    return f"not set, expected {wanted}"
+def _unset(expected: str) -> str:
+    return f"not set, expected {expected}"
 
 
 def _is_respacing(respacing: str, total: int) -> bool:

@@ -100,8 +100,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
-    facts = sorted({line for line in lines if line.split(":")[0].strip() in wanted})
+    expected = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
+    facts = sorted({line for line in lines if line.split(":")[0].strip() in expected})
     return platform.machine() + "\n".join(facts)
 
 

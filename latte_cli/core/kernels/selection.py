@@ -27,9 +27,9 @@ def kernels_available() -> bool:
     )
 
 
-def force_kernels(wanted: bool | None) -> None:
+def force_kernels(use: bool | None) -> None:
     """Choose the path from here on: True the compiled kernels if there are any, False never, None either."""
-    _forced[0] = wanted
+    _forced[0] = use
 
 
 # `kernels_available` within what is compiled: run there, not parsed.

@@ -65,8 +65,8 @@ def model_size(model: ModelSettings, presets: Mapping[str, ModelSize]) -> ModelS
     numbers |= model.model_dump(include=set(ModelSize._fields), exclude_none=True)
     missing = [f"model.{name}" for name in ModelSize._fields if name not in numbers]
     if missing:
-        wanted = f"a preset, {example_of(presets)}, or all four"
-        raise LatteError(f"model: found no preset and no {', '.join(missing)}, expected {wanted}")
+        expected = f"a preset, {example_of(presets)}, or all four"
+        raise LatteError(f"model: found no preset and no {', '.join(missing)}, expected {expected}")
     return ModelSize(**numbers)
 
 

@@ -95,7 +95,7 @@ def read_rank_table(path: Path) -> list[dict[int, int]]:
 
     Raises LatteError when the file is no rank table, or its ranks are not 0, 1, ... once each.
     """
-    table = read_json(path, _RankTable, wanted="a rank table")
+    table = read_json(path, _RankTable, expected="a rank table")
     servers = [{device.rank_id: device.device_id for device in server.device} for server in table.server_list]
     listed = sum(len(server.device) for server in table.server_list)
     ranks = sorted(rank for server in servers for rank in server)

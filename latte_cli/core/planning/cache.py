@@ -38,10 +38,10 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
         return
     videos, _ = labelled_videos(data)
     check_place(resume, len(videos))
-    wanted = Header.of(settings, vae_hash(settings))
-    found = None if overwrite else agreed_header(folder, wanted)
-    entries = {} if found is None else read_manifest(folder, passing_over=True)
-    todo = pending(folder, videos, entries, header=found or wanted, start=resume or 0)
+    expected = Header.of(settings, vae_hash(settings))
+    found = None if overwrite else agreed_header(folder, expected)
+    entries = {} if found is None else read_manifest(folder, skip_damaged=True)
+    todo = pending(folder, videos, entries, header=found or expected, start=resume or 0)
     until = time.monotonic() + SCAN_SECONDS
     opened = [
         count
@@ -50,10 +50,10 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     ]
     frames = round(sum(opened) / max(1, len(opened)) * len(todo))
     plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
-    plan.add("disk", f"about {bytes_of(frames * wanted.frame_bytes())}")
+    plan.add("disk", f"about {bytes_of(frames * expected.frame_bytes())}")
     autoencoder, images = open_autoencoder(settings.vae.weights), settings.vae.batch_frames
     plan.add("memory", f"about {bytes_of(_memory(settings, autoencoder))} a worker, beside MindSpore itself")
-    batches = math.ceil(frames * (1 + wanted.mirror) / images)
+    batches = math.ceil(frames * (1 + expected.mirror) / images)
     add_time(
         plan,
         batches,

@@ -19,7 +19,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.room import check_folder
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import read_json
 
 FORMAT = "latte bench 1"
@@ -77,7 +77,7 @@ def run(
     if old is not None:
         found |= {"comparison": compare(found, old), "differences": differences(found, old)}
     if out is not None:
-        write_whole(out, json.dumps(found, indent=1) + "\n")
+        write_file(out, json.dumps(found, indent=1) + "\n")
         _draw(found, out.with_suffix(".png"))
     yield BenchReport(total, total, "done", found)
 
@@ -108,7 +108,7 @@ def plan(
 def read(path: Path) -> dict[str, Any]:
     """An earlier benchmark. Raises LatteError when the file holds none."""
     try:
-        read_json(path, Benchmark, wanted="a file of latte bench --out")
+        read_json(path, Benchmark, expected="a file of latte bench --out")
         return read_json(path, dict[str, Any])
     except LatteError as error:
         raise LatteError(f"--compare: {error}") from error
@@ -145,12 +145,12 @@ def _entry(kind: str, subject: Any, settings: Settings) -> dict[str, Any]:
     return {"sampler": subject, **measured}
 
 
-def _measured(kind: str, settings: Settings, **wanted: Any) -> dict[str, Any]:
+def _measured(kind: str, settings: Settings, **details: Any) -> dict[str, Any]:
     """The result of a worker's job; its `problem` when there is none."""
     with tempfile.TemporaryDirectory(prefix="latte-bench-") as name:
         folder = Path(name)
         job, result, log = folder / "job.json", folder / "result.json", folder / "log"
-        job.write_text(json.dumps({"kind": kind, "settings": settings.model_dump(mode="json"), **wanted}))
+        job.write_text(json.dumps({"kind": kind, "settings": settings.model_dump(mode="json"), **details}))
         command = [sys.executable, "-m", WORKER, str(job), str(result)]
         # In our working directory, where the experiment's paths start; a failed compile leaves files there.
         with log.open("wb") as file:

@@ -260,17 +260,17 @@ def _folder(settings: Settings) -> Path:
     return settings.cache.dir
 
 
-def _agree(folder: Path, wanted: Header, settings: Settings) -> Header:
+def _agree(folder: Path, expected: Header, settings: Settings) -> Header:
     """The header of the cache that is there, or a new one, written."""
-    found = agreed_header(folder, wanted)
+    found = agreed_header(folder, expected)
     if found is not None:
         return found
-    if wanted.type == "mindrecord":
+    if expected.type == "mindrecord":
         data = settings.data
         span = (data.num_frames - 1) * data.frame_stride + 1
-        wanted = wanted.model_copy(update={"rows": row_layout(span, wanted.frame_bytes())})
-    write_header(folder, wanted)
-    return wanted
+        expected = expected.model_copy(update={"rows": row_layout(span, expected.frame_bytes())})
+    write_header(folder, expected)
+    return expected
 
 
 def _prepare(

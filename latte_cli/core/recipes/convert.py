@@ -14,7 +14,7 @@ from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
 from latte_cli.core.settings.schema import Dtype
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 
 Program = Literal["mindspore", "torch"]
 
@@ -86,7 +86,7 @@ def run(
         _write(mapped, target, dtype=dtype, to=to)
     result = _report(mapped, target, digest=report is not None)
     if report is not None and not dry_run:
-        write_whole(report, json.dumps(asdict(result), indent=1) + "\n")
+        write_file(report, json.dumps(asdict(result), indent=1) + "\n")
     return result
 
 
@@ -120,8 +120,8 @@ def _beside(source: Path, to: Program) -> Path:
 
 def _check_target(source: Path, target: Path, *, to: Program, force: bool) -> None:
     if target.suffix not in _SUFFIXES[to]:
-        wanted = " or ".join(_SUFFIXES[to])
-        raise LatteError(f"{target}: found suffix {target.suffix!r}, expected {wanted} with --to {to}")
+        expected = " or ".join(_SUFFIXES[to])
+        raise LatteError(f"{target}: found suffix {target.suffix!r}, expected {expected} with --to {to}")
     if target.exists() and target.samefile(source):
         raise LatteError(f"{target}: is the source itself; name another file with --target")
     if target.is_dir():

@@ -25,7 +25,7 @@ from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.planning.plan import Plan, add_time
-from latte_cli.core.storage.files import made_folder, remove_folder, write_whole
+from latte_cli.core.storage.files import new_folder, remove_folder, write_file
 
 LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
 
@@ -110,7 +110,7 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
     """
     check(job)
     if report is not None:
-        with made_folder(report.absolute().parent):  # or it fails now, not after hours
+        with new_folder(report.absolute().parent):  # or it fails now, not after hours
             pass
     sets, draws, size = _prepared(job)
     figures: dict[str, list[float]] = {metric: [] for metric in job.protocol.metrics}
@@ -134,7 +134,7 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
     found = _summary(job, sets, draws, size, figures)
     found["protocol"] |= about
     if report is not None:
-        write_whole(report, json.dumps(found, indent=2, allow_nan=False) + "\n")
+        write_file(report, json.dumps(found, indent=2, allow_nan=False) + "\n")
     yield EvaluateReport("done", 1, 1, found)
 
 
@@ -203,8 +203,8 @@ def _prepared(job: Job) -> tuple[list[ClipSet], list[_Draw], int]:
 
 
 def _too_few(job: Job, found: int) -> str:
-    wanted = job.protocol.clips
-    return f"--generated: {job.generated}: holds {found} clips, expected {wanted} (--clips)"
+    expected = job.protocol.clips
+    return f"--generated: {job.generated}: holds {found} clips, expected {expected} (--clips)"
 
 
 def _features(job: Job, size: int) -> Features:

@@ -67,8 +67,8 @@ def pipeline_specs(
         if "num_samples" not in sample.model_fields_set:
             number = max(1, rows // len(lines))
         if rows != number * len(lines):
-            wanted = f"expected a clip each: {len(lines)} prompts x {number} samples"
-            raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {wanted}")
+            expected = f"expected a clip each: {len(lines)} prompts x {number} samples"
+            raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {expected}")
     if request.lora is not None and not request.lora.is_file():
         raise LatteError(f"--lora: {request.lora}: no such file")
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
@@ -143,8 +143,8 @@ def decoder_of(pipeline: PipelineFolder, temporal: Switch, *, frames: int) -> Pa
     found = pipeline.temporal_decoder.is_dir()
     if temporal is True and not found:
         raise LatteError(f"sample.temporal_decoder: found on, but no folder {pipeline.temporal_decoder}")
-    wanted = frames > 1 if temporal == "auto" else temporal
-    return pipeline.temporal_decoder if found and wanted else pipeline.vae
+    requested = frames > 1 if temporal == "auto" else temporal
+    return pipeline.temporal_decoder if found and requested else pipeline.vae
 
 
 class PipelineGenerator:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 
 Frames = NDArray[np.uint8]
 
@@ -46,7 +46,7 @@ def write_mp4(path: Path, frames: Frames, fps: float) -> None:
     encoder = ["-c:v", "libx264", "-preset", "medium", "-crf", str(MP4_QUALITY), "-pix_fmt", "yuv420p"]
     container = [*REPRODUCIBLE, *NO_SEI, "-movflags", "+faststart", "-f", "mp4"]
     quiet = ["-y", "-loglevel", "error"]
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         done = subprocess.run(
             [imageio_ffmpeg.get_ffmpeg_exe(), *quiet, *source, *colours, *encoder, *container, str(partial)],
             input=np.ascontiguousarray(frames).data,
@@ -64,7 +64,7 @@ def write_gif(path: Path, frames: Frames, fps: float) -> None:
     """Write a clip as an endless GIF, each frame with its own 256 colours; GIF keeps time in hundredths of a
     second."""
     pictures = [Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         pictures[0].save(
             partial,
             "GIF",
@@ -78,7 +78,7 @@ def write_gif(path: Path, frames: Frames, fps: float) -> None:
 
 def write_png(path: Path, picture: Frames) -> None:
     """Write one picture (H, W, 3)."""
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         Image.fromarray(picture).save(partial, "PNG")
 
 

@@ -12,8 +12,8 @@ from latte_cli.core.sampling.spec import ClipSpec
 Array = NDArray[np.float32]
 
 
-def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
-    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *wanted)."""
+def read_noise(path: Path, expected: tuple[int, ...]) -> Array:
+    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *expected)."""
     try:
         noise = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
     except (OSError, ValueError, EOFError) as error:
@@ -22,20 +22,20 @@ def read_noise(path: Path, wanted: tuple[int, ...]) -> Array:
         raise LatteError(f"{path}: found an archive of arrays, expected a .npy of noise")
     if noise.dtype.kind not in "fiu":
         raise LatteError(f"{path}: found values of type {noise.dtype}, expected floating-point noise")
-    if noise.ndim != 5 or noise.shape[1:] != wanted or not len(noise):
-        raise LatteError(f"{path}: found noise of shape {noise.shape}, expected (N, {str(wanted)[1:]}")
+    if noise.ndim != 5 or noise.shape[1:] != expected or not len(noise):
+        raise LatteError(f"{path}: found noise of shape {noise.shape}, expected (N, {str(expected)[1:]}")
     return np.asarray(noise, np.float32)
 
 
-def initial_latents(specs: Sequence[ClipSpec], wanted: tuple[int, ...]) -> list[Array | None]:
+def initial_latents(specs: Sequence[ClipSpec], expected: tuple[int, ...]) -> list[Array | None]:
     """The row of noise that each clip of one run starts from, or None for its seed's.
 
-    wanted: (F, 4, h, w). Raises LatteError for a file that does not hold it.
+    expected: (F, 4, h, w). Raises LatteError for a file that does not hold it.
     """
     path = specs[0].initial_latents
     if path is None:
         return [None] * len(specs)
-    noise = read_noise(path, wanted)
+    noise = read_noise(path, expected)
     for spec in specs:
         if spec.row >= len(noise):
             raise LatteError(f"{path}: found noise of {len(noise)} clips, expected row {spec.row}")

@@ -15,7 +15,7 @@ from latte_cli.core.experiment.rules import broken_rules
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SampleSettings, Settings
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Digest, Model, parse_json, read_json
 from latte_cli.core.storage.names import FileName
 
@@ -119,7 +119,7 @@ class PipelineSpec(ClipSpec):
 def write_spec(folder: Path, spec: ClipSpec) -> Path:
     """Write a spec as the sidecar of its clip."""
     path = folder / f"{spec.name}.json"
-    write_whole(path, spec.model_dump_json(indent=2) + "\n")
+    write_file(path, spec.model_dump_json(indent=2) + "\n")
     return path
 
 
@@ -128,7 +128,7 @@ def read_spec(path: Path) -> RunSpec | PipelineSpec:
 
     Raises LatteError naming the field at fault, or a file that has changed since or is gone.
     """
-    content = read_json(path, dict[str, Any], missing="expected the .json next to a sample", wanted=SIDECAR)
+    content = read_json(path, dict[str, Any], missing="expected the .json next to a sample", expected=SIDECAR)
     if not {"pipeline", "checkpoint"} & content.keys():
         raise LatteError(f"{path}: found neither checkpoint nor pipeline, expected {SIDECAR}")
     spec = parse_spec(content, source=str(path))

@@ -23,7 +23,7 @@ from latte_cli.core.sampling.write import (
     write_clips,
     write_grid,
 )
-from latte_cli.core.storage.files import made_folder, whole_file, write_whole
+from latte_cli.core.storage.files import atomic_file, new_folder, write_file
 from latte_cli.core.storage.json_files import BULKY_BYTES, read_json
 
 LOGS = "logs"  # of the workers, in the clips' folder
@@ -38,7 +38,7 @@ def make_all(
     Workers call `make_share`; their files are reported once all are there. Raises LatteError where clips
     cannot be written, before any is made, and SystemExit with the workers' exit code when they were stopped.
     """
-    with made_folder(target.folder):
+    with new_folder(target.folder):
         if workers == 1 or len(specs) == 1:
             yield from write_clips(generator.generate(specs, decodes=target.decodes), specs, target)
         else:
@@ -49,7 +49,7 @@ def _make_together(specs: Sequence[ClipSpec], target: ClipFiles, workers: int) -
     logs = target.folder / LOGS
     for spec in specs:
         _frames(logs, spec.name).unlink(missing_ok=True)  # of a run that was stopped
-    write_whole(logs / WORK, json.dumps([spec.model_dump(mode="json") for spec in specs]))
+    write_file(logs / WORK, json.dumps([spec.model_dump(mode="json") for spec in specs]))
     try:
         code = launch(same_command(), Cluster(min(workers, len(specs))), log_dir=logs, collective=False)
         if code:
@@ -88,7 +88,7 @@ def make_share(
     mine = [parse_spec(content, source=str(logs / WORK)) for content in contents[world.rank :: world.size]]
 
     def keep(name: str, frames: Frames) -> None:
-        with whole_file(_frames(logs, name)) as partial:
+        with atomic_file(_frames(logs, name)) as partial:
             np.save(partial, frames)
 
     steps = generator_of(mine[0]).generate(mine, decodes=target.decodes)

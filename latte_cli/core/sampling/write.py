@@ -11,7 +11,7 @@ from latte_cli.core.sampling.generator import Array, ClipStep, Frames
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
 from latte_cli.core.sampling.spec import ClipSpec, Format, write_spec
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 
 LATENTS: Format = "latents"
 FRAMES: Format = "frames"
@@ -109,19 +109,19 @@ def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames |
     Without frames, latents alone are written.
     """
     files = []
-    for wanted in target.formats:
-        path = target.folder / f"{name}.{'npy' if wanted in (LATENTS, FRAMES) else wanted}"
-        if wanted == LATENTS:
-            with whole_file(path) as partial:
+    for suffix in target.formats:
+        path = target.folder / f"{name}.{'npy' if suffix in (LATENTS, FRAMES) else suffix}"
+        if suffix == LATENTS:
+            with atomic_file(path) as partial:
                 np.save(partial, latents.astype(np.float32))
         elif frames is None:
             continue
-        elif wanted == FRAMES:
-            with whole_file(path) as partial:
+        elif suffix == FRAMES:
+            with atomic_file(path) as partial:
                 np.save(partial, frames)
-        elif wanted == "mp4":
+        elif suffix == "mp4":
             write_mp4(path, frames, target.fps)
-        elif wanted == "gif":
+        elif suffix == "gif":
             write_gif(path, frames, target.fps)
         else:
             write_png(path, contact_sheet(frames[None]))

@@ -1,1 +1,1 @@
-"""The experiment file: its sections, the rules between them, and reading and writing it."""
+"""The experiment file: schema, YAML parser and error messages."""

@@ -1,6 +1,6 @@
 """The experiment file as a JSON schema, for editors.
 
-`python -m latte_cli.core.settings.json_schema > configs/latte.schema.json` writes it.
+Regenerate it with `python -m latte_cli.core.settings.json_schema > configs/latte.schema.json`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment file, in our own words: where, what was found, what was wanted."""
+"""Error messages for experiment files: the setting, what was found and what was expected."""
 
 from collections.abc import Iterator
 from difflib import SequenceMatcher
@@ -28,13 +28,13 @@ _BOUNDS = {
     "lt": "less than",
     "multiple_of": "a multiple of",
 }
-_TEXTS = {NOT_UTF_8: "valid UTF-8", NOT_A_NAME: "a path that a file can have: this is too long, or holds \\0"}
+_TEXTS = {NOT_UTF_8: "valid UTF-8", NOT_A_NAME: "a valid path: this one is too long or contains \\0"}
 LONGEST_PATH = 100  # characters of a setting's path in a message
-_LEAST_LIKENESS = 0.6  # below it a suggestion is noise
+_LEAST_LIKENESS = 0.6  # minimum similarity of a useful suggestion
 
 
 class Fault(NamedTuple):
-    """One thing wrong: the setting's path, the explanation, and the other settings it was judged by."""
+    """One error: the setting's path, the explanation, and the other settings it depends on."""
 
     path: str
     text: str
@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 
 
 def faults_of(error: ValidationError) -> Iterator[Fault]:
-    """A validation error's faults, one a setting."""
+    """The faults of a validation error, one per setting."""
     seen = set()
     for detail in error.errors(include_url=False, include_context=False):
         path, field = _field_at(detail["loc"])
@@ -57,12 +57,13 @@ def faults_of(error: ValidationError) -> Iterator[Fault]:
         if field is None:
             yield Fault(path, _unknown(path))
         else:
-            wanted = next((text for sign, text in _TEXTS.items() if sign in detail["msg"]), _wanted(field))
-            yield Fault(path, found(detail["input"], wanted))
+            special = (text for sign, text in _TEXTS.items() if sign in detail["msg"])
+            expected = next(special, _expected(field))
+            yield Fault(path, found(detail["input"], expected))
 
 
 def known_keys(section: type[Section] = Settings, prefix: str = "") -> list[str]:
-    """Every key of the experiment file as a dotted path, sections included."""
+    """Every key of the experiment file as a dotted path, including sections."""
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
@@ -72,13 +73,13 @@ def known_keys(section: type[Section] = Settings, prefix: str = "") -> list[str]
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
-    """The section that a key opens, if it opens one."""
+    """The section that a field contains, or None for a plain setting."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def nearest(path: str, known: list[str]) -> str | None:
-    """The known path whose last part is most like that of `path`, first in its section; None if none is."""
+    """The known path most similar to `path`, preferring its section; None if none is similar enough."""
 
     def likeness(candidate: str) -> float:
         section, _, name = path.rpartition(".")
@@ -98,11 +99,11 @@ def _unknown(path: str) -> str:
         return f"unknown key; did you mean {near}?"
     section = path.rpartition(".")[0]
     here = [name for key in known_keys() for parent, _, name in [key.rpartition(".")] if parent == section]
-    return f"unknown key; known here: {', '.join(here)}"
+    return f"unknown key; expected one of {', '.join(here)}"
 
 
 def _field_at(location: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
-    """A pydantic location as a dotted path, without list indices and union branches, and its field."""
+    """Convert a pydantic location to a dotted path, without list indices and union branches, and a field."""
     section: type[Section] | None = Settings
     names: list[str] = []
     field: FieldInfo | None = None
@@ -115,8 +116,8 @@ def _field_at(location: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
     return ".".join(names), field
 
 
-def _wanted(field: FieldInfo) -> str:
-    """What a setting may be, from its type and bounds."""
+def _expected(field: FieldInfo) -> str:
+    """The values that a setting accepts, from its type and bounds."""
     if section_of(field) is not None:
         return "keys and values"
     kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]

@@ -1,4 +1,4 @@
-"""What every section of the experiment file is: typed, frozen, strict about keys and values."""
+"""Base class of the experiment file's sections: typed, frozen, strict about keys and values."""
 
 import errno
 import os
@@ -8,11 +8,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 NOT_UTF_8 = "is not valid UTF-8"
-NOT_A_NAME = "is no name of a file"
+NOT_A_NAME = "is not a valid path"
 
 
 class Section(BaseModel):
-    """A part of the experiment file: unknown keys refused, values never changed after loading."""
+    """A section of the experiment file: rejects unknown keys and is immutable after loading."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -25,7 +25,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true where a number is wanted: pydantic would read it as 1."""
+        """Reject true where a number is expected: pydantic would read it as 1."""
         annotation = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("found true or false")
@@ -34,7 +34,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _text_is_unicode(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what an argument in another encoding becomes, which no file of ours can hold; paths may."""
+        """Reject text that is not valid Unicode (an argument in another encoding); paths may contain it."""
         annotation = cls.model_fields[info.field_name or ""].annotation
         texts = value if isinstance(value, list | tuple) else [value]
         if Path not in (annotation, *get_args(annotation)) and any(
@@ -46,11 +46,11 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _path_can_be(cls, value: Any) -> Any:
-        """Refuse a path that no file can have."""
+        """Reject a path that is too long or contains a null character."""
         if isinstance(value, Path):
             try:
                 os.stat(value)
-            except ValueError as error:  # holds a null character
+            except ValueError as error:  # contains a null character
                 raise ValueError(NOT_A_NAME) from error
             except OSError as error:
                 if error.errno == errno.ENAMETOOLONG:

@@ -1,4 +1,4 @@
-"""The experiments that come with the program: configs/ of the repository, and of an installed package."""
+"""The shipped experiment files, in configs/ of the repository and of the installed package."""
 
 import re
 from importlib.resources import files
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from latte_cli.core.errors import LatteError
 
 _FOLDER = files("latte_cli") / "configs"
-_HEAD_LINES = 2  # of an experiment: its command, and its schema
+_HEAD_LINES = 2  # the lines before the description: the command and the schema
 
 
 class Shipped(NamedTuple):
-    """An experiment file: its name without .yaml, its first sentence, and all of its text."""
+    """An experiment file: name without .yaml, first sentence of its description, full text."""
 
     name: str
     summary: str
@@ -19,18 +19,18 @@ class Shipped(NamedTuple):
 
 
 def shipped() -> list[Shipped]:
-    """Every experiment, by name."""
+    """All experiments, sorted by name."""
     names = sorted(file.name for file in _FOLDER.iterdir() if file.name.endswith(".yaml"))
     return [_read(name) for name in names]
 
 
 def shipped_experiment(name: str) -> Shipped:
-    """One experiment. Raises LatteError naming those that there are."""
+    """One experiment. Raises LatteError listing the available ones if there is none of this name."""
     known = shipped()
     for experiment in known:
         if experiment.name == name.removesuffix(".yaml"):
             return experiment
-    raise LatteError(f"found no experiment {name}, expected one of {', '.join(each.name for each in known)}")
+    raise LatteError(f"unknown experiment {name}; expected one of {', '.join(each.name for each in known)}")
 
 
 def _read(name: str) -> Shipped:
@@ -41,5 +41,5 @@ def _read(name: str) -> Shipped:
             break
         words += line.lstrip("# ").split()
     prose = " ".join(words)
-    sentence = re.match(r".*?\.(?=\s[A-Z]|$)", prose)  # not at the "al." of a citation
+    sentence = re.match(r".*?\.(?=\s[A-Z]|$)", prose)  # skips the "al." of a citation
     return Shipped(name.removesuffix(".yaml"), sentence[0] if sentence else prose, text)

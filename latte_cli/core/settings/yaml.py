@@ -1,4 +1,4 @@
-"""The YAML of experiment files: the 1.2 core schema, where 1e-4 is a number and yes is text; no key twice."""
+"""Read and write YAML with the 1.2 core schema (1e-4 is a number, yes is text), rejecting duplicate keys."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 from latte_cli.core.errors import LatteError
 
-# YAML 1.2.2, chapter 10.3.2 (core schema): first characters that can begin each, for PyYAML's look-up.
+# YAML 1.2.2, chapter 10.3.2 (core schema), with the possible first characters for PyYAML's look-up.
 _RESOLVERS = [
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -20,7 +20,7 @@ _RESOLVERS = [
 ]
 
 
-DEEPEST = 16  # values inside one another; settings have three
+DEEPEST = 16  # levels of nesting; settings have three
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,10 +28,10 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """The next value. Raises MarkedYAMLError for one that is deeper than any setting."""
+        """Compose the next value. Raises MarkedYAMLError if it is nested deeper than any setting."""
         self.depth += 1
         if self.depth > DEEPEST:
-            problem = f"is nested more than {DEEPEST} deep"
+            problem = f"nested more than {DEEPEST} levels deep"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         try:
             return super().compose_node(parent, index)
@@ -48,9 +48,7 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
     for key_node, value_node in node.value:
         key = str(loader.construct_object(key_node, deep=True))
         if key in mapping:
-            raise yaml.MarkedYAMLError(
-                problem=f'key "{key}" is there twice', problem_mark=key_node.start_mark
-            )
+            raise yaml.MarkedYAMLError(problem=f'duplicate key "{key}"', problem_mark=key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
@@ -67,9 +65,9 @@ for _kind, _pattern, _starts in _RESOLVERS:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The value that a YAML text holds.
+    """Parse a YAML text.
 
-    Raises LatteError, naming `source` and the line, when it is not YAML or has a key twice.
+    Raises LatteError naming `source` and the line if it is not valid YAML or has a duplicate key.
     """
     try:
         return yaml.load(text, _Loader)
@@ -81,8 +79,8 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def scalar_yaml(value: object) -> str:
-    """A single value, or a list of them, on one line of YAML."""
-    # Left to itself, PyYAML writes some control characters so that they read back as spaces.
+    """Format a value, or a list of values, as one line of YAML."""
+    # By default PyYAML writes some control characters in a way that reads back as spaces.
     style = '"' if isinstance(value, str) and not value.isprintable() else None
     text = yaml.dump(
         value,

@@ -1,1 +1,1 @@
-"""Files on disk: written whole, read with checks, appended line by line, locked, and their digests."""
+"""Files on disk: atomic writes, validated reads, append-only journals, locks and digests."""

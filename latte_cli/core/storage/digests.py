@@ -1,7 +1,7 @@
-"""Digests of files, kept in the user's cache folder: gigabytes of weights are not read twice for theirs.
+"""SHA-256 digests of files, cached in the user's cache folder so that gigabytes of weights are hashed once.
 
-A digest is taken for that of a file as long as the file's size, modification time and inode stay. Each is a
-small file of its own, written whole; one that cannot be read or written costs no more than reading the files.
+A cached digest is valid while the file's size, modification time and inode are unchanged. Each is stored in a
+separate small file; if it cannot be read or written, the digest is simply computed again.
 """
 
 import json
@@ -12,27 +12,28 @@ from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import BLOCK, cache_folder, write_whole
+from latte_cli.core.storage.files import BLOCK, cache_folder, write_file
 from latte_cli.core.storage.json_files import Digest, Model, read_json
 
-KEPT_BYTES = 1 << 24  # of all the files together; fewer are read in no time
-SETTLED_NS = 2_000_000_000  # since the last change: a second one within a clock's tick would not show
+KEPT_BYTES = 1 << 24  # total size from which digests are cached; smaller files are hashed quickly enough
+SETTLED_NS = 2_000_000_000  # minimum age of the last change: two quick ones may share a timestamp
 
 State = list[tuple[str, int, int, int]]
-"""Path, size, modification time in ns and inode of each file."""
+"""Path, size, modification time (ns) and inode of each file."""
 
 
 class _Kept(Model):
-    """The digest that files in a state have."""
+    """A cached digest and the state of the files it was computed from."""
 
     files: tuple[tuple[str, int, int, int], ...]
     sha256: Digest
 
 
 def digest_of_files(paths: Iterable[Path], *, named: bool = False) -> str:
-    """SHA-256 of what files hold, one after the other, in hexadecimal; `named`: each after its name and a 0.
+    """SHA-256 of the concatenated contents of files, in hexadecimal.
 
-    Raises OSError for a file that cannot be read.
+    named: also hash each file's name and a zero byte before its contents.
+    Raises OSError if a file cannot be read.
     """
     paths = list(paths)
     state = _state(paths)
@@ -47,7 +48,7 @@ def digest_of_files(paths: Iterable[Path], *, named: bool = False) -> str:
     digest = _digest(paths, named)
     if _state(paths) == state and max(changed for _, _, changed, _ in state) < settled:
         with suppress(LatteError):
-            write_whole(kept, json.dumps({"files": state, "sha256": digest}) + "\n")
+            write_file(kept, json.dumps({"files": state, "sha256": digest}) + "\n")
     return digest
 
 
@@ -57,7 +58,7 @@ def _state(paths: Sequence[Path]) -> State:
 
 
 def _read(kept: Path, state: State) -> str | None:
-    """The digest that is kept of files in this state, or None."""
+    """The cached digest for this state, or None."""
     try:
         found = read_json(kept, _Kept)
     except LatteError:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ BLOCK = 1 << 22  # bytes read at a time
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to: on success it is flushed and renamed to `target`, else removed.
+def atomic_file(target: Path) -> Iterator[Path]:
+    """A temporary path next to `target` to write to: renamed to `target` on success, otherwise removed.
 
-    The path has the suffix of `target`, since writers tell formats by it. Missing parent folders are made, or
-    removed again without the file. Raises LatteError when the disk or the permissions do not allow the file.
+    The path keeps the suffix of `target`, from which writers infer the format. Missing parent folders are
+    created, and removed again if the write fails. Raises LatteError if the file cannot be written.
     """
     made = [place for place in target.parents if not os.path.lexists(place)]
     partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
@@ -35,18 +35,17 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
-    """A folder, made if it is not there. If nothing is put into it, it is removed again, as are the parents
-    that were made for it.
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder if it is missing; remove it, and the parents created for it, if it stays empty.
 
-    Raises LatteError when files cannot be written into it.
+    Raises LatteError if the folder cannot be created or written to.
     """
     made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LatteError(f"{folder}: cannot be made: {error.strerror or error}") from error
+            raise LatteError(f"{folder}: cannot be created: {error.strerror or error}") from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise LatteError(f"{folder}: cannot be written to: no permission")
         yield
@@ -55,43 +54,43 @@ def made_folder(folder: Path) -> Iterator[None]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of some folders that are empty."""
+    """Remove the folders that are empty."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
 
 
-def write_whole(target: Path, content: bytes | str) -> None:
-    """Write a small file whole; text as UTF-8."""
-    with whole_file(target) as partial:
+def write_file(target: Path, content: bytes | str) -> None:
+    """Write a small file atomically; text as UTF-8."""
+    with atomic_file(target) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def clear_partials(folder: Path, names: str = "*") -> None:
-    """Remove what writers that were killed have left of files of such names in `folder`."""
+    """Remove partial files in `folder` left behind by killed writers; `names` is a glob pattern."""
     for partial in folder.glob(f".{names}.partial*"):
         with suppress(OSError):
             partial.unlink()
 
 
 def cache_folder(part: str) -> Path:
-    """Where the program keeps what it can make again, by the XDG base directory rules: a folder a `part`.
+    """The folder for one kind of cached file, following the XDG base directory specification.
 
-    Raises RuntimeError where the user has no home.
+    Raises RuntimeError if the user has no home directory.
     """
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "latte" / part
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with what it holds, if it is there; of a link to one, the link alone."""
+    """Remove a folder and its contents if it exists; for a symbolic link, only the link."""
     if folder.is_symlink():
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to disk."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""A journal: a JSON-lines file that grows by whole lines, each a record of one type, however its writers end.
+"""An append-only JSON-lines file of records of one type that survives crashes of its writer.
 
-Lines are on disk when `append` returns; one that cannot be written is taken back. A last line torn by a crash
-is passed over, and cut off before the next one is written.
+Lines are on disk when `append` returns; a failed append leaves the file unchanged. A last line truncated by a
+crash is ignored when reading and removed by `repair`.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Model, open_regular, parse_json
 
 log = logging.getLogger(__name__)
@@ -24,37 +24,37 @@ RecordType = TypeVar("RecordType", bound=Model)
 
 
 class Journal(Generic[RecordType]):
-    """The records of `kind` in the file `path`, which need not be there yet.
+    """The records of type `kind` in the file `path`, which may not exist yet.
 
-    wanted: what to do about a damaged line, said where one is refused.
+    advice: what to do about a damaged line, added to the error message.
     """
 
-    def __init__(self, path: Path, kind: type[RecordType], *, wanted: str = "") -> None:
+    def __init__(self, path: Path, kind: type[RecordType], *, advice: str = "") -> None:
         self.path = path
         self.kind = kind
-        self.wanted = wanted
+        self.advice = advice
 
-    def read(self, *, passing_over: bool = False) -> Iterator[RecordType]:
+    def read(self, *, skip_damaged: bool = False) -> Iterator[RecordType]:
         """Every record, in order.
 
-        passing_over: lines that are no records are passed over with a warning, the first of them named.
-        Raises LatteError naming the first such line otherwise, and for a file that cannot be read.
+        skip_damaged: skip damaged lines with a warning, instead of raising LatteError for the first one.
+        Raises LatteError if the file cannot be read.
         """
         faults = 0
         for record in self._records_and_faults():
             if not isinstance(record, str):
                 yield record
-            elif not passing_over:
-                raise LatteError(f"{record}; {self.wanted}" if self.wanted else record)
+            elif not skip_damaged:
+                raise LatteError(f"{record}; {self.advice}" if self.advice else record)
             else:
                 faults += 1
                 if faults <= FAULTS_SHOWN:
-                    log.warning("%s: passed over", printable(record))
+                    log.warning("%s: skipped", printable(record))
         if faults > FAULTS_SHOWN:
-            log.warning("%s: and %d further lines", self.path, faults - FAULTS_SHOWN)
+            log.warning("%s: and %d more lines", self.path, faults - FAULTS_SHOWN)
 
     def append(self, records: Iterable[RecordType]) -> None:
-        """Add records, on disk when this returns. Raises LatteError, the file as it was, when it cannot."""
+        """Append records and flush to disk. On failure raises LatteError and leaves the file unchanged."""
         try:
             with self.path.open("ab") as file:
                 before = file.tell()
@@ -71,28 +71,29 @@ class Journal(Generic[RecordType]):
             raise LatteError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def replace(self, records: Iterable[RecordType]) -> None:
-        """Have these records alone in the file, which appears whole. Raises LatteError when it cannot."""
-        write_whole(self.path, b"".join(map(_line, records)))
+        """Atomically replace the contents with these records. Raises LatteError on failure."""
+        write_file(self.path, b"".join(map(_line, records)))
 
-    def mend(self) -> None:
-        """Take out a torn last line, and with a warning lines that are no records."""
-        if any(isinstance(record, str) for record in self._records_and_faults()) or not self._ends_whole():
-            self.replace(list(self.read(passing_over=True)))
+    def repair(self) -> None:
+        """Remove a truncated last line and, with a warning, damaged lines."""
+        damaged = any(isinstance(record, str) for record in self._records_and_faults())
+        if damaged or not self._ends_with_newline():
+            self.replace(list(self.read(skip_damaged=True)))
 
     def _records_and_faults(self) -> Iterator[RecordType | str]:
-        """Every line's record, or what is wrong with it."""
+        """For every line its record, or a description of what is wrong with it."""
         for number, line in enumerate(self._lines(), 1):
             source = f"{self.path}: line {number}"
             if len(line) > MAX_LINE_BYTES:
-                yield f"{source}: is longer than {MAX_LINE_BYTES:,} bytes"
-            elif line.endswith(b"\n") or not _is_torn(line):
+                yield f"{source}: longer than {MAX_LINE_BYTES:,} bytes"
+            elif line.endswith(b"\n") or not _is_truncated(line):
                 try:
                     yield parse_json(line, self.kind, source=source)
                 except LatteError as error:
                     yield str(error)
 
     def _lines(self) -> Iterator[bytes]:
-        """The lines, and of one that is too long its beginning, with which reading ends."""
+        """The lines; stops after the beginning of a line that is too long."""
         try:
             with open_regular(self.path) as file:
                 while line := file.readline(MAX_LINE_BYTES + 1):
@@ -102,8 +103,8 @@ class Journal(Generic[RecordType]):
         except FileNotFoundError:
             return
 
-    def _ends_whole(self) -> bool:
-        """Whether the next line can begin where the file ends."""
+    def _ends_with_newline(self) -> bool:
+        """Whether the file is missing, empty or ends with a newline."""
         try:
             with open_regular(self.path) as file:
                 return file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END), file.read())[1] == b"\n"
@@ -115,6 +116,6 @@ def _line(record: Model) -> bytes:
     return (json.dumps(record.model_dump(mode="json", exclude_none=True)) + "\n").encode()
 
 
-def _is_torn(line: bytes) -> bool:
-    """Whether a last line without its end is what a crash leaves: the beginning of a record, or zeros."""
+def _is_truncated(line: bytes) -> bool:
+    """Whether an unterminated last line is the result of a crash: part of a record, or zero bytes."""
     return line.startswith(b"{") or not line.strip(b"\0")

@@ -1,7 +1,7 @@
-"""JSON that is read: regular files of bounded size and depth, whose values are checked by a pydantic model.
+"""Read JSON from regular files of bounded size and depth, validated by pydantic models.
 
-A file may be anybody's, so whatever is wrong with it is one line: the file, the line of a JSON-lines file,
-the field, what was found and what was wanted. pydantic's parser bounds depth and the length of numbers.
+Files are untrusted. An error is one line: the file, the line of a JSON-lines file, the field, what was found
+and what was expected. pydantic's parser limits the depth and the length of numbers.
 """
 
 import os
@@ -15,18 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from latte_cli.core.errors import LatteError, found
 
-MAX_BYTES = (
-    8 << 20
-)  # of what is checked: each of its bytes may cost a hundred in memory, were all of it wrong
-BULKY_BYTES = 1 << 30  # of a file with an entry a video
-FAULTS_NAMED = 1000  # in one file: of more, no single one is looked for
-MAX_LINE_BYTES = 1 << 20  # of a line of a JSON-lines file
+MAX_BYTES = 8 << 20  # validation may take 100 times this in memory, if every value is invalid
+BULKY_BYTES = 1 << 30  # limit for a file with one entry per video
+FAULTS_NAMED = 1000  # a file with more errors than this is rejected without naming one
+MAX_LINE_BYTES = 1 << 20  # limit for a line of a JSON-lines file
 LONGEST_FIELD = 200  # characters of a field's path in a message
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
-"""Of a model, as a width or a number of layers: what a configuration may say."""
+"""A dimension of a model, such as a width or a number of layers, within the accepted range."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in hexadecimal."""
@@ -36,46 +34,47 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 class Model(BaseModel):
-    """What a JSON file or a line of one holds; keys that it does not know are passed over."""
+    """The contents of a JSON file, or of a line of one; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def read_json(
-    path: Path, kind: type[Kind], *, missing: str = "", wanted: str = "", most: int = MAX_BYTES
+    path: Path, kind: type[Kind], *, missing: str = "", expected: str = "", most: int = MAX_BYTES
 ) -> Kind:
-    """What a JSON file holds, as `kind`.
+    """Read a JSON file and validate it as `kind`.
 
-    missing: said of a file that is not there. wanted: what the file should be, said of one that is not JSON.
-    Raises LatteError for a file that cannot be read, is longer than `most` bytes, or holds anything else.
+    missing: advice for the message if the file does not exist. expected: description of the file for the
+    message if it is not JSON.
+    Raises LatteError if the file cannot be read, has more than `most` bytes, or does not validate.
     """
     try:
         with open_regular(path) as file:
             content = file.read(most + 1)
     except FileNotFoundError:
         raise LatteError(f"{path}: no such file{missing and f'; {missing}'}") from None
-    return parse_json(content, kind, source=str(path), wanted=wanted, most=most)
+    return parse_json(content, kind, source=str(path), expected=expected, most=most)
 
 
 def parse_json(
-    content: bytes, kind: type[Kind], *, source: str, wanted: str = "", most: int = MAX_BYTES
+    content: bytes, kind: type[Kind], *, source: str, expected: str = "", most: int = MAX_BYTES
 ) -> Kind:
-    """What JSON bytes hold, as `kind`.
+    """Parse JSON and validate it as `kind`.
 
-    Raises LatteError naming `source` and the field at fault, or for more than `most` bytes.
+    Raises LatteError naming `source` and the invalid field, or if there are more than `most` bytes.
     """
     if len(content) > most:
         raise LatteError(
-            f"{source}: found more than {most:,} bytes, expected {wanted or 'a small JSON file'}"
+            f"{source}: found more than {most:,} bytes, expected {expected or 'a small JSON file'}"
         )
     try:
         return _adapter(kind).validate_json(content.removeprefix(BYTE_ORDER_MARK))
     except ValidationError as error:
-        raise LatteError(f"{source}: {_fault(error, wanted)}") from error
+        raise LatteError(f"{source}: {_fault(error, expected)}") from error
 
 
 def check_json(content: object, kind: type[Kind], *, source: str) -> Kind:
-    """A part of what a JSON file holds, as `kind`. Raises LatteError as `parse_json`."""
+    """Validate a parsed part of a JSON file as `kind`. Raises LatteError like `parse_json`."""
     try:
         return _adapter(kind).validate_python(content)
     except ValidationError as error:
@@ -83,25 +82,25 @@ def check_json(content: object, kind: type[Kind], *, source: str) -> Kind:
 
 
 def read_json_lines(
-    path: Path, kind: type[Kind], *, wanted: str = "a line of JSON", most: int = MAX_LINE_BYTES
+    path: Path, kind: type[Kind], *, expected: str = "a line of JSON", most: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[int, Kind]]:
-    """The number of each line of a JSON-lines file that is not empty, and what it holds, as `kind`.
+    """Yield the number and the validated contents of each non-empty line of a JSON-lines file.
 
-    wanted: what a line should be, said of one that is not JSON or longer than `most` bytes.
-    Raises LatteError naming the line at fault, FileNotFoundError where there is no file.
+    expected: description of a line, for the message if one is not JSON or has more than `most` bytes.
+    Raises LatteError naming the invalid line, and FileNotFoundError if there is no file.
     """
     with open_regular(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
             source = f"{path}: line {number}"
             if line.strip():
-                yield number, parse_json(line, kind, source=source, wanted=wanted, most=most)
+                yield number, parse_json(line, kind, source=source, expected=expected, most=most)
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading. A pipe or a device, which may never end, is not waited for.
+    """Open a regular file for reading. Pipes and devices, which may block forever, are rejected.
 
-    Raises FileNotFoundError where there is none, and LatteError when it cannot be opened or read.
+    Raises FileNotFoundError if it does not exist, LatteError if it cannot be opened or read.
     """
     descriptor = -1
     try:
@@ -122,32 +121,32 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """The adapter of a type, built once: a line of a file is checked in microseconds."""
+    """The validator of a type, built once so that a line is validated in microseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
 
 
-def _fault(error: ValidationError, wanted: str = "") -> str:
-    """The first of pydantic's faults in this program's words."""
+def _fault(error: ValidationError, expected: str = "") -> str:
+    """The first validation error, in this program's wording."""
     if error.error_count() > FAULTS_NAMED:
-        return f"found {error.error_count():,} wrong values, expected {wanted or 'another file'}"
+        return f"found {error.error_count():,} invalid values, expected {expected or 'another file'}"
     detail = error.errors(include_url=False)[0]
     kind, field = detail["type"], _named(detail["loc"])
     context = detail.get("ctx", {})
     if kind == "json_invalid":
         text = f"cannot be read as JSON: {context['error']}"
-        return f"{text}; expected {wanted}" if wanted else text
+        return f"{text}; expected {expected}" if expected else text
     if kind == "missing":
         return f"{field}: is missing"
     if kind == "extra_forbidden":
         return f"{field}: unknown key"
-    text = found(detail["input"], _wanted(kind, context, detail["msg"]))
+    text = found(detail["input"], _expected(kind, context, detail["msg"]))
     return f"{field}: {text}" if field else text
 
 
 def _named(location: tuple[int | str, ...]) -> str:
-    """A field's path on one line, cut when long: its keys may be anybody's."""
+    """A field's path on one line, escaped and truncated, because its keys are untrusted."""
     path = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in ".".join(map(str, location)))
     return path if len(path) <= LONGEST_FIELD else f"{path[:LONGEST_FIELD]}..."
 
@@ -179,8 +178,8 @@ _WORDS = {
 }
 
 
-def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
-    """What a value should have been, by pydantic's type of error and its context."""
+def _expected(kind: str, context: dict[str, Any], message: str) -> str:
+    """The expected value, from pydantic's error type and context."""
     if kind == "literal_error" and " or " not in context["expected"]:
         return str(context["expected"])
     if kind in _WORDS:

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""A lock that allows one run at a time in a folder."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import made_folder
+from latte_cli.core.storage.files import new_folder
 
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file systems
@@ -15,15 +15,15 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some network file s
 
 @contextmanager
 def only_run(folder: Path, command: str) -> Iterator[None]:
-    """Hold a folder for one run of a command, made if it is not there and removed if it stays empty.
+    """Lock a folder for one run of a command; the folder is created if missing and removed if it stays empty.
 
-    Raises LatteError when another run has it; a run that died holds nothing. Where the file system has no
-    locks, nothing is held.
+    Raises LatteError if another run holds the lock. The lock ends with the process. On file systems without
+    locks there is no protection.
     """
     import fcntl
 
     path = folder / LOCK
-    with made_folder(folder):
+    with new_folder(folder):
         try:
             file = path.open("a+")
         except OSError as error:
@@ -31,12 +31,12 @@ def only_run(folder: Path, command: str) -> Iterator[None]:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Not one that its holder just removed.
+                # The previous holder may have removed the file since it was opened.
                 held = os.fstat(file.fileno()).st_ino == path.stat().st_ino
             except OSError as error:
                 held = error.errno in NO_LOCKS
             if not held:
-                raise LatteError(f"{folder}: another {command} is at work on this folder")
+                raise LatteError(f"{folder}: another {command} is running in this folder")
             try:
                 yield
             finally:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 from latte_cli.core.training.metrics import metrics_journal
 
 
@@ -21,7 +21,7 @@ def loss_curve(metrics: Path, target: Path) -> None:
     axes.set(xlabel="step", ylabel="loss", yscale="log", title=str(metrics.parent))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         figure.savefig(partial, format="png")
 
 
@@ -58,5 +58,5 @@ def bench_chart(found: Mapping[str, Any], target: Path) -> None:
         axes.grid(visible=True, axis="x", alpha=0.3)
     if not samplers:
         lower.remove()
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         figure.savefig(partial, format="png")

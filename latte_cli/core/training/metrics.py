@@ -27,4 +27,4 @@ def cut_metrics(path: Path, step: int) -> None:
     """Drop the lines of steps that will be done again: those after the checkpoint."""
     if path.exists():
         journal = metrics_journal(path)
-        journal.replace([line for line in journal.read(passing_over=True) if line.step <= step])
+        journal.replace([line for line in journal.read(skip_damaged=True) if line.step <= step])

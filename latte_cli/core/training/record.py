@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.loading import dump_settings
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.storage.files import clear_partials, write_whole
+from latte_cli.core.storage.files import clear_partials, write_file
 from latte_cli.core.training.events import EventLog
 from latte_cli.core.training.metrics import MetricsLine, cut_metrics, metrics_journal
 
@@ -46,7 +46,7 @@ class RunRecord:
     def _begin(self) -> EventLog:
         """Write the settings, and clear up after a run that was killed."""
         folder = self.settings.run_dir
-        write_whole(folder / "settings.yaml", dump_settings(self.settings))
+        write_file(folder / "settings.yaml", dump_settings(self.settings))
         cut_metrics(self.metrics, self.start)
         clear_partials(folder)
         clear_partials(folder / "ckpt")

@@ -25,7 +25,7 @@ from latte_cli.core.checkpoints.runs import (
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import CHANGES, Transformer
 from latte_cli.core.models.lora import lora_of, save_lora
-from latte_cli.core.storage.files import whole_file, write_whole
+from latte_cli.core.storage.files import atomic_file, write_file
 from latte_cli.core.storage.json_files import Count, parse_json
 from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
@@ -81,7 +81,7 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
     }
     path = checkpoint_at(folder, progress.step)
     try:
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             save_file(arrays, partial, metadata)
     except SafetensorError as error:  # "Error while serializing: I/O error: No space left on device (...)"
         raise LatteError(f"{path}: cannot be written: {str(error).rpartition('error: ')[2]}") from error
@@ -95,7 +95,7 @@ def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Para
     """Write what stands beside a checkpoint, before that appears: its config.json, if the model has one, and
     the averages of low-rank changes, if there are any."""
     if (config := model.config()) is not None:
-        write_whole(checkpoint.with_name(CONFIG), json.dumps(config, indent=1) + "\n")
+        write_file(checkpoint.with_name(CONFIG), json.dumps(config, indent=1) + "\n")
     averages = {
         name.removeprefix("ema/"): tensor.asnumpy()
         for name, tensor in tensors.items()

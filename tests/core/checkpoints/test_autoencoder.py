@@ -39,9 +39,9 @@ def beside_its_config(file: Path, folder: Path) -> Path:
 )
 def test_every_published_layout_is_the_same_autoencoder(name: str, tmp_path: Path) -> None:
     opened = open_autoencoder(str(beside_its_config(VAE / name, tmp_path)))
-    wanted = load_file(WEIGHTS)
-    assert opened.shapes == {name: value.shape for name, value in wanted.items()}
-    for tensor, value in wanted.items():
+    expected = load_file(WEIGHTS)
+    assert opened.shapes == {name: value.shape for name, value in expected.items()}
+    for tensor, value in expected.items():
         np.testing.assert_array_equal(opened.read(tensor), value)
 
 

@@ -59,7 +59,7 @@ def test_the_full_size_latte_is_described_by_its_shapes() -> None:
 def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
     size = PRESETS[name]
     base = describe_latte(shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"]))
-    wanted = {
+    expected = {
         "hidden_size": size.hidden_size,
         "depth": size.depth,
         "patch_size": size.patch_size,
@@ -71,7 +71,7 @@ def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
         "learn_sigma": False,
         "mlp_ratio": 4.0,
     }
-    described = type(base)(**wanted)
+    described = type(base)(**expected)
     assert describe_latte(latte_layout(described)) == described
     assert preset_of(described) == name
 
@@ -85,13 +85,13 @@ def test_the_full_size_video_transformer_maps_onto_itself_both_ways() -> None:
 
 
 def test_the_full_size_autoencoder_maps_from_every_layout() -> None:
-    wanted = shapes(VAE["diffusers"])
-    old_names = {VAE["old_attn_renames"].get(name, name): shape for name, shape in wanted.items()}
+    expected = shapes(VAE["diffusers"])
+    old_names = {VAE["old_attn_renames"].get(name, name): shape for name, shape in expected.items()}
     inside = {f"first_stage_model.{name}": shape for name, shape in shapes(VAE["ldm"]).items()}
-    for listed in (wanted, old_names, shapes(VAE["ldm"]), inside | {"model.diffusion_model.x": (1,)}):
+    for listed in (expected, old_names, shapes(VAE["ldm"]), inside | {"model.diffusion_model.x": (1,)}):
         found = mapped(listed)
         assert (found.kind, found.parameters()) == ("vae", VAE["num_params"])
-        assert {key: tensor.shape for key, tensor in found.tensors.items()} == wanted
+        assert {key: tensor.shape for key, tensor in found.tensors.items()} == expected
 
 
 def test_compvis_names_and_diffusers_names_are_one_to_one() -> None:

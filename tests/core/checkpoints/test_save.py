@@ -53,10 +53,10 @@ def test_floats_are_rounded_to_the_type_asked_for_and_integers_are_not(
     weights = open_weights(path)
     for name, array in numbers().items():
         row = DTYPES[array.dtype.name]
-        wanted = DTYPES[dtype] if row.name in FLOATS else row
-        assert weights.dtype(name) == wanted.name
+        stored = DTYPES[dtype] if row.name in FLOATS else row
+        assert weights.dtype(name) == stored.name
         expected = (
-            widen(cast(np.array(array, order="C"), row, wanted), wanted) if row.name in FLOATS else array
+            widen(cast(np.array(array, order="C"), row, stored), stored) if row.name in FLOATS else array
         )
         assert np.array_equal(weights.read(name), expected)
 

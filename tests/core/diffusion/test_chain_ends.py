@@ -42,10 +42,10 @@ TOLERANCES = {
 @pytest.mark.parametrize(("name", "dtype"), TOLERANCES)
 def test_a_run_of_all_timesteps_starts_and_ends_as_diffusers(name: str, dtype: Any) -> None:
     steps = run(name, dtype)
-    wanted, timesteps = RECORDED[f"{name}-1000/latents"], RECORDED[f"{name}-1000/timesteps"]
+    expected, timesteps = RECORDED[f"{name}-1000/latents"], RECORDED[f"{name}-1000/timesteps"]
     kept = steps[: cases.CHAIN_KEPT] + steps[-cases.CHAIN_KEPT :]
     assert [step.timestep for step in kept] == timesteps.tolist()
-    for step, latents in zip(kept, wanted, strict=True):
+    for step, latents in zip(kept, expected, strict=True):
         if name == "dpm++" and step.timestep < 2:
             continue  # ours takes the last step between two noise levels in first order: see `dpm_solver`
         assert np.abs(step.x_t - latents).max() <= TOLERANCES[name, dtype] * np.abs(latents).max()

@@ -28,10 +28,10 @@ def weights(source: int, target: int, *, antialias: bool) -> Array:
 def test_the_network_s_frames_are_the_triangle_filter_s(side: int, antialias: bool) -> None:
     frames = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     table = weights(side, 224, antialias=antialias and side > 224)
-    wanted = np.einsum("yh,fhwc,xw->fcyx", table, frames / 255, table, optimize=True) * 2 - 1
+    expected = np.einsum("yh,fhwc,xw->fcyx", table, frames / 255, table, optimize=True) * 2 - 1
     found = network_input(frames, antialias=antialias)
     assert found.dtype == np.float32
-    assert np.abs(found - wanted).max() < 2 * side * 2**-22  # places are found in float32, as torch does
+    assert np.abs(found - expected).max() < 2 * side * 2**-22  # places are found in float32, as torch does
 
 
 def arrays(path: Path, *shapes: tuple[int, int]) -> ClipSet:

@@ -40,8 +40,8 @@ def test_covariances_without_an_inverse_give_the_closed_form(smallest: float) ->
     mean, other_mean = rng.standard_normal(64), rng.standard_normal(64)
     first = features_of(mean, deviations[:, None] * axes.T, 300, seed=2)
     second = features_of(other_mean, others[:, None] * axes.T, 200, seed=3)
-    wanted = np.square(mean - other_mean).sum() + np.square(deviations - others).sum()
-    assert frechet_distance(first, second) == pytest.approx(wanted, rel=1e-10)
+    expected = np.square(mean - other_mean).sum() + np.square(deviations - others).sum()
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-10)
 
 
 def test_fewer_clips_than_dimensions_give_the_same_as_the_dimensions_that_they_span() -> None:

@@ -15,8 +15,8 @@ def noise(seed: int, *shape: int) -> Clip:
 def test_squared_distances_are_exact_at_the_size_of_a_real_clip() -> None:
     clips, others = noise(0, 2, 16, 64, 64, 3), noise(1, 3, 16, 64, 64, 3)
     others[1] = 255 - others[1] // 200 * 255
-    wanted = [[int(np.square(a.astype(np.int64) - b).sum()) for b in others] for a in clips]
-    assert squared_distances(clips, others).tolist() == wanted
+    expected = [[int(np.square(a.astype(np.int64) - b).sum()) for b in others] for a in clips]
+    assert squared_distances(clips, others).tolist() == expected
 
 
 def test_psnr_is_its_formula_and_infinite_for_equal_clips() -> None:
@@ -60,10 +60,10 @@ def smooth(clip: Clip) -> Clip:
 def test_ssim_is_the_paper_s() -> None:
     clip = smooth(noise(2, 2, 24, 19, 3))
     other = np.clip(clip.astype(int) + noise(3, *clip.shape) // 8, 0, 255).astype(np.uint8)
-    wanted = np.mean(
+    expected = np.mean(
         [by_the_paper(clip[f, ..., c] * 1.0, other[f, ..., c] * 1.0) for f in range(2) for c in range(3)]
     )
-    assert ssim(clip, other) == pytest.approx(wanted, rel=1e-10)
+    assert ssim(clip, other) == pytest.approx(expected, rel=1e-10)
 
 
 def test_a_clip_is_wholly_like_itself_and_less_like_its_blurred_and_noisy_versions() -> None:

@@ -26,9 +26,9 @@ def value_and_grads(
     return out.asnumpy(), [grad.asnumpy() for grad in grads]
 
 
-def assert_close(found: np.ndarray, wanted: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
+def assert_close(found: np.ndarray, expected: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
     """Compare, within a share of the largest number."""
-    assert found.shape == wanted.shape, what
+    assert found.shape == expected.shape, what
     np.testing.assert_allclose(
-        found, wanted, rtol=0, atol=tolerance * max(np.abs(wanted).max(), 1e-3), err_msg=what
+        found, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-3), err_msg=what
     )

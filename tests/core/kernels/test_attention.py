@@ -37,11 +37,11 @@ def test_values_and_gradients_equal_the_formula(
 
     out, (dqkv, dbias) = value_and_grads(attention, [qkv, bias], dout, jit=jit)
     wide = qkv.astype(np.float64) + bias
-    wanted = reference.attention_grad(wide, heads, frames, axis, dout.astype(np.float64))
+    expected = reference.attention_grad(wide, heads, frames, axis, dout.astype(np.float64))
     assert_close(out, reference.attention(wide, heads, frames, axis), "value")
-    assert_close(dqkv, wanted, "gradient of qkv", 2e-5)
+    assert_close(dqkv, expected, "gradient of qkv", 2e-5)
     # The bias of the keys has no effect on the softmax: its gradient is nothing but rounding.
-    assert_close(dbias, wanted.sum((0, 1)), "gradient of the bias", 2e-5)
+    assert_close(dbias, expected.sum((0, 1)), "gradient of the bias", 2e-5)
 
 
 def test_scores_too_large_for_exp_do_not_overflow(path: str) -> None:

@@ -39,10 +39,10 @@ def test_values_and_gradients_equal_the_formula(
     out, grads = value_and_grads(getattr(kernels, name), arrays, dout, jit=jit)
     wide = [array.astype(np.float64) for array in arrays]
     assert_close(out, getattr(reference, name)(*wide), "value")
-    for place, (found, wanted) in enumerate(
+    for place, (found, expected) in enumerate(
         zip(grads, getattr(reference, name + "_grad")(*wide, dout.astype(np.float64)), strict=True)
     ):
-        assert_close(found, wanted, f"gradient {place}", 2e-5)
+        assert_close(found, expected, f"gradient {place}", 2e-5)
 
 
 def test_the_forms_without_a_bias_equal_a_bias_of_zero(path: str) -> None:
@@ -93,5 +93,5 @@ def test_half_precision_is_rounded_once(name: str, path: str) -> None:
     arrays = [array.astype(np.float16) for array in inputs(name, (2, 6, 40))]
     out = getattr(kernels, name)(*[Tensor(array) for array in arrays])
     assert out.dtype == ms.float16
-    wanted = getattr(reference, name)(*[array.astype(np.float64) for array in arrays])
-    assert_close(out.asnumpy(), wanted, name, 2e-3)
+    expected = getattr(reference, name)(*[array.astype(np.float64) for array in arrays])
+    assert_close(out.asnumpy(), expected, name, 2e-3)

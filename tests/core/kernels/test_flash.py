@@ -53,9 +53,9 @@ def test_layout_scale_and_heads_are_those_of_the_formula(
     bias = random.normal(size=3 * width).astype(np.float32)
     found = kernels.attention(Tensor(qkv), heads, frames, axis, bias=Tensor(bias), flash_attention=True)
     biased = (qkv + bias.astype(np.float16)).astype(np.float64)
-    wanted = reference.attention(biased, heads, frames, axis)
+    expected = reference.attention(biased, heads, frames, axis)
     assert found.asnumpy().dtype == np.float16
-    np.testing.assert_allclose(found.asnumpy(), wanted, rtol=0, atol=3e-3)
+    np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=3e-3)
 
 
 def test_more_sequences_than_the_operator_takes_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,5 +69,5 @@ def test_more_sequences_than_the_operator_takes_are_taken_in_turns(monkeypatch: 
     qkv = np.random.default_rng(0).normal(size=(9, 2 * 256, 3 * 16)).astype(np.float16)
     found = flash.attention(Tensor(qkv), 1, 2, "time")
     assert calls == [2000, 9 * 256 - 2000]
-    wanted = reference.attention(qkv.astype(np.float64), 1, 2, "time")
-    np.testing.assert_allclose(found.asnumpy(), wanted, rtol=0, atol=3e-3)
+    expected = reference.attention(qkv.astype(np.float64), 1, 2, "time")
+    np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=3e-3)

@@ -43,15 +43,15 @@ def test_convolution_and_its_gradients_equal_the_formula(
     path: str, x: tuple[int, ...], filters: int, side: int, stride: int
 ) -> None:
     arrays = [numbers(*x), numbers(filters, x[1], side, side), numbers(filters)]
-    wanted = convolved(*arrays, stride)
-    dout = numbers(*wanted.shape)
+    expected = convolved(*arrays, stride)
+    dout = numbers(*expected.shape)
     padding = side // 2 if stride == 1 else 0
 
     def function(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return conv2d(image, weight, bias, stride, padding)
 
     found, grads = value_and_grads(function, arrays, dout, jit=True)
-    assert_close(found, wanted, f"{path}: values")
+    assert_close(found, expected, f"{path}: values")
     for place, name in enumerate(("dx", "dweight")):  # linear in each: any direction tells, without a step
         direction = numbers(*arrays[place].shape)
         moved = [direction if i == place else array for i, array in enumerate(arrays)]

@@ -54,8 +54,8 @@ def test_four_steps_equal_the_formula_in_place(path: str) -> None:
     for step in range(4):
         gradients = [Tensor(array) for array in randoms(step + 1)]
         adamw_ema(buffers, gradients, step=step, rate=RATE, factor=0.7, average=0.9)
-    wanted = reference_steps(randoms(0), 4, 0.7, 0.9)
-    for name, values in wanted.items():
+    expected = reference_steps(randoms(0), 4, 0.7, 0.9)
+    for name, values in expected.items():
         for found, value in zip(getattr(buffers, name), values, strict=True):
             np.testing.assert_allclose(
                 found.asnumpy(), value, rtol=1e-5, atol=1e-6 * np.abs(value).max(), err_msg=name
@@ -77,8 +77,8 @@ def test_a_compiled_graph_sees_the_new_weights(path: str) -> None:
 
 def test_the_norm_and_the_sum_equal_float64(path: str) -> None:
     values, more = randoms(0), randoms(1)
-    wanted = np.sqrt(sum((value.astype(np.float64) ** 2).sum() for value in values))
-    assert global_norm([Tensor(value) for value in values]) == pytest.approx(wanted, rel=1e-9)
+    expected = np.sqrt(sum((value.astype(np.float64) ** 2).sum() for value in values))
+    assert global_norm([Tensor(value) for value in values]) == pytest.approx(expected, rel=1e-9)
     sums = [value.copy() for value in values]
     accumulate(sums, more)
     for found, first, second in zip(sums, values, more, strict=True):

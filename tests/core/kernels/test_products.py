@@ -36,9 +36,9 @@ def test_values_and_gradients_equal_the_formula(
     *inputs, weight = [array.astype(np.float64) for array in arrays]
     y, dout64 = getattr(reference, before)(*inputs), dout.astype(np.float64)
     assert_close(out, y @ weight.T, "value")
-    wanted = [
+    expected = [
         *getattr(reference, before + "_grad")(*inputs, dout64 @ weight),
         dout64.reshape(-1, outputs).T @ y.reshape(-1, width),
     ]
-    for place, (found, right) in enumerate(zip(grads, wanted, strict=True)):
+    for place, (found, right) in enumerate(zip(grads, expected, strict=True)):
         assert_close(found, right, f"gradient {place}", 2e-5)

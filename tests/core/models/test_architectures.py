@@ -38,8 +38,8 @@ def settings(model: dict[str, Any] | None = None, **train: Any) -> Settings:
 
 @pytest.mark.parametrize("part", ["all", "temporal", "lora"])
 def test_a_plan_counts_the_numbers_that_the_model_has_and_trains(part: str) -> None:
-    wanted = settings(part=part, lora_rank=3, init_from=str(PIPELINE))
-    model, sizes = build_model(wanted), sizes_of(wanted)
+    expected = settings(part=part, lora_rank=3, init_from=str(PIPELINE))
+    model, sizes = build_model(expected), sizes_of(expected)
     assert sizes.parameters() == sum(parameter.size for parameter in model.get_parameters())
     assert sizes.trained_parameters() == sum(parameter.size for parameter in model.trainable_params())
 
@@ -52,13 +52,13 @@ def test_the_table_holds_every_architecture_that_an_experiment_may_name() -> Non
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_transformer_is_its_prediction_told_what_it_prepared_once(architecture: str) -> None:
-    wanted = settings({"architecture": architecture})
-    model = build_model(wanted)
+    expected = settings({"architecture": architecture})
+    model = build_model(expected)
     generator = np.random.default_rng(0)
     values = {p.name: generator.normal(0, 0.1, p.shape).astype(np.float32) for p in model.get_parameters()}
     load_weights(model, values, source="random")
     row = ARCHITECTURES[architecture]
-    tokens, width = MAX_TOKENS[row.text_kind], row.text_width(wanted)
+    tokens, width = MAX_TOKENS[row.text_kind], row.text_width(expected)
     states = told(generator.standard_normal((tokens, width), np.float32) / 10, row.text_kind)[None, None]
     x_t, timesteps = generator.standard_normal((1, *model.clip_shape), np.float32), np.array([37], np.int32)
     assert model.clip_shape == (3, 4, 8, 8)
@@ -102,16 +102,16 @@ def test_weights_of_another_size_are_refused(model: dict[str, Any], fault: str) 
 
 def test_the_preset_is_latte_1() -> None:
     preset = dict.fromkeys(SIZE) | {"preset": "Latte-1"}
-    wanted = settings(preset).model_copy(
+    expected = settings(preset).model_copy(
         update={"text": settings().text.model_copy(update={"encoder": None})}
     )
-    assert sizes_of(wanted).parameters() == 1_057_246_880  # as diffusers 0.35 counts LatteTransformer3DModel
+    assert sizes_of(expected).parameters() == 1_057_246_880  # as diffusers 0.35 counts LatteTransformer3DModel
 
 
 def test_the_encoder_of_the_pipeline_that_training_starts_from_is_the_default() -> None:
-    wanted = settings(init_from=str(PIPELINE))
-    without = wanted.model_copy(update={"text": wanted.text.model_copy(update={"encoder": None})})
-    assert text_folder(without) == text_folder(wanted) == find_text_encoder(PIPELINE)
+    expected = settings(init_from=str(PIPELINE))
+    without = expected.model_copy(update={"text": expected.text.model_copy(update={"encoder": None})})
+    assert text_folder(without) == text_folder(expected) == find_text_encoder(PIPELINE)
 
 
 def test_an_encoder_of_the_other_kind_is_refused() -> None:

@@ -58,10 +58,10 @@ def test_every_attention_projection_is_changed_and_nothing_else_is_trained() -> 
     model = changed()
     train_only(model, ARCHITECTURES["latte-t2v"].parts["lora"])
     projections = [name for name in weights() if ".attn" in name and name.endswith(".weight")]
-    wanted = {
+    expected = {
         name.removesuffix("weight") + f"lora_{letter}.weight" for name in projections for letter in "AB"
     }
-    assert {parameter.name for parameter in model.trainable_params()} == wanted
+    assert {parameter.name for parameter in model.trainable_params()} == expected
 
 
 def test_a_saved_file_added_to_the_weights_computes_what_was_trained(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_factors_of_other_shapes_are_refused(a: tuple[int, ...], b: tuple[int, .
     save_file({name: np.asarray(values, np.float32) for name, values in factors.items()}, path)
     with pytest.raises(LatteError) as refusal:
         load_lora(path)
-    wanted = "expected lora_A (rank, inputs) with lora_B (outputs, rank)"
-    assert str(refusal.value) == f"{path}: x.attn1.to_q: {wanted}"
+    expected = "expected lora_A (rank, inputs) with lora_B (outputs, rank)"
+    assert str(refusal.value) == f"{path}: x.attn1.to_q: {expected}"
 
 
 def test_factors_of_several_ranks_are_refused(tmp_path: Path) -> None:

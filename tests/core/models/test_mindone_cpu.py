@@ -57,17 +57,17 @@ def test_small_functions_equal_numpy_s() -> None:
 @pytest.mark.parametrize("dim", [None, 0, 1, -1])
 def test_repeat_interleave_equals_numpy_s(dim: int | None) -> None:
     a = numbers(2, 3, 4)
-    wanted = np.repeat(a, 3, axis=dim)
-    np.testing.assert_array_equal(mint.repeat_interleave(Tensor(a), 3, dim).asnumpy(), wanted)
-    np.testing.assert_array_equal(Tensor(a).repeat_interleave(3, dim, output_size=1).asnumpy(), wanted)
+    expected = np.repeat(a, 3, axis=dim)
+    np.testing.assert_array_equal(mint.repeat_interleave(Tensor(a), 3, dim).asnumpy(), expected)
+    np.testing.assert_array_equal(Tensor(a).repeat_interleave(3, dim, output_size=1).asnumpy(), expected)
 
 
 def test_places_that_are_not_zero_are_numpy_s() -> None:
     a = (numbers(3, 4) > 0).astype(np.float32)
     np.testing.assert_array_equal(Tensor(a).nonzero().asnumpy(), np.argwhere(a))
     found = Tensor(a).nonzero(as_tuple=True)
-    for axis, wanted in zip(found, np.nonzero(a), strict=True):
-        np.testing.assert_array_equal(axis.asnumpy(), wanted)
+    for axis, expected in zip(found, np.nonzero(a), strict=True):
+        np.testing.assert_array_equal(axis.asnumpy(), expected)
 
 
 def test_noise_has_the_shape_and_type_of_its_like() -> None:

@@ -56,10 +56,10 @@ def test_a_plan_tells_memory_and_time_whatever_the_format_of_the_weights(
     demo = open_autoencoder("demo")
     save_weights(tmp_path / f"vae{suffix}", demo.mapped.tensors)
     shutil.copy(DEMO_FOLDER / "config.json", tmp_path)
-    wanted = dict(plan_of(settings).rows)
+    expected = dict(plan_of(settings).rows)
     other = settings.model_copy(update={"vae": VaeSettings(weights=str(tmp_path / f"vae{suffix}"))})
     rows = dict(plan_of(other).rows)
-    assert rows["memory"] == wanted["memory"]
+    assert rows["memory"] == expected["memory"]
     assert "time" in rows
 
 

@@ -122,5 +122,5 @@ def test_a_plan_counts_captions_and_names_a_file_that_has_none(tmp_path: Path) -
     assert (plan.problems, row(plan, "captions")) == ([], "2 of 2 videos, 1 without")
     assert row(plan, "text") == f"{encoder}/text_encoder: t5, 120 tokens of width 16"
     captions.write_text("video,caption\nvideo9,a cat\n")
-    wanted = f"found none in {captions} for a video of {tmp_path}, expected rows such as video0,a caption"
-    assert train_plan(settings).problems == [f"data.captions: {wanted}"]
+    expected = f"found none in {captions} for a video of {tmp_path}, expected rows such as video0,a caption"
+    assert train_plan(settings).problems == [f"data.captions: {expected}"]

@@ -483,7 +483,7 @@ def test_a_torn_last_line_of_the_manifest_costs_that_entry_alone(experiment: Cal
 def test_a_second_run_on_the_same_folder_at_once_is_refused(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
     with only_run(settings.cache.dir, "latte cache"):  # type: ignore[arg-type]
-        assert run(settings)[1] == f"{settings.cache.dir}: another latte cache is at work on this folder"
+        assert run(settings)[1] == f"{settings.cache.dir}: another latte cache is running in this folder"
     assert run(settings)[1] == ""
     assert not (settings.cache.dir / "lock").exists()  # type: ignore[operator]
 

@@ -84,10 +84,10 @@ def test_each_caption_and_the_empty_one_is_stored_once_cut_to_its_tokens(data: P
     assert header is not None
     stored = StoredTexts(data / "cache", header, list(entries))
     for text, entry in entries.items():
-        wanted = encoder.encode(text)
-        assert (entry.tokens, entry.shape) == (wanted.tokens, (wanted.tokens, folder.width))
+        expected = encoder.encode(text)
+        assert (entry.tokens, entry.shape) == (expected.tokens, (expected.tokens, folder.width))
         assert (entry.dtype, entry.encoder) == ("float16", encoder_digest(folder))
-        told = condition_of(wanted, folder)
+        told = condition_of(expected, folder)
         np.testing.assert_array_equal(stored(text), told.astype(np.float16))
     assert faults(settings) == []
 
@@ -116,7 +116,7 @@ def test_a_changed_caption_is_refused_by_training_and_alone_encoded_by_the_next_
 def test_what_a_run_that_died_left_is_made_whole_by_the_next(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
-    wanted = {path.name: path.read_bytes() for path in texts_in(data).glob("*.npy")}
+    expected = {path.name: path.read_bytes() for path in texts_in(data).glob("*.npy")}
     entries = read_texts(data / "cache")
     manifest = texts_in(data) / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:-20])  # the last line is torn
@@ -128,7 +128,7 @@ def test_what_a_run_that_died_left_is_made_whole_by_the_next(data: Path) -> None
     assert faults(settings) == []
     assert {
         path.name: path.read_bytes() for path in texts_in(data).iterdir() if path.suffix == ".npy"
-    } == wanted
+    } == expected
 
 
 def test_a_changed_byte_is_found_and_repaired(data: Path) -> None:

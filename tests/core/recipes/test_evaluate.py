@@ -81,8 +81,8 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: Job, tmp_path: Path)
         assert len(real) == len(generated) == 6
         root = scipy.linalg.sqrtm(np.cov(real, rowvar=False) @ np.cov(generated, rowvar=False)).real
         spread = np.trace(np.cov(real, rowvar=False) + np.cov(generated, rowvar=False) - 2 * root)
-        wanted = np.square(real.mean(axis=0) - generated.mean(axis=0)).sum() + spread
-        assert value == pytest.approx(wanted, rel=1e-4)
+        expected = np.square(real.mean(axis=0) - generated.mean(axis=0)).sum() + spread
+        assert value == pytest.approx(expected, rel=1e-4)
     assert found["fvd"]["value"] == pytest.approx(np.mean(found["fvd"]["draws"]))
     assert found["fvd"]["spread"] == pytest.approx(np.std(found["fvd"]["draws"], ddof=1))
     assert found["remarks"][0].startswith("fvd: 6 clips are too few for 400 dimensions")
@@ -208,6 +208,6 @@ def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(
     job: Job, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LatteError, match=r"file/below: cannot be made"):
+    with pytest.raises(LatteError, match=r"file/below: cannot be created"):
         figures(job, report=tmp_path / "file" / "below" / "report.json")
     assert Means.calls == 0

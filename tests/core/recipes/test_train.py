@@ -43,4 +43,4 @@ def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
 def test_a_second_run_in_the_same_folder_at_once_is_refused(settings: Settings) -> None:
     with only_run(settings.run_dir, "latte train"), pytest.raises(LatteError) as caught:
         list(train.run(settings))
-    assert str(caught.value) == f"{settings.run_dir}: another latte train is at work on this folder"
+    assert str(caught.value) == f"{settings.run_dir}: another latte train is running in this folder"

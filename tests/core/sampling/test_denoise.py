@@ -85,8 +85,8 @@ def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_s
 
     monkeypatch.setattr(Denoiser, "__call__", lambda self, condition: read_at_every_step(condition))
     for seed, clip in zip((1, 2), found, strict=True):
-        wanted = latents(denoiser, guidance_scale, seed)
-        np.testing.assert_allclose(clip, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+        expected = latents(denoiser, guidance_scale, seed)
+        np.testing.assert_allclose(clip, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V) -> None:

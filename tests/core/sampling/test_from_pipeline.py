@@ -86,8 +86,8 @@ def made(*specs: PipelineSpec, **options: Any) -> list[ClipStep]:
     return [report for report in reports(*specs, **options) if report.is_last]
 
 
-def assert_near(found: NDArray[Any], wanted: NDArray[Any], share: float = 1e-3) -> None:
-    assert np.abs(found - wanted).max() <= share * np.abs(wanted).max()
+def assert_near(found: NDArray[Any], expected: NDArray[Any], share: float = 1e-3) -> None:
+    assert np.abs(found - expected).max() <= share * np.abs(expected).max()
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def golden_run(golden: PipelineSpec) -> list[ClipStep]:
 def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
     steps = [report.latents for report in golden_run if report.latents is not None]
     assert len(steps) == len(RECORDED["step_latents"])
-    for found, wanted in zip(steps, RECORDED["step_latents"], strict=True):
-        assert_near(found, wanted[0].swapaxes(0, 1))
+    for found, expected in zip(steps, RECORDED["step_latents"], strict=True):
+        assert_near(found, expected[0].swapaxes(0, 1))
 
 
 def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[ClipStep]) -> None:
@@ -207,9 +207,9 @@ def test_our_chain_is_the_schedulers() -> None:
     ours = schedule_of_config(config, 1000, source="config")
     theirs = load_scheduler(config, source="config").alphas_cumprod.asnumpy()
     np.testing.assert_allclose(ours.tables.alphas_cumprod, theirs, rtol=1e-5)
-    wanted = make_schedule(DiffusionSettings(), "50").tables
+    expected = make_schedule(DiffusionSettings(), "50").tables
     np.testing.assert_allclose(
-        schedule_of_config(config, 50, source="config").tables.betas, wanted.betas, rtol=1e-12
+        schedule_of_config(config, 50, source="config").tables.betas, expected.betas, rtol=1e-12
     )
 
 

@@ -41,12 +41,12 @@ def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
     empty.touch()
     np.savez(archive, np.zeros((1, 2, 4, 8, 8)))
     np.save(words, np.full((1, 2, 4, 8, 8), "x"))
-    wanted = {
+    expected = {
         empty: "cannot be read as a .npy of noise: No data left in file",
         archive: "found an archive of arrays, expected a .npy of noise",
         words: "found values of type <U1, expected floating-point noise",
     }
-    for path, reason in wanted.items():
+    for path, reason in expected.items():
         with pytest.raises(LatteError) as refusal:
             read_noise(path, (2, 4, 8, 8))
         assert str(refusal.value) == f"{path}: {reason}"

@@ -33,6 +33,6 @@ def test_final_latents_are_the_pipelines(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     paths = sorted((tmp_path / "out").glob("*.npy"))
     for path, tokens in zip(paths, cases.PROMPT_LENGTHS, strict=True):
-        wanted = RECORDED[f"prompt-{tokens}/latents"][-1]
-        difference = np.load(path).reshape(wanted.shape) - wanted
-        assert np.abs(difference).max() <= 5e-5 * np.abs(wanted).max(), tokens
+        expected = RECORDED[f"prompt-{tokens}/latents"][-1]
+        difference = np.load(path).reshape(expected.shape) - expected
+        assert np.abs(difference).max() <= 5e-5 * np.abs(expected).max(), tokens

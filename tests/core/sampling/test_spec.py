@@ -109,7 +109,7 @@ def test_a_clips_own_numbers_take_the_place_of_its_settings(tmp_path: Path) -> N
     [
         ({"name": "../../x"}, 'name: found "../../x", expected a path inside the folder'),
         ({"name": "/tmp/x"}, 'name: found "/tmp/x", expected a path inside the folder'),
-        ({"name": "sub/x"}, 'name: found "sub/x", expected the name of a file beside it'),
+        ({"name": "sub/x"}, 'name: found "sub/x", expected a file name without a folder'),
         ({"files": ["../x.mp4"]}, 'files.0: found "../x.mp4", expected a path inside the folder'),
         ({"seed": -5}, "seed: found -5, expected at least 0"),
         ({"row": "x"}, 'row: found "x", expected a whole number'),

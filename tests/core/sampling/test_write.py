@@ -57,9 +57,9 @@ def test_images_make_a_grid_that_is_a_picture_alone(tmp_path: Path) -> None:
     assert written(tmp_path, "png", num_frames=1) == ["a.png", "a.json", "b.png", "b.json", "grid.png"]
     assert Image.open(tmp_path / "b.png").size == (SIZE, SIZE)
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    wanted = np.full((SIZE, 2 * SIZE + BORDER, 3), 255)
-    wanted[:, :SIZE], wanted[:, SIZE + BORDER :] = 0, 100
-    np.testing.assert_array_equal(grid, wanted)
+    expected = np.full((SIZE, 2 * SIZE + BORDER, 3), 255)
+    expected[:, :SIZE], expected[:, SIZE + BORDER :] = 0, 100
+    np.testing.assert_array_equal(grid, expected)
 
 
 def test_latents_alone_make_no_grid(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import clear_partials, made_folder, whole_file, write_whole
+from latte_cli.core.storage.files import atomic_file, clear_partials, new_folder, write_file
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
     target = tmp_path / "weights.ckpt"
-    write_whole(target, "old")
+    write_file(target, "old")
 
     def stop_half_way() -> None:
-        with whole_file(target) as partial:
+        with atomic_file(target) as partial:
             partial.write_text("half of the n")
             raise RuntimeError("stopped")
 
@@ -24,7 +24,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LatteError, match=r"file/sub/x\.json: cannot be written: Not a directory"):
-        write_whole(tmp_path / "file" / "sub" / "x.json", "{}")
+        write_file(tmp_path / "file" / "sub" / "x.json", "{}")
 
 
 def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Pat
 
 def test_a_file_that_is_not_written_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
     def stop_half_way() -> None:
-        with whole_file(tmp_path / "a" / "b" / "x.json"):
+        with atomic_file(tmp_path / "a" / "b" / "x.json"):
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
@@ -49,18 +49,18 @@ def test_a_file_that_is_not_written_leaves_no_folder_that_was_made_for_it(tmp_pa
 
 
 def test_a_folder_stays_if_something_is_put_into_it_or_if_it_was_there(tmp_path: Path) -> None:
-    with made_folder(tmp_path / "made" / "inner"):
+    with new_folder(tmp_path / "made" / "inner"):
         assert (tmp_path / "made" / "inner").is_dir()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "there").mkdir()
-    with made_folder(tmp_path / "there"), made_folder(tmp_path / "filled" / "inner"):
+    with new_folder(tmp_path / "there"), new_folder(tmp_path / "filled" / "inner"):
         (tmp_path / "filled" / "inner" / "x").touch()
     assert {path.name for path in tmp_path.iterdir()} == {"there", "filled"}
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LatteError, match=r"/file/x: cannot be made: Not a directory"):
+    with pytest.raises(LatteError, match=r"/file/x: cannot be created: Not a directory"):
         with_folder(tmp_path / "file" / "x")
     monkeypatch.setattr("os.access", lambda *_: False)  # as for anyone but root
     with pytest.raises(LatteError, match=r"/a: cannot be written to: no permission"):
@@ -69,5 +69,5 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch
 
 
 def with_folder(folder: Path) -> None:
-    with made_folder(folder):
+    with new_folder(folder):
         pass

@@ -19,12 +19,12 @@ class Line(Model):
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal[Line]:
-    return Journal(tmp_path / "lines.jsonl", Line, wanted="make it anew")
+    return Journal(tmp_path / "lines.jsonl", Line, advice="make it anew")
 
 
 def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journal: Journal[Line]) -> None:
     assert list(journal.read()) == []
-    journal.mend()
+    journal.repair()
     journal.append([Line(number=1), Line(number=2, text="\u2028\n")])
     journal.append([Line(number=3)])
     assert [line.number for line in journal.read()] == [1, 2, 3]
@@ -37,7 +37,7 @@ def test_a_line_torn_by_a_crash_costs_itself_alone(torn: bytes, journal: Journal
     with journal.path.open("ab") as file:
         file.write(torn)
     assert [line.number for line in journal.read()] == [1]
-    journal.mend()
+    journal.repair()
     journal.append([Line(number=2)])
     assert [line.number for line in journal.read()] == [1, 2]
 
@@ -62,7 +62,7 @@ def test_a_damaged_line_is_named_and_mending_takes_it_out(
         next(reading)
     assert str(caught.value).startswith(f"{journal.path}: line 2: {fault}")
     assert str(caught.value).endswith("; make it anew")
-    journal.mend()
+    journal.repair()
     assert [message.startswith(f"{journal.path}: line 2: {fault}") for message in caplog.messages] == [True]
     assert journal.path.read_bytes() == b'{"number": 1}\n'
 
@@ -87,8 +87,8 @@ def test_a_line_beyond_its_bound_is_a_fault_and_ends_reading(
 ) -> None:
     monkeypatch.setattr(journals, "MAX_LINE_BYTES", 100)
     journal.append([Line(number=1), Line(number=2, text="x" * 200), Line(number=3)])
-    assert list(journal.read(passing_over=True)) == [Line(number=1)]
-    with pytest.raises(LatteError, match=r"lines\.jsonl: line 2: is longer than 100 bytes"):
+    assert list(journal.read(skip_damaged=True)) == [Line(number=1)]
+    with pytest.raises(LatteError, match=r"lines\.jsonl: line 2: longer than 100 bytes"):
         list(journal.read())
 
 
@@ -96,9 +96,9 @@ def test_of_many_damaged_lines_the_first_are_named_and_the_rest_counted(
     journal: Journal[Line], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.path.write_bytes(b"x\n" * 10 + b'{"number": 1}\n')
-    assert list(journal.read(passing_over=True)) == [Line(number=1)]
+    assert list(journal.read(skip_damaged=True)) == [Line(number=1)]
     assert len(caplog.messages) == 4
-    assert caplog.messages[-1] == f"{journal.path}: and 7 further lines"
+    assert caplog.messages[-1] == f"{journal.path}: and 7 more lines"
 
 
 def test_records_are_replaced_as_a_whole(journal: Journal[Line]) -> None:

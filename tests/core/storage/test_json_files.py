@@ -57,7 +57,7 @@ def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_pat
         ('{"count": 1, "kind": "c"}', "kind: found \"c\", expected one of 'a' or 'b'"),
         ('{"count": 1, "file": "../x"}', 'file: found "../x", expected a path inside the folder'),
         ('{"count": 1, "file": "a\\u0000"}', 'file: found "a\0", expected a path inside the folder'),
-        ('{"count": 1, "file": "a\\nb"}', 'file: found "a b", expected a name that a file can have'),
+        ('{"count": 1, "file": "a\\nb"}', 'file: found "a b", expected a valid file name'),
         ('{"count": 1, "part": {"shape": [1, "x"]}}', 'part.shape.1: found "x", expected a whole number'),
         ('{"count": 1, "part": []}', "part: found a list, expected keys and values"),
         ("[]", "found a list, expected keys and values"),
@@ -78,7 +78,7 @@ def test_a_wrong_value_is_named_with_what_was_wanted(content: str, fault: str, t
 def test_what_is_no_json_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content)
-    text = refusal(path, wanted="a thing")
+    text = refusal(path, expected="a thing")
     assert text.startswith("cannot be read as JSON: ")
     assert text.endswith("; expected a thing")
 
@@ -98,7 +98,7 @@ def test_a_file_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Pa
 def test_a_file_whose_every_value_is_wrong_is_refused_in_few_words(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"count": 1, "part": {"shape": [""] * 50_000}}))
-    assert refusal(path, wanted="a thing") == "found 50,000 wrong values, expected a thing"
+    assert refusal(path, expected="a thing") == "found 50,000 invalid values, expected a thing"
 
 
 def test_a_key_of_any_letters_is_named_on_one_short_line(tmp_path: Path) -> None:

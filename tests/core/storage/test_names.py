@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.storage.names import beside, inside, relative, resolves_inside
+from latte_cli.core.storage.names import file_name, inside, relative, resolves_inside
 
 OUTSIDE = [
     "a\0b",
@@ -30,14 +30,14 @@ def test_a_path_below_the_folder_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_path_that_leads_out_on_any_system_is_refused(name: str) -> None:
-    for check in (inside, beside):
+    for check in (inside, file_name):
         with pytest.raises(ValueError, match="expected a path inside the folder"):
             check(name)
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="expected a name that a file can have"):
+    with pytest.raises(ValueError, match="expected a valid file name"):
         inside(name)
 
 
@@ -50,9 +50,9 @@ def test_a_video_may_have_any_name_below_the_folder() -> None:
 
 
 def test_a_name_beside_a_file_has_no_folder() -> None:
-    assert beside("a.npy") == "a.npy"
-    with pytest.raises(ValueError, match="expected the name of a file beside it"):
-        beside("b/a.npy")
+    assert file_name("a.npy") == "a.npy"
+    with pytest.raises(ValueError, match="expected a file name without a folder"):
+        file_name("b/a.npy")
 
 
 def test_a_link_out_of_the_folder_is_told(tmp_path: Path) -> None:

@@ -104,11 +104,11 @@ def test_only_what_is_trained_has_changed(whole: Trainer) -> None:
         for parameter in whole.model.get_parameters()
         if not np.array_equal(parameter.asnumpy(), before[parameter.name])
     }
-    wanted = {"all": "", "temporal": "temporal_transformer_blocks.", "lora": ".lora_"}[part]
+    expected = {"all": "", "temporal": "temporal_transformer_blocks.", "lora": ".lora_"}[part]
     assert changed
-    assert all(wanted in name for name in changed)
+    assert all(expected in name for name in changed)
     if part != "all":
-        assert changed == {name for name in before if wanted in name}
+        assert changed == {name for name in before if expected in name}
 
 
 def test_a_checkpoint_beside_its_shape_is_a_transformer_that_sampling_reads(whole: Trainer) -> None:

@@ -28,7 +28,7 @@ def write_torch(
             member = zipfile.ZipInfo(f"{_FOLDER}/data/{index}")
             member.file_size = stored_nbytes(tensor, dtype)
             with archive.open(member, "w") as file:
-                for piece in pieces(name, tensor, wanted=dtype, finite=finite):
+                for piece in pieces(name, tensor, requested=dtype, finite=finite):
                     file.write(piece)
         archive.writestr(f"{_FOLDER}/version", _VERSION)
 

@@ -44,7 +44,7 @@ def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captio
             if path is None
             else f"in {path} for a video of {root}"
         )
-        raise LatteError(f"data.captions: found none {where}, expected {_wanted(path, names)}")
+        raise LatteError(f"data.captions: found none {where}, expected {_expected(path, names)}")
     return captions
 
 
@@ -142,7 +142,7 @@ class _Row(Model):
 def _json_rows(path: Path) -> Iterator[Entry]:
     """The rows of a JSON-lines file."""
     try:
-        for number, row in read_json_lines(path, _Row, wanted='{"video": ..., "caption": ...}'):
+        for number, row in read_json_lines(path, _Row, expected='{"video": ..., "caption": ...}'):
             yield from ((number, row.video, text) for text in row.caption)
     except LatteError as error:
         raise LatteError(f"data.captions: {error}") from error
@@ -178,12 +178,12 @@ def _read(path: Path) -> str:
         raise LatteError(f"data.captions: {error}") from error
 
 
-def _wanted(path: Path | None, names: Sequence[str]) -> str:
+def _expected(path: Path | None, names: Sequence[str]) -> str:
     example = names[0] if names else "clip.mp4"
     if path is None or path.is_dir():
         return f"a file {(path / _text_name(example)) if path else _text_name(example)}"
     return f"rows such as {example},a caption"
 
 
-def _fault(path: Path, line: int, found: str, wanted: str) -> str:
-    return f"data.captions: {path}: line {line}: found {found}, expected {wanted}"
+def _fault(path: Path, line: int, found: str, expected: str) -> str:
+    return f"data.captions: {path}: line {line}: found {found}, expected {expected}"

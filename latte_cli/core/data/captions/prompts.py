@@ -73,8 +73,8 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
         if number is None or not LEAST[name] <= number <= MOST[name]:
             kind = "a whole number" if OPTIONS[name] is int else "a number"
             most = f", at most {LARGEST_SEED}" if name == "seed" else ""
-            wanted = f"{kind} of at least {LEAST[name]}{most}"
-            raise LatteError(f"{source}: --{name}: found {value!r}, expected {wanted}")
+            expected = f"{kind} of at least {LEAST[name]}{most}"
+            raise LatteError(f"{source}: --{name}: found {value!r}, expected {expected}")
         given[name.replace("-", "_")] = number
     return PromptLine(text.strip(), **given)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.batches import ClipSource, Content
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 
 Array = NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class MemorySource:
 
     def write_share(self, path: Path) -> None:
         """Leave what was encoded for the other workers, as a .npz."""
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             np.savez(partial, **{",".join(map(str, map(int, p))): part for p, part in self.parts.items()})
 
     def read_share(self, path: Path) -> int:

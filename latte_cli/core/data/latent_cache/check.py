@@ -54,7 +54,7 @@ def check_entries(
 
     unlisted: names of videos that are there too, but need no entry.
     """
-    entries = read_manifest(folder, passing_over=True)
+    entries = read_manifest(folder, skip_damaged=True)
     look_into = cache(_look_into)
     by_name = {video.name: video for video in videos or ()}
     names = [*entries, *(name for name in by_name if name not in entries)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from latte_cli.core.data.latent_cache.manifest import Header, read_header
 from latte_cli.core.data.latent_cache.plan import Group
 from latte_cli.core.data.videos.find import VideoFile
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import BULKY_BYTES, Count, Model, read_json
 
 JOB = "job.json"
@@ -68,7 +68,7 @@ def write_job(job: Job) -> None:
         for group in job.groups
     )
     work = _Work(groups=groups, frames=job.frames, skipped=job.skipped)
-    write_whole(job.folder / JOB, work.model_dump_json())
+    write_file(job.folder / JOB, work.model_dump_json())
 
 
 def read_job(folder: Path) -> Job:

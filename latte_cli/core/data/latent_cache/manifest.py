@@ -20,7 +20,7 @@ from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.storage.files import sync, write_whole
+from latte_cli.core.storage.files import sync, write_file
 from latte_cli.core.storage.journal import Journal
 from latte_cli.core.storage.json_files import Count, Digest, Model, read_json
 from latte_cli.core.storage.names import InsidePath, RelativeName
@@ -77,7 +77,7 @@ class Header(Model):
             seed=settings.seed if sampled else None,
         )
 
-    def differences(self, wanted: "Header", *, reading: bool) -> list[str]:
+    def differences(self, expected: "Header", *, reading: bool) -> list[str]:
         """How this cache differs from one made with other settings, in words; when `reading`, only what
         matters then."""
         names = {
@@ -92,7 +92,7 @@ class Header(Model):
             }
         found = []
         for name, setting in names.items():
-            mine, theirs = getattr(self, name), getattr(wanted, name)
+            mine, theirs = getattr(self, name), getattr(expected, name)
             if name == "scaling_factor" and (mine is None or (reading and theirs is None)):
                 continue
             if name == "seed" and None in (mine, theirs):
@@ -153,9 +153,9 @@ class Entry(Model):
 
     def fault(self, header: Header) -> str | None:
         """What an entry that a cache of this header cannot hold is, in words."""
-        wanted = (self.frames, *header.frame_shape())
-        if self.shape != wanted:
-            return f"shape: found {self.shape}, expected {wanted}"
+        expected = (self.frames, *header.frame_shape())
+        if self.shape != expected:
+            return f"shape: found {self.shape}, expected {expected}"
         if self.dtype != header.dtype:
             return f"dtype: found {self.dtype}, expected {header.dtype}"
         if (self.row is not None) != (header.type == "mindrecord"):
@@ -169,7 +169,7 @@ def read_header(folder: Path) -> Header | None:
     path = folder / HEADER
     if not path.exists():
         return None
-    header = read_json(path, Header, wanted=ANEW)
+    header = read_json(path, Header, expected=ANEW)
     if (header.rows is None) == (header.type == "mindrecord"):
         raise LatteError(f"{path}: rows: {found(header.rows, f'those of type {header.type}')}")
     return header
@@ -177,15 +177,15 @@ def read_header(folder: Path) -> Header | None:
 
 def write_header(folder: Path, header: Header) -> None:
     """Write a cache's header."""
-    write_whole(folder / HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
+    write_file(folder / HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
 
 
-def read_manifest(folder: Path, *, passing_over: bool = False) -> dict[str, Entry]:
+def read_manifest(folder: Path, *, skip_damaged: bool = False) -> dict[str, Entry]:
     """The entries of a cache by name, in natural order; lines that are none as `Journal.read`."""
     entries = {
         entry.name: entry
         for journal in _journals(folder)
-        for entry in journal.read(passing_over=passing_over)
+        for entry in journal.read(skip_damaged=skip_damaged)
     }
     return {name: entries[name] for name in sorted(entries, key=natural_order)}
 
@@ -211,7 +211,7 @@ def mend_manifest(folder: Path) -> None:
     Parts left by workers are taken in.
     """
     for journal in _journals(folder):
-        journal.mend()
+        journal.repair()
     if any(folder.glob(WORKERS_MANIFESTS)):
         write_manifest(folder, read_manifest(folder).values())
 
@@ -227,7 +227,7 @@ def unchanged(entry: Entry, video: VideoFile) -> bool:
 
 
 def _journal(path: Path) -> Journal[Entry]:
-    return Journal(path, Entry, wanted=AGAIN)
+    return Journal(path, Entry, advice=AGAIN)
 
 
 def _journals(folder: Path) -> list[Journal[Entry]]:

@@ -22,7 +22,7 @@ from latte_cli.core.data.videos.find import ClipIndex
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.rng import Stream, draw
-from latte_cli.core.storage.files import whole_file
+from latte_cli.core.storage.files import atomic_file
 
 Array = NDArray[np.float32]
 LATENTS = "latents"
@@ -40,7 +40,7 @@ class GrowingFile:
         self.count = 0
         self.digest = sha256()
         self.stack = ExitStack()
-        self.partial = self.stack.enter_context(whole_file(target))
+        self.partial = self.stack.enter_context(atomic_file(target))
         try:
             self.file = self.stack.enter_context(self.partial.open("wb"))
             self.file.write(bytes(HEAD_BYTES))

@@ -32,7 +32,7 @@ from latte_cli.core.data.latent_cache.numpy_files import HEAD_BYTES, LATENTS
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError, printable
-from latte_cli.core.storage.files import remove_empty, remove_folder, write_whole
+from latte_cli.core.storage.files import remove_empty, remove_folder, write_file
 from latte_cli.core.storage.json_files import BULKY_BYTES, read_json
 from latte_cli.core.storage.lock import LOCK
 from latte_cli.core.storage.names import resolves_inside
@@ -51,13 +51,13 @@ class Group:
     shard: int | None = None
 
 
-def agreed_header(folder: Path, wanted: Header) -> Header | None:
+def agreed_header(folder: Path, expected: Header) -> Header | None:
     """The header of the cache that is there, or None. Raises LatteError naming how it differs from
-    `wanted`."""
+    `expected`."""
     if folder.is_file():
         raise LatteError(f"cache.dir: {folder}: is a file, expected a folder")
     found = read_header(folder)
-    if found is not None and (differences := found.differences(wanted, reading=False)):
+    if found is not None and (differences := found.differences(expected, reading=False)):
         raise LatteError(
             f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
         )
@@ -199,7 +199,7 @@ def clear_barren(folder: Path) -> None:
 
 
 def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
-    write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+    write_file(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def _read_plan(folder: Path) -> list[list[str]]:

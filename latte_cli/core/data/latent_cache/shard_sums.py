@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Digest, check_json, read_json
 
 SUMS = ".sums"
@@ -16,7 +16,7 @@ SETTINGS = "settings"  # its key for the digest of the cache's header; the other
 
 def write_sums(shard: Path, sums: Mapping[str, tuple[int, str]], settings: str) -> None:
     """Write the size and SHA-256 of each of a shard's files, and the digest of its cache's header."""
-    write_whole(shard.with_suffix(SUMS), json.dumps({**sums, SETTINGS: settings}) + "\n")
+    write_file(shard.with_suffix(SUMS), json.dumps({**sums, SETTINGS: settings}) + "\n")
 
 
 def size_and_digest(path: Path) -> tuple[int, str]:

@@ -26,7 +26,7 @@ from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.storage.files import clear_partials, write_whole
+from latte_cli.core.storage.files import clear_partials, write_file
 from latte_cli.core.storage.journal import Journal
 from latte_cli.core.storage.json_files import BULKY_BYTES, Count, Digest, Model, check_json, read_json
 from latte_cli.core.storage.names import FileName, resolves_inside
@@ -49,14 +49,14 @@ class TextHeader(Model):
     clean_caption: bool = False
     """Whether captions were cleaned: text.clean_caption for T5; those of before the setting were not."""
 
-    def differences(self, wanted: "TextHeader", *, reading: bool) -> list[str]:
+    def differences(self, expected: "TextHeader", *, reading: bool) -> list[str]:
         """How these states differ from other settings', in words; `reading`: only what a model would miss."""
         names = {"encoder": "text.encoder", "kind": "text.encoder", "arithmetic": "text.dtype"}
         names |= {} if reading else {"dtype": "cache.dtype", "clean_caption": "text.clean_caption"}
         return [
             f"{setting}: the cached captions were read with {str(mine)[:12]}, this run has {str(theirs)[:12]}"
             for name, setting in names.items()
-            for mine, theirs in [(getattr(self, name), getattr(wanted, name))]
+            for mine, theirs in [(getattr(self, name), getattr(expected, name))]
             if mine != theirs
         ]
 
@@ -84,9 +84,9 @@ def read_text_header(cache: Path | None) -> TextHeader | None:
     return read_json(path, TextHeader)
 
 
-def read_texts(cache: Path, *, passing_over: bool = False) -> dict[str, TextEntry]:
+def read_texts(cache: Path, *, skip_damaged: bool = False) -> dict[str, TextEntry]:
     """The entries by text, of two lines for one the later; lines that are none as `Journal.read`."""
-    return {entry.text: entry for entry in _journal(cache).read(passing_over=passing_over)}
+    return {entry.text: entry for entry in _journal(cache).read(skip_damaged=skip_damaged)}
 
 
 def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
@@ -97,12 +97,12 @@ def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
         raise LatteError(f"cache.dir: {cache}: {'; '.join(differences)}: {hint}")
     folder = cache / TEXTS
     if found is None:
-        write_whole(folder / TEXT_HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
+        write_file(folder / TEXT_HEADER, json.dumps(header.model_dump(), indent=1) + "\n")
     if resolves_inside(cache, TEXTS):
         clear_partials(folder)
-    _journal(cache).mend()
+    _journal(cache).repair()
     listed = {name: list(texts) for name, texts in captions.items()}
-    write_whole(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
+    write_file(folder / CAPTIONS, json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
 
 
 def pending_texts(cache: Path, texts: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tok
     name = f"{sha256(text.encode()).hexdigest()[:24]}.npy"
     content = BytesIO()
     np.save(content, values)
-    write_whole(cache / TEXTS / name, content.getvalue())
+    write_file(cache / TEXTS / name, content.getvalue())
     entry = TextEntry(
         text=text,
         tokens=tokens,
@@ -134,7 +134,7 @@ def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tok
 
 def strike_off(cache: Path, faulty: Collection[str]) -> None:
     """Take texts, by the names of their faults, off the manifest, so that a run encodes them anew."""
-    entries = read_texts(cache, passing_over=True)
+    entries = read_texts(cache, skip_damaged=True)
     left = [entry for text, entry in entries.items() if caption_name(text) not in faulty]
     if len(left) < len(entries):
         _journal(cache).replace(left)
@@ -164,7 +164,7 @@ def check_all(
 
 def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
     """Look at every entry, and at every one of `texts`, which should have one."""
-    header, entries = read_text_header(cache), read_texts(cache, passing_over=True)
+    header, entries = read_text_header(cache), read_texts(cache, skip_damaged=True)
     names = list(dict.fromkeys([*entries, *texts]))
     for done, text in enumerate(names, 1):
         entry, name = entries.get(text), caption_name(text)
@@ -229,7 +229,7 @@ class StoredTexts:
 
 
 def _journal(cache: Path) -> Journal[TextEntry]:
-    return Journal(cache / TEXTS / MANIFEST, TextEntry, wanted=AGAIN)
+    return Journal(cache / TEXTS / MANIFEST, TextEntry, advice=AGAIN)
 
 
 def _length_fault(cache: Path, entry: TextEntry) -> str | None:
@@ -238,8 +238,8 @@ def _length_fault(cache: Path, entry: TextEntry) -> str | None:
         size = (cache / TEXTS / entry.file).stat().st_size
     except OSError:
         return "is missing"
-    wanted = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
-    return None if wanted < size <= wanted + 256 else "is not of its length"  # an .npy's header: 128
+    expected = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
+    return None if expected < size <= expected + 256 else "is not of its length"  # an .npy's header: 128
 
 
 def _content_fault(cache: Path, entry: TextEntry) -> str | None:

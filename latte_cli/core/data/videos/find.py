@@ -176,8 +176,8 @@ def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
                 " or videos in folders named for their class"
             )
         if not 0 <= video.label < num_classes:
-            wanted = f"model.num_classes {num_classes} wants 0 to {num_classes - 1}"
-            raise LatteError(f"{video.name}: has class {video.label}: {wanted}")
+            expected = f"model.num_classes {num_classes} wants 0 to {num_classes - 1}"
+            raise LatteError(f"{video.name}: has class {video.label}: {expected}")
 
 
 def count_frames(

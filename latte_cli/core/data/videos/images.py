@@ -56,8 +56,8 @@ class FrameFolder:
             path = self.path / os.fsdecode(self.names[index])
             frame = read_image(path)
             if frame.shape[:2] != self.size:
-                found, wanted = (f"{width}x{height}" for height, width in (frame.shape[:2], self.size))
-                raise VideoError(path, f"is {found}, but the first frame of its folder is {wanted}")
+                found, expected = (f"{width}x{height}" for height, width in (frame.shape[:2], self.size))
+                raise VideoError(path, f"is {found}, but the first frame of its folder is {expected}")
             frames[place] = frame
         return frames
 

@@ -24,7 +24,7 @@ from latte_cli.core.data.videos.images import FrameFolder
 from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import cache_folder, write_whole
+from latte_cli.core.storage.files import cache_folder, write_file
 from latte_cli.core.storage.json_files import read_json
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class VideoIndex:
         if not self.changed:
             return
         try:
-            write_whole(record_path(self.root), _RECORD.dump_json(self.record))
+            write_file(record_path(self.root), _RECORD.dump_json(self.record))
             self.changed = False
         except (LatteError, RuntimeError, ValueError) as error:
             log.debug("%s: what was found out of the videos cannot be kept: %s", self.root, error)

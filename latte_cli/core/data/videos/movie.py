@@ -66,9 +66,9 @@ class Movie:
 
     def read(self, indices: Sequence[int]) -> Frames:
         """See Video.read. Raises ShortVideoError when the file ends before one of these frames."""
-        wanted = sorted(set(indices))
+        unique = sorted(set(indices))
         found: dict[int, Frames] = {}
-        for index in wanted:
+        for index in unique:
             self._approach(index)
             while self.position <= index:
                 frame = self._next(keep=self.position == index)

@@ -75,8 +75,8 @@ def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str
 
     use_device(settings.device)
     folder = text_folder(settings)
-    wanted = settings.text
-    encoder = TextEncoder(folder, dtype=wanted.dtype, clean_caption=wanted.clean_caption)
+    dtype, clean_caption = settings.text.dtype, settings.text.clean_caption
+    encoder = TextEncoder(folder, dtype=dtype, clean_caption=clean_caption)
     for text, encoded in zip(texts, encoder.encode_all(texts), strict=True):
         yield text, encoded.tokens, kept(encoded.states, encoded.tokens, folder.kind)
 

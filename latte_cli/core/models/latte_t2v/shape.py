@@ -143,10 +143,10 @@ def read_shape(path: Path) -> TextToVideoShape:
     """
     config = read_json(path, TransformerConfig, missing="the folder is not whole")
     shape = config.shape()
-    for name, value, wanted in (
+    for name, value, expected in (
         ("norm_eps", config.norm_eps, FIXED["norm_eps"]),
         ("cross_attention_dim", config.cross_attention_dim, shape.hidden_size),
     ):
-        if value != wanted:
-            raise LatteError(f"{path}: {name}: {found(value, str(wanted))}")
+        if value != expected:
+            raise LatteError(f"{path}: {name}: {found(value, str(expected))}")
     return shape

@@ -89,7 +89,7 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
     those weights are of another size.
     """
     size, data = model_size(settings.model, PRESETS), settings.data
-    wanted = TextToVideoShape(
+    expected = TextToVideoShape(
         hidden_size=size.hidden_size,
         depth=size.depth // 2,
         num_heads=size.num_heads,
@@ -103,14 +103,14 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
     start = settings.train.init_from
     found = None if start is None else shape_beside(start)
     if found is None:
-        return wanted
+        return expected
     for name in ("hidden_size", "depth", "num_heads", "patch_size", "out_channels"):
-        mine, theirs = getattr(wanted, name), getattr(found, name)
+        mine, theirs = getattr(expected, name), getattr(found, name)
         if mine != theirs:
             mine, theirs = (2 * mine, 2 * theirs) if name == "depth" else (mine, theirs)
             setting = "model.learn_sigma: out_channels" if name == "out_channels" else f"model.{name}"
             raise LatteError(f"{setting}: found {mine}, expected that of train.init_from {start}, {theirs}")
-    return replace(found, num_frames=wanted.num_frames, num_timesteps=wanted.num_timesteps)
+    return replace(found, num_frames=expected.num_frames, num_timesteps=expected.num_timesteps)
 
 
 def shape_beside(path: Path) -> TextToVideoShape | None:

@@ -69,8 +69,8 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
     shape = read_shape(config)
     text = find_text_encoder(folder)
     if text.kind != "t5" or text.width != shape.caption_channels:
-        wanted = f"expected a t5 encoder of width {shape.caption_channels}"
-        raise LatteError(f"{text.encoder}: found a {text.kind} encoder of width {text.width}, {wanted}")
+        expected = f"expected a t5 encoder of width {shape.caption_channels}"
+        raise LatteError(f"{text.encoder}: found a {text.kind} encoder of width {text.width}, {expected}")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json", SchedulerConfig, missing=NOT_WHOLE)
     scaling_factor = _check_vae(folder / "vae" / "config.json", shape) if decodes else SCALING_FACTOR
     return PipelineFolder(folder, shape, text, scheduler.model_dump(exclude_unset=True), scaling_factor)

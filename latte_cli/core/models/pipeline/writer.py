@@ -15,7 +15,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.pipeline.folder import check_sizes, open_pipeline, read_index
 from latte_cli.core.models.text.folder import find_text_encoder
-from latte_cli.core.storage.files import sync, write_whole
+from latte_cli.core.storage.files import sync, write_file
 
 TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
 INDEX = {
@@ -51,7 +51,7 @@ def write_pipeline(
     LatteError when a part is missing or does not fit, or the folder cannot be written.
     """
     check_parts(target, mapped, parts)
-    with _whole_folder(target, force=force) as partial:
+    with _atomic_folder(target, force=force) as partial:
         for part in TAKEN:
             if (parts / part).is_dir():
                 _take(parts / part, partial / part)
@@ -86,7 +86,7 @@ def check_parts(target: Path, mapped: Mapped, parts: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a small JSON file as diffusers lays it out."""
-    write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    write_file(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _index(parts: Path) -> Mapping[str, Any]:
@@ -109,7 +109,7 @@ def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
 
 
 @contextmanager
-def _whole_folder(target: Path, *, force: bool) -> Iterator[Path]:
+def _atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
     """A folder beside `target` to fill, renamed to it on success, else removed."""
     if target.exists() and not force:
         raise LatteError(f"{target}: exists already; --force replaces it")

@@ -34,6 +34,6 @@ def parse_config(kind: type[Config], content: Mapping[str, Any], *, source: str)
     """The configuration in a JSON object. Raises LatteError naming the file and the field at fault."""
     config = check_json(content, kind, source=source)
     if config.activation not in ACTIVATIONS:
-        wanted = f"expected one of {', '.join(ACTIVATIONS)}"
-        raise LatteError(f"{source}: found the activation {config.activation}, {wanted}")
+        expected = f"expected one of {', '.join(ACTIVATIONS)}"
+        raise LatteError(f"{source}: found the activation {config.activation}, {expected}")
     return config

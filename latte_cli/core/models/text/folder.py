@@ -52,7 +52,7 @@ def find_text_encoder(folder: Path) -> TextFolder:
     encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
     hint = "expected the folder of a T5 or CLIP text encoder"
-    config = read_json(encoder / "config.json", TextConfig, missing=hint, wanted=hint)
+    config = read_json(encoder / "config.json", TextConfig, missing=hint, expected=hint)
     if config.model_type == "t5":
         text = TextFolder("t5", encoder, tokenizer, config.d_model or 0)
     else:

@@ -62,7 +62,7 @@ def choose_frames(
     number = frames_at_once(asked, a_frame)
     if OVERHEAD + number * a_frame > free:
         needs = f"{described(work, shape, size, number)}; {free / 1e9:.2g} GB are free"
-        raise LatteError(f"vae.chunk_frames: {needs}: {_wanted(work, shape, size, free)}")
+        raise LatteError(f"vae.chunk_frames: {needs}: {_expected(work, shape, size, free)}")
     return number
 
 
@@ -73,7 +73,7 @@ def described(work: Work, shape: AutoencoderShape, size: tuple[int, int], number
     return f"{work} {frames} of {size[0]} x {size[1]} pixels at a time: about {needed / 1e9:.2g} GB"
 
 
-def _wanted(work: Work, shape: AutoencoderShape, size: tuple[int, int], free: int) -> str:
+def _expected(work: Work, shape: AutoencoderShape, size: tuple[int, int], free: int) -> str:
     """What fits: fewer frames of this size, or one smaller frame."""
     fewer = (free - OVERHEAD) // bytes_a_frame(work, shape, *size)
     if fewer >= 1:

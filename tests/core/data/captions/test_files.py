@@ -143,9 +143,10 @@ def test_a_faulty_line_is_named(tmp_path: Path, name: str, content: str, message
 
 def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path, "video,caption\ncats.mp4,cats\n")
-    wanted = "expected rows such as bikes.mp4,a caption"
+    expected = "expected rows such as bikes.mp4,a caption"
     assert (
-        refusal(path, tmp_path) == f"data.captions: found none in {path} for a video of {tmp_path}, {wanted}"
+        refusal(path, tmp_path)
+        == f"data.captions: found none in {path} for a video of {tmp_path}, {expected}"
     )
     found = f"data.captions: found none beside the 3 videos of {tmp_path}, expected a file bikes.txt"
     assert refusal(None, tmp_path) == found
@@ -175,10 +176,10 @@ def test_each_epoch_draws_one_of_a_videos_captions() -> None:
 
 def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_path: Path) -> None:
     text = "a race\u2028seen\x85from\u2029above"
-    wanted = {"bikes.mp4": (text,)}
+    expected = {"bikes.mp4": (text,)}
     rows = json.dumps({"video": "bikes.mp4", "caption": text}, ensure_ascii=False) + "\r\n"
-    assert read_captions(table(tmp_path, rows, "captions.jsonl"), NAMES, tmp_path) == wanted
-    assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == wanted
+    assert read_captions(table(tmp_path, rows, "captions.jsonl"), NAMES, tmp_path) == expected
+    assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == expected
 
 
 def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
@@ -189,8 +190,8 @@ def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
 
 def test_a_text_of_one_endless_line_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bikes.txt").write_text("x" * 10_000_000)
-    wanted = "found a line of 10,000,000 characters, expected at most 131,072"
-    assert refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: {wanted}"
+    expected = "found a line of 10,000,000 characters, expected at most 131,072"
+    assert refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: {expected}"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_the_dots_of_a_folder_of_images_are_no_suffix(tmp_path: Path) -> None:
     names = ["take.1", "take.2", "movie.1.mp4"]
     for name in ("take.1", "take.2", "movie.1"):
         (tmp_path / f"{name}.txt").write_text(f"of {name}\n")
-    wanted = {"take.1": ("of take.1",), "take.2": ("of take.2",), "movie.1.mp4": ("of movie.1",)}
-    assert read_captions(None, names, tmp_path) == wanted
+    expected = {"take.1": ("of take.1",), "take.2": ("of take.2",), "movie.1.mp4": ("of movie.1",)}
+    assert read_captions(None, names, tmp_path) == expected
     rows = table(tmp_path, "take.1,of take.1\ntake.2,of take.2\nmovie.1,of movie.1\ntake,of none\n")
-    assert read_captions(rows, names, tmp_path) == wanted
+    assert read_captions(rows, names, tmp_path) == expected

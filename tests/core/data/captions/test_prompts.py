@@ -59,8 +59,8 @@ def test_a_fault_names_its_line(tmp_path: Path) -> None:
     path.write_text("a cat\na dog --seed x\n")
     with pytest.raises(LatteError) as refusal:
         read_prompts(path)
-    wanted = "--seed: found 'x', expected a whole number of at least 0, at most 9223372036854775807"
-    assert str(refusal.value) == f"--prompts-file: {path}: line 2: {wanted}"
+    expected = "--seed: found 'x', expected a whole number of at least 0, at most 9223372036854775807"
+    assert str(refusal.value) == f"--prompts-file: {path}: line 2: {expected}"
 
 
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:

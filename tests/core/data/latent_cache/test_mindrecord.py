@@ -49,12 +49,12 @@ def test_any_frames_come_out_as_they_went_in_whatever_rows_they_lie_in(tmp_path:
     source, values = make(tmp_path)
     generator = np.random.default_rng(1)
     for number, (name, length) in enumerate(LENGTHS.items()):
-        wanted = [
+        expected = [
             list(range(length)),
             [length - 1, 0, length // 2],
             *(sorted(generator.integers(0, length, 5).tolist()) for _ in range(10)),
         ]
-        for indices in wanted:
+        for indices in expected:
             found = source.read(number, indices, mirror=False)
             assert found.dtype == np.float32
             np.testing.assert_array_equal(found, values[name][indices])

@@ -29,7 +29,7 @@ def test_the_layers_are_as_many_numbers_as_the_published_weights() -> None:
 def test_logits_are_those_of_the_formulas_in_float64(weights_file: Path) -> None:
     """Frames and sides that are odd at some layer or other, where SAME pads unevenly."""
     clip = np.random.default_rng(1).uniform(-1, 1, (18, 40, 40, 3))
-    wanted = logits(drawn(seed=0), clip)
+    expected = logits(drawn(seed=0), clip)
     found = Classifier(read_i3d(weights_file))(clip.transpose(0, 3, 1, 2).astype(np.float32))
     assert found.dtype == np.float32
-    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()

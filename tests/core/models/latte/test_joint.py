@@ -37,8 +37,8 @@ def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape)
     compiled = ms.jit(model.construct)
 
     ours = compiled(*map(Tensor, (x_t, timesteps, condition))).asnumpy()
-    wanted = reference.forward(exact, shape, x_t.astype(np.float64), timesteps, condition)
-    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
+    expected = reference.forward(exact, shape, x_t.astype(np.float64), timesteps, condition)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
 
     video = np.ascontiguousarray(x_t[:, : shape.num_frames])
     of_clips = np.ascontiguousarray(condition[:, :1])

@@ -51,7 +51,7 @@ class Case:
         compiled = ms.jit(self.model.construct)
         return compiled(*map(Tensor, (self.x_t, self.timesteps, states[:, None]))).asnumpy()
 
-    def wanted(self, states: NDArray[np.float32]) -> NDArray[np.float64]:
+    def expected(self, states: NDArray[np.float32]) -> NDArray[np.float64]:
         x_t, text = self.x_t.astype(np.float64), states.astype(np.float64)
         return reference.forward(self.weights, self.shape, x_t, self.timesteps, text)
 
@@ -59,9 +59,9 @@ class Case:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_output_is_the_float64_model_s(shape: LatteShape) -> None:
     case = Case(shape)
-    wanted = case.wanted(case.states)
-    np.testing.assert_allclose(case.ours(case.states), wanted, rtol=0, atol=1e-4)
-    assert np.abs(wanted - case.wanted(case.states[::-1])).max() > 0.1
+    expected = case.expected(case.states)
+    np.testing.assert_allclose(case.ours(case.states), expected, rtol=0, atol=1e-4)
+    assert np.abs(expected - case.expected(case.states[::-1])).max() > 0.1
 
 
 def test_the_projection_has_the_original_s_name_and_size() -> None:

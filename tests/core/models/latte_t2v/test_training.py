@@ -103,5 +103,5 @@ def test_every_gradient_is_the_slope_of_the_loss(case: Case) -> None:
 
 def test_what_is_frozen_has_no_gradient(case: Case, request: pytest.FixtureRequest) -> None:
     part: Any = request.node.callspec.params["case"][0]
-    wanted = {"all": "", "temporal": "temporal_transformer_blocks.", "lora": ".lora_"}[part]
-    assert set(case.gradients) == {name for name in case.weights if wanted in name}
+    expected = {"all": "", "temporal": "temporal_transformer_blocks.", "lora": ".lora_"}[part]
+    assert set(case.gradients) == {name for name in case.weights if expected in name}

@@ -73,13 +73,13 @@ def test_a_single_frame_passes_the_temporal_blocks_without_a_place_in_time() -> 
 
 @pytest.mark.parametrize(("stored", "digits"), [("float16", 11), ("bfloat16", 8)])
 def test_weights_stored_in_half_precision_cost_their_rounding_alone(stored: str, digits: int) -> None:
-    wanted = golden()["out"]
-    assert np.abs(run(stored=stored) - wanted).max() < 2.0**-digits * np.abs(wanted).max()
+    expected = golden()["out"]
+    assert np.abs(run(stored=stored) - expected).max() < 2.0**-digits * np.abs(expected).max()
 
 
 def test_products_in_half_precision_stay_near() -> None:
-    wanted = golden()["out"]
-    assert np.abs(run(dtype="float16") - wanted).max() < 2.0**-10 * np.abs(wanted).max()
+    expected = golden()["out"]
+    assert np.abs(run(dtype="float16") - expected).max() < 2.0**-10 * np.abs(expected).max()
 
 
 def test_a_token_knows_its_place_in_the_frame() -> None:

@@ -46,9 +46,9 @@ def test_a_pipeline_of_the_originals_weights_samples_as_the_recorded_one() -> No
     for name, values in recorded.items():
         np.testing.assert_array_equal(written[name], values)
     config = json.loads(Path("models/tiny/transformer/config.json").read_text())
-    wanted = json.loads((GOLDEN / "pipeline" / "transformer" / "config.json").read_text())
-    del wanted["_diffusers_version"]
-    assert config == wanted
+    expected = json.loads((GOLDEN / "pipeline" / "transformer" / "config.json").read_text())
+    del expected["_diffusers_version"]
+    assert config == expected
 
     call = json.loads((GOLDEN / "pipeline_call.json").read_text())
     golden = np.load(GOLDEN / "pipeline_golden.npz")
@@ -70,9 +70,9 @@ def test_parts_are_linked_and_those_of_latte_1_stand_in_for_small_files_that_are
     encoder = "text_encoder/model.safetensors"
     assert Path("models/tiny", encoder).samefile(Path("parts", encoder))
     assert {str(values.dtype) for values in load_file(Path("models/tiny", WRITTEN)).values()} == {"float16"}
-    wanted = json.loads((GOLDEN / "pipeline/scheduler/scheduler_config.json").read_text())
+    expected = json.loads((GOLDEN / "pipeline/scheduler/scheduler_config.json").read_text())
     written = json.loads(Path("models/tiny/scheduler/scheduler_config.json").read_text())
-    assert written.items() <= wanted.items()
+    assert written.items() <= expected.items()
     index = json.loads(Path("models/tiny/model_index.json").read_text())
     recorded = json.loads((GOLDEN / "pipeline/model_index.json").read_text())
     assert index == {name: value for name, value in recorded.items() if name != "_diffusers_version"}
@@ -80,9 +80,9 @@ def test_parts_are_linked_and_those_of_latte_1_stand_in_for_small_files_that_are
 
 def test_the_sizes_that_stand_in_are_those_of_latte_1() -> None:
     known = json.loads((GOLDEN.parent / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
-    wanted = {name: value for name, value in known["config"].items() if not name.startswith("_")}
+    expected = {name: value for name, value in known["config"].items() if not name.startswith("_")}
     config = LATTE_1.to_config()
-    assert {name: config[name] for name in wanted} == wanted
+    assert {name: config[name] for name in expected} == expected
     assert LATTE_1.parameters() == known["num_params"]
 
 

@@ -216,5 +216,5 @@ def test_clip_states_are_those_of_its_formulas(clip: Path) -> None:
     encoder = TextEncoder(find_text_encoder(clip))
     arrays = load_file(clip / "model.safetensors")
     weights = {name.removeprefix("text_model."): array.astype(np.float64) for name, array in arrays.items()}
-    wanted = clip_states(weights, encoder.tokenize("a cat on x").ids)
-    np.testing.assert_allclose(encoder.encode("a cat on x").states, wanted, rtol=0, atol=1e-5)
+    expected = clip_states(weights, encoder.tokenize("a cat on x").ids)
+    np.testing.assert_allclose(encoder.encode("a cat on x").states, expected, rtol=0, atol=1e-5)

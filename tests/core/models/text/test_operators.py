@@ -13,10 +13,12 @@ X = np.concatenate([np.linspace(-12, 12, 40001), np.geomspace(1e-6, 1, 1000)]).a
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_costs_no_more_than_rounding(name: str) -> None:
-    wanted = small_t5.ACTIVATIONS[name](X.astype(np.float64))
+    expected = small_t5.ACTIVATIONS[name](X.astype(np.float64))
     found = NumpyOperators().activate(name, X.copy())
     # 1 + tanh and 1 + erf lose what is lost of 1: PyTorch's float32 does too.
-    np.testing.assert_array_less(np.abs(found - wanted), 4e-7 * np.maximum(np.abs(X), np.abs(wanted)) + 1e-30)
+    np.testing.assert_array_less(
+        np.abs(found - expected), 4e-7 * np.maximum(np.abs(X), np.abs(expected)) + 1e-30
+    )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -34,5 +36,5 @@ def test_attention_costs_no_more_than_rounding() -> None:
     wide = [x.astype(np.float64).reshape(2, 120, 4, 16).swapaxes(1, 2) for x in (query, key, value)]
     scores = wide[0] @ wide[1].swapaxes(2, 3) * 0.25 + bias
     weights = np.exp(scores - scores.max(-1, keepdims=True))
-    wanted = (weights / weights.sum(-1, keepdims=True) @ wide[2]).swapaxes(1, 2).reshape(2, 120, 64)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6 * np.abs(wanted).max())
+    expected = (weights / weights.sum(-1, keepdims=True) @ wide[2]).swapaxes(1, 2).reshape(2, 120, 64)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())

@@ -50,8 +50,8 @@ def test_states_are_those_of_the_formulas(tmp_path: Path, feed_forward: str, tok
     weights, ids = save(tmp_path, config), some_ids(2, max(tokens, 120))
     found = states(tmp_path, NumpyOperators(), ids, tokens, 5)
     for row, number in enumerate((tokens, 5)):
-        wanted = t5_formulas(config, weights, ids[row], number)
-        assert np.abs(found[row] - wanted).max() < 2e-6 * np.abs(wanted).max()
+        expected = t5_formulas(config, weights, ids[row], number)
+        assert np.abs(found[row] - expected).max() < 2e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 5e-6), ("float16", 5e-3)])
@@ -59,16 +59,16 @@ def test_mindspores_operators_compute_the_same(tmp_path: Path, dtype: str, error
     weights, ids = save(tmp_path, CONFIG), some_ids(2, 120)
     found = states(tmp_path, MindSporeOperators(dtype), ids, 65, 120)
     for row, number in enumerate((65, 120)):
-        wanted = t5_formulas(CONFIG, weights, ids[row], number)
-        assert np.abs(found[row] - wanted).max() < error * np.abs(wanted).max()
+        expected = t5_formulas(CONFIG, weights, ids[row], number)
+        assert np.abs(found[row] - expected).max() < error * np.abs(expected).max()
 
 
 def test_buckets_of_distances_are_transformers() -> None:
     rows = relative_buckets(2001, 32, 128)
     distances = np.arange(2001)
-    wanted = np.searchsorted(FIRST_DISTANCES, distances, side="right") - 1
-    np.testing.assert_array_equal(rows[:, 0], wanted)
-    np.testing.assert_array_equal(rows[0, 1:], wanted[1:] + 16)
+    expected = np.searchsorted(FIRST_DISTANCES, distances, side="right") - 1
+    np.testing.assert_array_equal(rows[:, 0], expected)
+    np.testing.assert_array_equal(rows[0, 1:], expected[1:] + 16)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
@@ -81,13 +81,13 @@ def test_weights_of_any_type_are_read_as_float32_of_the_same_values(tmp_path: Pa
     bits = {name: cast(array, single, kind) for name, array in t5_weights(CONFIG).items()}
     _save_bits(rounded / "model.safetensors", bits, str(kind.safetensors))
     save_file({name: cast(array, kind, single) for name, array in bits.items()}, exact / "model.safetensors")
-    found, wanted = (states(folder, NumpyOperators(), ids, 20) for folder in (rounded, exact))
-    np.testing.assert_array_equal(found, wanted)
+    found, expected = (states(folder, NumpyOperators(), ids, 20) for folder in (rounded, exact))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_shards_of_pytorch_files_are_read(tmp_path: Path) -> None:
     weights, ids = save(tmp_path, CONFIG), some_ids(1, 20)
-    wanted = states(tmp_path, NumpyOperators(), ids, 20)
+    expected = states(tmp_path, NumpyOperators(), ids, 20)
     (tmp_path / "model.safetensors").unlink()
     weights["encoder.embed_tokens.weight"] = weights.pop("shared.weight")  # the table's second name
     names = list(weights)
@@ -98,7 +98,7 @@ def test_shards_of_pytorch_files_are_read(tmp_path: Path) -> None:
         (tmp_path / f"{part}.pt").rename(tmp_path / part)
     index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    np.testing.assert_array_equal(states(tmp_path, NumpyOperators(), ids, 20), wanted)
+    np.testing.assert_array_equal(states(tmp_path, NumpyOperators(), ids, 20), expected)
 
 
 class Watching(NumpyOperators):

@@ -33,8 +33,8 @@ def vae() -> Vae:
 
 def test_moments_equal_the_original_s(vae: Vae) -> None:
     moments = vae.encode(NUMBERS["x"])
-    wanted = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
-    np.testing.assert_allclose(moments, wanted, rtol=0, atol=TOLERANCE)
+    expected = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
+    np.testing.assert_allclose(moments, expected, rtol=0, atol=TOLERANCE)
     assert moments.dtype == np.float32
 
 

@@ -93,7 +93,7 @@ def pipeline_with(tmp_path: Path, decoder: Path | None) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("asked", "frames", "wanted"),
+    ("asked", "frames", "expected"),
     [
         ("auto", 16, "vae_temporal_decoder"),
         ("auto", 1, "vae"),
@@ -102,17 +102,17 @@ def pipeline_with(tmp_path: Path, decoder: Path | None) -> Path:
     ],
 )
 def test_a_clip_is_decoded_over_time_where_the_folder_can(
-    tmp_path: Path, folder: Path, asked: Switch, frames: int, wanted: str
+    tmp_path: Path, folder: Path, asked: Switch, frames: int, expected: str
 ) -> None:
     path = pipeline_with(tmp_path, folder)
     decoder = decoder_of(open_pipeline(path), asked, frames=frames)
-    assert decoder == path / wanted
+    assert decoder == path / expected
     files = pipeline_files(open_pipeline(path), decoder=decoder)
-    assert {file.parent.name for file in files} >= {wanted, "transformer"}
+    assert {file.parent.name for file in files} >= {expected, "transformer"}
     sample = SampleSettings(pipeline=path, temporal_decoder=asked)
     request = Request([PromptLine("a cat")], num_frames=frames, out=tmp_path)
     rows = dict(prepare(Settings(sample=sample), request).plan.rows)
-    assert wanted == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together by {decoder}"
+    assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together by {decoder}"
 
 
 def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, 
     assert spec.temporal_decoder is True
     vae = load_temporal_decoder(path / "vae_temporal_decoder", scaling_factor=SCALING_FACTOR)
     frames = to_uint8(vae.decode(np.load(sidecar.with_suffix(".npy"))))
-    wanted = contact_sheet(np.asarray(frames)[None])
-    np.testing.assert_array_equal(np.asarray(Image.open(sidecar.with_suffix(".png"))), wanted)
+    expected = contact_sheet(np.asarray(frames)[None])
+    np.testing.assert_array_equal(np.asarray(Image.open(sidecar.with_suffix(".png"))), expected)
     again = tmp_path / "again"
     list(prepare_replay(sidecar, out=again).job().run())
     assert (again / sidecar.with_suffix(".png").name).read_bytes() == sidecar.with_suffix(".png").read_bytes()
