@@ -98,7 +98,7 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
         (["train", "--set", "train.learning_rte=1"], "train.learning_rte: unknown key; did you mean train.learning_rate?"),
         (["train", "--set", "model.depth=3"], "model.depth: found 3, expected an even number: spatial and temporal blocks in turn"),
         (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, expected a multiple of 24: patch_size 3 x 8"),
-        (["train", "--steps", "0"], "train.steps: found 0, expected a whole number, at least 1"),
+        (["train", "--steps", "0"], "train.steps: found 0, expected an integer, at least 1"),
         (["train", "--data", "nope"], "data.root: nope: no such folder"),
         (["train", "--cache", "nope"], "cache.dir: nope: no such folder: run latte cache first"),
         (["cache"], "latte.yaml: cache.dir: not set, expected a folder for the latents"),
@@ -132,8 +132,8 @@ def test_several_faults_are_a_line_each() -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "latte.yaml: 2 faults\n"
-        f'  seed: found "x", expected a whole number, at least 0, at most {2**63 - 1}\n'
-        "  data.num_frames: found 0, expected a whole number, at least 1\n"
+        f'  seed: found "x", expected an integer, at least 0, at most {2**63 - 1}\n'
+        "  data.num_frames: found 0, expected an integer, at least 1\n"
     )
 
 

@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def latte(*arguments: str | Path) -> Result:
-    """Sample on the CPU; anything that is no LatteError comes through."""
+    """Sample on the CPU; anything that is not a LatteError comes through."""
     line = ["sample", "--device", "cpu", *map(str, arguments)]
     return runner.invoke(cli.app, line, catch_exceptions=False)
 
@@ -281,7 +281,7 @@ DOWNLOAD = (
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--lora", "prompts.txt", "--dry-run"],
-            "prompts.txt: is no file of weights that this program knows (PyTorch, safetensors, MindSpore)",
+            "prompts.txt: is not a known weights format (PyTorch, safetensors, MindSpore)",
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--negative-prompt", "low \udcff"],
@@ -336,7 +336,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"torn"),
-            "pipeline/tokenizer/spiece.model: is no sentencepiece model",
+            "pipeline/tokenizer/spiece.model: is not a sentencepiece model",
         ),
         (
             lambda folder: rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline"),
@@ -364,7 +364,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(),
-            "pipeline/transformer: a folder without weights; expected diffusion_pytorch_model.safetensors or its like",
+            "pipeline/transformer: a folder without weights; expected diffusion_pytorch_model.safetensors or similar",
         ),
     ],
 )

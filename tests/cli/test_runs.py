@@ -29,7 +29,7 @@ runner = CliRunner()
 
 
 def latte(line: str) -> Result:
-    """Run a command; anything that is no LatteError comes through."""
+    """Run a command; anything that is not a LatteError comes through."""
     return runner.invoke(cli.app, line.split(), catch_exceptions=False)
 
 

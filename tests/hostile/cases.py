@@ -171,7 +171,7 @@ SIDECARS = [
     Case("a billion frames", values(CLIP, num_frames=10**9), REPLAY, "num_frames: found 1000000000"),
     Case("sizes for which no machine has room", values(CLIP, num_frames=65536, height=16384, width=16384), REPLAY, "of memory", 3),
     Case("100,000 brackets", text(CLIP, DEEP), REPLAY, "recursion limit"),
-    Case("a row that is text", values(CLIP, row="x"), REPLAY, 'row: found "x", expected a whole number'),
+    Case("a row that is text", values(CLIP, row="x"), REPLAY, 'row: found "x", expected an integer'),
     Case("a row of 10**12", values(RUN, row=10**12), REPLAY_RUN, "row: found 1000000000000"),
     Case("another format", values(CLIP, formats=["exe"]), REPLAY, "formats.0"),
     Case("a billion steps", values(CLIP, steps=10**9), REPLAY, "steps: found 1000000000"),
@@ -232,7 +232,7 @@ PIPELINES = [
     Case("an absolute shard", sharded("/etc/passwd"), DRAW, OUTSIDE),
     Case("a shard that is missing", sharded("other.safetensors"), DRAW, "is missing"),
     Case("an index of shards of 100,000 brackets", lambda: (sharded("part.safetensors")(), text(f"{WEIGHTS}.index.json", DEEP)()), DRAW, "JSON"),
-    Case("weights that link to /etc/passwd", link(WEIGHTS, "/etc/passwd"), DRAW, "is no file of weights"),
+    Case("weights that link to /etc/passwd", link(WEIGHTS, "/etc/passwd"), DRAW, "is not a known weights format"),
     Case("weights that are a pipe", pipe(WEIGHTS), DRAW, WEIGHTS.rpartition("/")[0]),
     Case("a configuration that is a pipe", pipe("pipeline/transformer/config.json"), DRAW, "found a pipe"),
     Case("a configuration that links to itself", link("pipeline/vae/config.json", "config.json"), f"{DRAW} --format gif", "symbolic links"),
@@ -247,7 +247,7 @@ CHANGES = [
     Case("factors of no layer", factors((1, 24), (24, 1), target="x"), LORA, "a projection that the transformer has"),
     Case("an alpha of nan", factors((1, 24), (24, 1), alpha="nan"), LORA, "alpha: found"),
     Case("a pickle", text("lora.safetensors", b"\x80\x04cos\nsystem\n"), LORA, "nothing is executed"),
-    Case("text", text("lora.safetensors", "x"), LORA, "is no file of weights"),
+    Case("text", text("lora.safetensors", "x"), LORA, "is not a known weights format"),
 ]
 CAPTION_FILES = [
     Case("a missing column", text("c.csv", "video\ncats/one\n"), f"{CAPTIONS}=c.csv", "line 1: found 'video'"),

@@ -19,7 +19,7 @@ class Fact(NamedTuple):
     peak: int
     """Bytes in memory at once, of all its processes; pages of mapped files among them."""
     own: int
-    """The most of these that are no pages of a mapped file, which the system can take back."""
+    """The most of these that are not pages of a mapped file, which the system can take back."""
     seconds: float
     processor_seconds: float
 

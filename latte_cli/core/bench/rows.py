@@ -120,6 +120,6 @@ def _parse(spec: str, base: Row) -> Row:
         if name in SWITCHES and text not in ON_OFF:
             raise LatteError(f"--row {spec}: {name}: found {text!r}, expected on or off")
         if name in NUMBERS and not (text.isdecimal() and int(text)):
-            raise LatteError(f"--row {spec}: {name}: found {text!r}, expected a whole number, at least 1")
+            raise LatteError(f"--row {spec}: {name}: found {text!r}, expected an integer, at least 1")
         values[name] = ON_OFF[text] if name in SWITCHES else int(text)
     return replace(base, **values)

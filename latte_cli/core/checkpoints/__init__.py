@@ -1,1 +1,1 @@
-"""Weights in files: PyTorch, safetensors and MindSpore, read without executing anything."""
+"""Read and write weights: PyTorch, safetensors and MindSpore files, without executing anything in them."""

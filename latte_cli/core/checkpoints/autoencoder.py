@@ -1,4 +1,4 @@
-"""The autoencoder that the setting vae.weights names: its files, its sizes and its weights, of any format."""
+"""Find and open the autoencoder of the setting vae.weights: its files, sizes and weights, in any format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from latte_cli.core.storage.json_files import Model, Size, read_json
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[2] / "assets" / "demo_autoencoder"
 CONFIG_NAME = "config.json"
-NORM_GROUPS = 32  # of Stable Diffusion's autoencoder (Rombach et al. 2022); weights do not tell it
+NORM_GROUPS = 32  # Stable Diffusion's autoencoder (Rombach et al. 2022); cannot be inferred from weights
 
 
 class AutoencoderConfig(Model):
-    """An autoencoder's `config.json`: what weights tell must agree with it, where it says it."""
+    """An autoencoder's `config.json`; the values it states must agree with the weights."""
 
     kind: Literal["AutoencoderKL"] = Field("AutoencoderKL", alias="_class_name")
     act_fn: Literal["silu"] = "silu"
@@ -39,20 +39,20 @@ class AutoencoderConfig(Model):
 
 @dataclass(frozen=True)
 class AutoencoderFiles:
-    """A file of weights, or the index of its shards, and its config.json if it has one."""
+    """A weights file, or the index of its shards, and its config.json if there is one."""
 
     weights: Path
     config: Path | None
 
     @property
     def every_weight(self) -> tuple[Path, ...]:
-        """The files that hold the weights. Raises LatteError for an index that is malformed or lacks one."""
+        """The weights files. Raises LatteError if the index is malformed or a shard is missing."""
         return (self.weights, *(read_index(self.weights) if is_index(self.weights) else ()))
 
 
 @dataclass(frozen=True)
 class AutoencoderShape:
-    """What fixes an AutoencoderKL's tensors and arithmetic; the names are diffusers'."""
+    """The sizes that define an AutoencoderKL, with diffusers' names."""
 
     block_out_channels: tuple[int, ...]
     layers_per_block: int
@@ -66,7 +66,7 @@ class AutoencoderShape:
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """An autoencoder's sizes, and its weights under diffusers' names, still in their file."""
+    """An autoencoder's sizes and its weights under diffusers' names, read on demand."""
 
     shape: AutoencoderShape
     mapped: Mapped
@@ -77,12 +77,12 @@ class Autoencoder:
         return {name: tensor.shape for name, tensor in self.mapped.tensors.items()}
 
     def read(self, name: str) -> NDArray[np.float32]:
-        """A tensor as float32. Raises LatteError when its checksum does not match."""
+        """A tensor as float32. Raises LatteError if its checksum does not match."""
         return np.asarray(self.mapped.read(name), np.float32)
 
 
 def find_autoencoder(weights: str | None) -> AutoencoderFiles:
-    """Find the files that the setting vae.weights means. Raises LatteError when there are none."""
+    """Find the files of the setting vae.weights. Raises LatteError if there are none."""
     if weights is None:
         raise LatteError(f'vae.weights: not set; expected a file, a diffusers folder, or "{DEMO}"')
     path = DEMO_FOLDER if weights == DEMO else Path(weights).expanduser()
@@ -90,14 +90,14 @@ def find_autoencoder(weights: str | None) -> AutoencoderFiles:
         raise LatteError(f'vae.weights: no file or folder {path}; expected an autoencoder, or "{DEMO}"')
     if path.is_dir():
         path = find_weights(path, "vae")
-    return AutoencoderFiles(path, _config_beside(path))
+    return AutoencoderFiles(path, _config_next_to(path))
 
 
 def open_autoencoder(weights: str | None) -> Autoencoder:
-    """Open the autoencoder that the setting vae.weights means; no numbers are read.
+    """Open the autoencoder of the setting vae.weights without reading its weights.
 
-    Raises LatteError for files that are missing, torn or another model's, and unless it makes 4 latent
-    channels at an eighth of a frame's side.
+    Raises LatteError if files are missing, damaged or of another model, or if it does not have 4 latent
+    channels and a downsampling factor of 8.
     """
     files = find_autoencoder(weights)
     mapped = map_weights(open_weights(files.weights, kind="vae"), "vae")
@@ -105,9 +105,7 @@ def open_autoencoder(weights: str | None) -> Autoencoder:
     factor = 2 ** (len(shape.block_out_channels) - 1)
     where = files.config or files.weights
     if factor != VAE_FACTOR:
-        raise LatteError(
-            f"{where}: this autoencoder shrinks a frame's side by {factor}, expected {VAE_FACTOR}"
-        )
+        raise LatteError(f"{where}: found a downsampling factor of {factor}, expected {VAE_FACTOR}")
     if shape.latent_channels != LATENT_CHANNELS:
         raise LatteError(
             f"{where}: found {shape.latent_channels} latent channels, expected {LATENT_CHANNELS}"
@@ -116,7 +114,7 @@ def open_autoencoder(weights: str | None) -> Autoencoder:
 
 
 def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
-    """The sizes that weights tell, and the groups of its norms, which config.json alone does."""
+    """The sizes inferred from the weights, and the norm groups, which only config.json states."""
     tensors = mapped.tensors
     told: dict[str, Any] = {
         **mapped.sizes,
@@ -138,7 +136,7 @@ def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
     return AutoencoderShape(**told, norm_num_groups=groups)
 
 
-def _config_beside(path: Path) -> Path | None:
+def _config_next_to(path: Path) -> Path | None:
     """The config.json in a file's folder, if it is an autoencoder's."""
     beside = path.parent / CONFIG_NAME
     try:

@@ -1,4 +1,4 @@
-"""Number types by one set of names, what each file format calls them, and exact rounding between them."""
+"""Data types: one set of names, their names in each file format, and exact rounding between them."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,7 @@ Bits = npt.NDArray[np.generic]
 
 
 class Dtype(NamedTuple):
-    """A number type: `bits` is the numpy type its bytes are read as, uint16 for bfloat16, which numpy has
-    not."""
+    """A data type; `bits` is the NumPy type its bytes are read as (uint16 for bfloat16, unknown to NumPy)."""
 
     name: str
     bits: np.dtype[np.generic]
@@ -35,7 +34,7 @@ _ROWS = [
     ("uint64", "<u8", None, "U64", "UInt64"),
     ("complex64", "<c8", "ComplexFloat", "C64", None),
     ("complex128", "<c16", "ComplexDouble", None, None),
-    # Types that weights never are, but that may stand in a file beside them.
+    # Types that weights never have but that other entries of a file may have.
     ("qint8", "i1", "QInt8", None, None),
     ("quint8", "u1", "QUInt8", None, None),
     ("qint32", "<i4", "QInt32", None, None),
@@ -59,13 +58,12 @@ MINDSPORE_NAMES = {dtype.mindspore: dtype for dtype in DTYPES.values() if dtype.
 
 
 def dtype_of(array: Bits) -> Dtype:
-    """The row of a numpy array's type. Raises KeyError for a type that no weights file holds."""
+    """The data type of a NumPy array. Raises KeyError for a type that weights files do not contain."""
     return DTYPES[array.dtype.name]
 
 
 def widen(bits: Bits, dtype: Dtype) -> Bits:
-    """The numbers themselves: bfloat16 becomes float32 with the same values, all else is returned as it
-    is."""
+    """Convert bfloat16 to float32 with the same values; return other types unchanged."""
     if dtype.name != "bfloat16":
         return bits
     words = np.asarray(bits).astype(np.uint32)
@@ -74,9 +72,9 @@ def widen(bits: Bits, dtype: Dtype) -> Bits:
 
 
 def cast(bits: Bits, dtype: Dtype, requested: Dtype) -> Bits:
-    """Bits of one float type as bits of another, each number rounded once, to nearest, ties to even.
+    """Convert between float types, rounding each number once, to nearest, ties to even.
 
-    What is too large for `requested` becomes infinite.
+    Numbers too large for `requested` become infinite.
     """
     if dtype == requested:
         return bits
@@ -92,7 +90,7 @@ def _round_to_bfloat16(numbers: Bits) -> Bits:
     half_up = np.uint32(0x7FFF) + ((words >> np.uint32(16)) & np.uint32(1))
     with np.errstate(over="ignore"):
         rounded = ((words + half_up) >> np.uint32(16)).astype(np.uint16)
-    # The carry would turn some NaNs into numbers: NaN keeps its upper half and gets a quiet bit.
+    # The carry would turn some NaNs into numbers: they keep their upper half and get a quiet bit.
     not_a_number = np.isnan(numbers)
     if not_a_number.any():
         rounded[not_a_number] = (words[not_a_number] >> np.uint32(16)).astype(np.uint16) | np.uint16(0x40)
@@ -100,8 +98,7 @@ def _round_to_bfloat16(numbers: Bits) -> Bits:
 
 
 def _round_to_odd(numbers: Bits) -> npt.NDArray[np.float32]:
-    """Float32 that a second rounding cannot spoil: inexact results get an odd last bit (Boldo and Melquiond
-    2008)."""
+    """Round to float32 to odd, so that a second rounding is exact (Boldo and Melquiond 2008)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         single: npt.NDArray[np.float32] = numbers.astype(np.float32)
         if numbers.dtype != np.float64:

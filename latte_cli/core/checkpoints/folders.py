@@ -1,4 +1,4 @@
-"""Folders of weights: sharded checkpoints with an index, and the folders that diffusers writes."""
+"""Folders of weights: sharded checkpoints with an index, and diffusers' folders."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.json_files import Model, read_json
 from latte_cli.core.storage.names import FileName
 
-CONFIG = "config.json"  # beside a part's weights
+CONFIG = "config.json"  # next to a model's weights
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}
 _INDEX_SUFFIX = ".index.json"
-# Best first: safetensors before pickles, full precision before variants.
+# In order of preference: safetensors before pickles, full precision before variants.
 _PATTERNS = (
     "*.safetensors.index.json",
     "*.bin.index.json",
@@ -30,56 +30,56 @@ _PATTERNS = (
 
 
 def is_pipeline(path: Path) -> bool:
-    """Whether a folder is a whole pipeline in the layout of diffusers."""
+    """Whether a folder is a pipeline in diffusers' layout."""
     return (path / "model_index.json").is_file()
 
 
 def find_weights(folder: Path, kind: str = "auto") -> Path:
-    """The file of weights, or the index of its shards, in a diffusers model folder or pipeline.
+    """The weights file, or the index of its shards, in a diffusers model folder or pipeline.
 
-    kind: which part of a pipeline: "vae", "t2v" or "auto". Raises LatteError when nothing, or no one thing,
-    fits.
+    kind: the model of a pipeline: "vae", "t2v" or "auto". Raises LatteError if none, or more than one, is
+    found.
     """
     if (folder / "model_index.json").exists():
         parts = {name: folder / part for name, part in _PIPELINE_PARTS.items() if (folder / part).is_dir()}
         if kind == "auto" and len(parts) > 1:
             raise LatteError(
-                f"{folder}: a pipeline of several models; say which with --kind {' or --kind '.join(parts)}"
+                f"{folder}: a pipeline of several models; choose one with --kind {' or --kind '.join(parts)}"
             )
         if kind != "auto" and kind not in parts:
-            raise LatteError(f"{folder}: the pipeline has no part of kind {kind}")
+            raise LatteError(f"{folder}: the pipeline has no model of kind {kind}")
         folder = next(iter(parts.values()), folder) if kind == "auto" else parts[kind]
     for pattern in _PATTERNS:
         found = sorted(folder.glob(pattern))
         if len(found) > 1:
-            raise LatteError(f"{folder}: holds {found[0].name} and {found[1].name}; name one of them")
+            raise LatteError(f"{folder}: contains {found[0].name} and {found[1].name}; give one of them")
         if found:
             return found[0]
     raise LatteError(
-        f"{folder}: a folder without weights; expected diffusion_pytorch_model.safetensors or its like"
+        f"{folder}: a folder without weights; expected diffusion_pytorch_model.safetensors or similar"
     )
 
 
 def is_index(path: Path) -> bool:
-    """Whether a file is the index of a sharded checkpoint, by its name: JSON has no other mark."""
+    """Whether a file is the index of a sharded checkpoint, judged by its name."""
     return path.name.endswith(_INDEX_SUFFIX)
 
 
 class _Index(Model):
-    """Which file beside it holds each tensor."""
+    """Maps each tensor to a file in the same folder."""
 
     weight_map: dict[str, FileName] = Field(min_length=1, max_length=MAX_TENSORS)
 
 
 def read_index(path: Path) -> dict[Path, list[str]]:
-    """The shards of an index and the names that each must hold.
+    """The shards of an index and the names of the tensors in each.
 
-    Raises LatteError when the index is malformed, names anything but files beside it, or one is missing.
+    Raises LatteError if the index is malformed, refers to files outside its folder, or a shard is missing.
     """
     shards: dict[Path, list[str]] = {}
     for name, file in read_json(path, _Index, most=MAX_HEADER_BYTES).weight_map.items():
         shards.setdefault(path.parent / file, []).append(name)
     for shard in shards:
         if not shard.is_file():
-            raise LatteError(f"{path}: its part {shown(shard.name)} is missing")
+            raise LatteError(f"{path}: its shard {shown(shard.name)} is missing")
     return shards

@@ -1,5 +1,4 @@
-"""From a file's tensors to a model's: the kind found, every tensor named as ours and checked, the model
-described."""
+"""Map a file's tensors to a model: detect the kind, rename and check every tensor, describe the model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,45 +31,46 @@ KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "vae": ("Stable Diffusion autoencoder", vae_names.MARKS),
     "t2v": ("text-to-video transformer", t2v_names.MARKS),
 }
-"""What each kind is called in a sentence, and the beginnings of names that tell it."""
+"""Each kind's name in messages, and the name prefixes that identify it."""
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A model's tensors by our names, complete and checked for shape and type, still in their file."""
+    """A model's tensors by our names, complete, with checked shapes and types, read on demand."""
 
     kind: Kind
     weights: Weights
     tensors: Mapping[str, Tensor]
     sources: Mapping[str, str]
-    """The name in the file of each tensor here."""
+    """Each tensor's name in the file."""
     ignored: Mapping[str, str]
-    """What the file holds besides, and why it is left."""
+    """Ignored entries of the file, and the reason."""
     latte: LatteDescription | None = None
-    """With kind latte, what the model is."""
+    """The model, for kind latte."""
     sizes: Mapping[str, object] = field(default_factory=dict)
-    """With the other kinds, the model's sizes by name."""
+    """The model's sizes by name, for the other kinds."""
 
     def parameters(self) -> int:
-        """Numbers in all the tensors."""
+        """Total number of parameters."""
         return sum(prod(tensor.shape) for tensor in self.tensors.values())
 
     def read(self, name: str) -> Bits:
-        """A tensor's numbers; bfloat16 as float32 of the same values.
+        """Read a tensor; bfloat16 as float32 with the same values.
 
-        Raises LatteError when they are damaged.
+        Raises LatteError if it is damaged.
         """
         return widen(self.tensors[name].bits(), self.tensors[name].dtype)
 
     def read_all(self) -> dict[str, Bits]:
-        """Every tensor's numbers, as `read`."""
+        """Read every tensor."""
         return {name: self.read(name) for name in self.tensors}
 
 
 class LazyWeights(Mapping[str, NDArray[Any]]):
-    """A file's tensors by name, each read when it is asked for.
+    """A file's tensors by name, each read on access.
 
-    The pages of one are given back when the next is asked for, so that a copy of all is held once, not twice.
+    A tensor's pages are released when the next is accessed, so that copying all of them does not need twice
+    the memory.
     """
 
     def __init__(self, mapped: Mapped):
@@ -94,20 +94,20 @@ class LazyWeights(Mapping[str, NDArray[Any]]):
 
 
 def find_kind(names: list[str]) -> Kind:
-    """The model that the names belong to. Raises RefusedError when they are of none."""
+    """The kind of model that the names belong to. Raises RefusedError if it is unknown."""
     scores = {kind: sum(_has(names, mark) for mark in marks) for kind, (_, marks) in KINDS.items()}
     best = max(scores, key=scores.__getitem__)
     if not scores[best]:
         expected = " or ".join(f"a {title}" for title, _ in KINDS.values())
-        raise RefusedError(f"holds {several(names)}: that is no {expected[2:]}")
+        raise RefusedError(f"contains {several(names)}, expected {expected}")
     return best
 
 
 def map_weights(weights: Weights, kind: Kind | Literal["auto"] = "auto") -> Mapped:
-    """The tensors of a file under our names.
+    """Rename and check the tensors of a file.
 
-    Raises LatteError naming what is missing, unexpected, misshapen or no float, or when the file is another
-    model's.
+    Raises LatteError naming tensors that are missing, unexpected, of the wrong shape or not floats, or if the
+    file contains another model.
     """
     try:
         return _map(weights, kind)
@@ -116,16 +116,16 @@ def map_weights(weights: Weights, kind: Kind | Literal["auto"] = "auto") -> Mapp
 
 
 def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
-    """A Latte checkpoint of any format, ready to read.
+    """Open a Latte checkpoint of any format.
 
-    Raises LatteError: what is wrong with it, and the command that makes a right one.
+    Raises LatteError with the problem and the command that creates a correct file.
     """
     try:
         return map_weights(open_weights(path, weights=weights, kind="latte"), "latte")
     except LatteError as error:
         target = path.with_suffix(".ckpt").name
         command = f"latte convert --kind latte --source <original> --target {target} --force"
-        raise LatteError(f"{error}; to make it anew: {command}") from error
+        raise LatteError(f"{error}; to create it again: {command}") from error
 
 
 def _map(weights: Weights, requested: Kind | Literal["auto"]) -> Mapped:

@@ -1,4 +1,4 @@
-"""Any file of weights, opened: told apart by content, its tensors by name, read only when asked for."""
+"""Open any weights file: detect the format from its content and list its tensors, read on demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,39 +21,39 @@ from latte_cli.core.checkpoints.sections import (
 from latte_cli.core.checkpoints.tensors import Shape, Tensor, map_file
 from latte_cli.core.errors import LatteError
 
-# What else people hand over, by its first bytes.
+# Other files that users may pass, by their first bytes.
 _STRANGERS = {
-    b"version https://git-lfs": "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`",
-    b"<": "is a web page or XML, not weights: the download went wrong",
+    b"version https://git-lfs": "is a Git LFS pointer, not weights: download them with `git lfs pull`",
+    b"<": "is a web page or XML, not weights: the download failed",
     b"{": "is JSON, not weights",
     b"\x1f\x8b": "is gzip: unpack it first",
     b"BZh": "is bzip2: unpack it first",
     b"\xfd7zXZ": "is xz: unpack it first",
     b"Rar!": "is a RAR archive: unpack it first",
-    b"GGUF": "is a GGUF file, which holds no weights that this program uses",
+    b"GGUF": "is a GGUF file, expected PyTorch, safetensors or MindSpore",
     b"\x89HDF": "is HDF5, expected PyTorch, safetensors or MindSpore",
-    b"\x93NUMPY": "is a numpy array, expected PyTorch, safetensors or MindSpore",
-    b"\x80": "is a bare pickle, not a PyTorch file: only weights are read, nothing is executed",
+    b"\x93NUMPY": "is a NumPy array, expected PyTorch, safetensors or MindSpore",
+    b"\x80": "is a plain pickle, not a PyTorch file; for security, pickles are never executed",
 }
 _TAR_MARK, _TAR_AT = b"ustar", 257
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, still in their file; wrappers' prefixes are gone from the names."""
+    """Tensors by name, without the prefixes of wrappers, read on demand."""
 
     path: Path
     format: str
     """torch, safetensors or mindspore."""
     section: Section
-    """Which set of a training checkpoint this is: ema or model; bare when the file holds only one."""
+    """The set of weights of a training checkpoint: ema or model; bare if the file has only one."""
     tensors: Mapping[str, Tensor]
     originals: Mapping[str, str]
-    """The name in the file of each name here."""
+    """Each tensor's name in the file."""
     ignored: Mapping[str, str]
-    """What stands beside the weights in the file, and why it is left."""
+    """Ignored entries of the file, and the reason."""
     files: tuple[Path, ...]
-    """The files that hold them: one, or an index and its shards."""
+    """The weights file, or an index and its shards."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -68,26 +68,23 @@ class Weights:
         return self.tensors[name].dtype.name
 
     def read(self, name: str) -> Bits:
-        """The numbers, read-only where they are mapped; bfloat16, which numpy has not, as float32 of the same
-        values.
+        """Read a tensor (read-only if it is memory-mapped); bfloat16 as float32 with the same values.
 
-        Raises LatteError when their checksum does not match.
+        Raises LatteError if its checksum does not match.
         """
         tensor = self.tensors[name]
         return widen(tensor.bits(), tensor.dtype)
 
     def size(self) -> int:
-        """Bytes of the files."""
+        """Total bytes of the files."""
         return sum(file.stat().st_size for file in self.files)
 
 
 def open_weights(path: Path, *, weights: Choice = "auto", kind: str = "auto") -> Weights:
-    """The weights in a PyTorch, safetensors or MindSpore file, a sharded checkpoint's index or a diffusers
-    folder.
+    """Open a PyTorch, safetensors or MindSpore file, a sharded checkpoint's index or a diffusers folder.
 
-    weights: the set of a training checkpoint; auto takes the averaged one where there is one. kind: the part
-    of a diffusers pipeline. Nothing in a file is executed. Raises LatteError: the file, and what is wrong
-    with it.
+    weights: the set of weights in a training checkpoint; auto prefers the averaged ones. kind: the model of a
+    diffusers pipeline. Nothing in a file is executed. Raises LatteError naming the file and the problem.
     """
     if path.is_dir():
         path = folders.find_weights(path, kind)
@@ -98,7 +95,7 @@ def open_weights(path: Path, *, weights: Choice = "auto", kind: str = "auto") ->
 
 
 def _open_index(path: Path, which: Choice) -> Weights:
-    map_file(path)  # that it is there and is a file
+    map_file(path)  # raises LatteError if it is not a readable file
     tensors: dict[str, Tensor] = {}
     shards = folders.read_index(path)
     for shard, names in shards.items():
@@ -128,9 +125,9 @@ def _open_file(path: Path, which: Choice) -> Weights:
 
 def _stranger(start: bytes) -> str:
     if start[_TAR_AT:] == _TAR_MARK:
-        return "is a tar archive, or a file of PyTorch before 0.2: unpack it, or save it with a later PyTorch"
+        return "is a tar archive or a file of PyTorch before 0.2: unpack it, or save it with a later version"
     words = next((words for mark, words in _STRANGERS.items() if start.startswith(mark)), None)
-    return words or "is no file of weights that this program knows (PyTorch, safetensors, MindSpore)"
+    return words or "is not a known weights format (PyTorch, safetensors, MindSpore)"
 
 
 def _open_torch(path: Path, file: torch.TorchFile, which: Choice) -> Weights:
@@ -148,7 +145,7 @@ def _weights(
     metadata: Mapping[str, str] | None = None,
 ) -> Weights:
     if not chosen.items:
-        raise RefusedError("holds no tensors")
+        raise RefusedError("contains no tensors")
     originals = strip_prefixes(list(chosen.items))
     tensors = {name: cast(Tensor, chosen.items[original]) for name, original in originals.items()}
     return Weights(

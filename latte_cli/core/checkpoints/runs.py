@@ -1,4 +1,4 @@
-"""The checkpoints in a run's folder: which there are, what stands beside them, what they say of the run."""
+"""The checkpoints in a run's folder, the files next to them, and the run's state stored in them."""
 
 from functools import cache
 from pathlib import Path
@@ -15,46 +15,46 @@ FORMAT = "latte training checkpoint 1"
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in the `ckpt/` of a run, oldest first."""
+    """The checkpoints in the `ckpt/` folder of a run, oldest first."""
     return sorted(folder.glob("step-*.safetensors"))
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
-    """The checkpoint of a run after that step."""
+    """Path of a run's checkpoint for a step."""
     return folder / f"step-{step:08d}.safetensors"
 
 
 def newest_checkpoint(settings: Settings) -> Path:
-    """The run folder's newest checkpoint. Raises LatteError when there is none."""
+    """The run folder's newest checkpoint. Raises LatteError if there is none."""
     found = checkpoints(settings.run_dir / "ckpt")
     if not found:
-        raise LatteError(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
+        raise LatteError(f"{settings.run_dir}: no checkpoint found; train first or give --checkpoint")
     return found[-1]
 
 
-def lora_beside(checkpoint: Path) -> Path:
-    """The file of low-rank changes that stands beside a checkpoint of a run that trains them."""
+def lora_file(checkpoint: Path) -> Path:
+    """The LoRA file next to a checkpoint, in runs that train LoRA."""
     return checkpoint.with_name(checkpoint.name.replace("step-", "lora-"))
 
 
 def base_weights(settings: Settings) -> Path:
-    """The weights that a run's low-rank changes are added to. Raises LatteError when they are not there."""
+    """The weights that a LoRA run adapts. Raises LatteError if they do not exist."""
     start = settings.train.init_from
     if start is None or not start.exists():
         raise LatteError(
-            f"train.init_from: {start}: no such file or folder, expected what part: lora changes"
+            f"train.init_from: {start}: no such file or folder, expected the weights for train.part: lora"
         )
     return start
 
 
 @cache
 def digest_of(path: Path, layout: str) -> str:
-    """SHA-256 of the files that hold a transformer's weights; `layout`: which part of a pipeline it is."""
+    """SHA-256 of a transformer's weights files; `layout`: its kind within a pipeline."""
     return digest_of_files(open_weights(path, kind=layout).files)
 
 
 def open_checkpoint(path: Path) -> safe_open:
-    """A training checkpoint's tensors and metadata. Raises LatteError when it cannot be read."""
+    """Open a training checkpoint's tensors and metadata. Raises LatteError if it cannot be read."""
     try:
         return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
@@ -62,21 +62,21 @@ def open_checkpoint(path: Path) -> safe_open:
 
 
 class RunBase(Model):
-    """What a training checkpoint says of the weights that it changes."""
+    """The base weights recorded in a training checkpoint."""
 
     base: str = ""
 
 
 def read_run(path: Path, kind: type[Kind]) -> Kind:
-    """What a training checkpoint says of its run, as `kind`: see `training.state.Progress`.
+    """Read the run's state from a training checkpoint, as `kind` (see `training.state.Progress`).
 
-    Raises LatteError for a file that is no training checkpoint.
+    Raises LatteError if the file is not a training checkpoint.
     """
     with open_checkpoint(path) as file:
         metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise LatteError(
-            f"{path}: found weights without a training state, expected a checkpoint that `latte train` wrote;"
+            f"{path}: found weights without training state, expected a checkpoint of `latte train`;"
             " to start from these weights, set train.init_from"
         )
     return parse_json(metadata.get("progress", "").encode(), kind, source=f"{path}: progress")

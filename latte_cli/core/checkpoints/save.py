@@ -1,8 +1,8 @@
-"""Weights written to a file, whole or not at all, a piece at a time: MindSpore, safetensors or PyTorch.
+"""Write weights to a MindSpore, safetensors or PyTorch file, atomically and piece by piece.
 
-A training checkpoint of this program is one file of flat names: a part (`TRAINING_SECTIONS` in `sections`), a
-slash and the parameter's name, as in "ema/blocks.0.attn.qkv.weight"; what is no array, such as the step, is
-metadata.
+A training checkpoint of this program is one file with flat names: a section (`TRAINING_SECTIONS` in
+`sections`), a slash and the parameter's name, as in "ema/blocks.0.attn.qkv.weight". Values other than arrays,
+such as the step, are metadata.
 """
 
 import json
@@ -30,7 +30,7 @@ SAFETENSORS_SUFFIXES = (".safetensors",)
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 
 _LONGEST_CRC = len(str(0xFFFFFFFF))
-_SLICE_BYTES = 512 << 20  # MindSpore's own: a larger tensor is several entries, each below protobuf's 2 GB
+_SLICE_BYTES = 512 << 20  # as MindSpore: larger tensors are split into entries below protobuf's 2 GB limit
 
 
 def save_weights(
@@ -43,12 +43,12 @@ def save_weights(
     entry: str | None = None,
     source: Path | None = None,
 ) -> None:
-    """Write arrays by name in the format that the target's suffix tells: .ckpt, .safetensors or .pt.
+    """Write arrays by name in the format of the target's suffix: .ckpt, .safetensors or .pt.
 
-    arrays: numpy arrays, or tensors still in their file. metadata: texts beside them (not in .pt). dtype:
-    what floats are rounded to. finite: refuse infinities and NaNs. entry: the key of a .pt file under which
-    the names stand. source: the file that an error about the numbers names, in place of the target. Raises
-    LatteError when the target cannot be written, is of an unknown suffix or the numbers may not be written.
+    arrays: NumPy arrays, or tensors read on demand. metadata: texts to store (not in .pt). dtype: type to
+    round floats to. finite: reject infinities and NaNs. entry: the key of a .pt file that contains the names.
+    source: the file to name in errors about the numbers, instead of the target. Raises LatteError if the
+    target cannot be written or has an unknown suffix, or if the numbers must not be written.
     """
     numpy_types = (np.ndarray, np.generic)
     tensors = {
@@ -70,7 +70,7 @@ def save_weights(
 
 
 def check_numbers(tensors: Mapping[str, Tensor], source: Path, *, dtype: str | None) -> None:
-    """Read all the numbers as `save_weights` would and write nothing. Raises the LatteError that it would."""
+    """Read all numbers like `save_weights` without writing. Raises the same LatteErrors."""
     try:
         for name, tensor in tensors.items():
             deque(pieces(name, tensor, requested=dtype, finite=True), maxlen=0)
@@ -98,7 +98,7 @@ def _safetensors_header(
     checksums: Mapping[str, int],
     dtype: str | None,
 ) -> bytes:
-    """The header; its length does not depend on the checksums, so it is written twice, first with zeros."""
+    """The header. It is written twice, first without checksums: its length does not depend on them."""
     words = json.dumps(checksums, separators=(",", ":"))
     words += " " * sum(_LONGEST_CRC - len(str(crc)) for crc in checksums.values())
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata, CRC_KEY: words}}
@@ -116,8 +116,8 @@ def _safetensors_header(
 def _write_mindspore(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, dtype: str | None, finite: bool
 ) -> None:
-    """The message that `formats.mindspore` describes, with the checksum that
-    `save_checkpoint(crc_check=True)` appends."""
+    """Write the message described in `formats.mindspore`, with the checksum of
+    `save_checkpoint(crc_check=True)`."""
     with path.open("wb") as file:
         crc = 0
         for key, text in metadata.items():
@@ -134,7 +134,7 @@ def _write_mindspore(
 
 
 def _entries(content: Iterable[memoryview], total: int) -> Iterator[tuple[int, memoryview]]:
-    """The content cut where entries end; beside each entry's first part its length, beside others 0."""
+    """Split the content at the ends of entries; yields an entry's length with its first part, else 0."""
     room = 0
     for piece in content:
         at = 0
@@ -152,7 +152,7 @@ def _put(file: IO[bytes], crc: int, content: bytes | memoryview) -> int:
 
 
 def _entry_head(name: str, shape: tuple[int, ...], code: str, content_size: int) -> bytes:
-    """All of a Value but the numbers themselves, which come last in it."""
+    """All of a Value except the numbers, which come last."""
     tensor = b"".join(b"\x08" + _varint(size) for size in shape)
     tensor += _field(2, code.encode()) + b"\x1a" + _varint(content_size)
     value = _field(1, name.encode()) + b"\x12" + _varint(len(tensor) + content_size) + tensor
@@ -173,5 +173,5 @@ def _varint(value: int) -> bytes:
 
 def _code(name: str, code: str | None, dtype: Dtype) -> str:
     if code is None:
-        raise RefusedError(f"{shown(name)} is {dtype.name}, which this format does not hold")
+        raise RefusedError(f"{shown(name)} is {dtype.name}, which this format does not support")
     return code

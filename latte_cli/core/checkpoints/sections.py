@@ -1,4 +1,4 @@
-"""Which of the sets of weights in a file is meant, and the names in it without their wrappers' prefixes."""
+"""Choose one of the sets of weights in a file, and strip the prefixes of wrappers from its names."""
 
 import re
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from latte_cli.core.checkpoints.tensors import Tensor
 Choice = Literal["auto", "ema", "model"]
 Section = Literal["ema", "model", "bare"]
 
-# What training scripts call the averaged weights and the trained ones; the first that is there counts.
+# Names that training scripts use for the averaged and the trained weights, in order of preference.
 _ENTRIES: dict[Section, tuple[str, ...]] = {
     "ema": ("ema", "ema_state_dict", "model_ema"),
     "model": ("model", "state_dict", "model_state_dict", "module"),
 }
 TRAINING_SECTIONS = ("model", "ema", "optimizer")
-"""Parts of this program's own training checkpoints: a name is a part, a slash and the parameter's name."""
+"""Sections of this program's training checkpoints; a name is a section, a slash and a parameter's name."""
 # DistributedDataParallel, torch.compile, MindONE's training wrapper.
 _PREFIXES = re.compile(r"(?:module\.|_orig_mod\.|network\.)+")
-# MindONE's EMA cell keeps copies under these: the averages, and room to swap them in.
+# MindONE's EMA cell stores copies under these: the averages, and a buffer for swapping.
 _MINDONE_COPIES = {"ema.": "ema", "swap.": "swap"}
 
 
 @dataclass
 class Chosen:
-    """One set of weights: its items by the names in the file, what is beside it and why that is left."""
+    """One set of weights: its items by the names in the file, and ignored entries with the reason."""
 
     section: Section
     items: dict[str, object]
@@ -35,12 +35,12 @@ class Chosen:
 
 
 def choose_entry(content: object, requested: Choice) -> Chosen:
-    """The set of weights in what a PyTorch pickle holds: an entry of a dictionary, or the dictionary itself.
+    """Choose the weights in a PyTorch pickle: an entry of a dictionary, or the dictionary itself.
 
-    Raises RefusedError when there is none of the requested kind.
+    Raises RefusedError if the requested set does not exist.
     """
     if not isinstance(content, dict) or len(content) > MAX_TENSORS:
-        raise RefusedError(f"holds {_kind(content)}, expected a dictionary of tensors")
+        raise RefusedError(f"contains {_kind(content)}, expected a dictionary of tensors")
     sets = {
         section: next((name for name in names if _is_set(content.get(name))), None)
         for section, names in _ENTRIES.items()
@@ -56,9 +56,9 @@ def choose_entry(content: object, requested: Choice) -> Chosen:
 
 
 def choose_flat(tensors: Mapping[str, Tensor], requested: Choice, *, mindspore: bool) -> Chosen:
-    """The set of weights among flat names: one of ours ("ema/..."), of MindONE's EMA cell, or all there is.
+    """Choose the weights among flat names: a section of ours ("ema/..."), of MindONE's EMA cell, or all.
 
-    Raises RefusedError when there is none of the requested kind.
+    Raises RefusedError if the requested set does not exist.
     """
     parts: dict[str, dict[str, object]] = {}
     for name, tensor in tensors.items():
@@ -66,17 +66,17 @@ def choose_flat(tensors: Mapping[str, Tensor], requested: Choice, *, mindspore: 
         parts.setdefault(part, {})[short] = tensor
     if "ema" not in parts and parts.keys() <= {"", "swap"}:
         _need("model", requested)
-        return Chosen("bare", parts.get("", {}), _beside(parts, ""))
+        return Chosen("bare", parts.get("", {}), _ignored(parts, ""))
     if "" in parts and "model" not in parts:
         parts["model"] = parts.pop("")
     section = _pick([name for name in ("ema", "model") if name in parts], requested)
-    return Chosen(section, parts[section], _beside(parts, section))
+    return Chosen(section, parts[section], _ignored(parts, section))
 
 
 def strip_prefixes(names: list[str]) -> dict[str, str]:
-    """Each name without the prefixes that wrappers put before it -> the name in the file.
+    """Map each name without the prefixes of wrappers to the name in the file.
 
-    Raises RefusedError when two names come to the same.
+    Raises RefusedError if two names become equal.
     """
     originals: dict[str, str] = {}
     for name in names:
@@ -84,7 +84,7 @@ def strip_prefixes(names: list[str]) -> dict[str, str]:
         short = name[match.end() :] if match else name
         if short in originals:
             raise RefusedError(
-                f"holds both {shown(originals[short])} and {shown(name)}, which are the same parameter"
+                f"contains both {shown(originals[short])} and {shown(name)}, which are the same parameter"
             )
         originals[short] = name
     return originals
@@ -92,15 +92,15 @@ def strip_prefixes(names: list[str]) -> dict[str, str]:
 
 def _pick(there: list[str], requested: Choice) -> Section:
     if not there:
-        raise RefusedError("holds no weights: its entries are empty")
+        raise RefusedError("contains no weights: its entries are empty")
     if requested != "auto" and requested not in there:
-        raise RefusedError(f"holds no {requested} weights, only {' and '.join(there)}")
+        raise RefusedError(f"contains no {requested} weights, only {' and '.join(there)}")
     return cast(Section, requested if requested != "auto" else there[0])
 
 
 def _need(there: str, requested: Choice) -> None:
     if requested not in ("auto", there):
-        raise RefusedError(f"holds one set of weights, not marked as {requested}; leave --weights out")
+        raise RefusedError(f"contains only one set of weights, not marked as {requested}; omit --weights")
 
 
 def _is_set(value: object) -> bool:
@@ -114,17 +114,17 @@ def _is_entry(value: object) -> bool:
 def _reason(name: object, value: object) -> str:
     section = next((section for section, names in _ENTRIES.items() if name in names), None)
     if section is None:
-        return "no weights of the model"
-    return f"another set of weights: --weights {section} takes it" if _is_set(value) else "empty"
+        return "not weights of the model"
+    return f"another set of weights, for --weights {section}" if _is_set(value) else "empty"
 
 
 def _named(entry: dict[object, object]) -> dict[str, object]:
-    """The entry's items. Raises RefusedError for a name that is no text or a value that is no tensor."""
+    """The entry's items. Raises RefusedError if a name is not text or a value is not a tensor."""
     if not entry:
-        raise RefusedError("holds no tensors: the dictionary is empty")
+        raise RefusedError("contains no tensors: the dictionary is empty")
     numbered = [key for key in entry if not isinstance(key, str)]
     if numbered:
-        raise RefusedError(f"holds a name that is {_kind(numbered[0])}, expected text")
+        raise RefusedError(f"contains a name that is {_kind(numbered[0])}, expected text")
     others = [str(key) for key, value in entry.items() if not isinstance(value, TensorClaim)]
     if others:
         raise RefusedError(f"{several(others)}: found {_kind(entry[others[0]])}, expected a tensor")
@@ -157,8 +157,8 @@ def _flat_part(name: str, *, mindspore: bool) -> tuple[str, str]:
     return "", name
 
 
-def _beside(parts: Mapping[str, Mapping[str, object]], section: str) -> dict[str, str]:
-    """What is left of a file with several parts, a line for each part."""
+def _ignored(parts: Mapping[str, Mapping[str, object]], section: str) -> dict[str, str]:
+    """The ignored parts of a file with several parts, with the reason."""
     return {
         f"{part or 'others'} ({len(items)})": _reason(part, items)
         for part, items in parts.items()

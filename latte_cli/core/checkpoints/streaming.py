@@ -1,4 +1,4 @@
-"""A tensor's bytes in pieces, rounded to another type on the way, so that writing needs little memory."""
+"""Split a tensor's bytes into pieces and round them to another type, so that writing needs little memory."""
 
 import math
 from collections.abc import Iterator
@@ -9,40 +9,38 @@ from latte_cli.core.checkpoints.dtypes import DTYPES, FLOATS, Bits, Dtype, cast,
 from latte_cli.core.checkpoints.limits import RefusedError, shown
 from latte_cli.core.checkpoints.tensors import Tensor
 
-_ELEMENTS = 1 << 20  # a piece: stays in the processor's cache while it is checked, rounded and written
+_ELEMENTS = 1 << 20  # per piece: fits the processor's cache while it is checked, rounded and written
 
 
 def stored_dtype(tensor: Tensor, requested: str | None) -> Dtype:
-    """The type a tensor is written as: `requested` for floats, where given, else its own."""
+    """The type in which a tensor is written: `requested` for floats if given, else its own."""
     return DTYPES[requested] if requested and tensor.dtype.name in FLOATS else tensor.dtype
 
 
 def stored_nbytes(tensor: Tensor, requested: str | None) -> int:
-    """Bytes that `pieces` will give."""
+    """Total bytes that `pieces` yields."""
     return math.prod(tensor.shape) * stored_dtype(tensor, requested).bits.itemsize
 
 
 def pieces(name: str, tensor: Tensor, *, requested: str | None, finite: bool) -> Iterator[memoryview]:
     """The tensor's bytes in row-major order, little-endian, as `stored_dtype`.
 
-    finite: raise RefusedError, naming the tensor, at the first infinity or NaN, its own or one that rounding
-    makes.
+    finite: raise RefusedError, naming the tensor, for an infinity or NaN, its own or a result of rounding.
     """
     dtype = stored_dtype(tensor, requested)
     flat = tensor.bits().reshape(-1)
     for start in range(0, flat.size, _ELEMENTS):
         piece = flat[start : start + _ELEMENTS]
         if finite and not _all_finite(piece, tensor.dtype):
-            raise RefusedError(f"{shown(name)} holds an infinity or NaN")
+            raise RefusedError(f"{shown(name)} contains an infinity or NaN")
         rounded = cast(piece, tensor.dtype, dtype)
         if finite and rounded is not piece and not _all_finite(rounded, dtype):
-            raise RefusedError(f"{shown(name)} holds numbers too large for {dtype.name}")
+            raise RefusedError(f"{shown(name)} contains numbers too large for {dtype.name}")
         yield np.ascontiguousarray(rounded).data.cast("B")
 
 
 def _all_finite(bits: Bits, dtype: Dtype) -> bool:
-    """Whether no number is infinite or NaN. A finite sum proves it, and is twice as fast to get as an answer
-    each."""
+    """Whether all numbers are finite. A finite sum proves it, twice as fast as testing each number."""
     if dtype.name not in FLOATS:
         return True
     numbers = widen(bits, dtype)

@@ -1,4 +1,4 @@
-"""The decoder of a pipeline's vae_temporal_decoder: its sizes and weights, without MindSpore."""
+"""Sizes and weights of a pipeline's vae_temporal_decoder. Does not import MindSpore."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 
 DECODER = "decoder."
-GROUPS = 32  # of its norms, whatever its widths
+GROUPS = 32  # of all its group norms
 CHUNK = 14
-"""Frames that are decoded together, as diffusers' LattePipeline does."""
+"""Frames decoded together, as in diffusers' LattePipeline."""
 
 
 @dataclass(frozen=True)
 class TemporalDecoderShape:
-    """What fixes the decoder's tensors; the names are diffusers'."""
+    """The sizes that define the decoder, with diffusers' names."""
 
     block_out_channels: tuple[int, ...]
     layers_per_block: int
@@ -27,7 +27,7 @@ class TemporalDecoderShape:
 
 
 class TemporalDecoderWeights(Mapping[str, NDArray[np.float32]]):
-    """The decoder's tensors by their names without "decoder.", each read when it is asked for."""
+    """The decoder's tensors by their names without "decoder.", each read on access."""
 
     def __init__(self, weights: Weights):
         self.weights = weights
@@ -43,14 +43,14 @@ class TemporalDecoderWeights(Mapping[str, NDArray[np.float32]]):
         return len(self.names)
 
     def parameters(self) -> int:
-        """Numbers in all of them."""
+        """Total number of parameters."""
         return sum(int(np.prod(self.weights.shape(name))) for name in self.names)
 
 
 def open_temporal_decoder(folder: Path) -> tuple[TemporalDecoderShape, TemporalDecoderWeights]:
-    """The sizes and weights of an AutoencoderKLTemporalDecoder's decoder; no numbers are read.
+    """The sizes and weights of an AutoencoderKLTemporalDecoder's decoder, without reading the weights.
 
-    Raises LatteError when the folder holds no weights or another model's.
+    Raises LatteError if the folder contains no weights or another model.
     """
     weights = open_weights(folder)
     shapes = {name: weights.shape(name) for name in weights.names}
@@ -62,7 +62,7 @@ def open_temporal_decoder(folder: Path) -> tuple[TemporalDecoderShape, TemporalD
         layers += 1
     conv_in = shapes.get("decoder.conv_in.weight", ())
     if len(widths) != VAE_FACTOR.bit_length() or layers < 2 or len(conv_in) != 4:
-        raise LatteError(f"{folder}: holds no temporal decoder that makes {VAE_FACTOR} pixels of a latent")
+        raise LatteError(f"{folder}: found no temporal decoder with an upsampling factor of {VAE_FACTOR}")
     channels = tuple(width[0] for width in reversed(widths))
     if any(width % GROUPS for width in channels):
         raise LatteError(f"{folder}: channels {channels}, expected multiples of {GROUPS}")

@@ -1,4 +1,4 @@
-"""Tensors that stay in their file until they are asked for."""
+"""Tensors that are read from their file on demand."""
 
 import math
 import mmap
@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 class Tensor(Protocol):
-    """Numbers of one type and shape, wherever they are."""
+    """Numbers of one type and shape, in a file or in memory."""
 
     @property
     def dtype(self) -> Dtype: ...
@@ -27,21 +27,21 @@ class Tensor(Protocol):
     def shape(self) -> Shape: ...
 
     def bits(self) -> Bits:
-        """The numbers in row-major order, as `dtype.bits`; mapped from the file where they lie so, else a
+        """The numbers in row-major order, as `dtype.bits`; memory-mapped if the file has this order, else a
         copy."""
         ...
 
     def release(self) -> None:
-        """Give back the memory that mapped numbers were read into; they are read anew when asked for."""
+        """Release the memory of mapped numbers; they are read again on access."""
         ...
 
 
 def map_file(path: Path) -> memoryview:
-    """A file's bytes, mapped read-only. Raises LatteError when it is no readable file or is empty."""
+    """Map a file's bytes read-only. Raises LatteError if it is not a readable file or is empty."""
     if not path.exists():
         raise LatteError(f"{path}: no such file")
     if not path.is_file():
-        raise LatteError(f"{path}: found something that is no file, expected a file of weights")
+        raise LatteError(f"{path}: found something other than a file, expected a weights file")
     try:
         with path.open("rb") as file:
             if path.stat().st_size == 0:
@@ -53,8 +53,7 @@ def map_file(path: Path) -> memoryview:
 
 @dataclass
 class Storage:
-    """A run of bytes that tensors look into: pieces of a mapped file, which follow one another, and their
-    CRC-32."""
+    """Bytes shared by tensors: consecutive pieces of a mapped file, and their CRC-32."""
 
     path: Path
     label: str
@@ -68,7 +67,7 @@ class Storage:
         return sum(end - start for start, end in self.pieces)
 
     def bytes(self) -> memoryview:
-        """All of it, the checksum verified on the first call. Raises LatteError when it does not match."""
+        """All bytes; the first call verifies the checksum. Raises LatteError if it does not match."""
         if len(self.pieces) == 1:
             content = self.mapped[slice(*self.pieces[0])]
         else:
@@ -81,7 +80,7 @@ class Storage:
         return content
 
     def release(self) -> None:
-        """Give back the memory of the mapped pages, where the system can; the file's cache keeps them."""
+        """Release the memory of the mapped pages if the system supports it; the page cache keeps them."""
         mapping = self.mapped.obj
         if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
             return
@@ -115,7 +114,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Rearranged:
-    """Another tensor's numbers, reshaped to `split`, its axes put in `order`, then reshaped to `shape`."""
+    """Another tensor reshaped to `split`, with its axes permuted to `order`, then reshaped to `shape`."""
 
     tensor: Tensor
     shape: Shape
@@ -155,7 +154,7 @@ class InMemory:
         return np.ascontiguousarray(self.array, dtype=self.dtype.bits).reshape(self.shape)
 
     def release(self) -> None:
-        """Nothing: the numbers are in no file."""
+        """Does nothing: the numbers are not in a file."""
 
 
 def row_major(shape: Shape) -> Shape:
@@ -164,17 +163,17 @@ def row_major(shape: Shape) -> Shape:
 
 
 def nbytes(tensor: Tensor) -> int:
-    """Bytes that a tensor's numbers take."""
+    """Size of a tensor in bytes."""
     return math.prod(tensor.shape) * tensor.dtype.bits.itemsize
 
 
 def check_extent(shape: Shape, strides: Shape, offset: int, *, available: int) -> None:
-    """Refuse a view that reaches outside its storage of `available` elements, or blows it up."""
+    """Raise RefusedError for a view that exceeds its storage of `available` elements or expands it."""
     if len(shape) > MAX_DIMENSIONS or len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
-        raise RefusedError("a tensor's size, stride or offset makes no sense")
+        raise RefusedError("a tensor has an invalid size, stride or offset")
     count = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if count and last >= available:
-        raise RefusedError(f"a tensor reaches to element {last} of a storage that holds {available}")
+        raise RefusedError(f"a tensor reaches element {last} of a storage of {available}")
     if count > max(available, MAX_REPEATED_ELEMENTS):
-        raise RefusedError(f"a tensor claims {count} elements, its storage holds {available}")
+        raise RefusedError(f"a tensor claims {count} elements, its storage has {available}")

@@ -189,7 +189,6 @@ def step_count(text: str, respacing: str) -> int:
         count = -1
     if count < 0:
         raise LatteError(
-            f'sample.respacing: found "{respacing}", expected whole numbers as in "250", "10,20,30"'
-            ' or "ddim50"'
+            f'sample.respacing: found "{respacing}", expected integers as in "250", "10,20,30" or "ddim50"'
         )
     return count

@@ -12,7 +12,7 @@ def frechet_distance(first: NDArray[Any], second: NDArray[Any]) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), in float64.
 
     first, second: features (N, D) and (M, D), a row a clip, at least two of each. m are their means, S their
-    covariances with N - 1 and M - 1 in the denominator, as `numpy.cov`. Fewer rows than D are no obstacle.
+    covariances with N - 1 and M - 1 in the denominator, as `numpy.cov`. Fewer rows than D are no problem.
 
     The trace of the square root is that of the symmetric (S1^(1/2) S2 S1^(1/2))^(1/2). With S1 = A^T A and
     S2 = B^T B it is the sum of the singular values of A B^T, so that neither a covariance nor its square root

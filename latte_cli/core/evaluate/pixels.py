@@ -10,7 +10,7 @@ PEAK = 255.0
 # Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", section III.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-# So many products of two numbers from -128 to 127 add up to whole numbers of at most 2^24: float32 adds them
+# So many products of two numbers from -128 to 127 add up to integers of at most 2^24: float32 adds them
 # without rounding, in any order.
 EXACT_TERMS = 1024
 

@@ -93,7 +93,7 @@ def _from_rank_table(environment: Mapping[str, str]) -> World:
 def read_rank_table(path: Path) -> list[dict[int, int]]:
     """The devices of each machine of an Ascend rank table, by rank.
 
-    Raises LatteError when the file is no rank table, or its ranks are not 0, 1, ... once each.
+    Raises LatteError when the file is not a rank table, or its ranks are not 0, 1, ... once each.
     """
     table = read_json(path, _RankTable, expected="a rank table")
     servers = [{device.rank_id: device.device_id for device in server.device} for server in table.server_list]

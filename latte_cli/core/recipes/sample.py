@@ -72,7 +72,7 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
 def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
     """The plan and the job of making a clip again: the same bytes, next to its sidecar or in `out`.
 
-    Raises LatteError when it is no sidecar, or a file it names has changed.
+    Raises LatteError when it is not a sidecar, or a file it names has changed.
     """
     spec = read_spec(sidecar)
     target = ClipFiles(out or sidecar.parent, spec.formats, spec.fps)

@@ -54,7 +54,7 @@ class Denoiser:
         prepared = self._prepare(Tensor(condition[:, None]))  # that of clips, without still images after them
 
         def predict(x_t: FloatArray, timesteps: IntArray) -> Array:
-            # A pipeline's scheduler may have timesteps that are no whole numbers.
+            # A pipeline's scheduler may have timesteps that are not integers.
             inputs = np.ascontiguousarray(x_t, np.float32), timestep_rows(TIMESTEP_CHANNELS, timesteps)
             return np.asarray(self._predict(*map(Tensor, inputs), *prepared).asnumpy())
 

@@ -123,7 +123,7 @@ def clip_shape(
 ) -> tuple[int, int, int, int]:
     """(F, 4, h, w) of a clip's latents; sizes in pixels, None as the transformer was trained.
 
-    Raises LatteError for a size that is no whole number of patches.
+    Raises LatteError for a size that is not a complete number of patches.
     """
     shape = pipeline.shape
     native, unit = shape.sample_size * VAE_FACTOR, VAE_FACTOR * shape.patch_size

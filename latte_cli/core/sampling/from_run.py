@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_beside, read_run
+from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_file, read_run
 from latte_cli.core.data.captions.prompts import PromptLine, named
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -177,7 +177,7 @@ def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
     layout = architecture_of(settings).layout
     if not settings.train.trains_lora:
         return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
-    changes = lora_beside(checkpoint)
+    changes = lora_file(checkpoint)
     if not changes.is_file():
         raise LatteError(f"{changes}: no such file, expected the low-rank changes of {checkpoint.name}")
     return [changes, *open_weights(base_weights(settings), kind=layout).files]
@@ -193,7 +193,7 @@ def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Pa
     """The weights that a run started from, with its low-rank changes added."""
     from latte_cli.core.models.lora import load_lora, with_lora
 
-    start, changes = base_weights(settings), lora_beside(checkpoint)
+    start, changes = base_weights(settings), lora_file(checkpoint)
     if checkpoint != changes and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
         raise LatteError(f"{checkpoint}: train.init_from {start} holds other weights than those changed")
     return with_lora(architecture.read(start), load_lora(changes), source=str(changes))

@@ -14,13 +14,13 @@ from latte_cli.core.settings.schema import Settings
 from latte_cli.core.settings.section import NOT_A_NAME, NOT_UTF_8, Section
 
 _KINDS: dict[object, str] = {
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
     str: "text",
     bool: "true or false",
     Path: "a path",
 }
-_LISTED: dict[object, str] = {int: "whole numbers", str: "texts"}
+_LISTED: dict[object, str] = {int: "integers", str: "texts"}
 _BOUNDS = {
     "ge": "at least",
     "gt": "more than",

@@ -152,7 +152,7 @@ def _named(location: tuple[int | str, ...]) -> str:
 
 
 _KINDS = {
-    "int": "a whole number",
+    "int": "an integer",
     "float": "a number",
     "finite": "a finite number",
     "string": "text",

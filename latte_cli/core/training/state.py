@@ -18,7 +18,7 @@ from latte_cli.core.checkpoints.runs import (
     FORMAT,
     checkpoint_at,
     checkpoints,
-    lora_beside,
+    lora_file,
     open_checkpoint,
     read_run,
 )
@@ -87,7 +87,7 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
         raise LatteError(f"{path}: cannot be written: {str(error).rpartition('error: ')[2]}") from error
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
-        lora_beside(old).unlink(missing_ok=True)
+        lora_file(old).unlink(missing_ok=True)
     return path
 
 
@@ -102,11 +102,11 @@ def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Para
         if name.startswith("ema/") and CHANGES in name
     }
     if averages:
-        save_lora(lora_beside(checkpoint), lora_of(model, averages))
+        save_lora(lora_file(checkpoint), lora_of(model, averages))
 
 
 def read_progress(path: Path) -> Progress:
-    """Where the run of a checkpoint was. Raises LatteError for a file that is no training checkpoint."""
+    """Where the run of a checkpoint was. Raises LatteError for a file that is not a training checkpoint."""
     return read_run(path, Progress)
 
 

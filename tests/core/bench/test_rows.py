@@ -64,8 +64,8 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
         ("fast", f"found 'fast', {KEYS}"),
         ("depth=3", f"found 'depth=3', {KEYS}"),
         ("cache=yes", "cache: found 'yes', expected on or off"),
-        ("batch=0", "batch: found '0', expected a whole number, at least 1"),
-        ("frames=-2", "frames: found '-2', expected a whole number, at least 1"),
+        ("batch=0", "batch: found '0', expected an integer, at least 1"),
+        ("frames=-2", "frames: found '-2', expected an integer, at least 1"),
     ],
 )  # fmt: skip
 def test_a_row_that_says_nothing_is_refused(spec: str, message: str) -> None:

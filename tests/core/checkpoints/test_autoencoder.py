@@ -112,7 +112,7 @@ def test_the_files_of_a_sharded_one_are_its_index_and_shards(tmp_path: Path) -> 
         (GOLDEN / "bad" / "good.pt", "is a Latte checkpoint, expected a Stable Diffusion autoencoder"),
         (
             VAE / "diffusion_pytorch_model.bin",
-            "norms of 32; expected config.json beside it",
+            "norms of 32; expected a config.json next to it",
         ),
     ],
 )
@@ -134,9 +134,9 @@ def changed(tmp_path: Path, **changes: object) -> str:
     [
         ({"block_out_channels": [4, 8, 8]}, r"config.json: block_out_channels is \(4, 8, 8\), the weights "),
         ({"latent_channels": 16}, "config.json: latent_channels is 16, the weights .* have 4"),
-        ({"norm_num_groups": 7}, "config.json: channels .*, norms of 7; expected config.json"),
+        ({"norm_num_groups": 7}, "config.json: channels .*, norms of 7; expected a config.json"),
         ({"act_fn": "gelu"}, "config.json: act_fn: found \"gelu\", expected 'silu'"),
-        ({"_class_name": "VQModel"}, "norms of 32; expected config.json beside it"),
+        ({"_class_name": "VQModel"}, "norms of 32; expected a config.json next to it"),
     ],
 )
 def test_a_configuration_of_other_weights_is_refused(
@@ -155,14 +155,14 @@ def test_an_autoencoder_of_another_factor_is_refused(tmp_path: Path) -> None:
     }
     save_file(kept, tmp_path / "vae.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"block_out_channels": [4, 8, 8]}))
-    with pytest.raises(LatteError, match="shrinks a frame's side by 4, expected 8"):
+    with pytest.raises(LatteError, match="found a downsampling factor of 4, expected 8"):
         open_autoencoder(str(tmp_path / "vae.safetensors"))
 
 
 def test_a_torn_file_is_refused(tmp_path: Path) -> None:
     folder = changed(tmp_path)
     (Path(folder) / WEIGHTS.name).write_bytes(WEIGHTS.read_bytes()[:5000])
-    with pytest.raises(LatteError, match="is cut short or damaged"):
+    with pytest.raises(LatteError, match="is truncated or damaged"):
         open_autoencoder(folder)
 
 

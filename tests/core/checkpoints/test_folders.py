@@ -61,7 +61,7 @@ def test_an_index_that_is_none_is_refused(sharded: Path, content: str) -> None:
 
 def test_a_missing_part_is_named(sharded: Path) -> None:
     (sharded / "model-2.safetensors").unlink()
-    with pytest.raises(LatteError, match=r"index\.json: its part model-2\.safetensors is missing"):
+    with pytest.raises(LatteError, match=r"index\.json: its shard model-2\.safetensors is missing"):
         open_weights(sharded)
 
 
@@ -76,10 +76,10 @@ def test_a_part_of_a_pipeline_is_chosen_by_kind(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "vae/diffusers", tmp_path / "vae")
     assert len(open_weights(tmp_path).names) == 244
     (tmp_path / "transformer").mkdir()
-    with pytest.raises(LatteError, match="several models; say which with --kind vae or --kind t2v"):
+    with pytest.raises(LatteError, match="several models; choose one with --kind vae or --kind t2v"):
         open_weights(tmp_path)
     assert len(open_weights(tmp_path, kind="vae").names) == 244
-    with pytest.raises(LatteError, match="no part of kind latte"):
+    with pytest.raises(LatteError, match="no model of kind latte"):
         open_weights(tmp_path, kind="latte")
 
 
@@ -88,5 +88,5 @@ def test_a_folder_without_weights_or_with_too_many_is_refused(tmp_path: Path) ->
         open_weights(tmp_path)
     for name in ("a.bin", "b.bin"):
         (tmp_path / name).touch()
-    with pytest.raises(LatteError, match=r"holds a\.bin and b\.bin; name one of them"):
+    with pytest.raises(LatteError, match=r"contains a\.bin and b\.bin; give one of them"):
         open_weights(tmp_path)

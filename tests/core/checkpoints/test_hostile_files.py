@@ -78,16 +78,16 @@ MALFORMED = {
     + sizes(4)
     + sizes(1)
     + b"\x89NtR",
-    "a call of what is no function": b"ctorch\nFloatStorage\n)R",
+    "a call of what is not a function": b"ctorch\nFloatStorage\n)R",
     "a call of a list": b"])R",
     "attributes of a tensor": tensor() + b"}b",
     "attributes of a function": hostile.TENSOR + b"}b",
     "items of a tensor": tensor() + text("k") + b"Ns",
-    "a persistent id that is no tuple": text("storage") + b"Q",
+    "a persistent id that is not a tuple": text("storage") + b"Q",
     "a persistent id of another kind": b"(" + text("module") + b"NNNNtQ",
     "a storage of an unknown type": storage(kind="Tensor"),
     "a storage of a negative length": storage(count=-1),
-    "a storage whose length is no integer": storage().replace(integer(4) + b"tQ", b"\x88tQ"),
+    "a storage whose length is not an integer": storage().replace(integer(4) + b"tQ", b"\x88tQ"),
     "a storage with an empty key": storage(key=""),
     "one storage of two lengths": storage() + b"0" + storage(count=2),
     "one storage of two types": storage() + b"0" + storage(kind="IntStorage"),
@@ -365,7 +365,7 @@ def test_an_old_file_with_a_wrong_list_of_storages_is_refused(tmp_path: Path) ->
 
 def test_an_old_file_of_2_to_the_40_numbers_is_refused(tmp_path: Path) -> None:
     huge = tensor((1 << 40,), (1,), of=storage(count=1 << 40))
-    assert "is cut short" in refusal(hostile.old_file(tmp_path / "x.pt", checkpoint(huge), {"0": bytes(16)}))
+    assert "is truncated" in refusal(hostile.old_file(tmp_path / "x.pt", checkpoint(huge), {"0": bytes(16)}))
 
 
 def safetensors(path: Path, header: object, data: bytes = b"", *, raw: bytes | None = None) -> Path:
@@ -380,10 +380,10 @@ HEADERS = {
     "a tensor that is none": {"w": 1},
     "a missing field": {"w": {"dtype": "F32", "shape": [1]}},
     "an unknown type": {"w": {**ENTRY, "dtype": "F33"}},
-    "a type that is no text": {"w": {**ENTRY, "dtype": ["F32"]}},
-    "a shape that is no list": {"w": {**ENTRY, "shape": 1}},
+    "a type that is not text": {"w": {**ENTRY, "dtype": ["F32"]}},
+    "a shape that is not a list": {"w": {**ENTRY, "shape": 1}},
     "a negative size": {"w": {**ENTRY, "shape": [-1]}},
-    "a size that is no integer": {"w": {**ENTRY, "shape": [1.0]}},
+    "a size that is not an integer": {"w": {**ENTRY, "shape": [1.0]}},
     "a size that is a truth": {"w": {**ENTRY, "shape": [True]}},
     "a shape larger than the bytes": {"w": {**ENTRY, "shape": [1 << 40]}},
     "offsets backwards": {"w": {**ENTRY, "data_offsets": [4, 0]}},
@@ -391,7 +391,7 @@ HEADERS = {
     "two tensors over the same bytes": {"w": ENTRY, "v": ENTRY},
     "a gap": {"w": {**ENTRY, "shape": [0], "data_offsets": [2, 2]}},
     "bytes that nobody owns": {},
-    "metadata that is no text": {"__metadata__": {"a": 1}, "w": ENTRY},
+    "metadata that is not text": {"__metadata__": {"a": 1}, "w": ENTRY},
 }
 
 
@@ -433,7 +433,7 @@ CHECKPOINTS = {
     "dimensions without end": mindspore(b"w", b"\x0a\x64" + b"\xff" * 100),
     "a negative dimension": mindspore(b"w", b"\x08" + b"\xff" * 9 + b"\x01" + FLOAT + b"\x1a\x04" + bytes(4)),
     "more numbers than bytes": mindspore(b"w", b"\x08\xff\xff\xff\xff\x0f" + FLOAT + b"\x1a\x04" + bytes(4)),
-    "an unknown number type": mindspore(b"w", b"\x12\x07Float33\x1a\x04" + bytes(4)),
+    "an unknown data type": mindspore(b"w", b"\x12\x07Float33\x1a\x04" + bytes(4)),
     "no content": mindspore(b"w", b"\x08\x01" + FLOAT),
     "two contents": mindspore(b"w", b"\x08\x01" + FLOAT + (b"\x1a\x04" + bytes(4)) * 2),
     "a field of an unknown kind": mindspore(b"w", b"\x0d\x01\x01\x01\x01"),
@@ -460,11 +460,11 @@ STRANGERS = {
     b"<!DOCTYPE html><html>": "a web page",
     b"version https://git-lfs.github.com/spec/v1\n": "git lfs pull",
     b"\x1f\x8b\x08": "gzip",
-    b"\x80\x04\x95": "bare pickle",
+    b"\x80\x04\x95": "plain pickle",
     bytes(257) + b"ustar": "tar",
-    b"PK\x03\x04": "cut short",
-    b"hello": "no file of weights",
-    b"\n": "no file of weights",
+    b"PK\x03\x04": "is truncated",
+    b"hello": "not a known weights format",
+    b"\n": "not a known weights format",
 }
 
 
@@ -479,5 +479,5 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    assert "is no file" in refusal(tmp_path / "pipe")
+    assert "other than a file" in refusal(tmp_path / "pipe")
     assert refusal(tmp_path / "nowhere") == "no such file"

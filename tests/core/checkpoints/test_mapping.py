@@ -117,7 +117,7 @@ def uncond() -> dict[str, Shape]:
         ({"extra": (1,)}, "unexpected extra"),
         ({"blocks.9999.x": (1,)}, "unexpected blocks.9999.x"),
         ({"x_embedder.proj.weight": (24, 3, 2, 2)}, "expected (width, 4, patch, patch)"),
-        ({"x_embedder.proj.weight": (24, 17)}, "no patch embedder of four channels"),
+        ({"x_embedder.proj.weight": (24, 17)}, "not a patch embedder of four channels"),
         ({"final_layer.linear.bias": (33,)}, "final_layer.linear.bias of shape (33,), expected (32,)"),
         ({"temp_embed": None}, "missing temp_embed"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_missing_unexpected_or_misshapen_is_named(
 
 def test_the_tensors_of_another_model_are_named() -> None:
     with pytest.raises(
-        LatteError, match=r"holds bert\.layer: that is no Latte checkpoint or a Stable Diffusion"
+        LatteError, match=r"contains bert\.layer, expected a Latte checkpoint or a Stable Diffusion"
     ):
         mapped({"bert.layer": (1,)})
 
@@ -143,9 +143,9 @@ def test_a_file_that_is_no_latte_says_what_it_is_and_how_to_make_the_right_one()
         load_latte(GOLDEN / "vae/ldm_bare.safetensors")
     assert str(caught.value) == (
         f"{GOLDEN}/vae/ldm_bare.safetensors: is a Stable Diffusion autoencoder, expected a Latte checkpoint; "
-        "to make it anew: latte convert --kind latte --source <original> --target ldm_bare.ckpt --force"
+        "to create it again: latte convert --kind latte --source <original> --target ldm_bare.ckpt --force"
     )
-    words = r"truncated_zip\.pt: is cut short: .*; to make it anew: latte convert --kind latte"
+    words = r"truncated_zip\.pt: is truncated: .*; to create it again: latte convert --kind latte"
     with pytest.raises(LatteError, match=words):
         load_latte(GOLDEN / "bad/truncated_zip.pt")
 

@@ -76,10 +76,10 @@ def test_an_infinity_or_nan_is_refused_by_name_and_no_file_appears(tmp_path: Pat
     for evil in (np.inf, -np.inf, np.nan):
         arrays = numbers()
         arrays["large"][2, 77] = evil
-        with pytest.raises(LatteError, match=r"large holds an infinity or NaN$"):
+        with pytest.raises(LatteError, match=r"large contains an infinity or NaN$"):
             save_weights(target, arrays, finite=True)
     arrays["large"][2, 77] = 1e30
-    with pytest.raises(LatteError, match=r"large holds numbers too large for float16$"):
+    with pytest.raises(LatteError, match=r"large contains numbers too large for float16$"):
         save_weights(target, arrays, finite=True, dtype="float16")
     assert list(tmp_path.iterdir()) == []
     arrays["large"][:] = 3e38  # finite, though their sum is not
@@ -165,8 +165,8 @@ def test_a_training_checkpoint_gives_its_averaged_weights(tmp_path: Path, suffix
     assert (weights.section, weights.names, weights.metadata["step"]) == ("ema", ("w",), "12")
     assert weights.read("w").tolist() == [1, 1, 1]
     assert weights.ignored == {
-        "model (1)": "another set of weights: --weights model takes it",
-        "optimizer (1)": "no weights of the model",
+        "model (1)": "another set of weights, for --weights model",
+        "optimizer (1)": "not weights of the model",
     }
     assert open_weights(tmp_path / f"x{suffix}", weights="model").read("w").tolist() == [0, 0, 0]
 

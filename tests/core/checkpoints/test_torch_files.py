@@ -28,16 +28,18 @@ def test_the_averaged_weights_are_taken_where_there_are_any(file: str) -> None:
 
 def test_what_stands_beside_the_weights_is_named_with_the_reason() -> None:
     assert open_weights(GOLDEN / "latte/variants/ckpt_dit_style_opt_args.pt").ignored == {
-        "model": "another set of weights: --weights model takes it",
-        "opt": "no weights of the model",
-        "args": "no weights of the model",
+        "model": "another set of weights, for --weights model",
+        "opt": "not weights of the model",
+        "args": "not weights of the model",
     }
 
 
 def test_a_set_that_is_not_there_is_asked_for_in_vain() -> None:
-    with pytest.raises(LatteError, match=r"ckpt_train_with_img\.pt: holds no model weights, only ema$"):
+    with pytest.raises(LatteError, match=r"ckpt_train_with_img\.pt: contains no model weights, only ema$"):
         open_weights(GOLDEN / "latte/variants/ckpt_train_with_img.pt", weights="model")
-    with pytest.raises(LatteError, match=r"bare_state_dict\.pt: holds one set of weights, not marked as ema"):
+    with pytest.raises(
+        LatteError, match=r"bare_state_dict\.pt: contains only one set of weights, not marked as ema"
+    ):
         open_weights(GOLDEN / "latte/variants/bare_state_dict.pt", weights="ema")
 
 

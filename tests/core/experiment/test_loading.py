@@ -75,7 +75,7 @@ def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: object) -> No
     assert (found, type(found)) == (value, type(value))
 
 
-@settings(deadline=None)  # a busy machine is no fault
+@settings(deadline=None)  # a busy machine is not an error
 @given(st.text(max_size=12) | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
 def test_a_scalar_is_written_so_that_it_reads_back_the_same(value: object) -> None:
     found = parse_yaml(f"key: {scalar_yaml(value)}", "x")["key"]
@@ -104,16 +104,16 @@ def test_written_settings_explain_every_key() -> None:
         ("train: {learning_rte: 1}", "train.learning_rte: unknown key; did you mean train.learning_rate?"),
         ("image_size: 64", "image_size: unknown key; did you mean data.image_size?"),
         ("bench: {zzz: 1}", "bench.zzz: unknown key; expected one of steps, warmup_steps"),
-        ("seed: true", f"seed: found true, expected a whole number, at least 0, at most {2**63 - 1}"),
-        ("train: {steps: 2.5}", "train.steps: found 2.5, expected a whole number, at least 1"),
+        ("seed: true", f"seed: found true, expected an integer, at least 0, at most {2**63 - 1}"),
+        ("train: {steps: 2.5}", "train.steps: found 2.5, expected an integer, at least 1"),
         ("train: {clip_norm: 0}", "train.clip_norm: found 0, expected a number, more than 0, or null"),
         ("train: {learning_rate: .inf}", "train.learning_rate: found inf, expected a number, more than 0"),
         ("train: {sink_mode: x}", 'train.sink_mode: found "x", expected auto, true or false'),
-        ("data: {image_size: 100}", "data.image_size: found 100, expected a whole number, at least 8, a multiple of 8"),
+        ("data: {image_size: 100}", "data.image_size: found 100, expected an integer, at least 8, a multiple of 8"),
         ("data: 3", "data: found 3, expected keys and values"),
         ("model: {condition: x}", 'model.condition: found "x", expected one of none, class, text'),
         ("sample: {prompts: [1.5]}", "sample.prompts: found 1.5, expected a list of texts"),
-        ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", expected a list of whole numbers'),
+        ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", expected a list of integers'),
     ],
 )  # fmt: skip
 def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
@@ -171,7 +171,7 @@ def test_all_faults_are_reported_together_those_of_single_values_first(experimen
     text = "seed: -1\ntrain: {learning_rte: 1}\nmodel: {preset: Latte-S/2, depth: 3}\n"
     assert fault_of(experiment, text) == (
         "sky.yaml: 3 faults\n"
-        f"  seed: found -1, expected a whole number, at least 0, at most {2**63 - 1}\n"
+        f"  seed: found -1, expected an integer, at least 0, at most {2**63 - 1}\n"
         "  train.learning_rte: unknown key; did you mean train.learning_rate?\n"
         "  model.depth: found 3, expected an even number: spatial and temporal blocks in turn"
     )
@@ -184,7 +184,7 @@ def test_nothing_is_concluded_from_a_faulty_value(experiment: Path) -> None:
 
 def test_a_fault_given_on_the_command_line_is_not_blamed_on_the_file(experiment: Path) -> None:
     fault = fault_of(experiment, "seed: 1", overrides=[parse_override("train.steps=0")])
-    assert fault == "train.steps: found 0, expected a whole number, at least 1"
+    assert fault == "train.steps: found 0, expected an integer, at least 1"
 
 
 def test_each_command_names_what_it_lacks(experiment: Path) -> None:

@@ -89,7 +89,7 @@ def test_msrun_on_several_machines_must_say_which_is_which() -> None:
         ("{}", "table.json: server_list: is missing"),
         (
             '{"server_list": [{"device": [{"rank_id": "x", "device_id": 0}]}]}',
-            r"rank_id: found \"x\", expected a whole",
+            r"rank_id: found \"x\", expected an integer",
         ),
         ('{"server_list": []}', r"found the ranks \[\], expected 0, 1, ... once each"),
         (

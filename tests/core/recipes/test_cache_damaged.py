@@ -173,7 +173,7 @@ def test_a_file_outside_the_cache_is_never_looked_at(
     ("damage", "fault"),
     [
         ({"image_size": 16000}, "data.image_size: the cache was made with 16000, this run has 16"),
-        ({"image_size": "16"}, 'image_size: found "16", expected a whole number'),
+        ({"image_size": "16"}, 'image_size: found "16", expected an integer'),
         ({"rows": [4, 4]}, "rows: found a list, expected more frames than are repeated"),
         ({"rows": None}, "rows: found null, expected those of type mindrecord"),
         ({"type": "numpy"}, "rows: found a list, expected those of type numpy"),

@@ -70,8 +70,8 @@ def test_half_precision_inside_a_whole_stable_diffusion_checkpoint_is_exactly_th
         assert found[name].tobytes() == array.astype(np.float16).tobytes()
     part = "not the autoencoder: another part of Stable Diffusion"
     assert report.ignored == {
-        "epoch": "no weights of the model",
-        "global_step": "no weights of the model",
+        "epoch": "not weights of the model",
+        "global_step": "not weights of the model",
         "model.diffusion_model.time_embed.0.weight": part,
         "cond_stage_model.transformer.text_model.final_layer_norm.weight": part,
     }
@@ -183,7 +183,7 @@ def test_the_report_says_what_was_found_and_done(tmp_path: Path) -> None:
         "weights": "ema",
         "preset": None,
         "parameters": 5320,
-        "ignored": {"model": "another set of weights: --weights model takes it"},
+        "ignored": {"model": "another set of weights, for --weights model"},
         "source_sha256": "SHA",
         "target": str(tmp_path / "x.ckpt"),
         "description": {
@@ -238,8 +238,8 @@ REASONS = {
     "extra_key.pt": "unexpected blocks.7.attn.qkv.weight",
     "wrong_shape.pt": "blocks.1.attn.qkv.weight of shape (11, 4), expected (12, 4)",
     "transposed_shape.pt": "blocks.1.attn.qkv.weight of shape (4, 12), expected (12, 4)",
-    "nan_tensor.pt": "blocks.1.attn.qkv.weight holds an infinity or NaN",
-    "inf_tensor.pt": "blocks.1.attn.qkv.weight holds an infinity or NaN",
+    "nan_tensor.pt": "blocks.1.attn.qkv.weight contains an infinity or NaN",
+    "inf_tensor.pt": "blocks.1.attn.qkv.weight contains an infinity or NaN",
     "int_dtype.pt": "blocks.1.attn.qkv.weight: found int32, expected floats",
     "corrupt_crc.pt": "data/4 is damaged",
     "evil_exec_outside_ema.pt": "its pickle calls for __builtin__.exec",
@@ -337,7 +337,7 @@ def test_a_number_too_large_for_float16_is_the_sources_fault(tmp_path: Path) -> 
     arrays["blocks.0.mlp.fc1.bias"][3] = 1e5
     save_file(arrays, tmp_path / "x.safetensors")
     with pytest.raises(
-        LatteError, match=r"x\.safetensors: blocks\.0\.mlp\.fc1\.bias holds numbers too large for float16"
+        LatteError, match=r"x\.safetensors: blocks\.0\.mlp\.fc1\.bias contains numbers too large for float16"
     ):
         run(tmp_path / "x.safetensors", tmp_path / "y.ckpt", dtype="float16")
 

@@ -112,7 +112,7 @@ def test_a_clips_own_numbers_take_the_place_of_its_settings(tmp_path: Path) -> N
         ({"name": "sub/x"}, 'name: found "sub/x", expected a file name without a folder'),
         ({"files": ["../x.mp4"]}, 'files.0: found "../x.mp4", expected a path inside the folder'),
         ({"seed": -5}, "seed: found -5, expected at least 0"),
-        ({"row": "x"}, 'row: found "x", expected a whole number'),
+        ({"row": "x"}, 'row: found "x", expected an integer'),
         ({"row": 10**12}, "row: found 1000000000000, expected less than 1000000"),
         ({"formats": []}, "formats: found a list, expected at least 1 values"),
         (
@@ -149,7 +149,7 @@ def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
 @pytest.mark.parametrize(
     ("section", "damage", "fault"),
     [
-        ("data", {"num_frames": "x"}, 'settings.data.num_frames: found "x", expected a whole number'),
+        ("data", {"num_frames": "x"}, 'settings.data.num_frames: found "x", expected an integer'),
         ("model", {"dpth": 2}, "settings.model.dpth: unknown key"),
         ("model", {"depth": 3}, "settings.model.depth: found 3, expected an even number"),
         ("model", {"num_classes": 2}, "settings.sample.class_labels: found 2, expected labels from 0 to 1"),

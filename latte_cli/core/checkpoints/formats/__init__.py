@@ -1,1 +1,1 @@
-"""The file formats that hold weights, one module each."""
+"""File formats of weights, one module each."""

@@ -1,9 +1,9 @@
-"""MindSpore's `.ckpt` without MindSpore: a protobuf message, walked here without copying the numbers.
+"""Read MindSpore's `.ckpt`, a protobuf message, without MindSpore and without copying the numbers.
 
 The message (mindspore/train/checkpoint.proto): `Checkpoint { repeated Value value = 1 }`, `Value { string tag
 = 1; TensorProto tensor = 2; MapTensorProto maptensor = 3 }`, `TensorProto { repeated int64 dims = 1; string
-tensor_type = 2; bytes tensor_content = 3 }`. A large tensor is several Values with one tag. `crc_check=True`
-appends "crc_num" and the CRC-32 of all before it in ten bytes.
+tensor_type = 2; bytes tensor_content = 3 }`. A large tensor is split into several Values with the same tag.
+`crc_check=True` appends "crc_num" and the CRC-32 of everything before it in ten bytes.
 """
 
 import math
@@ -18,18 +18,18 @@ from latte_cli.core.checkpoints.tensors import Storage, StoredTensor
 
 CRC_MARK = b"crc_num"
 CRC_TRAILER_SIZE = len(CRC_MARK) + 10
-TEXT_TYPE = "str"  # MindSpore keeps text as numpy's fixed-width Unicode: four bytes a letter
+TEXT_TYPE = "str"  # MindSpore stores text as NumPy's fixed-width Unicode: four bytes per character
 _LONGEST_TEXT = 1 << 20
 
-_MALFORMED = "is cut short or damaged: not a whole MindSpore checkpoint"
+_MALFORMED = "is truncated or damaged: not a complete MindSpore checkpoint"
 _VARINT, _BYTES = 0, 2
-_FIRST_BYTES = 1 << 3 | _BYTES  # the key of field 1, holding bytes
+_FIRST_BYTES = 1 << 3 | _BYTES  # the key of field 1, of type bytes
 Span = tuple[int, int]
 
 
 @dataclass
 class _Entry:
-    """What one or more Values say about a tensor."""
+    """A tensor collected from one or more Values."""
 
     type: str
     dims: tuple[int, ...]
@@ -37,7 +37,7 @@ class _Entry:
 
 
 def looks_like(mapped: memoryview) -> bool:
-    """Whether a file starts like a MindSpore checkpoint: a Value whose first field is its tag."""
+    """Whether a file starts like a MindSpore checkpoint: with a Value whose first field is its tag."""
     start = bytes(mapped[: 32 + MAX_NAME_BYTES])
     try:
         _, tag_key = _varint(mapped, 1, len(start))
@@ -48,8 +48,7 @@ def looks_like(mapped: memoryview) -> bool:
 
 
 def read_checkpoint(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Tensors and texts by tag. Raises RefusedError when the message is malformed or its checksum does not
-    match."""
+    """Tensors and texts by tag. Raises RefusedError if the message is malformed or its checksum is wrong."""
     end = len(mapped)
     if end >= CRC_TRAILER_SIZE and mapped[end - CRC_TRAILER_SIZE : end - 10] == CRC_MARK:
         end -= CRC_TRAILER_SIZE
@@ -64,11 +63,11 @@ def read_checkpoint(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTen
             continue
         dtype = MINDSPORE_NAMES.get(entry.type)
         if dtype is None:
-            raise RefusedError(f"{shown(tag)} is of an unknown number type, {shown(entry.type)}")
+            raise RefusedError(f"{shown(tag)} has an unknown data type, {shown(entry.type)}")
         dims = () if entry.dims == (0,) and storage.nbytes else entry.dims
         if storage.nbytes != math.prod(dims) * dtype.bits.itemsize:
             raise RefusedError(
-                f"{shown(tag)} has {storage.nbytes} bytes, which is not what its shape {dims} needs"
+                f"{shown(tag)} has {storage.nbytes} bytes, which does not match its shape {dims}"
             )
         tensors[tag] = StoredTensor(dtype, dims, storage)
     return tensors, texts
@@ -86,7 +85,7 @@ def _entries(mapped: memoryview, end: int) -> dict[str, _Entry]:
         elif tag == last and (entry.type, entry.dims) == (entries[tag].type, entries[tag].dims):
             entries[tag].pieces += entry.pieces
         else:
-            raise RefusedError(f"it holds {shown(tag)} twice")
+            raise RefusedError(f"it contains {shown(tag)} twice")
         last = tag
     return entries
 
@@ -94,7 +93,7 @@ def _entries(mapped: memoryview, end: int) -> dict[str, _Entry]:
 def _value(mapped: memoryview, span: Span) -> tuple[str, _Entry]:
     fields = {number: (start, end) for number, start, end in _fields(mapped, span, most=2)}
     if 3 in fields:
-        raise RefusedError("it holds a hash table, which weights do not need")
+        raise RefusedError("it contains a hash table, which weights do not need")
     if fields.keys() != {1, 2}:
         raise RefusedError(_MALFORMED)
     dims: list[int] = []
@@ -112,7 +111,7 @@ def _value(mapped: memoryview, span: Span) -> tuple[str, _Entry]:
 
 
 def _fields(mapped: memoryview, span: Span, *, most: int) -> Iterator[tuple[int, int, int]]:
-    """Each field's number and the span of its content: the bytes themselves, or those of a varint."""
+    """Each field's number and the span of its content: its bytes, or the bytes of its varint."""
     at, end = span
     count = 0
     while at < end:
@@ -144,7 +143,7 @@ def _varint(mapped: memoryview, at: int, end: int) -> tuple[int, int]:
 
 
 def _integers(mapped: memoryview, span: Span) -> list[int]:
-    """A varint, or several packed ones."""
+    """One varint, or several packed ones."""
     at, end = span
     values: list[int] = []
     while at < end and len(values) <= MAX_DIMENSIONS:

@@ -1,16 +1,16 @@
-"""A pickle read as data: a small machine of our own that can build containers and nothing else.
+"""Read pickles as data with a small interpreter that can build containers and nothing else.
 
 Why it is safe:
-- It never imports, looks up an attribute or calls anything a pickle names. A name is looked up in a table
-  that the caller gives; a name outside the table ends the reading, whether or not the entry it stands in is
-  needed. What the table holds are functions of this package that make inert records.
+- It never imports, looks up or calls anything that a pickle refers to. Names are looked up in a table given
+  by the caller; a name outside the table is an error, even in an entry that is not needed. The table contains
+  functions of this package that create inert records.
 - Instructions that call constructors in other ways (INST, OBJ, NEWOBJ_EX, extension codes, out-of-band data,
-  textual persistent ids) are refused. BUILD throws attributes away, or keeps them as data (`Described`).
-- Time: instructions and the entries they move are counted against `MAX_PICKLE_STEPS`; nothing recurses.
-- Memory: an instruction makes at most one object no larger than the bytes it consumes, and lengths are
-  compared with the bytes that are there first. Sharing (memo, DUP) makes references, never copies. Dictionary
+  textual persistent ids) are rejected. BUILD discards attributes or keeps them as data (`Described`).
+- Time: instructions and the entries they move are limited by `MAX_PICKLE_STEPS`; nothing recurses.
+- Memory: an instruction creates at most one object, no larger than the bytes it consumes, and lengths are
+  first compared with the available bytes. Sharing (memo, DUP) creates references, never copies. Dictionary
   keys that could be slow to hash or compare (nested tuples, long integers) are replaced by a placeholder.
-- Integers are at most 128 bits, so that none is slow to print or to multiply.
+- Integers have at most 128 bits, so that printing and multiplying them is fast.
 """
 
 import struct
@@ -31,8 +31,7 @@ _LONGEST_LINE = 2 * MAX_NAME_BYTES
 
 
 class Known(NamedTuple):
-    """A name that a pickle may use: `value` is what the name stands for, `build` what calling it with
-    arguments gives."""
+    """A name that a pickle may use: `value` is the object it refers to, `build` the result of calling it."""
 
     name: str
     build: Callable[[tuple[Any, ...]], object] | None = None
@@ -40,14 +39,14 @@ class Known(NamedTuple):
 
 
 class Inert(NamedTuple):
-    """An object of no interest; what a pickle would do with it is not done."""
+    """A placeholder for an object that is not needed; operations on it do nothing."""
 
     name: str
 
 
 @dataclass(eq=False)
 class Described:
-    """An object as its pickle describes it: its class's name, the arguments to make it, and its state."""
+    """An object as described by its pickle: class name, constructor arguments and state."""
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -55,7 +54,7 @@ class Described:
 
 
 class Table(Protocol):
-    """The names that a pickle may use, as "module.name"; a dictionary is one."""
+    """The names that a pickle may use, as "module.name"; a dictionary will do."""
 
     def get(self, name: str, /) -> Known | None: ...
 
@@ -66,10 +65,10 @@ Persistent = Callable[[object], object]
 def read_pickle(
     content: memoryview, start: int, *, table: Table, persistent: Persistent
 ) -> tuple[object, int]:
-    """The object that the pickle at `start` describes, and where the pickle ends.
+    """Read the pickle at `start`; return its object and the position after it.
 
-    table: the names it may use. persistent: turns a persistent id into an object.
-    Raises RefusedError for what is torn, unknown or too large.
+    table: the names it may use. persistent: converts a persistent id to an object.
+    Raises RefusedError if the pickle is damaged, uses something unknown or is too large.
     """
     return _Machine(content, start, table=table, persistent=persistent).run()
 
@@ -107,7 +106,7 @@ class _Machine:
     def take(self, count: int) -> memoryview:
         start = self.at
         if count > self.end - start:
-            raise RefusedError("is cut short, or no PyTorch file: its pickle ends too early")
+            raise RefusedError("is truncated or not a PyTorch file: its pickle ends too early")
         self.at = start + count
         return self.content[start : self.at]
 
@@ -118,7 +117,7 @@ class _Machine:
         window = bytes(self.content[self.at : min(self.end, self.at + _LONGEST_LINE)])
         length = window.find(b"\n")
         if length < 0:
-            raise RefusedError("is cut short, or no PyTorch file: a name in its pickle does not end")
+            raise RefusedError("is truncated or not a PyTorch file: a name in its pickle does not end")
         self.at += length + 1
         return _text(window[:length])
 
@@ -129,7 +128,7 @@ class _Machine:
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise RefusedError("its pickle is malformed: it takes from an empty stack")
+            raise RefusedError("its pickle is malformed: it pops from an empty stack")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
@@ -146,7 +145,7 @@ class _Machine:
         self.push(item)
         return item
 
-    # Instructions that are more than a line.
+    # Instructions of more than one line.
 
     def look_up(self, module: str, name: str) -> None:
         known = self.table.get(f"{module}.{name}")
@@ -157,7 +156,7 @@ class _Machine:
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
-            raise RefusedError("its pickle is malformed: a name is no text")
+            raise RefusedError("its pickle is malformed: a name is not text")
         self.look_up(module, name)
 
     def call(self) -> None:
@@ -234,7 +233,7 @@ def _text(content: bytes | memoryview) -> str:
     try:
         return str(content, "utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
-        raise RefusedError("its pickle holds text that is not UTF-8") from error
+        raise RefusedError("its pickle contains text that is not UTF-8") from error
 
 
 def _old_text(content: memoryview) -> str:

@@ -1,5 +1,4 @@
-"""safetensors files: a JSON header, then the tensors without gaps (huggingface/safetensors, format
-description)."""
+"""Read safetensors: a JSON header, then the tensors without gaps (format description of safetensors)."""
 
 import json
 import math
@@ -18,7 +17,7 @@ from latte_cli.core.checkpoints.limits import (
 from latte_cli.core.checkpoints.tensors import Storage, StoredTensor
 
 CRC_KEY = "crc32"
-"""Metadata that this program's own files carry: JSON, the CRC-32 of each tensor by name."""
+"""Metadata key of this program's own files: the CRC-32 of each tensor by name, as JSON."""
 
 
 def looks_like(mapped: memoryview) -> bool:
@@ -27,11 +26,10 @@ def looks_like(mapped: memoryview) -> bool:
 
 
 def read_safetensors(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Tensors by name, and the metadata. Raises RefusedError when the header does not fit the bytes after it
-    exactly."""
+    """Tensors by name, and the metadata. Raises RefusedError if the header does not match the data."""
     length = struct.unpack("<Q", mapped[:8])[0]
     if length > min(MAX_HEADER_BYTES, len(mapped) - 8):
-        raise RefusedError(f"is cut short or damaged: its header claims {length} bytes")
+        raise RefusedError(f"is truncated or damaged: its header claims {length} bytes")
     header = read_json(bytes(mapped[8 : 8 + length]))
     metadata = _metadata(header.pop("__metadata__", {}))
     if len(header) > MAX_TENSORS:
@@ -46,7 +44,7 @@ def read_safetensors(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTe
             )
         at = spans[name][1]
     if data + at != len(mapped):
-        raise RefusedError(f"is cut short or damaged: {len(mapped)} bytes, its header describes {data + at}")
+        raise RefusedError(f"is truncated or damaged: {len(mapped)} bytes, its header describes {data + at}")
     checksums = _checksums(metadata.pop(CRC_KEY, "{}"))
     tensors = {}
     for name, entry in header.items():
@@ -57,24 +55,24 @@ def read_safetensors(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTe
 
 
 def read_json(content: bytes) -> dict[str, Any]:
-    """A JSON object without repeated keys.
+    """Parse a JSON object without duplicate keys.
 
-    Raises RefusedError for anything else, or for numbers too long to be sizes.
+    Raises RefusedError for anything else, and for numbers too long to be sizes.
     """
     try:
         value = json.loads(
             content, parse_int=_size, parse_float=_no_number, object_pairs_hook=_without_repeats
         )
     except (ValueError, RecursionError) as error:
-        raise RefusedError("is cut short or damaged: its JSON cannot be read") from error
+        raise RefusedError("is truncated or damaged: its JSON cannot be read") from error
     if not isinstance(value, dict):
-        raise RefusedError("its JSON is no object")
+        raise RefusedError("its JSON is not an object")
     return value
 
 
 def _size(digits: str) -> int:
     if len(digits) > 19:
-        raise RefusedError("its JSON holds a number that can be no size")
+        raise RefusedError("its JSON contains a number that cannot be a size")
     return int(digits)
 
 
@@ -85,18 +83,18 @@ def _no_number(digits: str) -> float:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise RefusedError("its JSON names the same key twice")
+        raise RefusedError("its JSON has a duplicate key")
     return entries
 
 
 def _metadata(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise RefusedError("its header is malformed: metadata that is no text")
+        raise RefusedError("its header is malformed: its metadata is not text")
     return dict(value)
 
 
 def _span(name: str, entry: object) -> tuple[int, int]:
-    """Where a tensor's bytes begin and end after the header, checked against its shape and type."""
+    """Begin and end of a tensor's bytes after the header, checked against its shape and type."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise RefusedError(f"its header is malformed at {shown(name)}")
     shape, offsets = entry["shape"], entry["data_offsets"]
@@ -104,9 +102,9 @@ def _span(name: str, entry: object) -> tuple[int, int]:
         raise RefusedError(f"its header is malformed at {shown(name)}")
     dtype = SAFETENSORS_NAMES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise RefusedError(f"{shown(name)} is of an unknown number type, {shown(entry['dtype'])}")
+        raise RefusedError(f"{shown(name)} has an unknown data type, {shown(entry['dtype'])}")
     if offsets[1] - offsets[0] != math.prod(shape) * dtype.bits.itemsize:
-        raise RefusedError(f"its header is malformed: {shown(name)} has not the bytes that its shape needs")
+        raise RefusedError(f"its header is malformed: the size of {shown(name)} does not match its shape")
     return offsets[0], offsets[1]
 
 
@@ -115,7 +113,7 @@ def _are_sizes(value: object) -> bool:
 
 
 def _checksums(text: str) -> dict[str, int]:
-    """Checksums by name; none when the words are not this program's."""
+    """Checksums by name; empty if the text was not written by this program."""
     try:
         values = read_json(text.encode("utf-8", "surrogatepass"))
     except RefusedError:

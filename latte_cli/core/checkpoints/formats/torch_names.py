@@ -1,8 +1,8 @@
 """The names that a PyTorch pickle may use, and the inert records they become.
 
-Everything a weights file needs is here and nothing more: containers, storages, the functions that PyTorch's
-own `Tensor.__reduce_ex__` names, and a few leaves that stand beside weights in training checkpoints. None of
-it is PyTorch's code: each is a record made by this module.
+The table contains only what weights files need: containers, storages, the functions used by PyTorch's
+`Tensor.__reduce_ex__`, and a few objects found next to weights in training checkpoints. None of it is
+PyTorch's code: each name becomes a record of this module.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from latte_cli.core.checkpoints.limits import MAX_DIMENSIONS, MAX_NAME_BYTES, MA
 
 @dataclass(eq=False)
 class StorageClaim:
-    """A storage as the pickle describes it; whether it is there is for the reader to see."""
+    """A storage as described by the pickle, not yet checked against the file."""
 
     key: str
     dtype: Dtype | None
@@ -27,7 +27,7 @@ class StorageClaim:
 
 
 class View(NamedTuple):
-    """A storage, and for the oldest files the element of it that this view starts at."""
+    """A storage and, for the oldest files, the element at which this view starts."""
 
     claim: StorageClaim
     start: int
@@ -35,7 +35,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorClaim:
-    """A tensor as the pickle describes it: offset and strides in elements."""
+    """A tensor as described by the pickle; offset and strides in elements."""
 
     storage: StorageClaim
     dtype: Dtype
@@ -45,28 +45,28 @@ class TensorClaim:
 
 
 class Claims:
-    """Turns persistent ids into storages, one for each key. Raises RefusedError when two ids disagree."""
+    """Converts persistent ids to storages, one per key. Raises RefusedError if two ids disagree."""
 
     def __init__(self) -> None:
         self.by_key: dict[str, StorageClaim] = {}
 
     def __call__(self, persistent_id: object) -> View:
-        """The storage that a persistent id names."""
+        """The storage of a persistent id."""
         if (
             type(persistent_id) is not tuple
             or len(persistent_id) not in (5, 6)
             or persistent_id[0] != "storage"
         ):
-            raise RefusedError("its pickle names a storage in an unknown way")
+            raise RefusedError("its pickle refers to a storage in an unknown way")
         _, kind, key, _, count, *view = persistent_id
         is_kind = isinstance(kind, Known) and isinstance(kind.value, _StorageKind)
         if not (is_kind and _is_key(key) and type(count) is int and count >= 0):
-            raise RefusedError("its pickle names a storage in an unknown way")
+            raise RefusedError("its pickle refers to a storage in an unknown way")
         claim = self.by_key.setdefault(str(key), StorageClaim(str(key), kind.value.dtype, count))
         if (claim.dtype, claim.count) != (kind.value.dtype, count):
             raise RefusedError(f"its pickle describes storage {shown(str(key))} in two ways")
         if len(self.by_key) > MAX_TENSORS:
-            raise RefusedError(f"its pickle names more than {MAX_TENSORS} storages")
+            raise RefusedError(f"its pickle refers to more than {MAX_TENSORS} storages")
         return View(claim, _view_offset(view[0]) if view else 0)
 
 
@@ -91,7 +91,7 @@ def _sizes(value: object) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or len(value) > MAX_DIMENSIONS:
         raise RefusedError("its pickle describes a tensor in an unknown way")
     if not all(type(size) is int and 0 <= size < 1 << 48 for size in value):
-        raise RefusedError("a tensor's size, stride or offset makes no sense")
+        raise RefusedError("a tensor has an invalid size, stride or offset")
     return tuple(value)
 
 
@@ -102,13 +102,13 @@ def _tensor(arguments: tuple[Any, ...], dtype: Dtype | None = None) -> TensorCla
     claim, start = arguments[0]
     dtype = dtype or claim.dtype
     if dtype is None:
-        raise RefusedError("its pickle describes a tensor without a number type")
+        raise RefusedError("its pickle describes a tensor without a data type")
     offset = _sizes((arguments[1],))[0] + start
     return TensorClaim(claim, dtype, offset, _sizes(arguments[2]), _sizes(arguments[3]))
 
 
 def _tensor_with_dtype(arguments: tuple[Any, ...]) -> TensorClaim:
-    """`_rebuild_tensor_v3`: the number type is the seventh argument."""
+    """`_rebuild_tensor_v3`: the data type is the seventh argument."""
     if len(arguments) < 7 or not (isinstance(arguments[6], Known) and isinstance(arguments[6].value, Dtype)):
         raise RefusedError("its pickle describes a tensor in an unknown way")
     return _tensor(arguments, arguments[6].value)
@@ -121,8 +121,7 @@ def _parameter(arguments: tuple[Any, ...]) -> TensorClaim:
 
 
 def _subclass(arguments: tuple[Any, ...]) -> object:
-    """`_rebuild_from_type_v2(function, type, arguments, state)`: what the function would make; the rest is
-    dropped."""
+    """`_rebuild_from_type_v2(function, type, arguments, state)`: the function's result, without the state."""
     if len(arguments) < 3 or not isinstance(arguments[0], Known) or type(arguments[2]) is not tuple:
         raise RefusedError("its pickle describes a tensor in an unknown way")
     build = _TENSOR_FUNCTIONS.get(arguments[0].name)
@@ -156,7 +155,7 @@ _CONTAINERS = {
     "torch.Size": _size,
     "torch._tensor._rebuild_from_type_v2": _subclass,
 }
-# Beside weights in training checkpoints; nothing of theirs is wanted.
+# Objects found next to weights in training checkpoints; they are ignored.
 _LEAVES = [
     "argparse.Namespace",
     "torch.device",

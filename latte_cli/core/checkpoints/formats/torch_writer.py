@@ -1,4 +1,4 @@
-"""PyTorch's zip format written without PyTorch: what `torch.load(weights_only=True)` reads."""
+"""Write PyTorch's zip format without PyTorch, readable by `torch.load(weights_only=True)`."""
 
 import io
 import struct
@@ -17,9 +17,9 @@ _VERSION = b"3\n"  # of the zip format, in every file since PyTorch 1.6
 def write_torch(
     target: Path, tensors: Mapping[str, Tensor], *, dtype: str | None, finite: bool, entry: str | None
 ) -> None:
-    """Write a state dict, under the key `entry` where one is given.
+    """Write a state dict, under the key `entry` if given.
 
-    Raises RefusedError for numbers that may not be written.
+    Raises RefusedError for numbers that must not be written.
     """
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(f"{_FOLDER}/data.pkl", _pickle(tensors, dtype, entry))
@@ -43,7 +43,7 @@ def _pickle(tensors: Mapping[str, Tensor], dtype: str | None, entry: str | None)
     for index, (name, tensor) in enumerate(tensors.items()):
         number = stored_dtype(tensor, dtype)
         if number.torch is None:
-            raise RefusedError(f"{shown(name)} is {number.name}, which PyTorch files do not hold")
+            raise RefusedError(f"{shown(name)} is {number.name}, which PyTorch files cannot contain")
         count = stored_nbytes(tensor, dtype) // number.bits.itemsize
         out.write(_text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(")
         kind = f"ctorch\n{number.torch}Storage\n".encode()

@@ -1,4 +1,4 @@
-"""What a pickle describes as nested dictionaries and objects, flattened to names."""
+"""Flatten nested dictionaries and objects described by a pickle."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,10 @@ from latte_cli.core.checkpoints.limits import MAX_NAME_BYTES, MAX_TENSORS, Refus
 
 
 def leaves(content: object) -> Iterator[tuple[str, object]]:
-    """Everything in a tree that is no branch, in the tree's order, named by the way to it: "a/b/c".
+    """The leaves of a tree with their paths, "a/b/c", in the tree's order.
 
-    Branches are dictionaries and objects whose state is one. Raises RefusedError for a tree that is deeper
-    or larger than weights need, such as one that holds itself.
+    Branches are dictionaries, and objects whose state is a dictionary. Raises RefusedError if the tree is
+    deeper or larger than weights need, for example because it contains itself.
     """
     waiting = [("", content)]
     for _ in range(MAX_TENSORS):
@@ -22,8 +22,8 @@ def leaves(content: object) -> Iterator[tuple[str, object]]:
             yield name, item
             continue
         if len(name) > MAX_NAME_BYTES or len(waiting) + len(inside) > MAX_TENSORS:
-            raise RefusedError("its pickle nests more than weights need")
+            raise RefusedError("its pickle is nested deeper than weights need")
         start = f"{name}/" if name else ""
         branches = [(f"{start}{key}", value) for key, value in inside.items() if isinstance(key, str)]
         waiting += reversed(branches)
-    raise RefusedError(f"its pickle holds more than {MAX_TENSORS} entries")
+    raise RefusedError(f"its pickle has more than {MAX_TENSORS} entries")

@@ -1,8 +1,8 @@
-"""The members of a zip file, found by its directory and by nothing else.
+"""Find the members of a zip file from its directory.
 
-Stricter than zip: members are stored, not compressed; no two share a byte or a name; the directory ends where
-the end record begins; every local header agrees with it. So no other zip reader can see other members than
-this one does, and nothing can expand. Names are keys of a dictionary, never paths.
+Stricter than zip: members are not compressed; no two share a byte or a name; the directory ends where the end
+record begins; every local header agrees with it. So all zip readers see the same members, and nothing can
+expand. Names are used as dictionary keys, never as paths.
 """
 
 import struct
@@ -16,16 +16,16 @@ _END, _END64, _LOCATOR64, _ENTRY = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", 
 _END_SIZE, _LOCATOR_SIZE, _END64_SIZE, _ENTRY_SIZE, _LOCAL_SIZE = 22, 20, 56, 46, 30
 _LONGEST_COMMENT = 0xFFFF
 _IN_ZIP64 = 0xFFFFFFFF
-_ALLOWED_FLAGS = 0x0808  # sizes after the data, name in UTF-8: what PyTorch sets
+_ALLOWED_FLAGS = 0x0808  # sizes after the data, name in UTF-8: the flags that PyTorch sets
 _SIZES_AFTER = 0x0008
 _DEFLATED = 8
 _ZIP64_EXTRA = 1
 
-_NO_DIRECTORY = "is cut short: a zip file (PyTorch's) without the directory at its end"
+_NO_DIRECTORY = "is truncated: a zip file (PyTorch's) without the directory at its end"
 
 
 class Member(NamedTuple):
-    """Where a member's bytes are, and the CRC-32 that they should have."""
+    """Position and expected CRC-32 of a member's bytes."""
 
     start: int
     end: int
@@ -41,11 +41,10 @@ class _Entry(NamedTuple):
     method: int
 
 
-def read_directory(content: memoryview, *, pass_over: str | None = None) -> dict[str, Member]:
-    """Every stored member by name. Raises RefusedError when the file is torn, or more than a plain zip.
+def read_directory(content: memoryview, *, skip: str | None = None) -> dict[str, Member]:
+    """Every stored member by name. Raises RefusedError if the file is damaged or not a plain zip.
 
-    pass_over: what the name of a compressed member must contain for the member to be left out; without it a
-    compressed member is refused.
+    skip: ignore compressed members whose name contains this text; other compressed members are rejected.
     """
     count, start, end = _find_directory(content)
     if count > MAX_TENSORS:
@@ -54,7 +53,7 @@ def read_directory(content: memoryview, *, pass_over: str | None = None) -> dict
     taken: list[tuple[int, int]] = []
     at = start
     for _ in range(count):
-        entry, at = _read_entry(content, at, end, pass_over)
+        entry, at = _read_entry(content, at, end, skip)
         if entry.name in members:
             raise RefusedError(f"its zip directory lists {shown(entry.name)} twice")
         first = _check_local_header(content, entry, before=start)
@@ -62,7 +61,7 @@ def read_directory(content: memoryview, *, pass_over: str | None = None) -> dict
         members[entry.name] = Member(first, first + entry.size, entry.crc) if stored else None
         taken.append((entry.header, first + entry.size))
     if at != end:
-        raise RefusedError("its zip directory is malformed: it holds more than its members")
+        raise RefusedError("its zip directory is malformed: it contains more than its members")
     taken.sort()
     if any(later[0] < earlier[1] for earlier, later in pairwise(taken)):
         raise RefusedError("two members of its zip overlap")
@@ -70,7 +69,7 @@ def read_directory(content: memoryview, *, pass_over: str | None = None) -> dict
 
 
 def _find_directory(content: memoryview) -> tuple[int, int, int]:
-    """How many entries the directory has, where it starts and where it ends."""
+    """The directory's number of entries, start and end."""
     tail_start = max(0, len(content) - _END_SIZE - _LONGEST_COMMENT)
     tail = bytes(content[tail_start:])
     found = tail.rfind(_END)
@@ -98,7 +97,7 @@ def _find_directory(content: memoryview) -> tuple[int, int, int]:
         count, size, start = count64, size64, start64
     if disks or start + size != end:
         raise RefusedError(
-            "its zip directory is not where it should be: the file is cut, damaged or joined to another"
+            "its zip directory is misplaced: the file is truncated, damaged or joined to another"
         )
     return count, start, end
 
@@ -109,12 +108,12 @@ def _read_end64(content: memoryview, locator: int) -> tuple[int, tuple[int, int,
         raise RefusedError("the end of its zip directory is malformed")
     disk, start_disk, here, count, size, start = struct.unpack("<16xIIQQQQ", content[at : at + _END64_SIZE])
     if disk or start_disk or here != count:
-        raise RefusedError("its zip is spread over several files")
+        raise RefusedError("its zip spans several files")
     return at, (count, size, start)
 
 
-def _read_entry(content: memoryview, at: int, end: int, pass_over: str | None) -> tuple[_Entry, int]:
-    """The directory's entry at `at`, and where the next one begins."""
+def _read_entry(content: memoryview, at: int, end: int, skip: str | None) -> tuple[_Entry, int]:
+    """The directory entry at `at`, and the position of the next one."""
     if at + _ENTRY_SIZE > end or content[at : at + 4] != _ENTRY:
         raise RefusedError("its zip directory is malformed")
     flags, method, crc, packed, size, name_length, extra_length, comment_length, disk, header = struct.unpack(
@@ -131,17 +130,17 @@ def _read_entry(content: memoryview, at: int, end: int, pass_over: str | None) -
         raise RefusedError("a member of its zip has a name that is not UTF-8") from error
     if _IN_ZIP64 in (size, packed, header):
         size, packed, header = _large_numbers(content[name_end:extra_end], [size, packed, header])
-    if method and (method != _DEFLATED or pass_over is None or pass_over not in name):
-        raise RefusedError(f"{shown(name)} is compressed, which PyTorch never does to weights")
+    if method and (method != _DEFLATED or skip is None or skip not in name):
+        raise RefusedError(f"{shown(name)} is compressed, which PyTorch's weights never are")
     if flags & ~_ALLOWED_FLAGS or disk or (packed != size and not method):
         raise RefusedError(
-            f"{shown(name)} is encrypted, spread over files or otherwise no plain member of a zip"
+            f"{shown(name)} is not a plain zip member (encrypted or spanning several files, for example)"
         )
     return _Entry(name, header, packed, crc, flags, method), following
 
 
 def _large_numbers(extra: memoryview, numbers: list[int]) -> list[int]:
-    """The entry's sizes and place, those that do not fit 32 bits read from its zip64 field."""
+    """The entry's sizes and position; values that do not fit 32 bits are read from its zip64 field."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack("<HH", extra[at : at + 4])
@@ -156,11 +155,10 @@ def _large_numbers(extra: memoryview, numbers: list[int]) -> list[int]:
 
 
 def _check_local_header(content: memoryview, entry: _Entry, *, before: int) -> int:
-    """Where the member's bytes start. Raises RefusedError when its own header is elsewhere or says something
-    else."""
+    """Start of the member's bytes. Raises RefusedError if its local header is misplaced or differs."""
     fields = content[entry.header : entry.header + _LOCAL_SIZE]
     if len(fields) < _LOCAL_SIZE or fields[:4] != SIGNATURE:
-        raise RefusedError(f"is cut short or damaged: {shown(entry.name)} is not where the directory says")
+        raise RefusedError(f"is truncated or damaged: {shown(entry.name)} is not where the directory says")
     flags, method, crc, packed, size, name_length, extra_length = struct.unpack("<6xHH4xIIIHH", fields)
     name_start = entry.header + _LOCAL_SIZE
     start = name_start + name_length + extra_length
@@ -168,7 +166,7 @@ def _check_local_header(content: memoryview, entry: _Entry, *, before: int) -> i
     told = not flags & _SIZES_AFTER
     same_sizes = not told or method or (crc == entry.crc and {size, packed} <= {entry.size, _IN_ZIP64})
     if flags != entry.flags or method != entry.method or not same_name or not same_sizes:
-        raise RefusedError(f"the header of {shown(entry.name)} and the zip's directory disagree")
+        raise RefusedError(f"the header of {shown(entry.name)} disagrees with the zip's directory")
     if start + entry.size > before:
-        raise RefusedError(f"is cut short or damaged: {shown(entry.name)} does not fit into it")
+        raise RefusedError(f"is truncated or damaged: {shown(entry.name)} does not fit into it")
     return start

@@ -1,1 +1,1 @@
-"""The names that each kind of model gives its tensors."""
+"""Tensor names and shapes of each kind of model."""

@@ -1,6 +1,6 @@
-"""Latte's tensors: what a set of them describes, the full list for that, and what other programs call them.
+"""Latte's tensors: the model they describe, their full list, and their names in other programs.
 
-Our names are those of the PyTorch original (Vchitect/Latte, models/latte.py), so most files need no renaming.
+The names are those of the PyTorch original (Vchitect/Latte, models/latte.py), so most files need no renaming.
 """
 
 import math
@@ -15,14 +15,14 @@ from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 
-_FREQUENCIES = 256  # sinusoids of a timestep, as in DiT
+_FREQUENCIES = 256  # sinusoids of the timestep embedding, as in DiT
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 MARKS = ("x_embedder.", "t_embedder.", "temp_embed", "final_layer.", "blocks.0.adaLN_modulation.")
 
-# MindSpore's Embedding calls its table so; MindONE's Latte had it (examples/latte/tools/latte_converter.py).
+# The name in MindSpore's Embedding, used by MindONE's Latte (examples/latte/tools/latte_converter.py).
 _RENAMED = {"y_embedder.embedding_table.embedding_table": "y_embedder.embedding_table.weight"}
-# MindONE's resume checkpoints hold the optimizer's state beside the weights.
+# MindONE's resume checkpoints contain the optimizer's state in addition to the weights.
 _OPTIMIZER = re.compile(
     r"(?:adam_[mv]|moments?\d?|moment[12]|vhat|exp_avg|exp_avg_sq|max_exp_avg_sq|master|stat|accum\w*)\."
     r"|(?:learning_rate|global_step|beta[12]_power|epoch_num|step_num|loss_scale|updates|state_step"
@@ -32,25 +32,25 @@ _OPTIMIZER = re.compile(
 
 @dataclass(frozen=True)
 class LatteDescription:
-    """What a checkpoint's tensors say about the model; the number of heads leaves no trace in them."""
+    """The model described by a checkpoint's tensors, except the number of heads, which they do not show."""
 
     hidden_size: int
     depth: int
     patch_size: int
     num_frames: int
     image_size: int
-    """Pixels along a side: the latent's times eight."""
+    """Frame size in pixels: eight times the latent size."""
     condition: Literal["none", "class", "text"]
     num_classes: int | None
     learn_sigma: bool
     mlp_ratio: float
     text_features: int | None = None
-    """Length of the flattened text embedding, with condition text."""
+    """Length of the flattened text embedding, for condition: text."""
 
 
 def place_latte(tensors: Mapping[str, Tensor]) -> Placed:
-    """Latte's tensors under our names: MindONE's label embedder renamed, its linear patch embedder made a
-    convolution."""
+    """Latte's tensors under our names: renames MindONE's label embedder and converts its linear patch
+    embedder to a convolution."""
     placed = Placed()
     for name, tensor in tensors.items():
         if _OPTIMIZER.match(name):
@@ -63,22 +63,21 @@ def place_latte(tensors: Mapping[str, Tensor]) -> Placed:
 
 
 def _as_convolution(linear: Tensor) -> Tensor:
-    """(D, p*p*4), a patch's pixels row by row with the channels last, as (D, 4, p, p)."""
+    """Convert (D, p*p*4), a patch's pixels row by row with channels last, to (D, 4, p, p)."""
     width, inputs = linear.shape
     patch = math.isqrt(inputs // LATENT_CHANNELS)
     if patch * patch * LATENT_CHANNELS != inputs or not patch:
         raise RefusedError(
-            f"x_embedder.proj.weight of shape {linear.shape} is no patch embedder of four channels"
+            f"x_embedder.proj.weight of shape {linear.shape} is not a patch embedder of four channels"
         )
     shape = (width, LATENT_CHANNELS, patch, patch)
     return Rearranged(linear, shape, split=(width, patch, patch, LATENT_CHANNELS), order=(0, 3, 1, 2))
 
 
 def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
-    """What a Latte checkpoint's shapes describe; a shape that contradicts the others is left for
-    `latte_layout` to show.
+    """Infer the model from a Latte checkpoint's shapes; contradictions are found later by `latte_layout`.
 
-    Raises RefusedError when the tensors that say it are missing or make no sense.
+    Raises RefusedError if required tensors are missing or have invalid shapes.
     """
     needed = (
         "x_embedder.proj.weight",
@@ -89,7 +88,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
     )
     missing = [name for name in needed if name not in shapes]
     if missing:
-        raise RefusedError(f"is no whole Latte checkpoint: missing {', '.join(missing)}")
+        raise RefusedError(f"is not a complete Latte checkpoint: missing {', '.join(missing)}")
     embedder = shapes["x_embedder.proj.weight"]
     if len(embedder) != 4 or embedder[1] != LATENT_CHANNELS or embedder[2] != embedder[3]:
         raise RefusedError(
@@ -97,7 +96,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
         )
     width, patch = _width(shapes), embedder[2]
     if not width or not patch or not shapes["blocks.0.mlp.fc1.bias"]:
-        raise RefusedError("is no Latte checkpoint: its tensors are empty")
+        raise RefusedError("is not a Latte checkpoint: its tensors are empty")
     tokens, frames = _axis(shapes, "pos_embed", 1), _axis(shapes, "temp_embed", 1)
     side = math.isqrt(tokens)
     if not frames or not tokens or side * side != tokens:
@@ -124,7 +123,7 @@ def describe_latte(shapes: Mapping[str, Shape]) -> LatteDescription:
 
 
 def latte_layout(found: LatteDescription) -> dict[str, Shape]:
-    """Every tensor of the model described, with its shape."""
+    """The name and shape of every tensor of the model."""
     width, patch, hidden = found.hidden_size, found.patch_size, round(found.hidden_size * found.mlp_ratio)
     outputs = LATENT_CHANNELS * (2 if found.learn_sigma else 1)
     side = found.image_size // VAE_FACTOR // patch
@@ -153,7 +152,7 @@ def dense(name: str, inputs: int, outputs: int) -> dict[str, Shape]:
 
 
 def _width(shapes: Mapping[str, Shape]) -> int:
-    """The hidden size that most of the tensors which tell it agree on."""
+    """The hidden size on which most of the tensors that show it agree."""
     telling = {"x_embedder.proj.bias": 0, "t_embedder.mlp.2.bias": 0, "pos_embed": 2, "temp_embed": 2}
     votes = [_axis(shapes, name, axis) for name, axis in telling.items()]
     votes.append(_axis(shapes, "final_layer.linear.weight", 1))

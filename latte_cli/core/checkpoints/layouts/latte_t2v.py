@@ -1,7 +1,6 @@
-"""The text-to-video transformer's tensors: diffusers' LatteTransformer3DModel, which mindone's repeats name
-for name.
+"""The text-to-video transformer's tensors, named as in diffusers' LatteTransformer3DModel and in mindone.
 
-Vchitect's LatteT2V has the same names and three buffers that are computed, or are drawn anew, from nothing.
+Vchitect's LatteT2V has the same names and three additional buffers, which are computed or random.
 """
 
 import math
@@ -30,7 +29,7 @@ _BLOCK = re.compile(rf"({_TEMPORAL}|{_SPATIAL})\.(\d{{1,4}})\.")
 
 
 def place_t2v(tensors: Mapping[str, Tensor]) -> Placed:
-    """The transformer's tensors; the names are ours already."""
+    """The transformer's tensors; no renaming is needed."""
     placed = Placed()
     for name, tensor in tensors.items():
         if name in _BUFFERS:
@@ -41,7 +40,7 @@ def place_t2v(tensors: Mapping[str, Tensor]) -> Placed:
 
 
 def t2v_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[str, object]]:
-    """Every tensor of the transformer that these tensors describe, and its sizes by name."""
+    """The name and shape of every tensor of the transformer that these describe, and its sizes by name."""
     shapes = shapes_of(tensors)
     embedder, captions = (
         _known(shapes, "pos_embed.proj.weight", 4),
@@ -95,7 +94,7 @@ def _attention(name: str, width: int, context: int, *, biased: bool) -> dict[str
 def _known(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
     shape = shapes.get(name)
     if shape is None:
-        raise RefusedError(f"is no whole text-to-video transformer: missing {name}")
+        raise RefusedError(f"is not a complete text-to-video transformer: missing {name}")
     if len(shape) != axes or not math.prod(shape):
-        raise RefusedError(f"{name} has shape {shape}, expected {axes} axes that are not empty")
+        raise RefusedError(f"{name} has shape {shape}, expected {axes} non-empty axes")
     return shape

@@ -1,4 +1,4 @@
-"""A file's tensors under the names that the models here use: every one placed, or the file refused."""
+"""Rename a file's tensors to the names used here; every tensor must be accounted for."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,28 +9,28 @@ from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 
 @dataclass
 class Placed:
-    """Tensors by our names, where each came from, and what is left with the reason."""
+    """Tensors by our names, their names in the file, and the ignored ones with the reason."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
 
     def place(self, source: str, name: str, tensor: Tensor) -> None:
-        """Put a tensor under our name. Raises RefusedError when another is there already."""
+        """Add a tensor under our name. Raises RefusedError if the name is taken."""
         if name in self.tensors:
             raise RefusedError(
-                f"holds both {shown(self.sources[name])} and {shown(source)}, which are the same parameter"
+                f"contains both {shown(self.sources[name])} and {shown(source)}, which are the same parameter"
             )
         self.tensors[name], self.sources[name] = tensor, source
 
 
 def reshaped(tensor: Tensor, shape: Shape) -> Tensor:
-    """The same numbers in another shape."""
+    """The tensor reshaped."""
     return Rearranged(tensor, shape)
 
 
 def check_layout(tensors: Mapping[str, Tensor], layout: Mapping[str, Shape], *, what: str) -> None:
-    """Raise RefusedError naming what is missing, unexpected or of another shape than the layout's."""
+    """Raise RefusedError naming tensors that are missing, unexpected or of the wrong shape."""
     missing = [name for name in layout if name not in tensors]
     unexpected = [name for name in tensors if name not in layout]
     wrong = [name for name, shape in layout.items() if name in tensors and tensors[name].shape != shape]
@@ -45,7 +45,7 @@ def check_layout(tensors: Mapping[str, Tensor], layout: Mapping[str, Shape], *, 
             f"found {'; '.join(examples)}" + (f" and {len(wrong) - 2} more" if len(wrong) > 2 else "")
         )
     if problems:
-        raise RefusedError(f"is no whole {what}: {'; '.join(problems)}")
+        raise RefusedError(f"is not a complete {what}: {'; '.join(problems)}")
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
@@ -54,9 +54,9 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
 
 
 def depth_of(blocks: Iterable[int]) -> int:
-    """How many blocks there are, by the numbers in their names.
+    """The number of blocks, from the numbers in their names.
 
-    Up to the highest when most of them are there, else the unbroken run from the first.
+    Up to the highest if most of them are present, else the contiguous ones from the first.
     """
     numbers = set(blocks)
     highest = max(numbers) + 1

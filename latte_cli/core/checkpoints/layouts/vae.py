@@ -1,8 +1,7 @@
-"""The autoencoder's tensors: diffusers' AutoencoderKL names, which mindone's repeats, and CompVis's older
-ones.
+"""The autoencoder's tensors: diffusers' AutoencoderKL names (also used by mindone) and CompVis's older names.
 
-CompVis counts the decoder's stages from the pixels, diffusers from the latents; its attention layers are 1x1
-convolutions. Old diffusers files have other names for the attention's four layers.
+CompVis counts the decoder's stages from the pixels, diffusers from the latents. CompVis's attention layers
+are 1x1 convolutions. Old diffusers files use other names for the attention's four layers.
 """
 
 import math
@@ -30,7 +29,7 @@ _ATTENTION = re.compile(
     r"((?:encoder|decoder)\.mid_block\.attentions\.0\.)(query|key|value|proj_attn)\.(weight|bias)"
 )
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_MINDSPORE_NORMS = {".gamma": ".weight", ".beta": ".bias"}  # as MindONE's own autoencoder has them
+_MINDSPORE_NORMS = {".gamma": ".weight", ".beta": ".bias"}  # as in MindONE's autoencoder
 _STAGE = re.compile(r"(encoder\.down|decoder\.up)\.(\d{1,3})\.(.+)")
 _MIDDLE = {
     "mid.block_1.": "mid_block.resnets.0.",
@@ -46,8 +45,7 @@ _IN_STAGE = {"block.": "resnets.", "downsample.": "downsamplers.0.", "upsample."
 
 
 def place_vae(tensors: Mapping[str, Tensor]) -> Placed:
-    """The autoencoder's tensors under diffusers' names; of a whole Stable Diffusion checkpoint only its
-    part."""
+    """The autoencoder's tensors under diffusers' names; other parts of Stable Diffusion are ignored."""
     placed = Placed()
     inside = any(name.startswith(_IN_STABLE_DIFFUSION) for name in tensors)
     bare = {}
@@ -71,8 +69,7 @@ def place_vae(tensors: Mapping[str, Tensor]) -> Placed:
 
 
 def diffusers_name(name: str, *, stages: int) -> str:
-    """A CompVis, MindONE or old diffusers name as diffusers has it now; a name that is none of these
-    stays."""
+    """Convert a CompVis, MindONE or old diffusers name to the current diffusers name; keep other names."""
     for theirs, ours in _MINDSPORE_NORMS.items():
         name = name.removesuffix(theirs) + ours if name.endswith(theirs) else name
     if old := _ATTENTION.fullmatch(name):
@@ -91,7 +88,7 @@ def diffusers_name(name: str, *, stages: int) -> str:
 
 
 def vae_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[str, object]]:
-    """Every tensor of the AutoencoderKL that these tensors describe, and its sizes by name."""
+    """The name and shape of every tensor of the AutoencoderKL that these describe, and its sizes by name."""
     shapes = shapes_of(tensors)
     widths: list[int] = []
     while first := shapes.get(f"encoder.down_blocks.{len(widths)}.resnets.0.conv1.bias"):
@@ -100,7 +97,8 @@ def vae_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[st
     while f"encoder.down_blocks.0.resnets.{layers}.conv1.bias" in shapes:
         layers += 1
     if not layers:
-        raise RefusedError("is no whole autoencoder: missing encoder.down_blocks.0.resnets.0.conv1.bias")
+        missing = "encoder.down_blocks.0.resnets.0.conv1.bias"
+        raise RefusedError(f"is not a complete autoencoder: missing {missing}")
     channels, latents = _size(shapes, "encoder.conv_in.weight", 1), _size(shapes, "decoder.conv_in.weight", 1)
     moments, images = _size(shapes, "encoder.conv_out.bias", 0), _size(shapes, "decoder.conv_out.bias", 0)
     layout = _convolution("encoder.conv_in", channels, widths[0]) | _convolution(
@@ -164,7 +162,7 @@ def _convolution(name: str, inputs: int, outputs: int, *, size: int = 3) -> dict
 def _size(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
     shape = shapes.get(name, ())
     if name not in shapes:
-        raise RefusedError(f"is no whole autoencoder: missing {name}")
+        raise RefusedError(f"is not a complete autoencoder: missing {name}")
     if len(shape) <= axis or not math.prod(shape):
-        raise RefusedError(f"{name} has shape {shape}, which makes no sense")
+        raise RefusedError(f"{name} has an invalid shape, {shape}")
     return shape[axis]

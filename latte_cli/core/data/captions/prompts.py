@@ -71,7 +71,7 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
         except ValueError:
             number = None
         if number is None or not LEAST[name] <= number <= MOST[name]:
-            kind = "a whole number" if OPTIONS[name] is int else "a number"
+            kind = "an integer" if OPTIONS[name] is int else "a number"
             most = f", at most {LARGEST_SEED}" if name == "seed" else ""
             expected = f"{kind} of at least {LEAST[name]}{most}"
             raise LatteError(f"{source}: --{name}: found {value!r}, expected {expected}")

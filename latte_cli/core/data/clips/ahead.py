@@ -49,7 +49,7 @@ def decode_ahead(
     """The pieces of every video in turn, data.workers videos decoding at a time; memory is bounded by their
     pieces.
 
-    Threads stop when the iterator is closed. An exception that is no VideoError is raised here.
+    Threads stop when the iterator is closed. An exception that is not a VideoError is raised here.
     """
     stopped = Event()
     open_ones: deque[queue.Queue[Piece | BaseException]] = deque()

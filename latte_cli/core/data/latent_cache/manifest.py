@@ -206,7 +206,7 @@ def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
 
 
 def mend_manifest(folder: Path) -> None:
-    """Take lines that are no entries off the manifest, with a warning, and one that a crash tore.
+    """Take lines that are not entries off the manifest, with a warning, and one that a crash tore.
 
     Parts left by workers are taken in.
     """

@@ -190,7 +190,7 @@ def clear_out(folder: Path) -> None:
 
 def clear_barren(folder: Path) -> None:
     """Remove what a run that came to nothing leaves: a header and a plan, and no entry or text."""
-    with suppress(OSError):  # what stays is no harm
+    with suppress(OSError):  # leftovers do no harm
         remove_empty([folder / LATENTS])
         left = {path.name for path in folder.iterdir()} - {LOCK}
         if left <= {HEADER, MANIFEST, PLAN} and not read_manifest(folder):

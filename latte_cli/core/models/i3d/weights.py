@@ -54,7 +54,7 @@ def read_i3d(path: Path) -> dict[str, Filter]:
         elif numpy_arrays.looks_like(mapped):
             parts = _from_jax(numpy_arrays.read_arrays(mapped))
         else:
-            raise RefusedError(f"is no file of I3D's weights, {WANTED}")
+            raise RefusedError(f"is not a file of I3D weights, {WANTED}")
         return {layer.name: _folded(layer, parts[layer.name]) for layer in all_layers()}
     except RefusedError as refusal:
         raise LatteError(f"--i3d: {path}: {refusal}") from refusal
@@ -66,7 +66,7 @@ def _from_jax(arrays: Mapping[str, Bits]) -> dict[str, _Parts]:
     def part(folder: str, layer: Layer, name: str) -> Bits:
         place = f"{folder}/{layer.name}/{name}"
         if place not in arrays:
-            raise RefusedError(f"is no I3D of {WANTED}: it lacks {place}")
+            raise RefusedError(f"is not an I3D of {WANTED}: it lacks {place}")
         return arrays[place]
 
     parts = {}

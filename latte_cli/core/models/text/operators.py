@@ -53,7 +53,7 @@ sigmoid of 1.702 x."""
 
 
 def operators_for(dtype: str) -> Operators:
-    """Those of the device in use: products in `dtype` where it is no CPU, else in float32."""
+    """Those of the device in use: products in `dtype` where it is not a CPU, else in float32."""
     from latte_cli.core.device import device_in_use
 
     if device_in_use() == "cpu":

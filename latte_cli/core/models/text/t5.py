@@ -89,7 +89,7 @@ def relative_buckets(tokens: int, buckets: int, max_distance: int) -> NDArray[np
     """The row of the table of biases for each query and key, (tokens, tokens).
 
     Half the rows are for keys after the query. Of each half, the first half has a row a distance, and the
-    rest grow as its logarithm up to `max_distance`. Counted in whole numbers: a logarithm in float32 can fall
+    rest grow as its logarithm up to `max_distance`. Counted in integers: a logarithm in float32 can fall
     short of a row's first distance.
     """
     half = buckets // 2

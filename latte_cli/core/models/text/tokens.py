@@ -40,7 +40,7 @@ class Tokenizer:
                     f"{folder.tokenizer}: cannot be read as a tokenizer: {_why(error)}"
                 ) from error
         if not self._tokenizer:  # what transformers returns for a damaged spiece.model
-            raise LatteError(f"{folder.tokenizer / 'spiece.model'}: is no sentencepiece model")
+            raise LatteError(f"{folder.tokenizer / 'spiece.model'}: is not a sentencepiece model")
         self.max_tokens = folder.max_tokens
         self._cleans = clean_caption and folder.kind == "t5"
         self._lowers = folder.kind == "t5"
@@ -60,7 +60,7 @@ class Tokenizer:
     def clean(self, text: str) -> str:
         """The text as it is read: CLIP takes it unchanged, T5 cleaned or in lower case without outer spaces.
 
-        Raises LatteError for a text that is no valid Unicode, as an argument in another encoding is.
+        Raises LatteError for a text that is not valid Unicode, as an argument in another encoding is.
         """
         try:
             text.encode("utf-8")

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def check_vae(settings: VaeSettings) -> None:
-    """Raise LatteError if vae.weights is no autoencoder of factor 8, without MindSpore or reading weights."""
+    """Raise LatteError if vae.weights is not an autoencoder of factor 8. Reads no weights."""
     open_autoencoder(settings.weights)
 
 

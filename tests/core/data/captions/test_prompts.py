@@ -30,14 +30,14 @@ def test_a_line_is_a_prompt_and_its_options(line: str, prompt: PromptLine) -> No
         ("a --fast 3", "line: found --fast, expected --seed, --steps, --guidance-scale or none"),
         (
             "a --seed",
-            "line: --seed: found '', expected a whole number of at least 0, at most 9223372036854775807",
+            "line: --seed: found '', expected an integer of at least 0, at most 9223372036854775807",
         ),
         (
             "a --seed -1",
-            "line: --seed: found '-1', expected a whole number of at least 0, at most 9223372036854775807",
+            "line: --seed: found '-1', expected an integer of at least 0, at most 9223372036854775807",
         ),
-        ("a --steps 0", "line: --steps: found '0', expected a whole number of at least 1"),
-        ("a --steps 2 b", "line: --steps: found '2 b', expected a whole number of at least 1"),
+        ("a --steps 0", "line: --steps: found '0', expected an integer of at least 1"),
+        ("a --steps 2 b", "line: --steps: found '2 b', expected an integer of at least 1"),
         ("a --guidance-scale nan", "line: --guidance-scale: found 'nan', expected a number of at least 0.0"),
         ("a --guidance-scale inf", "line: --guidance-scale: found 'inf', expected a number of at least 0.0"),
     ],
@@ -59,7 +59,7 @@ def test_a_fault_names_its_line(tmp_path: Path) -> None:
     path.write_text("a cat\na dog --seed x\n")
     with pytest.raises(LatteError) as refusal:
         read_prompts(path)
-    expected = "--seed: found 'x', expected a whole number of at least 0, at most 9223372036854775807"
+    expected = "--seed: found 'x', expected an integer of at least 0, at most 9223372036854775807"
     assert str(refusal.value) == f"--prompts-file: {path}: line 2: {expected}"
 
 

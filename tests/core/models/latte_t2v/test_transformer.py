@@ -126,7 +126,7 @@ def test_the_config_written_is_the_config_read(tmp_path: Path) -> None:
         ),
         ({"norm_type": "layer_norm"}, "norm_type: found \"layer_norm\", expected 'ada_norm_single'"),
         ({"norm_eps": 1e-5}, "norm_eps: found 1e-05, expected 1e-06"),
-        ({"num_layers": None}, "num_layers: found null, expected a whole number"),
+        ({"num_layers": None}, "num_layers: found null, expected an integer"),
         ({"num_layers": 10**9}, "num_layers: found 1000000000, expected at most 65536"),
         ({"cross_attention_dim": 5}, "cross_attention_dim: found 5, expected 24"),
     ],

@@ -108,7 +108,7 @@ def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
             {"num_layers": 10**9},
             "num_layers: found 1000000000, expected at most 65536",
         ),
-        ("transformer/config.json", {"sample_size": "8"}, 'sample_size: found "8", expected a whole number'),
+        ("transformer/config.json", {"sample_size": "8"}, 'sample_size: found "8", expected an integer'),
         ("text_encoder/config.json", {"d_model": -1}, "d_model: found -1, expected at least 1"),
         (
             "vae/config.json",

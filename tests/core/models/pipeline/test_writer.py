@@ -138,7 +138,7 @@ def test_a_dry_run_writes_nothing() -> None:
             lambda: Path("parts/text_encoder/model.safetensors").unlink(),
             "",
             "parts/text_encoder: a folder without weights; expected"
-            " diffusion_pytorch_model.safetensors or its like",
+            " diffusion_pytorch_model.safetensors or similar",
         ),
         (
             lambda: write_json(Path("parts/vae/config.json"), {"block_out_channels": [4, 4, 4]}),

@@ -140,7 +140,7 @@ def change_config(**fields: Any) -> Callable[[Path], Any]:
         ),
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"junk"),
-            "tokenizer/spiece.model: is no sentencepiece model",
+            "tokenizer/spiece.model: is not a sentencepiece model",
         ),
         (
             lambda folder: (folder / "tokenizer" / "tokenizer_config.json").write_text("{"),
@@ -148,7 +148,7 @@ def change_config(**fields: Any) -> Callable[[Path], Any]:
         ),
         (
             lambda folder: (folder / "text_encoder" / "model.safetensors").write_bytes(b"junk"),
-            "text_encoder/model.safetensors: is no file of weights that this program knows",
+            "text_encoder/model.safetensors: is not a known weights format",
         ),
         (
             drop_a_weight,

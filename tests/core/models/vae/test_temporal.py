@@ -80,7 +80,7 @@ def test_a_folder_s_decoder_takes_a_clip_14_frames_at_a_time(folder: Path) -> No
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LatteError, match="holds no temporal decoder that makes 8 pixels of a latent"):
+    with pytest.raises(LatteError, match="found no temporal decoder with an upsampling factor of 8"):
         load_temporal_decoder(GOLDEN / "vae" / "diffusers", scaling_factor=1.0)
 
 
