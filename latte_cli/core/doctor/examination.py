@@ -13,7 +13,7 @@ from latte_cli import __version__
 from latte_cli.core.doctor import installation, machine
 from latte_cli.core.doctor.findings import Check, Finding, run_checks
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import write_whole
+from latte_cli.core.storage.files import write_file
 
 if TYPE_CHECKING:
     from latte_cli.core.settings.schema import Settings
@@ -56,7 +56,7 @@ def examine(
 def write_findings(findings: Sequence[Finding], target: Path) -> None:
     """Write findings as JSON, for a report of what does not work. Raises LatteError when it cannot."""
     content = {"latte": __version__, "system": platform.platform(), "findings": [asdict(f) for f in findings]}
-    write_whole(target, json.dumps(content, indent=1) + "\n")
+    write_file(target, json.dumps(content, indent=1) + "\n")
 
 
 def _needs(settings: "Settings | None", device: Callable[[], str]) -> dict[str, Check]:

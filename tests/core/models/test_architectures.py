@@ -105,7 +105,7 @@ def test_the_preset_is_latte_1() -> None:
     expected = settings(preset).model_copy(
         update={"text": settings().text.model_copy(update={"encoder": None})}
     )
-    assert sizes_of(expected).parameters() == 1_057_246_880  # as diffusers 0.35 counts LatteTransformer3DModel
+    assert sizes_of(expected).parameters() == 1_057_246_880  # counted by diffusers 0.35
 
 
 def test_the_encoder_of_the_pipeline_that_training_starts_from_is_the_default() -> None:
