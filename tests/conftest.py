@@ -1,18 +1,28 @@
-"""Small videos whose frames tell their own numbers."""
+"""A tiny experiment, and small videos whose frames show their own numbers."""
 
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 Frames = NDArray[np.uint8]
 BITS = 8
 BAR = 8  # pixels of a bar
+TINY: dict[str, Any] = {
+    "run_dir": "run",
+    "device": "cpu",
+    "data": {"root": "videos", "image_size": 32, "num_frames": 2, "frame_stride": 1},
+    "vae": {"weights": str(Path(__file__).parent / "golden" / "vae" / "diffusers")},
+    "model": {"hidden_size": 24, "depth": 2, "num_heads": 3, "patch_size": 2},
+    "train": {"batch_size": 1, "steps": 2, "log_every": 1, "dtype": "float32"},
+}
 
 
 def numbered_frames(count: int, first: int = 0) -> Frames:
@@ -89,3 +99,37 @@ def numbers() -> Callable[[Frames], list[int]]:
 def numbered() -> Callable[..., Frames]:
     """numbered(count, first=0): frames that show their numbers."""
     return numbered_frames
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> Callable[..., dict[str, Any]]:
+    """tiny_settings(**sections): a model 24 wide of two blocks on clips of two frames, with these changes."""
+
+    def make(**sections: Any) -> dict[str, Any]:
+        return {
+            name: {**TINY.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in {**TINY, **sections}.items()
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tiny_settings: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """tiny_experiment(**sections): `tiny_settings` as the text of an experiment file."""
+    return lambda **sections: yaml.safe_dump(tiny_settings(**sections), sort_keys=False)
+
+
+@pytest.fixture(scope="session")
+def noise_videos() -> Callable[..., None]:
+    """noise_videos(root, *names, frames=4, size=(40, 32)): folders of random PNGs, the same each time."""
+
+    def make(root: Path, *names: str, frames: int = 4, size: tuple[int, int] = (40, 32)) -> None:
+        random = np.random.default_rng(0)
+        for name in names:
+            (root / name).mkdir(parents=True)
+            for number in range(frames):
+                pixels = random.integers(0, 256, (size[1], size[0], 3), np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{number}.png")
+
+    return make

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-from PIL import Image
 from typer.testing import CliRunner
 
 from latte_cli import __version__
@@ -35,23 +35,21 @@ FLAGS = {
         "--draws", "--seed", "--report", "--checkpoint", "--protocol", "--antialias", "--parallel", "--run-dir",
     },
 }  # fmt: skip
-TINY = """
-run_dir: run
-data: {root: videos, image_size: 32, num_frames: 2, frame_stride: 1}
-vae: {weights: demo}
-model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}
-train: {batch_size: 1, steps: 5, dtype: float32}
-"""
+
+SECTIONS = {"vae": {"weights": "demo"}, "train": {"steps": 5}}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_experiment: Callable[..., str],
+    noise_videos: Callable[..., None],
+) -> Path:
     """A working directory with a tiny experiment and one video of four frames."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "latte.yaml").write_text(TINY)
-    (tmp_path / "videos" / "one").mkdir(parents=True)
-    for number in range(4):
-        Image.new("RGB", (40, 32)).save(tmp_path / "videos" / "one" / f"{number}.png")
+    Path("latte.yaml").write_text(tiny_experiment(**SECTIONS))
+    noise_videos(Path("videos"), "one")
     return tmp_path
 
 
@@ -165,15 +163,15 @@ def test_a_dry_run_shows_the_plan_even_when_something_is_missing() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_steps_of_sampling_replace_a_respacing_of_the_file() -> None:
-    Path("latte.yaml").write_text(TINY + "sample: {respacing: ddim50}\n")
+def test_steps_of_sampling_replace_a_respacing_of_the_file(tiny_experiment: Callable[..., str]) -> None:
+    Path("latte.yaml").write_text(tiny_experiment(sample={"respacing": "ddim50"}))
     result = runner.invoke(cli.app, ["sample", "--dry-run", "--steps", "20"])
     assert "sampler         ddpm, 20 steps\n" in result.stdout
 
 
 @pytest.mark.usefixtures("folder")
-def test_each_class_label_makes_a_clip() -> None:
-    Path("latte.yaml").write_text(TINY.replace("model: {", "model: {condition: class, num_classes: 9, "))
+def test_each_class_label_makes_a_clip(tiny_experiment: Callable[..., str]) -> None:
+    Path("latte.yaml").write_text(tiny_experiment(model={"condition": "class", "num_classes": 9}))
     result = runner.invoke(cli.app, ["sample", "--dry-run", "--class-label", "3", "--class-label", "8"])
     assert "  num_samples: 2\n  class_labels: [3, 8]\n" in result.stdout
 

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
@@ -17,22 +16,14 @@ from tests.core.models.text.small_clip import save_clip
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PIPELINE = GOLDEN / "t2v" / "pipeline"
-TINY = f"""
-run_dir: run
-device: cpu
-data: {{root: videos, image_size: 64, num_frames: 2, frame_stride: 1, captions: captions.jsonl}}
-vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
-train: {{batch_size: 2, steps: 3, log_every: 1, checkpoint_every: 2, dtype: float32, learning_rate: 1e-2}}
-sample: {{sampler: ddim, steps: 2, num_samples: 1}}
-"""
-LATTE = """
-text: {encoder: clip}
-model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 4, condition: text}
-"""
-LORA = f"""
-text: {{encoder: {PIPELINE}}}
-model: {{architecture: latte-t2v, condition: text, hidden_size: 24, depth: 4, num_heads: 3, patch_size: 2}}
-"""
+DATA = {"image_size": 64, "captions": "captions.jsonl"}
+TRAIN = {"batch_size": 2, "steps": 3, "checkpoint_every": 2, "learning_rate": 1e-2}
+SECTIONS = {"data": DATA, "train": TRAIN, "sample": {"sampler": "ddim", "steps": 2, "num_samples": 1}}
+LATTE = {"text": {"encoder": "clip"}, "model": {"patch_size": 4, "condition": "text"}}
+LORA = {
+    "text": {"encoder": str(PIPELINE)},
+    "model": {"architecture": "latte-t2v", "condition": "text", "depth": 4},
+}
 
 
 def latte(*arguments: str | Path) -> Result:
@@ -46,21 +37,21 @@ def losses(run: str) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_experiment: Callable[..., str],
+    noise_videos: Callable[..., None],
+) -> Iterator[Path]:
     """A working directory with three videos, of which two have captions."""
-    folder, random = tmp_path_factory.mktemp("captions"), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("captions")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("one", "two", "three"):
-            Path("videos", name).mkdir(parents=True)
-            for number in range(3):
-                pixels = random.integers(0, 256, (64, 72, 3), np.uint8)
-                Image.fromarray(pixels).save(Path("videos", name, f"{number}.png"))
+        noise_videos(Path("videos"), "one", "two", "three", frames=3, size=(72, 64))
         rows = [{"video": "one", "caption": ["a cat", "the cat"]}, {"video": "two", "caption": "a sea"}]
         Path("captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         save_clip(Path("clip"), width=768, heads=2, layers=1)
-        Path("latte.yaml").write_text(TINY + LATTE)
-        Path("t2v.yaml").write_text(TINY + LORA)
+        Path("latte.yaml").write_text(tiny_experiment(**SECTIONS, **LATTE))
+        Path("t2v.yaml").write_text(tiny_experiment(**SECTIONS, **LORA))
         yield folder
 
 

@@ -15,28 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-LONG = f"""
-device: cpu
-data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
-vae: {{weights: {GOLDEN / "vae" / "diffusers"}, chunk_frames: 2}}
-cache: {{dir: latents}}
-"""
-ENDLESS = f"""
-run_dir: run
-device: cpu
-data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
-vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
-cache: {{in_memory: true}}
-model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
-train: {{batch_size: 1, steps: 1000000, log_every: 1, dtype: float32}}
-"""
+LONG = {"vae": {"chunk_frames": 2}, "cache": {"dir": "latents"}}
+ENDLESS = {"cache": {"in_memory": True}, "train": {"steps": 1_000_000}}
 SECONDS = 300  # on a machine with much else to do
 STATUS = r"Start Video Index: 0\.\nSaving Attempts: 0: save (\d+) videos, failed 0 videos\.\n"
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Path:
+def experiment(tmp_path: Path, tiny_experiment: Callable[..., str]) -> Path:
     """A working directory with many more frames than are encoded before a signal comes."""
     pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
     first, *others = [Image.fromarray(frame) for frame in pixels]
@@ -44,7 +30,7 @@ def experiment(tmp_path: Path) -> Path:
     first.save(tmp_path / "videos" / "0.gif", save_all=True, append_images=others)
     for number in range(1, 60):
         os.link(tmp_path / "videos" / "0.gif", tmp_path / "videos" / f"{number}.gif")
-    (tmp_path / "latte.yaml").write_text(LONG)
+    (tmp_path / "latte.yaml").write_text(tiny_experiment(**LONG))
     return tmp_path
 
 
@@ -97,9 +83,9 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
-    number: signal.Signals, experiment: Path
+    number: signal.Signals, experiment: Path, tiny_experiment: Callable[..., str]
 ) -> None:
-    (experiment / "latte.yaml").write_text(ENDLESS)
+    (experiment / "latte.yaml").write_text(tiny_experiment(**ENDLESS))
     for path in sorted((experiment / "videos").iterdir())[2:]:
         path.unlink()
     metrics = experiment / "run" / "metrics.jsonl"
@@ -119,8 +105,10 @@ def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
     assert len(metrics.read_text().splitlines()) == step + 1
 
 
-def test_a_terminal_that_closes_while_training_draws_on_it_saves_first(experiment: Path) -> None:
-    (experiment / "latte.yaml").write_text(ENDLESS)
+def test_a_terminal_that_closes_while_training_draws_on_it_saves_first(
+    experiment: Path, tiny_experiment: Callable[..., str]
+) -> None:
+    (experiment / "latte.yaml").write_text(tiny_experiment(**ENDLESS))
     for path in sorted((experiment / "videos").iterdir())[2:]:
         path.unlink()
     metrics, ckpt = experiment / "run" / "metrics.jsonl", experiment / "run" / "ckpt"

@@ -6,40 +6,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from latte_cli.cli import app as cli
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-TINY = f"""
-device: cpu
-data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
-vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
-cache: {{in_memory: true}}
-model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
-train: {{batch_size: 2, steps: 20, log_every: 1, checkpoint_every: 5, dtype: float32}}
-"""
 SECONDS = 300  # on a machine with much else to do
 runner = CliRunner()
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def experiment(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_experiment: Callable[..., str],
+    noise_videos: Callable[..., None],
+) -> Path:
     """A working directory with a tiny experiment of three videos, kept as moments in memory."""
     monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    for name in ("one", "two", "three"):
-        (tmp_path / "videos" / name).mkdir(parents=True)
-        for number in range(4):
-            pixels = random.integers(0, 256, (32, 40, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "videos" / name / f"{number}.png")
-    Path("latte.yaml").write_text(TINY)
+    noise_videos(tmp_path / "videos", "one", "two", "three")
+    train = {"batch_size": 2, "steps": 20, "checkpoint_every": 5}
+    Path("latte.yaml").write_text(tiny_experiment(cache={"in_memory": True}, train=train))
     return tmp_path
 
 

@@ -4,27 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
 from latte_cli.core.experiment.loading import load_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-TINY = f"""
-run_dir: run
-device: cpu
-data: {{root: videos, image_size: 32, num_frames: 2, frame_stride: 1}}
-vae: {{weights: {GOLDEN / "vae" / "diffusers"}}}
-model: {{hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}}
-train: {{batch_size: 1, steps: 2, log_every: 1, dtype: float32}}
-sample: {{sampler: ddim, steps: 2, num_samples: 2, seed: 5}}
-"""
 runner = CliRunner()
 
 
@@ -34,17 +24,17 @@ def latte(line: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working directory with a tiny experiment of two videos, cached and trained."""
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_experiment: Callable[..., str],
+    noise_videos: Callable[..., None],
+) -> Iterator[Path]:
+    """A working directory with a tiny experiment of two videos, trained."""
     folder, before = tmp_path_factory.mktemp("experiment"), Path.cwd()
-    random = np.random.default_rng(0)
-    for name in ("one", "two"):
-        (folder / "videos" / name).mkdir(parents=True)
-        for number in range(4):
-            pixels = random.integers(0, 256, (32, 40, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / "videos" / name / f"{number}.png")
+    noise_videos(folder / "videos", "one", "two")
     os.chdir(folder)
-    Path("latte.yaml").write_text(TINY)
+    sample = {"sampler": "ddim", "steps": 2, "num_samples": 2, "seed": 5}
+    Path("latte.yaml").write_text(tiny_experiment(sample=sample))
     result = latte("train")
     assert (result.exit_code, result.stdout) == (0, "run\n")
     yield folder

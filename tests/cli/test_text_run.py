@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -16,25 +17,23 @@ from tests.core.models.text.small_clip import save_clip
 
 PIPELINE = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"
 WEIGHTS = PIPELINE / "transformer" / "diffusion_pytorch_model.safetensors"
-RUN = f"""
-run_dir: run
-device: cpu
-data: {{root: videos, image_size: 64, num_frames: 2, frame_stride: 1}}
-vae: {{weights: {PIPELINE / "vae"}}}
-text: {{encoder: {PIPELINE}}}
-model: {{architecture: latte-t2v, condition: text, hidden_size: 24, depth: 4, num_heads: 3, patch_size: 2}}
-train: {{batch_size: 1, steps: 2, learning_rate: 0.01, dtype: float32}}
-sample: {{sampler: ddim, steps: 3, num_samples: 1, seed: 5}}
-"""
+RUN: dict[str, dict[str, Any]] = {
+    "data": {"image_size": 64},
+    "vae": {"weights": str(PIPELINE / "vae")},
+    "text": {"encoder": str(PIPELINE)},
+    "model": {"architecture": "latte-t2v", "condition": "text", "depth": 4},
+    "train": {"learning_rate": 0.01},
+    "sample": {"sampler": "ddim", "steps": 3, "num_samples": 1, "seed": 5},
+}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Callable[..., str]) -> Path:
     """A working directory with a run whose checkpoint is the recorded pipeline's transformer."""
     monkeypatch.chdir(tmp_path)
     Path("run/ckpt").mkdir(parents=True)
     shutil.copy(WEIGHTS, "run/ckpt/step-00000002.safetensors")
-    Path("run.yaml").write_text(RUN)
+    Path("run.yaml").write_text(tiny_experiment(**RUN))
     return tmp_path
 
 
@@ -46,16 +45,19 @@ def latte(*arguments: str | Path) -> Result:
     return run("sample", *arguments)
 
 
-def train(experiment: str) -> None:
-    """Train two steps on a video of random frames, with a caption beside it."""
-    random = np.random.default_rng(0)
-    Path("videos/one").mkdir(parents=True)
-    for number in range(4):
-        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(f"videos/one/{number}.png")
-    Path("videos/one.txt").write_text("the sea\n")
-    Path("trained.yaml").write_text(experiment.replace("run_dir: run", "run_dir: trained"))
-    result = run("train", "-c", "trained.yaml")
-    assert result.exit_code == 0, result.stderr
+@pytest.fixture
+def train(tiny_experiment: Callable[..., str], noise_videos: Callable[..., None]) -> Callable[..., None]:
+    """train(**sections): two steps of the experiment with these changes, on a video with a caption."""
+
+    def make(**sections: Any) -> None:
+        noise_videos(Path("videos"), "one", size=(64, 64))
+        Path("videos/one.txt").write_text("the sea\n")
+        changed = {name: {**RUN[name], **values} for name, values in sections.items()}
+        Path("trained.yaml").write_text(tiny_experiment(**{**RUN, **changed, "run_dir": "trained"}))
+        result = run("train", "-c", "trained.yaml")
+        assert result.exit_code == 0, result.stderr
+
+    return make
 
 
 def latents(*arguments: str | Path) -> list[np.ndarray]:
@@ -116,9 +118,11 @@ def test_clips_of_a_run_are_replayed_from_their_records() -> None:
         assert Path("again", name).read_bytes() == Path("run/samples", name).read_bytes()
 
 
-def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() -> None:
+def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
+    train: Callable[..., None],
+) -> None:
     base = Path(shutil.copytree(PIPELINE, "base"))
-    train(RUN.replace("train: {", "train: {part: lora, lora_rank: 2, init_from: base, "))
+    train(train={"part": "lora", "lora_rank": 2, "init_from": "base"})
     prompt = ("--prompt", "the sea", "--guidance-scale", "1")
     (of_run,) = latents("-c", "trained/settings.yaml", *prompt)
     chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
@@ -146,13 +150,9 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes() 
     assert (result.exit_code, result.stderr) == (1, "train.init_from: base: no such file or folder\n")
 
 
-def test_a_latte_told_captions_by_clip_draws_prompts() -> None:
+def test_a_latte_told_captions_by_clip_draws_prompts(train: Callable[..., None]) -> None:
     save_clip(Path("clip"), width=768, heads=2, layers=1)
-    train(
-        RUN.replace(f"encoder: {PIPELINE}", "encoder: clip").replace(
-            "architecture: latte-t2v", "architecture: latte"
-        )
-    )
+    train(text={"encoder": "clip"}, model={"architecture": "latte"})
     same = ("-c", "trained/settings.yaml", "--guidance-scale", "4")
     sea, cat = latents(*same, "--prompt", "sea", "--prompt", "cat")
     (alone,) = latents(*same, "--prompt", "cat")

@@ -19,27 +19,22 @@ from latte_cli.core.doctor import installation, machine
 from latte_cli.core.doctor.examination import examine
 from latte_cli.core.doctor.findings import Finding, ProbeError, probe, run_checks
 from latte_cli.core.kernels import build
-from tests.conftest import encode, numbered_frames
 
-EXPERIMENT = """
-run_dir: run
-device: cpu
-data: {root: videos, image_size: 32, num_frames: 2, frame_stride: 1}
-vae: {weights: demo}
-cache: {dir: null}
-model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2}
-train: {batch_size: 1, steps: 5, dtype: float32}
-"""
 Plant = Callable[[pytest.MonkeyPatch, Path], None]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_experiment: Callable[..., str],
+    make_movie: Callable[..., Path],
+) -> Path:
     """A working directory with an experiment that can be trained, and a cache folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "latte.yaml").write_text(EXPERIMENT)
-    encode(tmp_path / "videos" / "one.mp4", numbered_frames(4), "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    (tmp_path / "latte.yaml").write_text(tiny_experiment(vae={"weights": "demo"}, cache={"dir": None}))
+    make_movie(tmp_path / "videos" / "one.mp4", 4)
     return tmp_path
 
 
@@ -115,12 +110,16 @@ def _unloadable_kernels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     library.write_bytes(b"\x7fELF")
 
 
+def _edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 def _no_weights(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    (folder / "latte.yaml").write_text(EXPERIMENT.replace("weights: demo", "weights: vae.ckpt"))
+    _edit(folder / "latte.yaml", "weights: demo", "weights: vae.ckpt")
 
 
 def _wrong_setting(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    (folder / "latte.yaml").write_text(EXPERIMENT.replace("depth: 2", "dpth: 2"))
+    _edit(folder / "latte.yaml", "depth: 2", "dpth: 2")
 
 
 def _ascii(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,7 +1,5 @@
 """The transformer that an experiment describes: its sizes, what is frozen of it, and where it starts."""
 
-import json
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -18,15 +16,7 @@ from latte_cli.core.models.text.encoder import TextStates, condition_of
 from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.settings.schema import ModelSettings, Settings, TrainSettings
-
-PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
-CONFIG = json.loads((PIPELINE / "transformer" / "config.json").read_text())
-SIZE = {
-    "hidden_size": CONFIG["num_attention_heads"] * CONFIG["attention_head_dim"],
-    "depth": 2 * CONFIG["num_layers"],
-    "num_heads": CONFIG["num_attention_heads"],
-    "patch_size": CONFIG["patch_size"],
-}
+from tests.core.models.latte_t2v.golden import CONFIG, PIPELINE, SIZE
 
 
 def settings(model: dict[str, Any] | None = None, **train: Any) -> Settings:

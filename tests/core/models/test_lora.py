@@ -20,7 +20,7 @@ from latte_cli.core.models.lora import (
     with_lora,
 )
 from latte_cli.core.models.weights import load_weights
-from tests.core.models.latte_t2v.test_transformer import FOLDER, SHAPE, golden, weights
+from tests.core.models.latte_t2v.golden import FOLDER, SHAPE, golden, weights
 
 
 def loaded(source: Any = None) -> LatteT2V:

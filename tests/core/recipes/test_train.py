@@ -7,24 +7,19 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.recipes import train
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.lock import only_run
 
 
 @pytest.fixture
-def settings(tmp_path: Path, make_folder: Callable[..., Path]) -> Settings:
+def settings(
+    tmp_path: Path, make_folder: Callable[..., Path], tiny_settings: Callable[..., dict[str, Any]]
+) -> Settings:
     """An experiment on one small video."""
     make_folder(tmp_path / "videos" / "one", 9)
-    values: list[tuple[str, Any]] = [
-        ("run_dir", str(tmp_path / "runs" / "one")),
-        ("device", "cpu"),
-        ("data", {"root": str(tmp_path / "videos"), "image_size": 32, "num_frames": 4, "frame_stride": 2}),
-        ("model", {"hidden_size": 24, "depth": 2, "num_heads": 3, "patch_size": 2}),
-        ("train.dtype", "float32"),
-    ]
-    return load_settings(None, values, command="train")
+    data = {"root": str(tmp_path / "videos")}
+    return Settings.model_validate(tiny_settings(run_dir=str(tmp_path / "runs" / "one"), data=data))
 
 
 @pytest.mark.parametrize("error", [LatteError("no weights"), KeyboardInterrupt()])

@@ -12,7 +12,7 @@ from mindspore.dataset import GeneratorDataset
 
 from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.training import trainer as trainer_module
-from tests.core.training.test_trainer import Moments, settings_in, trainer_of, untimed, weights_of
+from tests.core.training.tiny_runs import Moments, settings_in, trainer_of, untimed, weights_of
 
 
 def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_size: int) -> Callable[[], Any]:

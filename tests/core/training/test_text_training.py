@@ -20,7 +20,7 @@ from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.starting import set_start
 from latte_cli.core.training.telling import Telling
 from latte_cli.core.training.trainer import Trainer
-from tests.core.models.test_architectures import PIPELINE, SIZE
+from tests.core.models.latte_t2v.golden import PIPELINE, SIZE
 
 TEXTS = ("", "a cat", "a dog", "the sea")
 RANDOM = np.random.default_rng(0).standard_normal((4, 5, 17)).astype(np.float32)

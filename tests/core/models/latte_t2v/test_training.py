@@ -16,7 +16,7 @@ from latte_cli.core.settings.schema import DiffusionSettings
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.training.step import GradientStep
 from tests.core.models.latte_t2v import reference
-from tests.core.models.latte_t2v.test_transformer import FOLDER, SHAPE
+from tests.core.models.latte_t2v.golden import FOLDER, SHAPE
 
 STEPS = np.array([700, 31])
 PARTS = ARCHITECTURES["latte-t2v"].parts

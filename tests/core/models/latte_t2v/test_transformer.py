@@ -10,27 +10,14 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, initialise, pack_text, place_table
 from latte_cli.core.models.weights import load_weights
+from tests.core.models.latte_t2v.golden import CONFIG, GOLDEN, SHAPE, golden, weights
 
-GOLDEN = Path(__file__).parents[3] / "golden"
-FOLDER = GOLDEN / "t2v" / "pipeline" / "transformer"
-CONFIG = json.loads((FOLDER / "config.json").read_text())
-SHAPE = read_shape(FOLDER / "config.json")
 KEYS = json.loads((GOLDEN / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
-
-
-def weights() -> dict[str, NDArray[np.float32]]:
-    return load_file(FOLDER / "diffusion_pytorch_model.safetensors")
-
-
-def golden() -> dict[str, Any]:
-    recorded = dict(np.load(GOLDEN / "t2v" / "transformer_golden.npz"))
-    return recorded | dict(np.load(GOLDEN / "t2v" / "vchitect_t2v_masked_golden.npz"))
 
 
 def run(
