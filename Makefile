@@ -1,4 +1,4 @@
-# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, clean. Each makes .venv where it is missing.
+# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean. Each makes .venv where it is missing.
 # It needs Python 3.10, 3.11 or 3.12.
 # Another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test lint docs bench bench-peers hostile fuzz clean
+.PHONY: install demo test lint docs bench bench-peers hostile fuzz mutants clean
 
 install: $(INSTALLED)
 
@@ -79,6 +79,14 @@ hostile: install
 
 fuzz: install
 	@$(BIN)/python -m tests.core.checkpoints.fuzz --count 100000
+
+# Small changes of the modules whose numbers matter most, each of which must fail a test (tests/mutants/).
+# MUTANTS=diffusion picks modules.
+MUTANTS ?=
+
+mutants: install
+	@$(PIP) install --editable ".[mutants]"
+	@$(BIN)/python tests/mutants/run.py --only "$(MUTANTS)"
 
 clean:
 	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis rank_0 kernel_meta

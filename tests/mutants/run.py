@@ -1,0 +1,189 @@
+"""Mutation testing: does a test fail for every small change of the modules whose numbers matter most?
+
+python tests/mutants/run.py [--only diffusion] [--out build/mutants.json]
+
+cosmic-ray's operators make the changes ("mutants"), one at a time, in a copy of the tree. Importing MindSpore
+takes two seconds, so each mutant is tested in a fork of a process that has imported it. Needs the extra
+`mutants` and a system with fork. README.md next to this file has the results.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+
+ROOT = Path(__file__).parents[2]
+DIFFUSION = "tests/core/diffusion"
+WHOLE = (
+    f"{DIFFUSION}/test_samplers.py",
+    f"{DIFFUSION}/test_trajectories.py",
+    f"{DIFFUSION}/test_chain_ends.py",
+)
+TESTS = {
+    "diffusion/gaussian.py": ((f"{DIFFUSION}/test_gaussian.py",), WHOLE),
+    "diffusion/guidance.py": ((f"{DIFFUSION}/test_guidance.py",),),
+    "diffusion/losses.py": ((f"{DIFFUSION}/test_losses.py",),),
+    "diffusion/samplers.py": ((f"{DIFFUSION}/test_samplers.py",), WHOLE),
+    "diffusion/schedule.py": ((f"{DIFFUSION}/test_schedule.py",), WHOLE),
+    "data/clips/batches.py": (("tests/core/data/clips/test_batches.py",),),
+    "data/videos/transforms.py": (("tests/core/data/videos/test_transforms.py",),),
+    "checkpoints/mapping.py": (("tests/core/checkpoints/test_mapping.py",),),
+    "training/optimizer.py": (("tests/core/training/test_optimizer.py",),),
+    "training/precision.py": (("tests/core/training/test_optimizer.py",),),
+}
+"""The mutated modules of latte_cli/core, and the tests that are to fail, one set after the other."""
+
+OPERATORS = (
+    "NumberReplacer",  # n + 1 and n - 1
+    "AddNot",
+    "ExceptionReplacer",
+    "RemoveDecorator",
+    "ReplaceAndWithOr",
+    "ReplaceOrWithAnd",
+    "ReplaceTrueWithFalse",
+    "ReplaceFalseWithTrue",
+    "ReplaceBreakWithContinue",
+    "ReplaceContinueWithBreak",
+    "ZeroIterationForLoop",
+    "ReplaceUnaryOperator_Delete_Not",
+    "ReplaceUnaryOperator_Delete_USub",
+    *(f"ReplaceBinaryOperator_{pair}" for pair in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul")),
+    *(f"ReplaceBinaryOperator_{pair}" for pair in ("FloorDiv_Div", "Mod_Mul")),
+    *(f"ReplaceComparisonOperator_{pair}" for pair in ("Eq_NotEq", "NotEq_Eq", "Is_IsNot", "IsNot_Is")),
+    *(f"ReplaceComparisonOperator_{pair}" for pair in ("Lt_LtE", "Lt_Gt", "LtE_Lt", "LtE_Gt")),
+    *(f"ReplaceComparisonOperator_{pair}" for pair in ("Gt_GtE", "Gt_Lt", "GtE_Gt", "GtE_Lt")),
+)
+PATIENCE = 30  # seconds beyond three times what the original takes, after which a mutant counts as killed
+
+
+class Mutant(NamedTuple):
+    """One change of a module."""
+
+    operator: str
+    line: int
+    code: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--only", default="", help="mutate the modules whose path holds this")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/mutants.json"), help="where to write the survivors"
+    )
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    sys.dont_write_bytecode = True  # a mutant may have the size and the second of the one before
+    survivors: list[dict[str, object]] = []
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = copy_of_tree(Path(scratch, "tree"))
+        os.chdir(tree)
+        sys.path.insert(0, str(tree))
+        import_what_stays()
+        for module, tests in TESTS.items():
+            if arguments.only not in module:
+                continue
+            path = tree / "latte_cli/core" / module
+            original = path.read_text()
+            start = time.monotonic()
+            if not all(passes(stage, timeout=600) for stage in tests):
+                print(Path("output").read_text(), f"{module}: the tests fail without a change", sep="\n")
+                return 1
+            timeout = 3 * (time.monotonic() - start) + PATIENCE
+            for mutant in mutants(original):
+                path.write_text(mutant.code)
+                total[module] += 1
+                if all(passes(stage, timeout) for stage in tests):
+                    survivors.append(survivor(module, mutant, original))
+                    print(f"{module}:{mutant.line}: {mutant.operator}\n{survivors[-1]['change']}", flush=True)
+            path.write_text(original)
+            left = sum(entry["module"] == module for entry in survivors)
+            print(f"{module}: {total[module] - left} of {total[module]} killed", flush=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps({"mutants": total, "survivors": survivors}, indent=1) + "\n")
+    print(f"{1 - len(survivors) / max(1, total.total()):.1%} of {total.total()} mutants killed; {out}")
+    return 0
+
+
+def copy_of_tree(to: Path) -> Path:
+    """The sources and tests, where they can be changed."""
+    to.mkdir()
+    for name in ("latte_cli", "configs", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__", "peers", "rehearsal", "endurance", "hostile")
+        shutil.copytree(ROOT / name, to / name, symlinks=True, ignore=ignore)
+    shutil.copytree(ROOT / "tests/peers", to / "tests/peers")  # golden_cases
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, to / name)
+    return to
+
+
+def import_what_stays() -> None:
+    """Import what a mutant does not change; a module of latte_cli imported here would not be mutated."""
+    import hypothesis  # noqa: F401
+    import mindspore.dataset  # noqa: F401
+    import pydantic  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+    assert not any(name.partition(".")[0] == "latte_cli" for name in sys.modules)
+
+
+def mutants(code: str) -> Iterator[Mutant]:
+    """Every change of a module that an operator makes."""
+    tree = get_ast(code)
+    for name in OPERATORS:
+        operator = get_operator(f"core/{name}")()
+        places = [(node, place) for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
+        for occurrence, (node, ((line, _), _)) in enumerate(places):
+            if node.type == "operator" and node.parent.type in ("parameters", "param", "argument"):
+                continue  # a star in a signature or a call: no product
+            changed = mutate_code(code, operator, occurrence)
+            if changed is not None and changed != code:
+                yield Mutant(name, line, changed)
+
+
+def passes(tests: Sequence[str], timeout: float) -> bool:
+    """Whether these tests pass in a fork of this process."""
+    child = os.fork()
+    if not child:
+        os.setpgid(0, 0)
+        with open("output", "w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        import pytest
+
+        options = ("-x", "-q", "--no-header", "-p", "no:cacheprovider", "--basetemp", "scratch")
+        os._exit(pytest.main([*options, *tests]))
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def survivor(module: str, mutant: Mutant, original: str) -> dict[str, object]:
+    """What to write down about a mutant that passed every test."""
+    lines = difflib.unified_diff(original.splitlines(), mutant.code.splitlines(), lineterm="", n=0)
+    change = "\n".join(line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@")
+    return {"module": module, "line": mutant.line, "operator": mutant.operator, "change": change}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
