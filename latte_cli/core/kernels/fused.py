@@ -76,6 +76,26 @@ def _like_qkv_bias(qkv: Any, bias: Any, facts: Any, dout: Any) -> Any:
     return qkv, bias
 
 
+def _product_shape(x: Any, weight: Any) -> Any:
+    return [*x[:-1], weight[0]]
+
+
+def _product_dtype(x: Any, weight: Any) -> Any:
+    return x
+
+
+def _like_weight_shape(dout: Any, weight: Any) -> Any:
+    return [*dout[:-1], weight[1]]
+
+
+def _weight_shape(dout: Any, x: Any) -> Any:
+    return [dout[-1], x[-1]]
+
+
+def _like_dout(dout: Any, other: Any) -> Any:
+    return dout
+
+
 def _like_channel(last: Any, channel: Any) -> Any:
     return channel
 
@@ -83,6 +103,10 @@ def _like_channel(last: Any, channel: Any) -> Any:
 # Gradients that also give what the forward gave: a product that follows need not keep it.
 layer_norm_grad = operator_of("LatteLayerNormGrad", _like_x_shift_scale_x)
 bias_gelu_grad = operator_of("LatteBiasGeluGrad", _like_x_bias_x)
+# dout (..., N), weight (N, K) -> dout @ weight (..., K)
+product_grad_x = operator_of("LatteProductGradX", _like_weight_shape, infer_dtype=_like_dout)
+# dout (..., N), x (..., K) -> dout.T @ x (N, K)
+product_grad_weight = operator_of("LatteProductGradW", _weight_shape, infer_dtype=_like_dout)
 _gated_residual_grad = operator_of("LatteGatedResidualGrad", _like_gate_y_bias)
 _silu_grad = operator_of("LatteSiluGrad", _like_x_of_grad)
 _softmax_grad = operator_of("LatteSoftmaxGrad", _like_x_of_grad)
@@ -110,6 +134,10 @@ def _gated_residual_bprop(
 def _bias_gelu_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
     found = bias_gelu_grad()(x, bias, dout)
     return found[0], found[1]
+
+
+def _product_bprop(x: Tensor, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    return product_grad_x()(dout, weight), product_grad_weight()(dout, x)
 
 
 def _add_bias_bprop(x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
@@ -141,6 +169,8 @@ bias_gelu = operator_of("LatteBiasGelu", _like_x, _bias_gelu_bprop)
 silu = operator_of("LatteSilu", _like_only_x, _silu_bprop)
 # x (..., N) -> its softmax over the last axis
 softmax = operator_of("LatteSoftmax", _like_only_x, _softmax_bprop)
+# x (..., K), weight (N, K) -> x @ weight.T (..., N)
+product = operator_of("LatteProduct", _product_shape, _product_bprop, _product_dtype)
 # x (..., D), bias (D) -> x + bias
 add_bias = operator_of("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)

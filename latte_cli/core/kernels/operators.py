@@ -2,13 +2,15 @@
 
 On a CPU each function is one pass of compiled C++ (fused.py; built on first use), elsewhere MindSpore's
 operators (plain.py). Both work in float32 and return the type they are given: `selection.kernels_available`.
-Ascend has an attention of its own (flash.py).
+Ascend has an attention of its own (flash.py). Given NumPy's arrays in place of tensors, a function calls the
+compiled C++ itself (host.py), on a CPU alone and without a gradient.
 """
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, ops
 
-from latte_cli.core.kernels import flash, fused, plain, products
+from latte_cli.core.kernels import flash, fused, host, plain, products
 from latte_cli.core.kernels.selection import use_fused
 
 
@@ -17,6 +19,8 @@ def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     x: (B, N, D); shift, scale: (B, D). Returns (B, N, D).
     """
+    if not isinstance(x, Tensor):
+        return host.layer_norm(x, shift, scale)
     if use_fused():
         wide = x.astype(ms.float32)
         return fused.layer_norm()(wide, shift.astype(ms.float32), scale.astype(ms.float32)).astype(x.dtype)
@@ -28,6 +32,8 @@ def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = Non
 
     x, y: (B, N, D); gate: (B, D); bias: (D). Returns (B, N, D) in x's type.
     """
+    if not isinstance(x, Tensor):
+        return host.gated_residual(x, gate, y, bias)
     if use_fused():
         offset = fused.zeros(x.shape[2]) if bias is None else bias.astype(ms.float32)
         wide, branch = x.astype(ms.float32), y.astype(ms.float32)
@@ -37,6 +43,8 @@ def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = Non
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """Give GELU in its tanh form: x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). x: (..., D)."""
+    if not isinstance(x, Tensor):
+        return host.bias_gelu(x, host.zeros(x.shape[-1]))
     if use_fused():
         return fused.bias_gelu()(x.astype(ms.float32), fused.zeros(x.shape[-1])).astype(x.dtype)
     return plain.gelu_tanh(x)
@@ -44,6 +52,8 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
     """Give gelu_tanh(x + bias), in one pass. x: (..., D); bias: (D)."""
+    if not isinstance(x, Tensor):
+        return host.bias_gelu(x, bias)
     if use_fused():
         return fused.bias_gelu()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
     return plain.gelu_tanh(plain.add_bias(x, bias))
@@ -51,25 +61,41 @@ def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
 
 def silu(x: Tensor) -> Tensor:
     """Give x sigmoid(x). x: (..., D)."""
+    if not isinstance(x, Tensor):
+        return host.silu(x)
     return fused.silu()(x.astype(ms.float32)).astype(x.dtype) if use_fused() else ops.silu(x)
 
 
 def softmax(x: Tensor) -> Tensor:
     """Give the softmax over the last axis. x: (..., N)."""
+    if not isinstance(x, Tensor):
+        return host.softmax(x)
     wide = x.astype(ms.float32)
     return (fused.softmax()(wide) if use_fused() else plain.softmax(wide)).astype(x.dtype)
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """Give x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
+    if not isinstance(x, Tensor):
+        return host.add_bias(x, bias)
     if use_fused():
         return fused.add_bias()(x.astype(ms.float32), bias.astype(ms.float32)).astype(x.dtype)
     return plain.add_bias(x, bias)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Give x @ weight.T + bias in x's type. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
-    return add_bias(_product(x, weight), bias).reshape(*x.shape[:-1], weight.shape[0])
+def linear(x: Tensor, weight: Tensor, bias: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor:
+    """Give product(x, weight) + bias. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
+    return add_bias(product(x, weight, dtype=dtype), bias)
+
+
+def product(x: Tensor, weight: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor:
+    """Give x @ weight.T in `dtype`. x: (..., inputs); weight: (outputs, inputs). Returns (..., outputs)."""
+    if not isinstance(x, Tensor):
+        return host.product(x, weight)
+    if dtype == ms.float32 and use_fused():
+        return fused.product()(x.astype(dtype), weight.astype(dtype))
+    rows = x.reshape(-1, x.shape[-1]).astype(dtype)
+    return ops.MatMul(transpose_b=True)(rows, weight.astype(dtype)).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def norm_linear(
@@ -80,10 +106,11 @@ def norm_linear(
     x: (B, N, D); shift, scale: (B, D); weight: (outputs, D). Returns (B, N, outputs) in `dtype`. `frugal`:
     where the kernels can, the gradient keeps x alone; a cell that is recomputed cannot have that too.
     """
-    size = (*x.shape[:-1], weight.shape[0])
+    if not isinstance(x, Tensor):
+        return host.product(host.layer_norm(x, shift, scale), weight)
     if frugal and dtype == ms.float32 and use_fused():
-        return products.norm_linear(x, shift, scale, weight).reshape(size)
-    return _product(modulated_layer_norm(x, shift, scale).astype(dtype), weight).reshape(size)
+        return products.norm_linear(x, shift, scale, weight)
+    return product(modulated_layer_norm(x, shift, scale), weight, dtype=dtype)
 
 
 def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, *, dtype: ms.Type, frugal: bool = True) -> Tensor:
@@ -91,14 +118,11 @@ def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, *, dtype: ms.Type, frug
 
     x: (..., D); bias: (D); weight: (outputs, D). Returns (..., outputs) in `dtype`.
     """
-    size = (*x.shape[:-1], weight.shape[0])
+    if not isinstance(x, Tensor):
+        return host.product(host.bias_gelu(x, bias), weight)
     if frugal and dtype == ms.float32 and use_fused():
-        return products.gelu_linear(x, bias, weight).reshape(size)
-    return _product(bias_gelu_tanh(x, bias).astype(dtype), weight).reshape(size)
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    return ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight.astype(x.dtype))
+        return products.gelu_linear(x, bias, weight)
+    return product(bias_gelu_tanh(x, bias), weight, dtype=dtype)
 
 
 def attention(
@@ -116,6 +140,8 @@ def attention(
     added to it; scale 1 / sqrt(head_dim). Returns (B, num_frames * T, D). Its gradient keeps nothing but qkv.
     flash_attention: by Ascend's operator (flash.py).
     """
+    if not isinstance(qkv, Tensor):
+        return host.attention(qkv, num_heads, num_frames, axis, bias)
     if flash_attention:
         return flash.attention(qkv if bias is None else add_bias(qkv, bias), num_heads, num_frames, axis)
     if use_fused():
@@ -124,3 +150,42 @@ def attention(
         return fused.attention()(qkv.astype(ms.float32), offset, facts).astype(qkv.dtype)
     biased = qkv if bias is None else plain.add_bias(qkv, bias)
     return plain.attention(biased, num_heads, num_frames, axis)
+
+
+def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Cut (B, parts * D) into parts of (B, D)."""
+    return ops.chunk(x, parts, 1) if isinstance(x, Tensor) else tuple(np.split(x, parts, 1))
+
+
+def concat(parts: tuple[Tensor, ...], axis: int) -> Tensor:
+    """Join arrays along an axis."""
+    return ops.concat(parts, axis) if isinstance(parts[0], Tensor) else np.concatenate(parts, axis)
+
+
+def rows(table: Tensor, places: Tensor) -> Tensor:
+    """Rows (B, D) of a table by their places (B), int."""
+    return ops.gather(table, places, 0) if isinstance(places, Tensor) else host.array(table)[places]
+
+
+def add_spread(x: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Give x plus a table that is reshaped to `shape`, then repeated along the axes of length 1."""
+    if not isinstance(x, Tensor):
+        return x + host.array(table).reshape(shape)
+    return x + ops.broadcast_to(table.astype(x.dtype).reshape(shape), x.shape)
+
+
+def like(parameter: Tensor, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
+    """The parameter in `dtype`, or where x is NumPy's as an array."""
+    return parameter.astype(dtype) if isinstance(x, Tensor) else host.array(parameter)
+
+
+def zeros(width: int, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
+    """(width) zeros in `dtype`, or where x is NumPy's an array of them."""
+    return ops.zeros((width,), dtype) if isinstance(x, Tensor) else host.zeros(width)
+
+
+def batch_product(a: Tensor, b: Tensor, *, transpose_b: bool = False) -> Tensor:
+    """Give the products of the last two axes, of b's transposed if asked, in b's type."""
+    if isinstance(a, Tensor):
+        return ops.BatchMatMul(transpose_b=transpose_b)(a.astype(b.dtype), b)
+    return np.matmul(a, b.swapaxes(-1, -2) if transpose_b else b)

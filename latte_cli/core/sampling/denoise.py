@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
-from latte_cli.core.kernels.waiting import Compiled
+from latte_cli.core.kernels.waiting import Inference
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
@@ -31,8 +30,8 @@ Walk = Callable[[Model, FloatArray, Callable[[int], np.random.Generator]], Itera
 class Denoiser:
     """A transformer on the host: from a condition to a float32 model of (x_t, timesteps) that is told it.
 
-    What depends on the condition alone is computed once, for however many steps. It compiles at the first
-    call for each number of rows: one with guidance, another without.
+    What depends on the condition alone is computed once, for however many steps. Where it has to be compiled,
+    it is at the first call for each number of rows: one with guidance, another without.
     """
 
     def __init__(self, model: Transformer):
@@ -48,15 +47,15 @@ class Denoiser:
             output = model.predict(x_t, sinusoids, prepared)
             return output, output
 
-        self._prepare, self._predict = Compiled(prepare), Compiled(predict)
+        self._prepare, self._predict = Inference(prepare), Inference(predict)
 
     def __call__(self, condition: NDArray[Any]) -> Model:
-        prepared = self._prepare(Tensor(condition[:, None]))  # that of clips, without still images after them
+        prepared = self._prepare(condition[:, None])  # that of clips, without still images after them
 
         def predict(x_t: FloatArray, timesteps: IntArray) -> Array:
             # A pipeline's scheduler may have timesteps that are not integers.
-            inputs = np.ascontiguousarray(x_t, np.float32), timestep_rows(TIMESTEP_CHANNELS, timesteps)
-            return np.asarray(self._predict(*map(Tensor, inputs), *prepared).asnumpy())
+            sinusoids = timestep_rows(TIMESTEP_CHANNELS, timesteps)
+            return np.asarray(self._predict(np.ascontiguousarray(x_t, np.float32), sinusoids, *prepared))
 
         return predict
 

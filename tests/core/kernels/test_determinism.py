@@ -36,6 +36,7 @@ CASES = [
     (kernels.gated_residual, [ROWS, (2, 144), ROWS, WIDTH], ROWS),
     (kernels.bias_gelu_tanh, [ROWS, WIDTH], ROWS),
     (kernels.add_bias, [ROWS, WIDTH], ROWS),
+    (kernels.product, [ROWS, (200, 144)], (2, 4 * 96, 200)),
     (space, [(2, 4 * 96, 3 * 144), (3 * 144,)], ROWS),
     (time, [(2, 4 * 96, 3 * 144), (3 * 144,)], ROWS),
 ]

@@ -1,4 +1,4 @@
-"""Products with what precedes them, whose gradients compute again what they do not keep, against float64."""
+"""Products, and those whose gradients compute again what precedes them, against float64."""
 
 import mindspore as ms
 import numpy as np
@@ -42,3 +42,21 @@ def test_values_and_gradients_equal_the_formula(
     ]
     for place, (found, right) in enumerate(zip(grads, expected, strict=True)):
         assert_close(found, right, f"gradient {place}", 2e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 40), (3, 1, 515), (97, 24), (2, 300, 130), (1000, 144)], ids=str)
+@pytest.mark.parametrize("outputs", [1, 16, 50, 200])
+def test_products_of_all_sizes_and_their_gradients_equal_the_formula(
+    shape: tuple[int, ...], outputs: int, path: str
+) -> None:
+    """Few rows and many, whole vectors and what is left of them, one panel and more."""
+    rng = np.random.default_rng(outputs)
+    x, weight = (rng.normal(size=size).astype(np.float32) for size in (shape, (outputs, shape[-1])))
+    dout = rng.normal(size=(*shape[:-1], outputs)).astype(np.float32)
+    out, (dx, dweight) = value_and_grads(kernels.product, [x, weight], dout, jit=False)
+    wide, dout64 = x.astype(np.float64), dout.astype(np.float64)
+    assert_close(out, wide @ weight.T, "value")
+    assert_close(dx, dout64 @ weight, "gradient of x")
+    assert_close(
+        dweight, dout64.reshape(-1, outputs).T @ wide.reshape(-1, shape[-1]), "gradient of the weight"
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.kernels.waiting import Compiled
+from latte_cli.core.kernels.waiting import Inference
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
 from latte_cli.core.models.weights import load_weights
@@ -50,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each function of a denoiser ran, by its name."""
     counter: Counter[str] = Counter()
 
-    class Counted(Compiled):
+    class Counted(Inference):
         def __init__(self, function: Any):
             super().__init__(function)
             self.name = function.__name__
@@ -59,7 +59,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             counter[self.name] += 1
             return super().__call__(*inputs)
 
-    monkeypatch.setattr(sampling, "Compiled", Counted)
+    monkeypatch.setattr(sampling, "Inference", Counted)
     return counter
 
 

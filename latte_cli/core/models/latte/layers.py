@@ -18,13 +18,11 @@ class Linear(nn.Cell):
         self.dtype = dtype
 
     def construct(self, x: Tensor) -> Tensor:
-        return kernels.linear(x.astype(self.dtype), self.weight, self.bias)
+        return kernels.linear(x, self.weight, self.bias, dtype=self.dtype)
 
     def product(self, x: Tensor) -> Tensor:
         """x @ weight.T alone, for whoever adds the bias in passing."""
-        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        product = ops.MatMul(transpose_b=True)(rows, self.weight.astype(self.dtype))
-        return product.reshape((*x.shape[:-1], self.bias.shape[0]))
+        return kernels.product(x, self.weight, dtype=self.dtype)
 
 
 class Silu(nn.Cell):
@@ -60,8 +58,8 @@ class PatchEmbedder(nn.Cell):
         else:
             patches = latents.reshape(number, channels, height // patch, patch, width // patch, patch)
             patches = patches.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels * patch * patch)
-            tokens = ops.MatMul(transpose_b=True)(patches, self.proj.weight.reshape(self.width, -1))
-        return ops.BiasAdd()(tokens, self.proj.bias).reshape(number, -1, self.width)
+            tokens = kernels.product(patches, kernels.like(self.proj.weight, latents).reshape(self.width, -1))
+        return kernels.add_bias(tokens, self.proj.bias).reshape(number, -1, self.width)
 
 
 class TimestepEmbedder(nn.Cell):
@@ -89,7 +87,7 @@ class LabelEmbedder(nn.Cell):
         self.embedding_table.weight = Parameter(Tensor(np.zeros((num_classes + 1, width), np.float32)))
 
     def construct(self, class_labels: Tensor) -> Tensor:
-        return ops.gather(self.embedding_table.weight, class_labels, 0)
+        return kernels.rows(self.embedding_table.weight, class_labels)
 
 
 class Attention(nn.Cell):
@@ -154,7 +152,7 @@ class Block(nn.Cell):
         super().recompute(**mode)
 
     def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
-        parts = ops.chunk(self.adaLN_modulation(conditioning), 6, 1)
+        parts = kernels.split(self.adaLN_modulation(conditioning), 6)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
         how = {"dtype": self.dtype, "frugal": self.frugal}
         branch = self.attn(kernels.norm_linear(x, shift_attn, scale_attn, self.attn.qkv.weight, **how))
@@ -172,5 +170,5 @@ class FinalLayer(nn.Cell):
         self.adaLN_modulation = Modulation(width, 2)
 
     def construct(self, x: Tensor, conditioning: Tensor) -> Tensor:
-        shift, scale = ops.chunk(self.adaLN_modulation(conditioning), 2, 1)
+        shift, scale = kernels.split(self.adaLN_modulation(conditioning), 2)
         return self.linear(kernels.modulated_layer_norm(x, shift, scale))

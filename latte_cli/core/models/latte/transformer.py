@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
+from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.latte.layers import (
     Block,
@@ -151,14 +152,15 @@ class Latte(nn.Cell):
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
         clips, frames, channels, height, width = x_t.shape
         tokens = self.x_embedder(x_t.reshape(clips * frames, channels, height, width))
-        return (tokens + ops.broadcast_to(self.pos_embed, tokens.shape)).reshape(clips, -1, tokens.shape[2])
+        placed = kernels.add_spread(tokens, self.pos_embed, (1, *tokens.shape[1:]))
+        return placed.reshape(clips, -1, tokens.shape[2])
 
     def add_frame_places(self, tokens: Tensor) -> Tensor:
         """Add the frame table to tokens (B, F * T, D)."""
-        clips, number, width = tokens.shape
-        places = self.temp_embed.reshape(1, self.shape.num_frames, 1, width)
-        spread = (clips, self.shape.num_frames, number // self.shape.num_frames, width)
-        return tokens + ops.broadcast_to(places, spread).reshape(tokens.shape)
+        clips, _, width = tokens.shape
+        frames = self.shape.num_frames
+        moving = tokens.reshape(clips, frames, -1, width)
+        return kernels.add_spread(moving, self.temp_embed, (1, frames, 1, width)).reshape(tokens.shape)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
         """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from latte_cli.core.kernels import operators as kernels
 
@@ -37,25 +37,26 @@ class Projection(nn.Cell):
         self.lora_scale = 0.0
 
     def construct(self, x: Tensor) -> Tensor:
-        return project(x, self.matrix(), self.offset())
+        return project(x, self.matrix(x), self.offset(x))
 
-    def matrix(self) -> Tensor:
-        """The weight, (outputs, inputs), in the type of products."""
-        weight = self.weight.astype(self.products)
+    def matrix(self, x: Tensor) -> Tensor:
+        """The weight, (outputs, inputs), in the type of products; for x that it is multiplied with."""
+        weight = kernels.like(self.weight, x, self.products)
         if self.lora_scale != 0.0:  # Hu et al. 2021, eq. 3
-            change = ops.MatMul()(self.lora_B.weight, self.lora_A.weight) * self.lora_scale
-            weight = weight + change.astype(self.products)
+            factors = kernels.like(self.lora_B.weight, x), kernels.like(self.lora_A.weight, x)
+            change = kernels.product(factors[0], factors[1].swapaxes(0, 1)) * self.lora_scale
+            weight = weight + kernels.like(change, x, self.products)
         return weight
 
-    def offset(self) -> Tensor:
+    def offset(self, x: Tensor) -> Tensor:
         """The bias, or zeros, (outputs,) in the type of products."""
         if self.bias is None:
-            return ops.zeros((self.weight.shape[0],), self.products)
-        return self.bias.astype(self.products)
+            return kernels.zeros(self.weight.shape[0], x, self.products)
+        return kernels.like(self.bias, x, self.products)
 
     def without_bias(self, x: Tensor) -> Tensor:
         """The product alone, for a kernel that adds the bias in passing."""
-        return multiply(x, self.matrix())
+        return kernels.product(x, self.matrix(x), dtype=self.products)
 
 
 class SelfAttention(nn.Cell):
@@ -76,8 +77,8 @@ class SelfAttention(nn.Cell):
 
     def construct(self, x: Tensor, num_frames: int) -> Tensor:
         """x: (B, num_frames * T, D); the output projection's bias is left to the caller."""
-        matrix = ops.concat((self.to_q.matrix(), self.to_k.matrix(), self.to_v.matrix()), 0)
-        offset = ops.concat((self.to_q.offset(), self.to_k.offset(), self.to_v.offset()), 0)
+        matrix = kernels.concat((self.to_q.matrix(x), self.to_k.matrix(x), self.to_v.matrix(x)), 0)
+        offset = kernels.concat((self.to_q.offset(x), self.to_k.offset(x), self.to_v.offset(x)), 0)
         qkv, flash = project(x, matrix, offset), self.flash_attention
         mixed = kernels.attention(qkv, self.num_heads, num_frames, self.axis, flash_attention=flash)
         return self.to_out[0].without_bias(mixed)
@@ -121,7 +122,7 @@ class FeedForward(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         first, last = self.net[0].proj, self.net[2]
-        return last.without_bias(kernels.bias_gelu_tanh(first.without_bias(x), first.offset()))
+        return last.without_bias(kernels.bias_gelu_tanh(first.without_bias(x), first.offset(x)))
 
 
 class Block(nn.Cell):
@@ -135,18 +136,18 @@ class Block(nn.Cell):
 
     def modulation(self, timestep: Tensor) -> tuple[Tensor, ...]:
         """Timestep vectors (B, 6 * D) to six a clip, (B, D) each: adaLN-single (Chen et al. 2023)."""
-        table = self.scale_shift_table.astype(ms.float32).reshape(1, -1)
-        return ops.chunk(timestep + ops.broadcast_to(table, timestep.shape), 6, 1)
+        spread = kernels.add_spread(timestep, self.scale_shift_table, (1, timestep.shape[1]))
+        return kernels.split(spread, 6)
 
     def attend_to_self(self, x: Tensor, parts: tuple[Tensor, ...], num_frames: int) -> Tensor:
         """x (B, num_frames * T, D) after attention along the block's axis."""
         mixed = self.attn1(kernels.modulated_layer_norm(x, parts[0], parts[1]), num_frames)
-        return kernels.gated_residual(x, parts[2], mixed, self.attn1.to_out[0].offset())
+        return kernels.gated_residual(x, parts[2], mixed, self.attn1.to_out[0].offset(x))
 
     def feed_forward(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
         """x (B, N, D) after the feed-forward half."""
         mixed = self.ff(kernels.modulated_layer_norm(x, parts[3], parts[4]))
-        return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset())
+        return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset(x))
 
 
 class TimeBlock(Block):
@@ -180,35 +181,29 @@ class TextBlock(Block):
     def attend_to_text(self, x: Tensor, frames: tuple[int, int], *texts: Text) -> Tensor:
         """What the texts add to x."""
         if len(texts) == 1:
-            return self.attn2(x, *texts[0]).astype(x.dtype)
+            return kernels.like(self.attn2(x, *texts[0]), x)
         clips, number, width = x.shape
         of_frame = number // frames[0]
         clip = frames[1] * of_frame
         moving = self.attn2(x[:, :clip], *texts[0])
         images = x[:, clip:].reshape(-1, of_frame, width)
         still = self.attn2(images, *texts[1])
-        return ops.concat((moving, still.reshape(clips, -1, width)), 1).astype(x.dtype)
+        both = kernels.concat((moving, still.reshape(clips, -1, width)), 1)
+        return kernels.like(both, x)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor) -> Tensor:
     """Attend from (B, H, M, d) to (B, H, N, d), (B, N) added to scores: (B, M, H * d). Softmax is float32."""
     clips, _, number, head_dim = query.shape
-    scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key).astype(ms.float32)
-    scores = scores + ops.broadcast_to(score_bias.reshape(clips, 1, 1, -1), scores.shape)
-    mixed = ops.BatchMatMul()(kernels.softmax(scores).astype(value.dtype), value)
+    scores = kernels.like(kernels.batch_product(query * head_dim**-0.5, key, transpose_b=True), query)
+    scores = kernels.add_spread(scores, score_bias, (clips, 1, 1, score_bias.shape[1]))
+    mixed = kernels.batch_product(kernels.softmax(scores), value)
     return mixed.transpose(0, 2, 1, 3).reshape(clips, number, -1)
 
 
 def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """x (..., inputs) @ matrix.T + offset, in the type of `matrix`."""
-    rows = multiply(x, matrix)
-    return ops.BiasAdd()(rows.reshape(-1, matrix.shape[0]), offset).reshape(rows.shape)
-
-
-def multiply(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (..., inputs) @ matrix.T, in the type of `matrix`."""
-    rows = x.reshape(-1, x.shape[-1]).astype(matrix.dtype)
-    return ops.MatMul(transpose_b=True)(rows, matrix).reshape((*x.shape[:-1], matrix.shape[0]))
+    return kernels.add_bias(kernels.product(x, matrix, dtype=matrix.dtype), offset)
 
 
 def zeros(shape: tuple[int, ...], dtype: ms.Type) -> Parameter:

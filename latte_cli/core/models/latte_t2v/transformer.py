@@ -6,7 +6,6 @@ MindONE's class of the same model is not used: on a CPU it runs uncompiled only,
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
@@ -113,8 +112,9 @@ class LatteT2V(nn.Cell):
         width / num_heads) each.
         """
         channels = self.shape.caption_channels
-        states = self.caption_projection(condition[..., :channels].astype(ms.float32))
-        text = ((1.0 - condition[..., channels].astype(ms.float32)) * MASKED,)
+        wide = kernels.like(condition, condition)
+        states = self.caption_projection(wide[..., :channels])
+        text = ((1.0 - wide[..., channels]) * MASKED,)
         for block in self.transformer_blocks:
             text = (*text, *block.attn2.read(states))
         return text
@@ -139,25 +139,26 @@ class LatteT2V(nn.Cell):
             if place == 0 and self.num_frames > 1:
                 moving = self.add_frame_places(moving)
             moving = self.temporal_transformer_blocks[place](moving, timestep, self.num_frames)
-            tokens = moving if frames == self.num_frames else ops.concat((moving, tokens[:, clip:]), 1)
+            tokens = moving if frames == self.num_frames else kernels.concat((moving, tokens[:, clip:]), 1)
         return self.unpatchify(self.finish(tokens, embedded), frames)
 
     def embed(self, x_t: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
         clips, frames, channels, height, width = x_t.shape
-        tokens = self.pos_embed(x_t.reshape(clips * frames, channels, height, width).astype(ms.float32))
-        return (tokens + ops.broadcast_to(self.places, tokens.shape)).reshape(clips, -1, tokens.shape[2])
+        images = kernels.like(x_t, x_t).reshape(clips * frames, channels, height, width)
+        tokens = kernels.add_spread(self.pos_embed(images), self.places, self.places.shape)
+        return tokens.reshape(clips, -1, tokens.shape[2])
 
     def add_frame_places(self, tokens: Tensor) -> Tensor:
         """Add the frame table to tokens (B, F * T, D)."""
-        clips, number, width = tokens.shape
-        spread = (self.num_frames, number // self.num_frames, width)
-        places = ops.broadcast_to(self.frame_places, spread).reshape(1, number, width)
-        return tokens + ops.broadcast_to(places, (clips, number, width))
+        clips, _, width = tokens.shape
+        moving = tokens.reshape(clips, self.num_frames, -1, width)
+        places = (1, self.num_frames, 1, width)
+        return kernels.add_spread(moving, self.frame_places, places).reshape(tokens.shape)
 
     def finish(self, tokens: Tensor, embedded: Tensor) -> Tensor:
         """Tokens (B, N, D) to patches (B, N, p * p * C)."""
-        table = self.scale_shift_table.astype(ms.float32)
+        table = kernels.like(self.scale_shift_table, tokens)
         shift, scale = embedded + table[0], embedded + table[1]
         return self.proj_out(kernels.modulated_layer_norm(tokens, shift, scale))
 
@@ -195,7 +196,7 @@ class _TextProjection(nn.Cell):
 
     def construct(self, states: Tensor) -> Tensor:
         return self.linear_2(
-            kernels.bias_gelu_tanh(self.linear_1.without_bias(states), self.linear_1.offset())
+            kernels.bias_gelu_tanh(self.linear_1.without_bias(states), self.linear_1.offset(states))
         )
 
 

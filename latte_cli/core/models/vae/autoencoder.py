@@ -14,7 +14,7 @@ from latte_cli.core.models.vae.memory import Work, choose_frames, described
 from latte_cli.core.settings.schema import VaeSettings
 
 if TYPE_CHECKING:
-    from latte_cli.core.kernels.waiting import Compiled
+    from latte_cli.core.kernels.waiting import Inference
     from latte_cli.core.models.vae.model import AutoencoderKL
 
 Array = NDArray[np.float32]
@@ -42,12 +42,12 @@ def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
 
 
 class Vae:
-    """An autoencoder with its weights, compiled for one size of frames at a time."""
+    """An autoencoder with its weights; where it is compiled, for one size of frames at a time."""
 
     def __init__(self, model: "AutoencoderKL", settings: VaeSettings, *, dtype: str) -> None:
         import mindspore as ms
 
-        from latte_cli.core.kernels.waiting import Compiled
+        from latte_cli.core.kernels.waiting import Inference
 
         self.scaling_factor = settings.scaling_factor
         self.shape = model.shape
@@ -66,7 +66,7 @@ class Vae:
             frames = model.decode(latents)
             return frames, frames
 
-        self._encode, self._decode = Compiled(encode), Compiled(decode)
+        self._encode, self._decode = Inference(encode), Inference(decode)
 
     def encode(self, frames: Array) -> Array:
         """Give the moments (N, 8, H / 8, W / 8), mean and log-variance, of frames (N, 3, H, W) in [-1, 1]."""
@@ -102,7 +102,7 @@ class Vae:
             self._at_once[key] = number
         return self._at_once[key]
 
-    def _chunks(self, compiled: "Compiled", inputs: Array, most: int) -> Iterator[Array]:
+    def _chunks(self, run: "Inference", inputs: Array, most: int) -> Iterator[Array]:
         """Run chunks of one size, so that one graph serves them all; the last is filled up with its last row.
 
         Inputs fewer than a chunk are filled up to a power of two: few graphs, little waste.
@@ -111,9 +111,9 @@ class Vae:
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             filled = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
-            tensor = self._tensor(np.ascontiguousarray(filled, dtype=np.float32))
-            result = compiled(tensor if self._dtype is None else tensor.astype(self._dtype))
-            yield result.asnumpy()[: len(chunk)].astype(np.float32)
+            images = np.ascontiguousarray(filled, dtype=np.float32)
+            result = run(images if self._dtype is None else self._tensor(images).astype(self._dtype))
+            yield np.array(result, np.float32)[: len(chunk)]
 
 
 def to_uint8(frames: Array) -> NDArray[np.uint8]:

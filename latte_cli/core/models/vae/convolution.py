@@ -1,6 +1,8 @@
 # ruff: noqa: A002, PLR0917  (the functions keep the parameters of mint.nn.functional)
 """What an autoencoder of images is made of, on a CPU: compiled kernels where there are any, else operators.
 
+As in `kernels.operators`, each function takes tensors, or NumPy's arrays for the compiled kernels alone.
+
 At AVX-512 oneDNN runs a plain convolution on its reference kernel, 100 times slower than a matrix product.
 """
 
@@ -8,9 +10,10 @@ import os
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, ops
 
-from latte_cli.core.kernels import images
+from latte_cli.core.kernels import host, images
 from latte_cli.core.kernels.fused import zeros
 from latte_cli.core.kernels.selection import kernels_available
 
@@ -33,6 +36,8 @@ def conv2d(
     """Cross-correlate (N, C, H, W) with (O, C / groups, kh, kw), as `mint.nn.functional.conv2d` does."""
     strides, pads, dilations = _pair(stride), _pair(padding), _pair(dilation)
     kernel = weight.shape[2:]
+    if not isinstance(input, Tensor):
+        return host.convolve(input, weight, bias, halves=strides == (2, 2))
     if compiled() and groups == 1 and dilations == (1, 1) and input.dtype == ms.float32:
         filled = zeros(weight.shape[0]) if bias is None else bias
         if strides == (1, 1) and kernel == (2 * pads[0] + 1, 2 * pads[1] + 1):
@@ -52,6 +57,8 @@ def group_norm(
     input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, silu: bool = False
 ) -> Tensor:
     """Normalise (N, C, H, W) by groups of channels, scale and shift each channel, and apply SiLU if asked."""
+    if not isinstance(input, Tensor):
+        return host.group_norm(input, num_groups, weight, bias, eps=eps, silu=silu)
     if compiled() and input.ndim == 4 and input.dtype == ms.float32:
         return images.group_norm()(input, weight, bias, images.group_norm_facts(num_groups, eps, silu))
     output = ops.group_norm(input, num_groups, weight, bias, eps)
@@ -60,6 +67,8 @@ def group_norm(
 
 def double(input: Tensor) -> Tensor:
     """Enlarge (N, C, H, W) to (N, C, 2H, 2W), each pixel four times."""
+    if not isinstance(input, Tensor):
+        return host.double(input)
     if compiled() and input.dtype == ms.float32:
         return images.double()(input)
     batch, channels, height, width = input.shape
@@ -67,6 +76,12 @@ def double(input: Tensor) -> Tensor:
     return apart.broadcast_to((batch, channels, height, 2, width, 2)).reshape(
         (batch, channels, 2 * height, 2 * width)
     )
+
+
+def pad_end(input: Tensor) -> Tensor:
+    """Add a row of zeros below (N, C, H, W), and a column to the right."""
+    ends = ((0, 0), (0, 0), (0, 1), (0, 1))
+    return ops.Pad(ends)(input) if isinstance(input, Tensor) else np.pad(input, ends)
 
 
 def _as_product(input: Tensor, weight: Tensor, strides: Any, pads: Any, dilations: Any) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from latte_cli.core.kernels import operators as kernels
-from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm
+from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm, pad_end
 
 EPSILON = 1e-6  # of every normalisation
 SCORES_AT_ONCE = 1 << 22  # numbers
@@ -29,8 +29,7 @@ class Convolution(nn.Cell):
 
     def construct(self, images: Tensor) -> Tensor:
         if self.halves:  # zeros below and to the right alone, as the original pads
-            padded = ops.Pad(((0, 0), (0, 0), (0, 1), (0, 1)))(images)
-            return conv2d(padded, self.weight, self.bias, stride=2)
+            return conv2d(pad_end(images), self.weight, self.bias, stride=2)
         return conv2d(images, self.weight, self.bias, padding=self.padding)
 
 
@@ -61,7 +60,8 @@ class Linear(nn.Cell):
         self.bias = zeros(outputs)
 
     def construct(self, images: Tensor) -> Tensor:
-        return conv2d(images, self.weight.reshape((*self.weight.shape, 1, 1)), self.bias)
+        weight = kernels.like(self.weight, images, self.weight.dtype)
+        return conv2d(images, weight.reshape((*weight.shape, 1, 1)), self.bias)
 
 
 class ResidualBlock(nn.Cell):
@@ -98,7 +98,7 @@ class Attention(nn.Cell):
             to(normed).reshape(flat).swapaxes(1, 2) for to in (self.to_q, self.to_k, self.to_v)
         )
         if compiled():
-            mixed = kernels.attention(ops.concat((queries, keys, values), -1), 1, 1, "space")
+            mixed = kernels.attention(kernels.concat((queries, keys, values), -1), 1, 1, "space")
         else:
             mixed = _attend(queries, keys, values)
         return images + self.to_out[0](mixed.swapaxes(1, 2).reshape(images.shape))

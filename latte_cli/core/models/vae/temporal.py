@@ -172,7 +172,7 @@ def _normalised(frames: Tensor, norm: GroupNorm) -> Tensor:
 def _each(layers: Sequence[nn.Cell], frames: list[Array]) -> None:
     """Replace frames by what layers make of them that know no other frames, one by one."""
     for place in range(len(frames)):
-        part = Tensor(frames[place])
+        part = frames[place] if kernels_available() else Tensor(frames[place])
         for layer in layers:
             part = layer(part)
-        frames[place] = np.ascontiguousarray(part.asnumpy())
+        frames[place] = np.ascontiguousarray(part)

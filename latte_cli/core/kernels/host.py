@@ -1,0 +1,141 @@
+"""The compiled kernels on NumPy arrays, called as they are: no graph, so nothing for MindSpore to compile.
+
+A model's `construct` runs on arrays as on tensors, since every function of `operators` takes both. Without a
+gradient. Weights are MindSpore's parameters, read where they lie; those of 16 bits become float32.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_cli.core.kernels.build import library_path
+
+Array = NDArray[np.float32]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGEST_KEPT = 1 << 30  # bytes
+
+
+def array(values: Any) -> Array:
+    """A parameter's or an array's numbers as float32, side by side; a copy only where they are not."""
+    numbers = values if isinstance(values, np.ndarray) else values.asnumpy()
+    return np.ascontiguousarray(numbers, np.float32)
+
+
+def call(name: str, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """What a kernel of one output makes of float32 inputs; a constant of integers is passed as it is."""
+    output = np.empty(shape, np.float32)
+    arrays = [one if isinstance(one, np.ndarray) and one.dtype == np.int64 else array(one) for one in inputs]
+    arrays.append(output)
+    count = len(arrays)
+    shapes = [_sizes(one.shape) for one in arrays]
+    status = _kernel(name)(
+        count,
+        (ctypes.c_void_p * count)(*[one.ctypes.data for one in arrays]),
+        (ctypes.c_int * count)(*[one.ndim for one in arrays]),
+        (ctypes.c_void_p * count)(*[ctypes.addressof(one) for one in shapes]),
+        None,
+        None,
+        None,
+    )
+    if status:
+        raise MemoryError(f"no memory for {name} of {[one.shape for one in arrays]}")
+    return output
+
+
+def product(x: Array, weight: Any) -> Array:
+    """x (..., inputs) times the transpose of `weight`, (outputs, ...) with `inputs` numbers a row."""
+    matrix = array(weight).reshape(len(weight), -1)
+    return call("LatteProduct", (x, matrix), (*x.shape[:-1], len(weight)))
+
+
+def layer_norm(x: Array, shift: Array, scale: Array) -> Array:
+    """See `operators.modulated_layer_norm`."""
+    return call("LatteLayerNorm", (x, shift, scale), x.shape)
+
+
+def gated_residual(x: Array, gate: Array, y: Array, bias: Any) -> Array:
+    """See `operators.gated_residual`."""
+    return call("LatteGatedResidual", (x, gate, y, zeros(x.shape[2]) if bias is None else bias), x.shape)
+
+
+def bias_gelu(x: Array, bias: Any) -> Array:
+    """See `operators.bias_gelu_tanh`."""
+    return call("LatteBiasGelu", (x, bias), x.shape)
+
+
+def silu(x: Array) -> Array:
+    """See `operators.silu`."""
+    return call("LatteSilu", (x,), x.shape)
+
+
+def softmax(x: Array) -> Array:
+    """See `operators.softmax`."""
+    return call("LatteSoftmax", (x,), x.shape)
+
+
+def add_bias(x: Array, bias: Any) -> Array:
+    """See `operators.add_bias`."""
+    return call("LatteAddBias", (x, bias), x.shape)
+
+
+def attention(qkv: Array, num_heads: int, num_frames: int, axis: str, bias: Any) -> Array:
+    """See `operators.attention`."""
+    clips, number, channels = qkv.shape
+    facts = _attention_facts(num_heads, num_frames, axis)
+    offset = zeros(channels) if bias is None else bias
+    return call("LatteAttention", (qkv, offset, facts), (clips, number, channels // 3))
+
+
+def convolve(x: Array, weight: Any, bias: Any, *, halves: bool) -> Array:
+    """See `images.convolve_same` and `images.convolve_halving`."""
+    number, _, height, width = x.shape
+    outputs, _, rows, columns = weight.shape
+    if halves:
+        height, width = (height - rows) // 2 + 1, (width - columns) // 2 + 1
+    offset = zeros(outputs) if bias is None else bias
+    return call("LatteConvolution", (x, weight, offset), (number, outputs, height, width))
+
+
+def group_norm(x: Array, groups: int, scale: Any, shift: Any, *, eps: float, silu: bool) -> Array:
+    """See `images.group_norm`."""
+    return call("LatteGroupNorm", (x, scale, shift, np.array([groups, eps, silu], np.float32)), x.shape)
+
+
+def double(x: Array) -> Array:
+    """See `images.double`."""
+    number, channels, height, width = x.shape
+    return call("LatteDouble", (x,), (number, channels, 2 * height, 2 * width))
+
+
+@cache
+def zeros(width: int) -> Array:
+    """The bias of what has none."""
+    return np.zeros(width, np.float32)
+
+
+@cache
+def _attention_facts(num_heads: int, num_frames: int, axis: str) -> NDArray[np.int64]:
+    return np.array([num_heads, num_frames, axis == "time"], np.int64)
+
+
+@cache
+def _sizes(shape: tuple[int, ...]) -> Any:
+    return (ctypes.c_int64 * max(1, len(shape)))(*shape)
+
+
+@cache
+def _kernel(name: str) -> Any:
+    _keep_memory()
+    return getattr(ctypes.CDLL(str(library_path())), name)
+
+
+@cache
+def _keep_memory() -> None:
+    """Have what large arrays leave be taken by the next ones. Else the system clears all their pages anew."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's
+        mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(_M_TRIM_THRESHOLD, LARGEST_KEPT)

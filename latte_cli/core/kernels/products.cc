@@ -1,0 +1,147 @@
+// Matrix products of float32 and their gradients. A result's bits do not depend on the number of threads.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "matrix.h"
+#include "operator.h"
+#include "parallel.h"
+
+namespace latte {
+namespace {
+
+constexpr int64_t kWidth = kPanel * kLanes;  // columns a panel
+constexpr int64_t kRows = 16 * kTileRows;    // rows a task
+constexpr int64_t kStripRows = 8 * kTileRows;  // the same of what is read across its rows
+constexpr int64_t kFewRows = 4;              // up to here packing would take longer than the product
+constexpr int64_t kDepth = 512;              // of a panel that stays in a core's cache
+
+// c (rows x columns) = a (rows x depth) b (depth x columns); c's rows lie side by side.
+struct Product {
+  Strided a, b;
+  float* c;
+  int64_t rows, columns, depth;
+
+  int64_t panels() const { return (columns + kWidth - 1) / kWidth; }
+  int64_t width(int64_t panel) const { return std::min(kWidth, columns - panel * kWidth); }
+  bool lies_across() const { return a.column != 1; }
+  int64_t at_once() const { return lies_across() ? kStripRows : kRows; }
+};
+
+// Memory of this thread, kept from call to call.
+float* packing(int64_t floats) {
+  static thread_local std::unique_ptr<float, decltype(&std::free)> memory(nullptr, &std::free);
+  static thread_local int64_t size = 0;
+  if (floats > size) {
+    memory.reset(static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
+    size = memory ? floats : 0;
+  }
+  return memory.get();
+}
+
+// `width` columns of `depth` rows of b, side by side: element (k, j) at to[k * kWidth + j], zeros from `width` on.
+void pack(Strided b, int64_t depth, int64_t width, float* __restrict to) {
+  for (int64_t k = 0; k < depth; k += kLanes) {
+    const int64_t deep = std::min<int64_t>(kLanes, depth - k);
+    if (b.column == 1) {
+      for (int64_t i = 0; i < deep; ++i) std::memcpy(to + (k + i) * kWidth, b.data + (k + i) * b.row, width * sizeof(float));
+    } else {
+      for (int64_t j = 0; j < width; ++j) {
+        for (int64_t i = 0; i < deep; ++i) to[(k + i) * kWidth + j] = b.data[(k + i) * b.row + j * b.column];
+      }
+    }
+    for (int64_t i = 0; i < deep; ++i) std::fill(to + (k + i) * kWidth + width, to + (k + i + 1) * kWidth, 0.0f);
+  }
+}
+
+// Rows from `start` on of panels `first` to `last`. What is past the last column is computed aside.
+void multiply_rows(const Product& p, int64_t start, int64_t first, int64_t last, const float* packed) {
+  static thread_local float strip[kDepth * kStripRows];
+  alignas(64) float aside[kRows * kWidth];
+  const int64_t rows = std::min(p.at_once(), p.rows - start);
+  for (int64_t k = 0; k < p.depth; k += kDepth) {
+    const int64_t deep = std::min(kDepth, p.depth - k);
+    Strided a{p.a.data + start * p.a.row + k * p.a.column, p.a.row, p.a.column};
+    if (p.lies_across()) {
+      for (int64_t i = 0; i < deep; ++i) std::memcpy(strip + i * kStripRows, a.data + i * a.column, rows * sizeof(float));
+      a = {strip, 1, kStripRows};
+    }
+    for (int64_t panel = first; panel < last; ++panel) {
+      const bool ragged = p.width(panel) % kLanes != 0;
+      float* c = ragged ? aside : p.c + start * p.columns + panel * kWidth;
+      const float* b = packed + (panel * p.depth + k) * kWidth;
+      multiply(rows, p.width(panel), deep, a, b, kWidth, c, ragged ? kWidth : p.columns, k > 0);
+    }
+  }
+  const int64_t whole = p.columns / kWidth * kWidth, rest = p.columns - whole;
+  if (rest % kLanes == 0 || last < p.panels()) return;
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(p.c + (start + i) * p.columns + whole, aside + i * kWidth, rest * sizeof(float));
+}
+
+int compute(const Product& p) {
+  const int64_t splits = (p.depth + kDepth - 1) / kDepth, chunks = (p.rows + p.at_once() - 1) / p.at_once();
+  float* packed = packing(p.panels() * kWidth * p.depth);
+  if (packed == nullptr) return 1;
+  parallel_for(p.panels() * splits, p.columns * p.depth, [&](int64_t task) {
+    const int64_t panel = task / splits, k = task % splits * kDepth;
+    const Strided b{p.b.data + k * p.b.row + panel * kWidth * p.b.column, p.b.row, p.b.column};
+    pack(b, std::min(kDepth, p.depth - k), p.width(panel), packed + (panel * p.depth + k) * kWidth);
+  });
+  const int64_t groups = p.lies_across() ? 1 : p.panels(), group = p.panels() / groups;
+  parallel_for(groups * chunks, p.rows * p.columns * p.depth / kLanes, [&](int64_t task) {
+    const int64_t first = task / chunks * group;
+    multiply_rows(p, task % chunks * p.at_once(), first, first + group, packed);
+  });
+  return 0;
+}
+
+// The same of few rows, with b's columns read where they lie.
+int compute_few(const Product& p) {
+  parallel_for(p.panels(), p.rows * p.columns * p.depth / 4, [&](int64_t panel) {
+    for (int64_t j = panel * kWidth; j < panel * kWidth + p.width(panel); ++j) {
+      for (int64_t i = 0; i < p.rows; ++i) {
+        const float *__restrict x = p.a.data + i * p.a.row, *__restrict w = p.b.data + j * p.b.column;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t k = 0; k < p.depth; ++k) sum += x[k] * w[k];
+        p.c[i * p.columns + j] = sum;
+      }
+    }
+  });
+  return 0;
+}
+
+// What precedes the last axis counts as one.
+int64_t rows_of(const int64_t* shape, int ndim) {
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < ndim; ++i) rows *= shape[i];
+  return rows;
+}
+
+}  // namespace
+}  // namespace latte
+
+using namespace latte;
+
+// x (..., K), w (N, K) -> x w^T (..., N)
+LATTE_KERNEL(LatteProduct) {
+  const int64_t depth = shapes[1][1];
+  const Strided x{floats(params, 0), depth, 1}, w{floats(params, 1), 1, depth};
+  const Product p{x, w, floats(params, 2), rows_of(shapes[0], ndims[0]), shapes[1][0], depth};
+  return p.rows > kFewRows ? compute(p) : compute_few(p);
+}
+
+// dy (..., N), w (N, K) -> dx (..., K) = dy w
+LATTE_KERNEL(LatteProductGradX) {
+  const int64_t outputs = shapes[1][0], inputs = shapes[1][1];
+  const Strided dy{floats(params, 0), outputs, 1}, w{floats(params, 1), inputs, 1};
+  return compute({dy, w, floats(params, 2), rows_of(shapes[0], ndims[0]), inputs, outputs});
+}
+
+// dy (..., N), x (..., K) -> dw (N, K) = dy^T x
+LATTE_KERNEL(LatteProductGradW) {
+  const int64_t outputs = shapes[0][ndims[0] - 1], inputs = shapes[1][ndims[1] - 1];
+  const Strided dy{floats(params, 0), 1, outputs}, x{floats(params, 1), inputs, 1};
+  return compute({dy, x, floats(params, 2), outputs, inputs, rows_of(shapes[0], ndims[0])});
+}
