@@ -182,6 +182,8 @@ def evaluate(
         _sample(settings, checkpoint, folder, workers=parallel)
     *_, last = follow(recipe.run(job, report=report, workers=parallel), evaluate_line)
     show_evaluation(last.found or {})
+    if samples:
+        recipe.note_figures(settings, last.found or {})
 
 
 def _protocol(asked: _Asked, settings: "Settings | None") -> "Protocol":

@@ -1,5 +1,6 @@
 """Each command run to its end on a tiny experiment: what it prints and what it leaves."""
 
+import base64
 import json
 import os
 import subprocess
@@ -89,6 +90,20 @@ def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() 
     assert again.exit_code == 0
     for name in ("001-seed6.gif", "001-seed6.npy"):
         assert (Path("again") / name).read_bytes() == (Path("run/samples") / name).read_bytes()
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_report_of_a_run_follows_training_sampling_and_evaluating() -> None:
+    before = Path("run/report.html").read_text()
+    assert "Step 2 of 2" in before
+    assert latte("sample --format gif --num-samples 1 --seed 77").exit_code == 0
+    sampled = Path("run/report.html").read_text()
+    content = base64.b64encode(Path("run/samples/000-seed77.gif").read_bytes()).decode()
+    assert f"data:image/gif;base64,{content}" in sampled
+    assert latte("evaluate --metrics psnr --draws 1").exit_code == 0
+    psnr = json.loads(Path("run/evaluate.json").read_text())["psnr"]["value"]
+    assert f"<strong>{psnr:.4g}</strong>" in Path("run/report.html").read_text()
+    assert len(Path("run/commands.jsonl").read_text().splitlines()) >= 3
 
 
 def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:

@@ -20,8 +20,13 @@ def describe(device: str) -> dict[str, Any]:
     """
     from latte_cli.core.kernels.selection import kernels_available
 
+    kernels = "compiled" if kernels_available() else "operators"
+    return {"device": device, **machine(), "kernels": kernels}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory, system and versions, as far as they are known without MindSpore."""
     return {
-        "device": device,
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -29,7 +34,6 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "latte": __version__,
-        "kernels": "compiled" if kernels_available() else "operators",
     }
 
 

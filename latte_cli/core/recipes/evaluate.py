@@ -25,6 +25,9 @@ from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.planning.plan import Plan, add_time
+from latte_cli.core.report.figures import EVALUATION
+from latte_cli.core.report.page import RunReport
+from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import new_folder, remove_folder, write_file
 
 LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
@@ -136,6 +139,12 @@ def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[E
     if report is not None:
         write_file(report, json.dumps(found, indent=2, allow_nan=False) + "\n")
     yield EvaluateReport("done", 1, 1, found)
+
+
+def note_figures(settings: Settings, found: dict[str, Any]) -> None:
+    """Leave the figures of a run in its folder, and in its report. Raises LatteError when it cannot."""
+    write_file(settings.run_dir / EVALUATION, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    RunReport(settings).update()
 
 
 def run_share(job: Job, world: World) -> Iterator[EvaluateReport]:

@@ -11,6 +11,7 @@ from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline import pipeline_plan
 from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.planning.run_memory import add_memory
+from latte_cli.core.report.page import RunReport
 from latte_cli.core.sampling.from_pipeline import (
     PipelineGenerator,
     generator_of,
@@ -25,6 +26,7 @@ from latte_cli.core.sampling.workers import make_all, make_share
 from latte_cli.core.sampling.write import DEFAULT_FORMATS, ClipFiles, SampleReport
 from latte_cli.core.settings.schema import Settings
 
+SAMPLES = "samples"  # of a run folder
 IMAGE_FORMATS: tuple[Format, ...] = ("png",)
 
 
@@ -35,6 +37,8 @@ class Job:
     generator: Generator
     specs: Sequence[ClipSpec]
     target: ClipFiles
+    report: RunReport | None = None
+    """Of the run whose samples/ the clips go to, if it is one's."""
 
     def run(self, *, workers: int = 1) -> Iterator[SampleReport]:
         """Make the clips, yielding a report a step; files appear whole, clip by clip.
@@ -42,6 +46,8 @@ class Job:
         workers: processes that share the clips. Raises LatteError for what a user can fix.
         """
         yield from make_all(self.generator, self.specs, self.target, workers)
+        if self.report is not None:
+            self.report.update()
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
     settings = with_pipeline_defaults(settings, request)
     generator, specs, target = _pipeline_clips(settings, request)
     plan = pipeline_plan(generator, specs, target, workers=workers)
-    return Prepared(settings, plan, lambda: _pipeline_job(generator, specs, target))
+    return Prepared(settings, plan, lambda: _pipeline_job(settings, generator, specs, target))
 
 
 def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
@@ -116,7 +122,7 @@ def share(settings: Settings, request: Request, world: World) -> Iterator[Sample
 def target_of(settings: Settings, request: Request) -> ClipFiles:
     """Where the clips go, and as what: the folder asked for, else samples/ of the run, else samples/ here."""
     of_run = settings.sample.pipeline is None or "run_dir" in settings.model_fields_set
-    folder = request.out or (settings.run_dir if of_run else Path()) / "samples"
+    folder = request.out or (settings.run_dir if of_run else Path()) / SAMPLES
     formats = request.formats or (IMAGE_FORMATS if request.num_frames == 1 else DEFAULT_FORMATS)
     return ClipFiles(folder, formats, settings.sample.fps)
 
@@ -124,10 +130,11 @@ def target_of(settings: Settings, request: Request) -> ClipFiles:
 def job_of(settings: Settings, request: Request) -> Job:
     """The job of settings and flags. Raises LatteError naming the file, setting or option at fault."""
     if settings.sample.pipeline is not None:
-        return _pipeline_job(*_pipeline_clips(settings, request))
+        return _pipeline_job(settings, *_pipeline_clips(settings, request))
     target = target_of(settings, request)
     checkpoint = newest_checkpoint(settings) if request.checkpoint is None else request.checkpoint
-    return Job(RunGenerator(), run_specs(settings, checkpoint, request, target), target)
+    specs = run_specs(settings, checkpoint, request, target)
+    return Job(RunGenerator(), specs, target, _report(settings, target))
 
 
 def _pipeline_clips(
@@ -141,8 +148,16 @@ def _pipeline_clips(
     return generator, specs, target
 
 
-def _pipeline_job(generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles) -> Job:
-    return Job(generator, with_digests(specs, generator.pipeline, decodes=target.decodes), target)
+def _pipeline_job(
+    settings: Settings, generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles
+) -> Job:
+    specs = with_digests(specs, generator.pipeline, decodes=target.decodes)
+    return Job(generator, specs, target, _report(settings, target))
+
+
+def _report(settings: Settings, target: ClipFiles) -> RunReport | None:
+    """The report of the run whose samples/ clips go to, if they go there."""
+    return RunReport(settings) if target.folder == settings.run_dir / SAMPLES else None
 
 
 def _run_plan(settings: Settings, request: Request) -> Plan:

@@ -29,6 +29,7 @@ from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World, current_world
 from latte_cli.core.planning.room import check_training_memory
+from latte_cli.core.report.page import RunReport
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.lock import only_run
 from latte_cli.core.training.record import RunRecord
@@ -94,14 +95,17 @@ def _run(
         source = memory
 
     record = RunRecord(settings, step=trainer.progress.step) if world.is_first else None
+    page = RunReport(settings) if world.is_first else None
     with stop_requests() as stopping:
         preview = _previews(trainer, load, stopping) if record else None
         for report in trainer.run(source, encode, stopping=stopping, preview=preview):
-            if record:
+            if record and page:
                 record.add(report.metrics)
+                page.follow(report.step)
             yield report
-        if record:
+        if record and page:
             record.draw()
+            page.update()
         stopping.finish()
 
 
