@@ -6,32 +6,77 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from latte_cli.core.diffusion.reuse import ReusableModel
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray
 
 Condition: TypeAlias = npt.NDArray[Any]
-ConditionalModel: TypeAlias = Callable[[Condition], Model]
+ConditionalModel: TypeAlias = Callable[[Condition], ReusableModel]
 """condition (B, ...) -> a model told that, of as many rows: what there is to read of it is read once."""
 
 
 def guided(
-    model: ConditionalModel, condition: Condition, null_condition: Condition, guidance_scale: float
-) -> Model:
+    model: ConditionalModel,
+    condition: Condition,
+    null_condition: Condition,
+    guidance_scale: float,
+    *,
+    every: int = 1,
+) -> ReusableModel:
     """A model of x_t and timesteps, told `condition` and led away from `null_condition`, both (B, ...).
 
     eps = null + guidance_scale * (conditional - null), from one forward pass over twice the rows; the
     variance is the conditional one. A scale of 1 is the conditional model itself, at no extra cost.
-    """
 
+    every: only every so many full evaluations compute both branches, the first among them. Those between
+    compute the conditional branch and add the guidance of the last evaluation of both. An evaluation that
+    reuses the blocks' change has the branches of the full one before it.
+    """
     if guidance_scale == 1:
         return model(condition)
-    both = model(np.concatenate([condition, null_condition]))
+    return _Guided(model, condition, null_condition, guidance_scale, every)
 
-    def combined(x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        output = both(np.concatenate([x_t, x_t]), np.concatenate([timesteps, timesteps]))
-        told, untold = np.split(np.asarray(output), 2)
+
+class _Guided:
+    """See `guided`. Of one clip: it counts its evaluations."""
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        condition: Condition,
+        null_condition: Condition,
+        guidance_scale: float,
+        every: int,
+    ):
+        self._both = model(np.concatenate([condition, null_condition]))
+        self._conditional = self._both if every == 1 else model(condition)
+        self._scale, self._every = guidance_scale, every
+        self._evaluations = 0  # in full
+        self._guidance: FloatArray = np.zeros(0)  # of the last evaluation of both branches
+
+    def __call__(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
+        return self._combined(self._next_branch(), x_t, timesteps)
+
+    def keep(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
+        return self._combined(self._next_branch().keep, x_t, timesteps)
+
+    def reuse(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
+        return self._combined(self._branch.reuse, x_t, timesteps)
+
+    def _next_branch(self) -> ReusableModel:
+        self._has_both = self._evaluations % self._every == 0
+        self._branch = self._both if self._has_both else self._conditional
+        self._evaluations += 1
+        return self._branch
+
+    def _combined(self, model: Model, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
         channels = x_t.shape[2]
-        eps = untold[:, :, :channels] + guidance_scale * (told[:, :, :channels] - untold[:, :, :channels])
+        if not self._has_both:
+            output = np.asarray(model(x_t, timesteps))
+            return np.concatenate([output[:, :, :channels] + self._guidance, output[:, :, channels:]], axis=2)
+        output = np.asarray(model(np.concatenate([x_t, x_t]), np.concatenate([timesteps, timesteps])))
+        told, untold = np.split(output, 2)
+        eps = untold[:, :, :channels] + self._scale * (told[:, :, :channels] - untold[:, :, :channels])
+        if self._every > 1:
+            self._guidance = eps - told[:, :, :channels]
         return np.concatenate([eps, told[:, :, channels:]], axis=2)
-
-    return combined

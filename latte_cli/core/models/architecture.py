@@ -55,6 +55,18 @@ class Transformer(Protocol):
         `sinusoids` are (B, 256), `timestep_rows` of the timesteps, which need not be whole.
         """
 
+    def modulation(self, sinusoids: Any, prepared: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What modulates the blocks and the last layer, at the timesteps of `sinusoids`."""
+
+    def embed(self, x_t: Any) -> Any:
+        """Latents to the tokens that the blocks take. `finish` of `run_blocks` of them is `predict`."""
+
+    def run_blocks(self, tokens: Any, modulation: tuple[Any, ...], prepared: tuple[Any, ...]) -> Any:
+        """Tokens through every block, of the same shape and float32 as before."""
+
+    def finish(self, tokens: Any, modulation: tuple[Any, ...]) -> Any:
+        """Tokens after the blocks to what `predict` gives."""
+
     def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Any:
         """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
 

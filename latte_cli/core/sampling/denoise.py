@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.guidance import guided
+from latte_cli.core.diffusion.reuse import FullSteps, scheduled
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.kernels.waiting import Inference
@@ -47,17 +48,48 @@ class Denoiser:
             output = model.predict(x_t, sinusoids, prepared)
             return output, output
 
-        self._prepare, self._predict = Inference(prepare), Inference(predict)
+        def keep(x_t, sinusoids, *prepared):  # type: ignore[no-untyped-def]
+            modulation, tokens = model.modulation(sinusoids, prepared), model.embed(x_t)
+            after = model.run_blocks(tokens, modulation, prepared)
+            output = model.finish(after, modulation)
+            return (output, after - tokens), output
 
-    def __call__(self, condition: NDArray[Any]) -> Model:
-        prepared = self._prepare(condition[:, None])  # that of clips, without still images after them
+        def reuse(x_t, sinusoids, change, *prepared):  # type: ignore[no-untyped-def]
+            modulation = model.modulation(sinusoids, prepared)
+            output = model.finish(model.embed(x_t) + change, modulation)
+            return output, output
 
-        def predict(x_t: FloatArray, timesteps: IntArray) -> Array:
-            # A pipeline's scheduler may have timesteps that are not integers.
-            sinusoids = timestep_rows(TIMESTEP_CHANNELS, timesteps)
-            return np.asarray(self._predict(np.ascontiguousarray(x_t, np.float32), sinusoids, *prepared))
+        self._prepare = Inference(prepare)
+        self.predict, self.keep, self.reuse = map(Inference, (predict, keep, reuse))
 
-        return predict
+    def __call__(self, condition: NDArray[Any]) -> "ToldModel":
+        return ToldModel(self, self._prepare(Tensor(condition[:, None])))  # of clips without still images
+
+
+class ToldModel:
+    """A denoiser's model of one condition: see `ReusableModel`. The blocks' change stays on the device."""
+
+    def __init__(self, denoiser: Denoiser, prepared: tuple[Tensor, ...]):
+        self._denoiser, self._prepared = denoiser, prepared
+
+    def __call__(self, x_t: FloatArray, timesteps: IntArray) -> Array:
+        return _on_host(self._denoiser.predict(*_inputs(x_t, timesteps), *self._prepared))
+
+    def keep(self, x_t: FloatArray, timesteps: IntArray) -> Array:
+        output, self._change = self._denoiser.keep(*_inputs(x_t, timesteps), *self._prepared)
+        return _on_host(output)
+
+    def reuse(self, x_t: FloatArray, timesteps: IntArray) -> Array:
+        return _on_host(self._denoiser.reuse(*_inputs(x_t, timesteps), self._change, *self._prepared))
+
+
+def _inputs(x_t: FloatArray, timesteps: IntArray) -> tuple[Tensor, Tensor]:
+    """Latents, and the sinusoids of timesteps, which a pipeline's scheduler may have between whole ones."""
+    return Tensor(np.ascontiguousarray(x_t, np.float32)), Tensor(timestep_rows(TIMESTEP_CHANNELS, timesteps))
+
+
+def _on_host(output: Tensor) -> Array:
+    return np.asarray(output.asnumpy())
 
 
 def denoise(
@@ -67,14 +99,29 @@ def denoise(
     *,
     seed: int,
     guidance_scale: float,
+    guidance_every: int = 1,
+    full_steps: FullSteps | None = None,
     initial_latents: Array | None = None,
 ) -> Iterator[Any]:
     """Yield a report a step, whose `x_t` is (1, F, 4, h, w); the last one's are the finished, scaled latents.
 
     The noise of a step is a function of the seed and the step's index alone. initial_latents, (F, 4, h, w),
-    take the place of the noise that the seed gives to start from.
+    take the place of the noise that the seed gives to start from. guidance_every: see `guided`. full_steps:
+    the model evaluations that compute the blocks, see `scheduled`.
     """
-    size = (1, *denoiser.clip_shape)
+    model = guided(denoiser, *condition, guidance_scale, every=guidance_every)
+    return denoise_by(scheduled(model, full_steps), walk, denoiser.clip_shape, seed, initial_latents)
+
+
+def denoise_by(
+    model: Model,
+    walk: Walk,
+    clip_shape: tuple[int, ...],
+    seed: int,
+    initial_latents: Array | None = None,
+) -> Iterator[Any]:
+    """`denoise` by a model that is told everything already."""
+    size = (1, *clip_shape)
 
     def random(index: int) -> np.random.Generator:
         return draw(seed, Stream.SAMPLE, 1 + index)
@@ -83,7 +130,7 @@ def denoise(
         x_t = random(-1).standard_normal(size, np.float32)
     else:
         x_t = initial_latents.reshape(size).astype(np.float32)
-    return walk(guided(denoiser, *condition, guidance_scale), x_t, random)
+    return walk(model, x_t, random)
 
 
 def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:

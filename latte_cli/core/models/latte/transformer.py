@@ -103,20 +103,33 @@ class Latte(nn.Cell):
 
         `sinusoids` (B, 256) are `timestep_rows`. With more than `num_frames` frames see `predict_joint`.
         """
-        timestep = self.t_embedder(sinusoids)
         if x_t.shape[1] > self.shape.num_frames:
-            return self.predict_joint(x_t, timestep, prepared)
-        conditioning = timestep
-        if self.shape.condition != "none":
-            conditioning = timestep + prepared[0][:, 0]
-        tokens = self.embed(x_t)
+            return self.predict_joint(x_t, self.t_embedder(sinusoids), prepared)
+        modulation = self.modulation(sinusoids, prepared)
+        return self.finish(self.run_blocks(self.embed(x_t), modulation, prepared), modulation)
+
+    def modulation(self, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What the blocks are modulated by, and what the final layer is: (B, D) each."""
+        timestep = self.t_embedder(sinusoids)
+        if self.shape.condition == "none":
+            return timestep, timestep
+        conditioning = timestep + prepared[0][:, 0]
+        # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
+        return conditioning, timestep if self.shape.condition == "text" else conditioning
+
+    def run_blocks(
+        self, tokens: Tensor, modulation: tuple[Tensor, Tensor], prepared: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Tokens (B, F * T, D) of clips through every block; `prepared` is in their modulation already."""
         for place, block in enumerate(self.blocks):
             if place == 1:
                 tokens = self.add_frame_places(tokens)
-            tokens = block(tokens, conditioning)
-        # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
-        last = timestep if self.shape.condition == "text" else conditioning
-        return self.unpatchify(self.final_layer(tokens, last))
+            tokens = block(tokens, modulation[0])
+        return tokens
+
+    def finish(self, tokens: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
+        """Tokens (B, F * T, D) after the blocks to the prediction (B, F, C or 2C, h, w)."""
+        return self.unpatchify(self.final_layer(tokens, modulation[1]))
 
     def predict_joint(self, x_t: Tensor, timestep: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
         """Predict for clips followed by still images, (B, F + I, C, h, w) (arXiv 2401.03048).

@@ -125,22 +125,33 @@ class LatteT2V(nn.Cell):
         `sinusoids` (B, 256) are `timestep_rows`. With more than num_frames frames, the rest are still images,
         each with a text of its own (image-video joint training).
         """
+        modulation = self.modulation(sinusoids, prepared)
+        return self.finish(self.run_blocks(self.embed(x_t), modulation, prepared), modulation)
+
+    def modulation(self, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What the blocks are modulated by, (B, 6 * D), and what the last layer is, (B, D)."""
+        embedded, timestep = self.adaln_single(sinusoids)
+        return timestep, embedded
+
+    def run_blocks(
+        self, tokens: Tensor, modulation: tuple[Tensor, Tensor], prepared: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Tokens (B, F * T, D) through every block, which read `prepared`."""
         of_text = 1 + 2 * self.shape.depth
         texts = [prepared[start : start + of_text] for start in range(0, len(prepared), of_text)]
-        embedded, timestep = self.adaln_single(sinusoids)
-        tokens = self.embed(x_t)
-        frames, clip = x_t.shape[1], self.num_frames * self.grid[0] * self.grid[1]
+        frame = self.grid[0] * self.grid[1]
+        frames, clip = tokens.shape[1] // frame, self.num_frames * frame
         for place in range(self.shape.depth):
             read = [(text[0], text[1 + 2 * place], text[2 + 2 * place]) for text in texts]
-            tokens = self.transformer_blocks[place](tokens, timestep, (frames, self.num_frames), *read)
+            tokens = self.transformer_blocks[place](tokens, modulation[0], (frames, self.num_frames), *read)
             if not self.temporal:
                 continue
             moving = tokens if frames == self.num_frames else tokens[:, :clip]
             if place == 0 and self.num_frames > 1:
                 moving = self.add_frame_places(moving)
-            moving = self.temporal_transformer_blocks[place](moving, timestep, self.num_frames)
+            moving = self.temporal_transformer_blocks[place](moving, modulation[0], self.num_frames)
             tokens = moving if frames == self.num_frames else kernels.concat((moving, tokens[:, clip:]), 1)
-        return self.unpatchify(self.finish(tokens, embedded), frames)
+        return tokens
 
     def embed(self, x_t: Tensor) -> Tensor:
         """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
@@ -156,17 +167,17 @@ class LatteT2V(nn.Cell):
         places = (1, self.num_frames, 1, width)
         return kernels.add_spread(moving, self.frame_places, places).reshape(tokens.shape)
 
-    def finish(self, tokens: Tensor, embedded: Tensor) -> Tensor:
-        """Tokens (B, N, D) to patches (B, N, p * p * C)."""
+    def finish(self, tokens: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
+        """Tokens (B, F * T, D) after the blocks to the prediction (B, F, out_channels, h, w)."""
         table = kernels.like(self.scale_shift_table, tokens)
-        shift, scale = embedded + table[0], embedded + table[1]
-        return self.proj_out(kernels.modulated_layer_norm(tokens, shift, scale))
+        shift, scale = modulation[1] + table[0], modulation[1] + table[1]
+        return self.unpatchify(self.proj_out(kernels.modulated_layer_norm(tokens, shift, scale)))
 
-    def unpatchify(self, patches: Tensor, frames: int) -> Tensor:
+    def unpatchify(self, patches: Tensor) -> Tensor:
         """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
         (rows, columns), patch, channels = self.grid, self.shape.patch_size, self.shape.out_channels
         cells = patches.reshape(-1, rows, columns, patch, patch, channels).transpose(0, 5, 1, 3, 2, 4)
-        return cells.reshape(-1, frames, channels, rows * patch, columns * patch)
+        return cells.reshape(patches.shape[0], -1, channels, rows * patch, columns * patch)
 
 
 class _TimestepEmbedder(nn.Cell):

@@ -17,13 +17,20 @@ Weights = Mapping[str, Array]
 
 
 def forward(
-    weights: Weights, shape: LatteShape, x_t: Array, timesteps: NDArray[np.int64], condition: Array | None
+    weights: Weights,
+    shape: LatteShape,
+    x_t: Array,
+    timesteps: NDArray[np.int64],
+    condition: Array | None,
+    *,
+    change: Array | None = None,
+    made: list[Array] | None = None,
 ) -> Array:
     """x_t: (B, F, C, h, w); condition: class labels (B,), text states (B, 77, 768), or None.
 
     With I still images after the video's frames, as in image-video joint training: x_t (B, F + I, C, h, w)
     and class labels (B, 1 + I). Spatial blocks see every frame with its own condition, temporal blocks the
-    video.
+    video. change is added to the tokens in place of all blocks; made takes the change that the blocks make.
     """
     clips, frames, channels, height, width = x_t.shape
     patch, rows, columns = shape.patch_size, height // shape.patch_size, width // shape.patch_size
@@ -43,6 +50,7 @@ def forward(
     if shape.condition == "text" and condition is not None:
         told = timestep + linear(weights, "text_embedding_projection.1", silu(condition.reshape(clips, -1)))
         told_each = np.repeat(told[:, None], frames, axis=1)
+    before = x
     for place in range(0, shape.depth, 2):
         x = block(weights, f"blocks.{place}", x, told_each, heads=shape.num_heads)
         courses = x[:, :video].swapaxes(1, 2)
@@ -50,6 +58,10 @@ def forward(
             courses = courses + weights["temp_embed"]
         courses = block(weights, f"blocks.{place + 1}", courses, told, heads=shape.num_heads)
         x = np.concatenate([courses.swapaxes(1, 2), x[:, video:]], axis=1)
+    if made is not None:
+        made.append(x - before)
+    if change is not None:
+        x = before + change
     last = timestep if shape.condition == "text" else told_each
     shift, scale = modulation(weights, "final_layer", last, 2)
     x = linear(weights, "final_layer.linear", normal(x) * (1 + scale) + shift)

@@ -17,9 +17,20 @@ Weights = Mapping[str, Array]
 
 
 def forward(
-    weights: Weights, shape: TextToVideoShape, x_t: Array, timesteps: Any, states: Array, mask: Array
+    weights: Weights,
+    shape: TextToVideoShape,
+    x_t: Array,
+    timesteps: Any,
+    states: Array,
+    mask: Array,
+    *,
+    change: Array | None = None,
+    made: list[Array] | None = None,
 ) -> Array:
-    """x_t: (B, F, C, h, w); states: (B, N, D); mask: (B, N). Returns (B, F, out_channels, h, w)."""
+    """x_t: (B, F, C, h, w); states: (B, N, D); mask: (B, N). Returns (B, F, out_channels, h, w).
+
+    change is added to the tokens in place of all blocks; made takes the change that the blocks make.
+    """
     clips, frames, channels, height, width = x_t.shape
     patch, d = shape.patch_size, shape.hidden_size
     rows, columns = height // patch, width // patch
@@ -38,6 +49,7 @@ def forward(
     text = linear(
         weights, "caption_projection.linear_2", gelu(linear(weights, "caption_projection.linear_1", states))
     )
+    before = x
     for pair in range(shape.depth):
         x = block(weights, f"transformer_blocks.{pair}", x, timestep, shape, (text, mask))
         x = x.swapaxes(1, 2)
@@ -45,6 +57,10 @@ def forward(
             x = x + sines(d, np.arange(frames))
         x = block(weights, f"temporal_transformer_blocks.{pair}", x, timestep, shape, None)
         x = x.swapaxes(1, 2)
+    if made is not None:
+        made.append(x - before)
+    if change is not None:
+        x = before + change
     shift, scale = np.moveaxis(weights["scale_shift_table"] + embedded[:, None, None, None], 3, 0)
     out = linear(weights, "proj_out", normal(x) * (1 + scale) + shift)
     out = out.reshape(clips, frames, rows, columns, patch, patch, shape.out_channels)
