@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from latte_cli import __version__
-from latte_cli.cli import bench, cache, configs, convert, demo, doctor, evaluate, sample, train
+from latte_cli.cli import bench, cache, calibrate, configs, convert, demo, doctor, evaluate, sample, train
 from latte_cli.cli.boundary import Boundary, open_standard_streams
 from latte_cli.cli.help import Command, examples
 from latte_cli.core.parallel.leaving import own_exit_code
@@ -43,6 +43,6 @@ def latte(version: _Version = False) -> None:
     """Latte, the latent diffusion transformer for video, on MindSpore."""
 
 
-for module in (demo, configs, doctor, convert, cache, train, sample, evaluate, bench):
+for module in (demo, configs, doctor, convert, cache, train, calibrate, sample, evaluate, bench):
     name = module.__name__.rpartition(".")[2]
     app.command(name, cls=Command, epilog=examples(*module.EXAMPLES))(getattr(module, name))

@@ -45,7 +45,7 @@ def doctor(
     device: options.Device = None,
     log_level: options.LogLevel = "warning",
 ) -> None:
-    """Check the machine, the installation, and what an experiment needs."""
+    """Check the machine, the installation and what an experiment needs."""
     set_logging(log_level)
     from latte_cli.core.doctor.examination import examine, write_findings
 

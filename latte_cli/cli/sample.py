@@ -18,6 +18,7 @@ EXAMPLES = (
         "Two classes, with guidance",
         "latte sample -c ucf101.yaml --class-label 3 --class-label 8",
     ),
+    ("Twice as fast: half of the steps in full", "latte sample -c sky.yaml --steps 50 --full-steps 25"),
     ("The same bytes again", "latte sample --replay runs/sky/samples/000.json --out again"),
 )
 
@@ -133,6 +134,31 @@ GuidanceScale = Annotated[
         help="Strength of classifier-free guidance; 1 is none (sample.guidance_scale).",
     ),
 ]
+GuidanceEvery = Annotated[
+    int | None,
+    sampling_option(
+        "--guidance-every",
+        metavar="K",
+        help="Compute the unconditional branch in one of K full steps (sample.guidance_every).",
+    ),
+]
+FullSteps = Annotated[
+    int | None,
+    sampling_option(
+        "--full-steps",
+        metavar="N",
+        help="Compute the transformer's blocks in N of the steps (sample.full_steps). Default: all.",
+    ),
+]
+Reuse = Annotated[
+    str | None,
+    sampling_option(
+        "--reuse",
+        metavar="FILE",
+        help="What chooses the full steps: a file of latte calibrate, or even (sample.reuse). Default:"
+        " reuse.json of the run or the pipeline, else even.",
+    ),
+]
 Seed = Annotated[
     int | None,
     sampling_option(
@@ -181,6 +207,9 @@ def sample(
     steps: SampleSteps = None,
     eta: Eta = None,
     guidance_scale: GuidanceScale = None,
+    guidance_every: GuidanceEvery = None,
+    full_steps: FullSteps = None,
+    reuse: Reuse = None,
     seed: Seed = None,
     dtype: SampleDtype = None,
     initial_latents: InitialLatents = None,
@@ -205,6 +234,9 @@ def sample(
         "sample.steps": steps,
         "sample.eta": eta,
         "sample.guidance_scale": guidance_scale,
+        "sample.guidance_every": guidance_every,
+        "sample.full_steps": full_steps,
+        "sample.reuse": reuse,
         "sample.negative_prompt": negative_prompt,
         "sample.pipeline": pipeline,
         "sample.dtype": dtype,

@@ -1,12 +1,14 @@
-"""Results of `latte bench` and `latte evaluate` on stdout, in plain text that a README can hold."""
+"""Results of `latte bench`, `calibrate` and `evaluate` on stdout, in plain text that a README can hold."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latte_cli.cli.progress import Line, show
 
 if TYPE_CHECKING:
     from latte_cli.core.recipes.bench import BenchReport
+    from latte_cli.core.recipes.calibrate import CalibrateReport
     from latte_cli.core.recipes.evaluate import EvaluateReport
 
 TRAIN = (
@@ -106,6 +108,10 @@ def encode_cells(entry: Mapping[str, Any]) -> list[str]:
 def sample_cells(entry: Mapping[str, Any]) -> list[str]:
     """A row of sampling."""
     asked = [str(entry.get(name, "")) for name in ("sampler", "steps", "guidance_scale", "frames")]
+    if "full_steps" in entry:
+        asked[1] = f"{entry['full_steps']} of {asked[1]}"
+    if "guidance_every" in entry:
+        asked[2] += f", 1 in {entry['guidance_every']}"
     return asked + _measured(
         entry,
         lambda: [
@@ -134,6 +140,28 @@ def _seconds(seconds: float) -> str:
 
 def _word(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def calibrate_line(report: "CalibrateReport") -> Line:
+    """How many evaluations of the model are done."""
+    text = f"clip {report.clip + 1} of {report.clips}"
+    return Line("measuring stretches of reuse", report.done, report.total, text)
+
+
+def show_calibration(report: "CalibrateReport", out: Path) -> None:
+    """Each schedule with its worst error and that of even spacing, and where they are written."""
+    title = ("full steps", "worst error", "evenly spaced", "steps computed in full")
+    rows = [
+        [
+            str(len(one.full_steps)),
+            f"{one.worst_error:.4g}",
+            f"{one.even_error:.4g}",
+            " ".join(map(str, one.full_steps)),
+        ]
+        for one in report.found
+    ]
+    show("".join(f"{line}\n" for line in table(title, rows)))
+    show(f"{out}\n")
 
 
 def evaluate_line(report: "EvaluateReport") -> Line:

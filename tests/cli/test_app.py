@@ -26,7 +26,11 @@ FLAGS = {
         "--checkpoint", "--class-label", "--num-samples", "--sampler", "--steps", "--guidance-scale", "--seed",
         "--initial-latents", "--format", "--out", "--replay", "--run-dir", "--prompt", "--prompts-file",
         "--negative-prompt", "--pipeline", "--lora", "--num-frames", "--height", "--width", "--eta", "--dtype",
-        "--parallel",
+        "--parallel", "--full-steps", "--reuse", "--guidance-every",
+    },
+    "calibrate": {
+        "--samples", "--budgets", "--pipeline", "--prompt", "--checkpoint", "--lora", "--dtype", "--num-frames",
+        "--height", "--width", "--sampler", "--steps", "--guidance-scale", "--seed", "--out", "--run-dir",
     },
     "bench": {"--row", "--parallel", "--steps", "--out", "--compare"},
     "demo": {"--run-dir"},

@@ -54,14 +54,22 @@ def train(size: str) -> Task:
 def sample(size: str) -> Task:
     """One guided clip by DDPM, as sampling makes it."""
     from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.sampling.denoise import Clip, Denoiser, denoise
+    from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition, sampler_walk
 
     settings = _settings(size, condition="class", num_classes=NUM_CLASSES)
     denoiser, seeds = Denoiser(_latte(settings)), count()
     schedule = make_schedule(settings.diffusion, str(SAMPLING_STEPS))
 
     def work() -> np.ndarray:
-        *_, last = denoise(denoiser, Clip(next(seeds), class_label=0), schedule, settings.sample)
+        clip = Trajectory(
+            denoiser=denoiser,
+            walk=sampler_walk("ddpm", schedule, eta=0.0),
+            evaluations=SAMPLING_STEPS,
+            condition=class_condition(0, NUM_CLASSES),
+            seed=next(seeds),
+            guidance_scale=GUIDANCE_SCALE,
+        )
+        *_, last = clip.denoise()
         return last.x_t
 
     return work

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import architecture_of, build_model
 from latte_cli.core.parallel.collective import join
 from latte_cli.core.parallel.world import World
+from latte_cli.core.sampling.calibration import full_steps_of, run_setup
 from latte_cli.core.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     """Steps of `denoise` by sample.sampler, and `Vae.decode` of the clip: what a video takes from them."""
     device = use_device(settings.device)
     from latte_cli.core.models.vae.autoencoder import load_vae
-    from latte_cli.core.sampling.denoise import Denoiser, class_condition, denoise
+    from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition
     from latte_cli.core.sampling.from_run import guidance_of, walk_of
 
     chosen = settings.sample
@@ -98,31 +99,50 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     condition = class_condition(None if classes is None else 0, classes)
     if told:
         condition = (text_states(settings)[None],) * 2
-    scale = guidance_of(chosen, told=told or classes is not None)
+    full_steps = full_steps_of(chosen, run_setup(settings, chosen), None)
+    clip = Trajectory(
+        denoiser=denoiser,
+        walk=walk,
+        evaluations=total,
+        condition=condition,
+        seed=chosen.seed,
+        guidance_scale=guidance_of(chosen, told=told or classes is not None),
+        guidance_every=chosen.guidance_every,
+        full_steps=full_steps,
+    )
 
     def endless() -> Iterator[Any]:
         for seed in count(chosen.seed):
-            yield from denoise(denoiser, walk, condition, seed=seed, guidance_scale=scale)
+            yield from replace(clip, seed=seed).denoise()
 
     steps, bench = endless(), settings.bench
+    # Steps that differ from one another are counted over a whole clip, once each has been compiled.
+    differ = full_steps is not None or (clip.guidance_scale != 1 and clip.guidance_every > 1)
     first, spread = timed(
-        lambda: next(steps), warmup=bench.warmup_steps, count=min(bench.steps, total), seconds=SECONDS
+        lambda: next(steps),
+        warmup=total if differ else bench.warmup_steps,
+        count=total if differ else min(bench.steps, total),
+        seconds=None if differ else SECONDS,
     )
     decoding = None
     if decodes:
         vae = load_vae(settings.vae)
-        clip = _noise(settings, denoiser.clip_shape)
-        decoding = timed(lambda: vae.decode(clip), warmup=1, count=LEAST_COUNTED, seconds=SECONDS)[1].median
+        latents = _noise(settings, denoiser.clip_shape)
+        decoding = timed(lambda: vae.decode(latents), warmup=1, count=LEAST_COUNTED, seconds=SECONDS)[
+            1
+        ].median
     return {
         "sampler": chosen.sampler,
         "steps": total,
         "guidance_scale": chosen.guidance_scale,
+        **({"full_steps": len(full_steps)} if full_steps else {}),
+        **({"guidance_every": clip.guidance_every} if clip.guidance_every > 1 else {}),
         "frames": settings.data.num_frames,
         **_text(settings),
         "compile_seconds": first,
         "step_seconds": asdict(spread),
         "decode_seconds": decoding,
-        "video_seconds": total * spread.median + (decoding or 0.0),
+        "video_seconds": total * (spread.mean if differ else spread.median) + (decoding or 0.0),
         "peak_bytes": peak_bytes(device),
     }
 

@@ -11,18 +11,19 @@ from latte_cli.core.storage.json_files import Model
 
 @dataclass(frozen=True)
 class Spread:
-    """Seconds: the median of `count` steps, and the quartiles around it."""
+    """Seconds: the median of `count` steps, the quartiles around it, and the mean."""
 
     median: float
     low: float
     high: float
     count: int
+    mean: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
         """That of some steps."""
         low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-        return cls(float(median), float(low), float(high), len(seconds))
+        return cls(float(median), float(low), float(high), len(seconds), float(np.mean(seconds)))
 
 
 # What of an entry is compared, and where it is in the entry.
@@ -40,7 +41,7 @@ COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
 IDENTITY = {
     "train": ("cards", "cores", "recompute", "sink", "cache", "batch", "frames"),
     "encode": ("image_size", "chunk_frames"),
-    "sample": ("sampler", "steps", "guidance_scale", "frames"),
+    "sample": ("sampler", "steps", "guidance_scale", "frames", "full_steps", "guidance_every"),
 }
 
 

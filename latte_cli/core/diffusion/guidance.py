@@ -28,9 +28,9 @@ def guided(
     eps = null + guidance_scale * (conditional - null), from one forward pass over twice the rows; the
     variance is the conditional one. A scale of 1 is the conditional model itself, at no extra cost.
 
-    every: only every so many full evaluations compute both branches, the first among them. Those between
-    compute the conditional branch and add the guidance of the last evaluation of both. An evaluation that
-    reuses the blocks' change has the branches of the full one before it.
+    every: only every so many full evaluations compute both branches, starting with the first. The others
+    compute the conditional branch and add the last difference that guidance made to it. An evaluation that
+    reuses the blocks' change computes the same branches as the last full one.
     """
     if guidance_scale == 1:
         return model(condition)
@@ -38,7 +38,7 @@ def guided(
 
 
 class _Guided:
-    """See `guided`. Of one clip: it counts its evaluations."""
+    """See `guided`. It serves one clip, since it counts evaluations."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _Guided:
         self._conditional = self._both if every == 1 else model(condition)
         self._scale, self._every = guidance_scale, every
         self._evaluations = 0  # in full
-        self._guidance: FloatArray = np.zeros(0)  # of the last evaluation of both branches
+        self._guidance: FloatArray = np.zeros(0)  # added to the conditional branch last
 
     def __call__(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
         return self._combined(self._next_branch(), x_t, timesteps)

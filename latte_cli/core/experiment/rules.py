@@ -145,6 +145,11 @@ def _sample_rules(settings: Settings) -> Iterator[Fault]:
     elif not _is_respacing(sample.respacing, total):
         expected = f'"250", "ddim50", "10,20,30" or the like, of {total} steps'
         yield Fault("sample.respacing", found(sample.respacing, expected), involved)
+    full = sample.full_steps
+    if full is not None and sample.pipeline is None and sample.respacing is None and full > sample.steps:
+        yield Fault(
+            "sample.full_steps", found(full, f"at most sample.steps {sample.steps}"), ("sample.steps",)
+        )
 
 
 def _unset(expected: str) -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
+from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.vae.memory import check_temporal
 from latte_cli.core.planning.cost import FLOAT32, forward_flops
 from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline_memory import sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
+from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.sampling.from_pipeline import PipelineGenerator, clip_shape
@@ -19,9 +22,17 @@ from latte_cli.core.sampling.write import ClipFiles
 
 
 def pipeline_plan(
-    generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles, *, workers: int = 1
+    generator: PipelineGenerator,
+    specs: Sequence[PipelineSpec],
+    target: ClipFiles,
+    *,
+    workers: int = 1,
+    reuse: Path | None = None,
 ) -> Plan:
-    """Sizes, memory by stage, time and files of clips that `generator.check` passes."""
+    """Sizes, memory by stage, time and files of clips that `generator.check` passes.
+
+    reuse: the file that chose their full steps, if one did.
+    """
     plan, pipeline, spec = Plan(), generator.pipeline, specs[0]
     frames, _, height, width = clip_shape(pipeline, spec.num_frames, spec.height, spec.width)
     shape, guided = pipeline.shape, any(clip.guidance_scale != 1 for clip in specs)
@@ -37,11 +48,18 @@ def pipeline_plan(
     pixels = (height * VAE_FACTOR, width * VAE_FACTOR)
     plan.add("clips", f"{len(specs)} of {frames} frames of {pixels[0]} x {pixels[1]} pixels")
     for clip in specs[:PROMPTS_SHOWN]:
-        steps = f"{clip.steps} steps, guidance {clip.guidance_scale:g}, seed {clip.seed}"
-        plan.add("", f"{clip.prompt or 'the empty prompt'}: {steps}")
+        guidance = guidance_text(clip.guidance_scale, clip.guidance_every) or ", guidance 1"
+        how = f"{clip.steps} steps{guidance}, seed {clip.seed}"
+        plan.add("", f"{clip.prompt or 'the empty prompt'}: {how}")
     if len(specs) > PROMPTS_SHOWN:
         plan.add("", f"and {len(specs) - PROMPTS_SHOWN} more")
     plan.add("sampler", spec.sampler or f"the pipeline's {spec.scheduler}")
+    evaluations = [pipeline.evaluations(clip.sampler, clip.steps) for clip in specs]
+    for steps, full_steps in dict.fromkeys(
+        zip(evaluations, (clip.full_steps for clip in specs), strict=True)
+    ):
+        if full_steps is not None:
+            plan.add("full steps", full_steps_text(full_steps, steps, reuse))
     memory = sampling_memory(
         pipeline,
         num_frames=frames,
@@ -63,13 +81,27 @@ def pipeline_plan(
         add_decoding(plan, str(decoder), frames=frames, size=pixels, asked=spec.chunk_frames)
     exact = max(memory.text_encoder, memory.transformer + memory.autoencoder)
     plan.check(lambda: check_memory("the pipeline's weights take", exact, spec.device, lower="sample.dtype"))
-    sizes = TextToVideoSizes(replace(shape, num_frames=frames), 0)
     tokens = height * width // shape.patch_size**2
     least = exact + 3 * FLOAT32 * frames * tokens * shape.hidden_size
     lower = "--num-frames, --height or --width"
     plan.check(lambda: check_memory(f"a clip of {frames} frames takes", least, spec.device, lower=lower))
-    passes = sum((2 if clip.guidance_scale != 1 else 1) * clip.steps for clip in specs)
-    add_time(plan, passes, forward_flops(sizes, tokens=tokens), "pass")
+    passes = sum(
+        forward_passes(
+            steps,
+            clip.full_steps,
+            guided=clip.guidance_scale != 1,
+            guidance_every=clip.guidance_every,
+        )
+        for steps, clip in zip(evaluations, specs, strict=True)
+    )
+    add_time(plan, passes, pass_flops(pipeline, spec), "pass")
     plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")
     plan.check(lambda: check_folder("--out", target.folder))
     return plan
+
+
+def pass_flops(pipeline: PipelineFolder, spec: PipelineSpec) -> int:
+    """Operations of one forward pass of a clip, of one branch of guidance."""
+    frames, _, height, width = clip_shape(pipeline, spec.num_frames, spec.height, spec.width)
+    sizes = TextToVideoSizes(replace(pipeline.shape, num_frames=frames), 0)
+    return forward_flops(sizes, tokens=height * width // pipeline.shape.patch_size**2)

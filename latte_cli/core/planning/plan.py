@@ -12,7 +12,7 @@ from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import check_labels, labelled_videos, scan
 from latte_cli.core.data.videos.left_out import LeftOut, summary
 from latte_cli.core.device import check_switches
-from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.diffusion.reuse import FullSteps
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.conditions.encoder import check_cached_states, text_folder
@@ -24,8 +24,10 @@ from latte_cli.core.planning.cost import (
     step_flops,
     training_memory,
 )
+from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_sampling_memory, check_training_memory
 from latte_cli.core.planning.units import bytes_of, duration, short
+from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_setup
 from latte_cli.core.settings.schema import DataSettings, Settings
 
 PROMPTS_SHOWN = 3
@@ -132,17 +134,16 @@ def sample_plan(
     prompts: Sequence[str] = (),
     most_steps: int = 0,
     out: Path | None = None,
+    full_steps: FullSteps | None = None,
 ) -> Plan:
     """Size, time and files of sampling into `out`.
 
     decodes: whether latents become pixels. most_steps: the most that a line of a file of prompts asks for.
+    full_steps: those of a clip that is made again; else the settings choose.
     """
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
     plan.check(lambda: check_sampling_memory(shape, settings.device))
-    steps = len(make_schedule(settings.diffusion, sample.respacing or str(sample.steps)).timestep_map)
-    passes = 2 if sample.guidance_scale != 1 else 1
-    guided = f", guidance {sample.guidance_scale:g}" if passes == 2 else ""
     number = sample.num_samples * max(1, len(prompts))
     plan.add("clips", f"{number} of {shape.num_frames} frames, {_size(shape)}, seed {sample.seed}")
     for prompt in prompts[:PROMPTS_SHOWN]:
@@ -153,8 +154,7 @@ def sample_plan(
         plan.problems.append(
             f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
-    plan.add("sampler", f"{sample.sampler or 'ddpm'}, {steps} steps{guided}")
-    add_time(plan, steps, passes * number * forward_flops(shape), "step")
+    _add_sampler(plan, settings, number * forward_flops(shape), full_steps)
     plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
     plan.require("--checkpoint", checkpoint)
     if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
@@ -166,6 +166,26 @@ def sample_plan(
         _require_vae(plan, settings)
     plan.check(lambda: check_folder("--out" if out else "run_dir", out or settings.run_dir / "samples"))
     return plan
+
+
+def _add_sampler(plan: Plan, settings: Settings, operations: int, full_steps: FullSteps | None) -> None:
+    """Rows on the steps and their time; `operations`: of a forward pass of all clips."""
+    sample, setup = settings.sample, run_setup(settings, settings.sample)
+    scale, every, file = sample.guidance_scale, sample.guidance_every, None
+    plan.add("sampler", f"{setup.sampler}, {setup.steps} steps{guidance_text(scale, every)}")
+    if full_steps is None:
+        file = reuse_file(sample, settings.run_dir)
+        try:
+            full_steps = full_steps_of(sample, setup, file)
+        except LatteError as error:
+            plan.problems.append(str(error))
+    if full_steps is not None:
+        plan.add("full steps", full_steps_text(full_steps, setup.steps, file))
+    passes = forward_passes(setup.steps, full_steps, guided=scale != 1, guidance_every=every)
+    if full_steps is None and every == 1:
+        add_time(plan, setup.steps, passes // setup.steps * operations, "step")
+    else:
+        add_time(plan, passes, operations, "pass")
 
 
 def _add_model(plan: Plan, shape: Sizes) -> None:

@@ -18,6 +18,7 @@ from latte_cli.core.bench.synthetic import TEXT
 from latte_cli.core.errors import LatteError
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.room import check_folder
+from latte_cli.core.sampling.calibration import run_setup
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import read_json
@@ -141,6 +142,9 @@ def _entry(kind: str, subject: Any, settings: Settings) -> dict[str, Any]:
     if subject != settings.sample.sampler:
         steps = min(USUAL_STEPS[subject], settings.diffusion.num_timesteps)
         values["sample"] |= {"sampler": subject, "steps": steps, "respacing": None}
+        if (full := settings.sample.full_steps) is not None:  # the same share of these steps
+            own = run_setup(settings, settings.sample).steps
+            values["sample"]["full_steps"] = max(1, round(full * steps / own))
     measured = _measured(kind, Settings.model_validate(values), decodes=no_vae is None)
     return {"sampler": subject, **measured}
 

@@ -12,6 +12,7 @@ from latte_cli.core.planning.pipeline import pipeline_plan
 from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.planning.run_memory import add_memory
 from latte_cli.core.report.page import RunReport
+from latte_cli.core.sampling.calibration import pipeline_reuse_file
 from latte_cli.core.sampling.from_pipeline import (
     PipelineGenerator,
     generator_of,
@@ -71,7 +72,8 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
         return Prepared(settings, plan, lambda: job_of(settings, request))
     settings = with_pipeline_defaults(settings, request)
     generator, specs, target = _pipeline_clips(settings, request)
-    plan = pipeline_plan(generator, specs, target, workers=workers)
+    reuse = pipeline_reuse_file(settings, generator.pipeline)
+    plan = pipeline_plan(generator, specs, target, workers=workers, reuse=reuse)
     return Prepared(settings, plan, lambda: _pipeline_job(settings, generator, specs, target))
 
 
@@ -94,6 +96,7 @@ def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
         decodes=target.decodes,
         prompts=[] if spec.prompt is None else [spec.prompt],
         out=target.folder,
+        full_steps=spec.full_steps,
     )
     plan = _with_memory(plan, settings, target)
     return Prepared(None, plan, lambda: Job(RunGenerator(), [spec], target))
@@ -151,7 +154,8 @@ def _pipeline_clips(
 def _pipeline_job(
     settings: Settings, generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles
 ) -> Job:
-    specs = with_digests(specs, generator.pipeline, decodes=target.decodes)
+    reuse = pipeline_reuse_file(settings, generator.pipeline)
+    specs = with_digests(specs, generator.pipeline, decodes=target.decodes, reuse=reuse)
     return Job(generator, specs, target, _report(settings, target))
 
 

@@ -4,17 +4,19 @@ Clips are denoised alone: each depends on its own seed, bit for bit, and not on 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.guidance import guided
-from latte_cli.core.diffusion.reuse import FullSteps, scheduled
+from latte_cli.core.diffusion.reuse import FullSteps, ReusableModel, scheduled
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.kernels.waiting import Inference
 from latte_cli.core.models.architecture import Transformer
+from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
 
@@ -62,75 +64,72 @@ class Denoiser:
         self._prepare = Inference(prepare)
         self.predict, self.keep, self.reuse = map(Inference, (predict, keep, reuse))
 
-    def __call__(self, condition: NDArray[Any]) -> "ToldModel":
-        return ToldModel(self, self._prepare(Tensor(condition[:, None])))  # of clips without still images
+    def __call__(self, condition: NDArray[Any]) -> "ConditionedModel":
+        # The condition is that of clips, without still images after them.
+        return ConditionedModel(self, self._prepare(condition[:, None]))
 
 
-class ToldModel:
-    """A denoiser's model of one condition: see `ReusableModel`. The blocks' change stays on the device."""
+class ConditionedModel:
+    """A denoiser's model of one condition: see `ReusableModel`. What it keeps stays on the device."""
 
-    def __init__(self, denoiser: Denoiser, prepared: tuple[Tensor, ...]):
+    def __init__(self, denoiser: Denoiser, prepared: tuple[Any, ...]):
         self._denoiser, self._prepared = denoiser, prepared
 
     def __call__(self, x_t: FloatArray, timesteps: IntArray) -> Array:
-        return _on_host(self._denoiser.predict(*_inputs(x_t, timesteps), *self._prepared))
+        return np.asarray(self._denoiser.predict(*_inputs(x_t, timesteps), *self._prepared))
 
     def keep(self, x_t: FloatArray, timesteps: IntArray) -> Array:
         output, self._change = self._denoiser.keep(*_inputs(x_t, timesteps), *self._prepared)
-        return _on_host(output)
+        return np.asarray(output)
 
     def reuse(self, x_t: FloatArray, timesteps: IntArray) -> Array:
-        return _on_host(self._denoiser.reuse(*_inputs(x_t, timesteps), self._change, *self._prepared))
+        inputs = (*_inputs(x_t, timesteps), self._change)
+        return np.asarray(self._denoiser.reuse(*inputs, *self._prepared))
 
 
-def _inputs(x_t: FloatArray, timesteps: IntArray) -> tuple[Tensor, Tensor]:
-    """Latents, and the sinusoids of timesteps, which a pipeline's scheduler may have between whole ones."""
-    return Tensor(np.ascontiguousarray(x_t, np.float32)), Tensor(timestep_rows(TIMESTEP_CHANNELS, timesteps))
+def _inputs(x_t: FloatArray, timesteps: IntArray) -> tuple[Array, Array]:
+    """Latents, and the sinusoids of timesteps, which need not be integers: some schedulers have others."""
+    return np.ascontiguousarray(x_t, np.float32), timestep_rows(TIMESTEP_CHANNELS, timesteps)
 
 
-def _on_host(output: Tensor) -> Array:
-    return np.asarray(output.asnumpy())
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """A clip's way from noise to latents; the noise of a step depends on the seed and its index alone."""
 
+    denoiser: Denoiser
+    walk: Walk
+    evaluations: int
+    """Of the model, that the walk takes."""
+    condition: Condition
+    seed: int
+    guidance_scale: float
+    guidance_every: int = 1
+    """See `guided`."""
+    full_steps: FullSteps | None = None
+    """The model evaluations that compute the blocks, see `scheduled`; None: all."""
+    initial_latents: Array | None = None
+    """(F, 4, h, w) in place of the noise that the seed gives to start from."""
 
-def denoise(
-    denoiser: Denoiser,
-    walk: Walk,
-    condition: Condition,
-    *,
-    seed: int,
-    guidance_scale: float,
-    guidance_every: int = 1,
-    full_steps: FullSteps | None = None,
-    initial_latents: Array | None = None,
-) -> Iterator[Any]:
-    """Yield a report a step, whose `x_t` is (1, F, 4, h, w); the last one's are the finished, scaled latents.
+    def denoise(self) -> Iterator[Any]:
+        """Yield a report a step, whose `x_t` is (1, F, 4, h, w); the last one's is the finished clip."""
+        return self.by(scheduled(self.model(), self.full_steps))
 
-    The noise of a step is a function of the seed and the step's index alone. initial_latents, (F, 4, h, w),
-    take the place of the noise that the seed gives to start from. guidance_every: see `guided`. full_steps:
-    the model evaluations that compute the blocks, see `scheduled`.
-    """
-    model = guided(denoiser, *condition, guidance_scale, every=guidance_every)
-    return denoise_by(scheduled(model, full_steps), walk, denoiser.clip_shape, seed, initial_latents)
+    def model(self) -> ReusableModel:
+        """Return the model of the condition, with guidance."""
+        return guided(self.denoiser, *self.condition, self.guidance_scale, every=self.guidance_every)
 
+    def by(self, model: Model) -> Iterator[Any]:
+        """`denoise` by another model."""
+        size = (1, *self.denoiser.clip_shape)
+        if self.initial_latents is None:
+            x_t = self._random(-1).standard_normal(size, np.float32)
+        else:
+            x_t = self.initial_latents.reshape(size).astype(np.float32)
+        return self.walk(model, x_t, self._random)
 
-def denoise_by(
-    model: Model,
-    walk: Walk,
-    clip_shape: tuple[int, ...],
-    seed: int,
-    initial_latents: Array | None = None,
-) -> Iterator[Any]:
-    """`denoise` by a model that is told everything already."""
-    size = (1, *clip_shape)
-
-    def random(index: int) -> np.random.Generator:
-        return draw(seed, Stream.SAMPLE, 1 + index)
-
-    if initial_latents is None:
-        x_t = random(-1).standard_normal(size, np.float32)
-    else:
-        x_t = initial_latents.reshape(size).astype(np.float32)
-    return walk(model, x_t, random)
+    def _random(self, index: int) -> np.random.Generator:
+        """Random numbers of a step, or of the start, -1."""
+        return draw(self.seed, Stream.SAMPLE, 1 + index)
 
 
 def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:
@@ -144,6 +143,24 @@ def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:
         return sampler(model, x_t, schedule, noise, eta=eta)
 
     return walk
+
+
+def pipeline_walk(pipeline: PipelineFolder, steps: int, *, sampler: str | None, eta: float) -> Walk:
+    """A pipeline's own scheduler, or one of our samplers over the same chain.
+
+    Raises LatteError naming its `scheduler_config.json` for a scheduler or a chain that is not known.
+    """
+    from latte_cli.core.models.pipeline import scheduler as schedulers
+
+    config, source = pipeline.scheduler, str(pipeline.path / "scheduler" / "scheduler_config.json")
+    if sampler is not None:
+        return sampler_walk(sampler, schedulers.schedule_of_config(config, steps, source=source), eta=eta)
+    scheduler = schedulers.load_scheduler(config, source=source)
+
+    def own(model: Model, x_t: Array, random: Callable[[int], np.random.Generator]) -> Iterator[Any]:
+        return schedulers.walk(scheduler, model, x_t, steps=steps, generator=random, eta=eta)
+
+    return own
 
 
 def class_condition(label: int | None, num_classes: int | None) -> Condition:

@@ -21,6 +21,13 @@ from latte_cli.core.models.pipeline.folder import (
     pipeline_files,
     temporal_scaling_factor,
 )
+from latte_cli.core.sampling.calibration import (
+    check_weights,
+    full_steps_of,
+    pipeline_reuse_file,
+    pipeline_setup,
+    pipeline_weights,
+)
 from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, Request
@@ -29,8 +36,7 @@ from latte_cli.core.settings.schema import SampleSettings, Settings, Switch, Vae
 from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:
-    from latte_cli.core.diffusion.samplers import Model
-    from latte_cli.core.sampling.denoise import Condition, Denoiser, Walk
+    from latte_cli.core.sampling.denoise import Condition, Denoiser, Trajectory
 
 Array = NDArray[np.float32]
 STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
@@ -74,6 +80,7 @@ def pipeline_specs(
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
     pipeline_files(pipeline, decoder=decoder)  # weights that are missing are told before any is read
     clips = [(line, further) for line in lines for further in range(number)]
+    reuse = pipeline_reuse_file(settings, pipeline)
     specs = []
     for row, (line, further) in enumerate(clips):
         seed = (sample.seed if line.seed is None else line.seed) + further
@@ -88,6 +95,7 @@ def pipeline_specs(
             "formats": target.formats,
             "steps": line.steps or sample.steps,
             "guidance_scale": sample.guidance_scale if line.guidance_scale is None else line.guidance_scale,
+            "guidance_every": sample.guidance_every,
             "pipeline": pipeline.path,
             "scheduler": None if sample.sampler else pipeline.scheduler.get("_class_name"),
             "sampler": sample.sampler,
@@ -103,19 +111,27 @@ def pipeline_specs(
             "fps": target.fps,
             "device": settings.device,
         }
-        specs.append(check_json(content, PipelineSpec, source="sample"))
+        spec = check_json(content, PipelineSpec, source="sample")
+        full_steps = full_steps_of(sample, pipeline_setup(pipeline, spec), reuse)
+        specs.append(spec.model_copy(update={"full_steps": full_steps}))
     return specs
 
 
 def with_digests(
-    specs: Sequence[PipelineSpec], pipeline: PipelineFolder, *, decodes: bool
+    specs: Sequence[PipelineSpec], pipeline: PipelineFolder, *, decodes: bool, reuse: Path | None = None
 ) -> list[PipelineSpec]:
-    """The specs with the digests of their files, which are read whole: a plan does without."""
+    """The specs with the digests of their files, which are read whole: a plan does without.
+
+    reuse: the file that chose their full steps. Raises LatteError when it is of other weights.
+    """
     spec = specs[0]
     decoder = (pipeline.temporal_decoder if spec.temporal_decoder else pipeline.vae) if decodes else None
     files = [*pipeline_files(pipeline, decoder=decoder), spec.lora, spec.initial_latents]
     sha256 = digests(files)
-    return [clip.model_copy(update={"sha256": sha256}) for clip in specs]
+    made = [clip.model_copy(update={"sha256": sha256}) for clip in specs]
+    if any(clip.full_steps is not None for clip in made):
+        check_weights(reuse, pipeline_weights(pipeline, made[0]))
+    return made
 
 
 def clip_shape(
@@ -174,31 +190,55 @@ class PipelineGenerator:
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
         """See `Generator`. The specs are `PipelineSpec`s that `check` passes."""
         clips = [spec for spec in specs if isinstance(spec, PipelineSpec)]
-        common = clips[0]
-        initial = initial_latents(
-            clips, clip_shape(self.pipeline, common.num_frames, common.height, common.width)
+        conditions: list[Condition] = []
+        make, plan = (
+            self._maker(clips),
+            tuple(self.pipeline.evaluations(clip.sampler, clip.steps) for clip in clips),
         )
-        weights = self._weights(common)
-        from latte_cli.core.device import use_device
-        from latte_cli.core.sampling.denoise import denoise
-
-        use_device(common.device)
-        walk_of = self._walks(clips)
-        conditions, plan = [], tuple(clip.steps for clip in clips)
         for place, condition in enumerate(self._encode(clips)):
             conditions.append(condition)
             yield ClipStep(place, 0, plan[place], plan)
-        denoiser, decode = self._denoiser(common, weights), self._decoder(common) if decodes else None
-        for place, clip in enumerate(clips):
-            steps = denoise(
-                denoiser,
-                walk_of(clip.steps),
-                conditions[place],
-                seed=clip.seed,
-                guidance_scale=clip.guidance_scale,
-                initial_latents=initial[place],
-            )
-            yield from clip_steps(steps, decode, clip=place, plan=plan)
+        trajectories, decode = make(conditions), self._decoder(clips[0]) if decodes else None
+        for place, clip in enumerate(trajectories):
+            yield from clip_steps(clip.denoise(), decode, clip=place, plan=plan)
+
+    def trajectories(self, specs: Sequence[ClipSpec]) -> "list[Trajectory]":
+        """See `Generator`."""
+        clips = [spec for spec in specs if isinstance(spec, PipelineSpec)]
+        return self._maker(clips)(list(self._encode(clips)))
+
+    def _maker(self, clips: Sequence[PipelineSpec]) -> "Callable[[Sequence[Condition]], list[Trajectory]]":
+        """Return the function from the clips' conditions to trajectories; check the rest first."""
+        common = clips[0]
+        shape = clip_shape(self.pipeline, common.num_frames, common.height, common.width)
+        initial, weights = initial_latents(clips, shape), self._weights(common)
+        from latte_cli.core.device import use_device
+        from latte_cli.core.sampling.denoise import Trajectory, pipeline_walk
+
+        use_device(common.device)
+        walks = {
+            steps: pipeline_walk(self.pipeline, steps, sampler=common.sampler, eta=common.eta)
+            for steps in {clip.steps for clip in clips}
+        }
+
+        def make(conditions: "Sequence[Condition]") -> "list[Trajectory]":
+            denoiser = self._denoiser(common, weights)
+            return [
+                Trajectory(
+                    denoiser=denoiser,
+                    walk=walks[clip.steps],
+                    evaluations=self.pipeline.evaluations(clip.sampler, clip.steps),
+                    condition=condition,
+                    seed=clip.seed,
+                    guidance_scale=clip.guidance_scale,
+                    guidance_every=clip.guidance_every,
+                    full_steps=clip.full_steps,
+                    initial_latents=noise,
+                )
+                for clip, condition, noise in zip(clips, conditions, initial, strict=True)
+            ]
+
+        return make
 
     def _weights(self, spec: PipelineSpec) -> Mapping[str, Array]:
         """The transformer's weights, still in their files, with the low-rank changes that the spec names."""
@@ -223,33 +263,6 @@ class PipelineGenerator:
                 known[texts[len(known)]] = next(states)
             told, untold = pipeline_states(known[clip.prompt], known[clip.negative_prompt])
             yield told[None], untold[None]
-
-    def _walks(self, clips: Sequence[PipelineSpec]) -> "Callable[[int], Walk]":
-        """The pipeline's scheduler, or one of our samplers over the same chain, by the number of steps."""
-        from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config, walk
-        from latte_cli.core.sampling.denoise import sampler_walk
-
-        spec, config = clips[0], self.pipeline.scheduler
-        source = str(self.pipeline.path / "scheduler" / "scheduler_config.json")
-        if spec.sampler is not None:
-            walks = {
-                steps: sampler_walk(
-                    spec.sampler, schedule_of_config(config, steps, source=source), eta=spec.eta
-                )
-                for steps in {clip.steps for clip in clips}
-            }
-            return walks.__getitem__
-        scheduler = load_scheduler(config, source=source)
-
-        def walk_of(steps: int) -> "Walk":
-            def own(
-                model: "Model", x_t: Array, random: Callable[[int], np.random.Generator]
-            ) -> Iterator[Any]:
-                return walk(scheduler, model, x_t, steps=steps, generator=random, eta=spec.eta)
-
-            return own
-
-        return walk_of
 
     def _denoiser(self, spec: PipelineSpec, weights: Mapping[str, Array]) -> "Denoiser":
         import mindspore as ms

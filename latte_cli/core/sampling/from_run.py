@@ -18,6 +18,7 @@ from latte_cli.core.models.architecture import Architecture, Transformer
 from latte_cli.core.models.architectures import architecture_of, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.text.folder import text_files
+from latte_cli.core.sampling.calibration import check_weights, full_steps_of, reuse_file, run_setup
 from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec
@@ -26,7 +27,7 @@ from latte_cli.core.settings.schema import SampleSettings, Settings
 from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:
-    from latte_cli.core.sampling.denoise import Condition, Walk
+    from latte_cli.core.sampling.denoise import Condition, Trajectory, Walk
 
 Array = NDArray[np.float32]
 
@@ -71,6 +72,7 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
     if prompts:
         files += text_files(text_folder(settings))
     sha256 = digests(files)
+    reuse = reuse_file(settings.sample, settings.run_dir)
     specs = []
     for row, clip in enumerate(run_clips(settings, prompts, number)):
         content = {
@@ -88,8 +90,18 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
             "checkpoint": checkpoint,
             "settings": settings,
         }
-        specs.append(check_json(content, RunSpec, source="sample"))
+        spec = check_json(content, RunSpec, source="sample")
+        sample = spec.sample_settings()
+        full_steps = full_steps_of(sample, run_setup(settings, sample), reuse)
+        specs.append(spec.model_copy(update={"full_steps": full_steps}))
+    if any(spec.full_steps is not None for spec in specs):
+        check_weights(reuse, run_weights(specs[0]))
     return specs
+
+
+def run_weights(spec: RunSpec) -> tuple[str, ...]:
+    """The digests of the files that hold the transformer's weights."""
+    return tuple(spec.sha256[str(file)] for file in checkpoint_files(spec.settings, spec.checkpoint))
 
 
 class RunGenerator:
@@ -97,33 +109,49 @@ class RunGenerator:
 
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
         """See `Generator`. The specs are `RunSpec`s of one checkpoint."""
+        clips = self.trajectories(specs)
+        plan = tuple(clip.evaluations for clip in clips)
+        from latte_cli.core.sampling.decoding import load_decoder
+
+        decode = None
+        if decodes and isinstance(spec := specs[0], RunSpec):
+            side = spec.settings.data.image_size
+            decode = load_decoder(spec.settings.vae, side, side)
+        for place, clip in enumerate(clips):
+            yield from clip_steps(clip.denoise(), decode, clip=place, plan=plan)
+
+    def trajectories(self, specs: Sequence[ClipSpec]) -> "list[Trajectory]":
+        """See `Generator`."""
         clips = [spec for spec in specs if isinstance(spec, RunSpec)]
         settings, checkpoint = clips[0].settings, clips[0].checkpoint
         initial = initial_latents(clips, clip_shape(settings))
         from latte_cli.core.device import use_device
-        from latte_cli.core.sampling.decoding import load_decoder
-        from latte_cli.core.sampling.denoise import Denoiser, class_condition, denoise
+        from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition
 
         samples = [clip.sample_settings() for clip in clips]
         walks = [walk_of(settings, sample) for sample in samples]
-        plan = tuple(steps for steps, _ in walks)
         use_device(settings.device)
         conditions = encode_prompts(
             settings, [(clip.prompt, clip.negative_prompt or "") for clip in clips if clip.prompt is not None]
         )
         denoiser = Denoiser(load_trained(settings, checkpoint))
-        classes, side = denoiser.num_classes, settings.data.image_size
-        decode = load_decoder(settings.vae, side, side) if decodes else None
-        for place, (clip, sample, (_, walk)) in enumerate(zip(clips, samples, walks, strict=True)):
-            steps = denoise(
-                denoiser,
-                walk,
-                conditions[place] if conditions else class_condition(clip.class_label, classes),
+        classes = denoiser.num_classes
+        return [
+            Trajectory(
+                denoiser=denoiser,
+                walk=walk,
+                evaluations=evaluations,
+                condition=conditions[place] if conditions else class_condition(clip.class_label, classes),
                 seed=clip.seed,
                 guidance_scale=guidance_of(sample, told=bool(conditions) or classes is not None),
+                guidance_every=sample.guidance_every,
+                full_steps=clip.full_steps,
                 initial_latents=initial[place],
             )
-            yield from clip_steps(steps, decode, clip=place, plan=plan)
+            for place, (clip, sample, (evaluations, walk)) in enumerate(
+                zip(clips, samples, walks, strict=True)
+            )
+        ]
 
 
 def walk_of(settings: Settings, sample: SampleSettings) -> "tuple[int, Walk]":

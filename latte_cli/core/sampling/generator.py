@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.sampling.spec import ClipSpec
+
+if TYPE_CHECKING:
+    from latte_cli.core.sampling.denoise import Trajectory
 
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -43,6 +46,9 @@ class Generator(Protocol):
         decodes: whether latents become frames; without it no autoencoder is loaded. Raises LatteError for
         what a user can fix, before anything slow is loaded where it can be told.
         """
+
+    def trajectories(self, specs: Sequence[ClipSpec]) -> "list[Trajectory]":
+        """The clips before their first step. Raises LatteError as `generate`."""
 
 
 def clip_steps(

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from latte_cli import __version__
 from latte_cli.core.data.captions.prompts import PromptLine
@@ -16,13 +17,23 @@ from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SampleSettings, Settings
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import write_file
-from latte_cli.core.storage.json_files import Digest, Model, parse_json, read_json
+from latte_cli.core.storage.json_files import Count, Digest, Model, parse_json, read_json
 from latte_cli.core.storage.names import FileName
 
 Format = Literal["mp4", "gif", "png", "latents", "frames"]
 SIDECAR = "a sidecar that `latte sample` wrote"
 MAX_CLIPS = 1_000_000  # of one run of `latte sample`: what a clip's row is below
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_FPS = 1 << 16, 1 << 14, 1 << 20, 1000
+
+
+def _ascending(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if steps[0] != 0 or any(after <= before for before, after in pairwise(steps)):
+        raise ValueError("expected ascending numbers from 0")
+    return steps
+
+
+Steps = Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_STEPS), AfterValidator(_ascending)]
+"""The model evaluations of a clip that compute the transformer's blocks, the first among them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,8 @@ class ClipSpec(Model):
     initial_latents: Path | None
     sha256: dict[str, Digest]
     """Of every file that the clip is made from, by its path."""
+    full_steps: Steps | None = None
+    """Indices of the model evaluations that compute the transformer's blocks; None: all."""
     formats: tuple[Format, ...] = Field(min_length=1)
     files: tuple[FileName, ...] = ()
     """That were written; none yet where the clip is still to be made."""
@@ -96,6 +109,7 @@ class PipelineSpec(ClipSpec):
     negative_prompt: str
     steps: int = Field(ge=1, le=MAX_STEPS)
     guidance_scale: float = Field(ge=0)
+    guidance_every: int = Field(1, ge=1)
     pipeline: Path
     scheduler: str | None = None
     """Class of the pipeline's own scheduler, where no sampler takes its place."""

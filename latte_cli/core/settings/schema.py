@@ -219,8 +219,17 @@ class SampleSettings(Section):
     """Respacing string as in the original ("250", "ddim50", "10,20,30"); overrides steps."""
     eta: float = Field(0.0, ge=0, le=1)
     """Noise added in each ddim step: 0 for none, 1 for as much as ddpm."""
+    full_steps: int | None = Field(None, ge=1)
+    """Steps that compute the transformer's blocks; the others reuse the blocks' change of the last of them.
+    Null: all steps."""
+    reuse: Literal["even"] | Path | None = None
+    """What chooses the full steps: a file of `latte calibrate`, or "even" spacing. Null: reuse.json in the
+    folder of the run or the pipeline if there is one, else even spacing."""
     guidance_scale: float = Field(1.0, ge=0)
     """Classifier-free guidance scale; 1 disables guidance."""
+    guidance_every: int = Field(1, ge=1)
+    """Compute guidance's unconditional branch only in every so many full steps, and keep its difference from
+    the conditional branch in between."""
     num_samples: int = Field(3, ge=1, le=1_000_000)
     """Number of clips."""
     class_labels: tuple[int, ...] = ()

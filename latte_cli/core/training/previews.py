@@ -13,7 +13,8 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.models.weights import load_weights
-from latte_cli.core.sampling.denoise import Condition, Denoiser, class_condition, denoise
+from latte_cli.core.sampling.calibration import full_steps_of, run_setup
+from latte_cli.core.sampling.denoise import Condition, Denoiser, Trajectory, class_condition
 from latte_cli.core.sampling.from_run import RunClip, encode_prompts, guidance_of, run_clips, walk_of
 from latte_cli.core.sampling.write import ClipFiles, write_clip
 from latte_cli.core.settings.schema import Settings
@@ -84,9 +85,19 @@ class Previews:
         else:
             condition = class_condition(clip.class_label, denoiser.num_classes)
         told = clip.line is not None or denoiser.num_classes is not None
-        _, walk = walk_of(settings, sample)
-        scale = guidance_of(sample, told=told)
-        for step in denoise(denoiser, walk, condition, seed=clip.seed, guidance_scale=scale):
+        evaluations, walk = walk_of(settings, sample)
+        trajectory = Trajectory(
+            denoiser=denoiser,
+            walk=walk,
+            evaluations=evaluations,
+            condition=condition,
+            seed=clip.seed,
+            guidance_scale=guidance_of(sample, told=told),
+            guidance_every=sample.guidance_every,
+            # Evenly spaced: a calibration would be of other weights.
+            full_steps=full_steps_of(sample, run_setup(settings, sample), None),
+        )
+        for step in trajectory.denoise():
             latents = step.x_t[0]
             if stopping():
                 return []

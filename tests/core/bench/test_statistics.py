@@ -28,7 +28,7 @@ def measured(step: float, images: float, peak: int, first: float) -> dict[str, A
 
 
 def test_a_spread_is_the_median_with_its_quartiles() -> None:
-    assert Spread.of([5.0, 1.0, 2.0, 3.0, 4.0]) == Spread(median=3.0, low=2.0, high=4.0, count=5)
+    assert Spread.of([5.0, 1.0, 2.0, 3.0, 4.0]) == Spread(median=3.0, low=2.0, high=4.0, count=5, mean=3.0)
 
 
 def test_ratios_are_new_over_old_for_rows_that_both_have() -> None:

@@ -69,3 +69,43 @@ def test_labels_are_read_once_for_all_steps(guidance_scale: float) -> None:
     for _ in range(3):
         model(X_T, TIMESTEPS)
     assert (len(reader.readings), len(reader.calls)) == (1, 3)
+
+
+class Counted(Reader):
+    """A reader whose full evaluations can be told from those that reuse: these give zeros and the labels."""
+
+    def __call__(self, labels: NDArray[Any]) -> Any:
+        model = super().__call__(labels)
+
+        class Model:
+            def __call__(self, x_t: NDArray[Any], timesteps: NDArray[Any]) -> NDArray[Any]:
+                return model(x_t, timesteps)
+
+            keep = __call__
+
+            def reuse(self, x_t: NDArray[Any], timesteps: NDArray[Any]) -> NDArray[Any]:
+                return model(0 * x_t, timesteps)
+
+        return Model()
+
+
+def test_between_evaluations_of_both_branches_the_last_difference_is_added_to_the_conditional_one() -> None:
+    reader = Counted()
+    model = guided(reader, LABELS, NULL, 4.0, every=3)
+    told, untold = LABELS.reshape(-1, 1, 1, 1, 1), NULL.reshape(-1, 1, 1, 1, 1)
+    for index, growth in enumerate((1, 2, 3, 4, 5)):
+        output = model(growth * X_T, TIMESTEPS)
+        last = growth if index % 3 == 0 else (1, 4)[index // 3]
+        wanted = growth * told * X_T + 3 * last * (told - untold) * X_T
+        np.testing.assert_allclose(output[:, :, :4], wanted, rtol=1e-5, atol=1e-4)
+        assert output[:, :, 4:].max(axis=(1, 2, 3, 4)).tolist() == LABELS.tolist()
+    assert [len(call) for call in reader.calls] == [4, 2, 2, 4, 2]
+    assert reader.readings == [[3, 1, 5, 5], [3, 1]]
+
+
+def test_an_evaluation_that_reuses_has_the_branches_of_the_full_one_before_it() -> None:
+    reader = Counted()
+    model = guided(reader, LABELS, NULL, 4.0, every=2)
+    for way in (model.keep, model.reuse, model.keep, model.reuse, model.reuse, model.keep):
+        way(X_T, TIMESTEPS)
+    assert [len(call) for call in reader.calls] == [4, 4, 2, 2, 2, 4]

@@ -66,6 +66,19 @@ def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
     assert "not on this device" in lines[3]
 
 
+@pytest.mark.usefixtures("folder")
+def test_sampling_is_measured_with_the_same_share_of_full_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual(monkeypatch)
+    flags = ["--set", "sample.steps=8", "--set", "sample.full_steps=4", "--out", "bench.json"]
+    result = CliRunner().invoke(app, ["bench", *flags])
+    assert result.exit_code == 0, result.stderr
+    (sampler,) = json.loads(Path("bench.json").read_text())["sample"]
+    assert (sampler["full_steps"], sampler["steps"], sampler["step_seconds"]["count"]) == (2, 4, 4)
+    assert sampler["video_seconds"] == pytest.approx(4 * sampler["step_seconds"]["mean"])
+    row = next(line for line in result.stdout.splitlines() if "ddim" in line)
+    assert [cell.strip() for cell in row.strip("|").split("|")][:2] == ["ddim", "2 of 4"]
+
+
 def usual(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> None:
     """Have a benchmark without --row measure these rows, and one sampler at 4 steps."""
     monkeypatch.setattr(bench_rows, "usual_rows", lambda _: list(rows))

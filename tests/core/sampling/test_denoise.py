@@ -16,7 +16,7 @@ from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.sampling import denoise as sampling
-from latte_cli.core.sampling.denoise import Denoiser, denoise, sampler_walk
+from latte_cli.core.sampling.denoise import Denoiser, Trajectory, sampler_walk
 from latte_cli.core.settings.schema import DiffusionSettings
 
 Array = NDArray[np.float32]
@@ -65,7 +65,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
     walk, condition = sampler_walk("ddim", SCHEDULE, eta=0.0), (TOLD[None], UNTOLD[None])
-    *_, last = denoise(denoiser, walk, condition, seed=seed, guidance_scale=guidance_scale)
+    clip = Trajectory(
+        denoiser=denoiser,
+        walk=walk,
+        evaluations=3,
+        condition=condition,
+        seed=seed,
+        guidance_scale=guidance_scale,
+    )
+    *_, last = clip.denoise()
     return np.asarray(last.x_t)
 
 

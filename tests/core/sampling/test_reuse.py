@@ -15,7 +15,7 @@ from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
 from latte_cli.core.models.weights import load_weights
-from latte_cli.core.sampling.denoise import Denoiser, denoise, sampler_walk
+from latte_cli.core.sampling.denoise import Denoiser, Trajectory, sampler_walk
 from latte_cli.core.settings.schema import DiffusionSettings
 from tests.core.models.latte import reference as latte
 from tests.core.models.latte_t2v import reference as latte_t2v
@@ -143,7 +143,15 @@ def test_a_clip_of_full_steps_alone_has_the_bytes_of_one_without_a_schedule(
     walk = sampler_walk(sampler, make_schedule(DiffusionSettings(), "6"), eta=0.0)
 
     def clip(**how: Any) -> Array:
-        *_, last = denoise(denoiser, walk, (told, untold), seed=1, guidance_scale=guidance_scale, **how)
+        *_, last = Trajectory(
+            denoiser=denoiser,
+            walk=walk,
+            evaluations=6,
+            condition=(told, untold),
+            seed=1,
+            guidance_scale=guidance_scale,
+            **how,
+        ).denoise()
         return np.asarray(last.x_t)
 
     np.testing.assert_array_equal(clip(full_steps=tuple(range(6))), clip())

@@ -65,10 +65,12 @@ def weights(run_dir: Path) -> dict[str, np.ndarray]:
     return load_file(max((run_dir / "ckpt").iterdir()))
 
 
+@pytest.mark.parametrize("how", [{}, {"full_steps": 2, "guidance_scale": 3.0, "guidance_every": 2}])
 def test_previews_leave_the_run_as_it_is_and_are_the_clips_that_sampling_draws(
-    tmp_path: Path, videos: Path
+    tmp_path: Path, videos: Path, how: dict[str, Any]
 ) -> None:
     with_them = settings_of(tmp_path / "with", videos, preview_every=2)
+    with_them = with_them.model_copy(update={"sample": with_them.sample.model_copy(update=how)})
     list(train.run(with_them))
     list(train.run(settings_of(tmp_path / "without", videos)))
     assert untimed(tmp_path / "with") == untimed(tmp_path / "without")

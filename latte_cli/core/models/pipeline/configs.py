@@ -1,6 +1,7 @@
 """The small files of a pipeline, as far as they are used: their values, and the ranges of these."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -30,3 +31,13 @@ class SchedulerConfig(Model):
     prediction_type: str = "epsilon"
     trained_betas: tuple[Beta, ...] | None = Field(None, min_length=1, max_length=MAX_TIMESTEPS)
     steps_offset: int = Field(0, ge=0, le=MAX_TIMESTEPS)
+
+
+def model_evaluations(scheduler: Mapping[str, Any], steps: int) -> int:
+    """How often the scheduler of a `scheduler_config.json` evaluates the model in so many steps."""
+    name = scheduler.get("_class_name")
+    if name in ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"):
+        return 2 * steps - 1  # twice a step, but for the last
+    if name == "PNDMScheduler":  # it takes its second step twice, or its first three four times
+        return steps + (1 if scheduler.get("skip_prk_steps", False) else 9)
+    return steps

@@ -10,7 +10,7 @@ from latte_cli.core.checkpoints.mapping import Mapped
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
-from latte_cli.core.models.pipeline.configs import SchedulerConfig, VaeConfig
+from latte_cli.core.models.pipeline.configs import SchedulerConfig, VaeConfig, model_evaluations
 from latte_cli.core.models.text.folder import TextFolder, find_text_encoder, part_files, text_files
 from latte_cli.core.storage.json_files import read_json
 
@@ -46,6 +46,10 @@ class PipelineFolder:
     @property
     def temporal_decoder(self) -> Path:
         return self.path / "vae_temporal_decoder"
+
+    def evaluations(self, sampler: str | None, steps: int) -> int:
+        """How often the transformer is evaluated, by one of our samplers or the pipeline's scheduler."""
+        return steps if sampler else model_evaluations(self.scheduler, steps)
 
 
 def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from latte_cli.core.models.pipeline.configs import model_evaluations
 from latte_cli.core.models.pipeline.scheduler import load_scheduler, walk
 from tests.peers import golden_cases as cases
 
@@ -29,3 +30,20 @@ def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
     assert [step.timestep for step in kept] == RECORDED[f"{name}-{steps}/timesteps"].tolist()
     for step, latents in zip(kept, RECORDED[f"{name}-{steps}/latents"], strict=True):
         assert np.abs(step.x_t - latents).max() <= 1e-5 * np.abs(latents).max()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSinglestep",
+        "EulerAncestralDiscrete", "EulerDiscrete", "HeunDiscrete",
+        "KDPM2AncestralDiscrete", "KDPM2Discrete", "PNDM", "UniPCMultistep",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("steps", [10, 50])
+def test_the_number_of_evaluations_is_known_without_the_scheduler(name: str, steps: int) -> None:
+    for options in ({}, {"skip_prk_steps": True}) if name == "PNDM" else ({},):
+        config = {"_class_name": f"{name}Scheduler", **cases.CHAIN, **options}
+        scheduler = load_scheduler(config, source="test")
+        scheduler.set_timesteps(steps)
+        assert model_evaluations(config, steps) == len(scheduler.timesteps)

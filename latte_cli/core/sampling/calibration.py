@@ -1,0 +1,145 @@
+"""`reuse.json`: the steps to compute in full that `latte calibrate` found, and for what they hold."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from latte_cli import __version__
+from latte_cli.core.diffusion.reuse import FullSteps, even_schedule
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.errors import LatteError, found, shown_value
+from latte_cli.core.models.pipeline.folder import PipelineFolder
+from latte_cli.core.models.text.folder import part_files
+from latte_cli.core.sampling.spec import MAX_STEPS, PipelineSpec, Steps
+from latte_cli.core.settings.schema import SampleSettings, Settings
+from latte_cli.core.storage.files import write_file
+from latte_cli.core.storage.json_files import Digest, Model, read_json
+
+REUSE_FILE = "reuse.json"
+WAY_OUT = "run latte calibrate again, or give --reuse even"
+MAX_SCHEDULES = 1 << 10
+
+
+class Setup(Model):
+    """What a schedule depends on: sampling of other values needs another calibration."""
+
+    sampler: str
+    """One of ours, or the class of a pipeline's scheduler."""
+    steps: int = Field(ge=1, le=MAX_STEPS)
+    """Model evaluations of a clip."""
+    respacing: str | None = None
+    eta: float
+    num_frames: int
+    height: int
+    width: int
+
+
+class FullSchedule(Model):
+    """The steps computed in full, for one number of them."""
+
+    full_steps: Steps
+    worst_error: float = Field(ge=0)
+    """Mean absolute difference in the finished latents that the worst stretch of reuse makes, alone."""
+
+
+class Calibration(Model):
+    """What `reuse.json` holds. `seed`, `samples` and `guidance_scale` are for the record."""
+
+    format: Literal["latte reuse 1"] = "latte reuse 1"
+    latte: str = __version__
+    weights: tuple[Digest, ...]
+    """SHA-256 of the files of the transformer's weights."""
+    setup: Setup
+    guidance_scale: float
+    seed: int
+    samples: int
+    schedules: tuple[FullSchedule, ...] = Field(max_length=MAX_SCHEDULES)
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write `reuse.json`, whole or not at all."""
+    write_file(path, calibration.model_dump_json(indent=1) + "\n")
+
+
+def reuse_file(sample: SampleSettings, folder: Path) -> Path | None:
+    """The file that chooses the full steps: that of sample.reuse, else the one in a folder; None: no file."""
+    if sample.reuse == "even":
+        return None
+    if sample.reuse is not None:
+        return sample.reuse
+    path = folder / REUSE_FILE
+    return path if path.exists() else None
+
+
+def full_steps_of(sample: SampleSettings, setup: Setup, file: Path | None) -> FullSteps | None:
+    """The steps that sample.full_steps asks to compute in full; None: all.
+
+    file: see `reuse_file`. Raises LatteError for more than there are, or a file of another setup or without
+    so many.
+    """
+    full, steps = sample.full_steps, setup.steps
+    if full is None or full == steps:
+        return None
+    if full > steps:
+        raise LatteError(f"sample.full_steps: {found(full, f'at most the {steps} sampling steps')}")
+    if file is None:
+        return even_schedule(steps, full)
+    calibration = _read(file)
+    for name, mine in setup.model_dump().items():
+        if (theirs := getattr(calibration.setup, name)) != mine:
+            raise LatteError(f"{file}: {name}: {found(theirs, shown_value(mine))}; {WAY_OUT}")
+    for schedule in calibration.schedules:
+        if len(schedule.full_steps) == full and schedule.full_steps[-1] < steps:
+            return schedule.full_steps
+    budgets = ", ".join(str(len(schedule.full_steps)) for schedule in calibration.schedules)
+    raise LatteError(f"{file}: found schedules of {budgets or 'no'} full steps, expected {full}; {WAY_OUT}")
+
+
+def check_weights(file: Path | None, weights: tuple[str, ...]) -> None:
+    """Raise LatteError when a calibration is of other weights than those of these digests."""
+    if file is not None and _read(file).weights != weights:
+        raise LatteError(f"{file}: found a calibration of other weights, expected one of these; {WAY_OUT}")
+
+
+def run_setup(settings: Settings, sample: SampleSettings) -> Setup:
+    """The setup of a run's clip. Raises LatteError as `make_schedule`."""
+    data = settings.data
+    schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
+    return Setup(
+        sampler=sample.sampler or "ddpm",
+        steps=schedule.num_timesteps,
+        respacing=sample.respacing,
+        eta=sample.eta,
+        num_frames=data.num_frames,
+        height=data.image_size,
+        width=data.image_size,
+    )
+
+
+def pipeline_setup(pipeline: PipelineFolder, spec: PipelineSpec) -> Setup:
+    """The setup of a pipeline's clip."""
+    return Setup(
+        sampler=spec.sampler or str(spec.scheduler),
+        steps=pipeline.evaluations(spec.sampler, spec.steps),
+        eta=spec.eta,
+        num_frames=spec.num_frames,
+        height=spec.height,
+        width=spec.width,
+    )
+
+
+def pipeline_weights(pipeline: PipelineFolder, spec: PipelineSpec) -> tuple[str, ...]:
+    """The digests of the files that hold the transformer's weights, and of the changes to them."""
+    changes = [] if spec.lora is None else [spec.lora]
+    return tuple(spec.sha256[str(file)] for file in [*part_files(pipeline.transformer), *changes])
+
+
+def pipeline_reuse_file(settings: Settings, pipeline: PipelineFolder) -> Path | None:
+    """`reuse_file` of a pipeline: that of its own folder, or of the run folder where one is set."""
+    of_run = "run_dir" in settings.model_fields_set
+    return reuse_file(settings.sample, settings.run_dir if of_run else pipeline.path)
+
+
+def _read(path: Path) -> Calibration:
+    return read_json(path, Calibration, expected="a file that latte calibrate wrote")

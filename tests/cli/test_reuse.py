@@ -1,0 +1,167 @@
+"""Sampling with fewer full steps, and `latte calibrate`, on a tiny run: what is made, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from latte_cli.cli import app as cli
+
+TINY = """
+run_dir: run
+device: cpu
+data: {root: videos, image_size: 32, num_frames: 2, frame_stride: 1}
+vae: {weights: demo}
+model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2, condition: class, num_classes: 2}
+train: {batch_size: 1, steps: 3, learning_rate: 0.1, ema_decay: 0, dtype: float32, checkpoint_every: 2}
+sample: {sampler: ddpm, steps: 8, num_samples: 1, seed: 5, guidance_scale: 3}
+"""
+NAME = "000-seed5-class0"
+runner = CliRunner()
+
+
+def latte(line: str) -> Result:
+    """Run a command; anything that is no LatteError comes through."""
+    return runner.invoke(cli.app, line.split(), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A working directory with a trained run of two classes, calibrated for 4 and 3 full steps of 8."""
+    folder, before = tmp_path_factory.mktemp("experiment"), Path.cwd()
+    random = np.random.default_rng(0)
+    for name in ("one", "two"):
+        (folder / "videos" / name / "clip").mkdir(parents=True)
+        for number in range(3):
+            pixels = random.integers(0, 256, (32, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "videos" / name / "clip" / f"{number}.png")
+    os.chdir(folder)
+    Path("latte.yaml").write_text(TINY)
+    for line in ("train", "calibrate --samples 2 --budgets 4,3"):
+        result = latte(line)
+        assert result.exit_code == 0, result.stderr
+    yield
+    os.chdir(before)
+
+
+def sampled(flags: str, out: str) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The latents of a clip and its sidecar."""
+    result = latte(f"sample --format latents --out {out} {flags}")
+    assert result.exit_code == 0, result.stderr
+    return np.load(f"{out}/{NAME}.npy"), json.loads(Path(out, f"{NAME}.json").read_text())
+
+
+def schedules() -> dict[int, list[int]]:
+    """The steps that reuse.json chooses, by their number."""
+    content = json.loads(Path("run/reuse.json").read_text())
+    return {len(one["full_steps"]): one["full_steps"] for one in content["schedules"]}
+
+
+def test_a_calibration_says_what_it_holds_for() -> None:
+    content = json.loads(Path("run/reuse.json").read_text())
+    assert list(schedules()) == [3, 4]
+    setup = {"sampler": "ddpm", "steps": 8, "respacing": None, "eta": 0.0}
+    assert content["setup"] == setup | {"num_frames": 2, "height": 32, "width": 32}
+    assert (content["samples"], content["seed"], content["guidance_scale"]) == (2, 5, 3.0)
+    assert all(steps[0] == 0 and steps == sorted(set(steps)) for steps in schedules().values())
+
+
+def test_the_calibrations_steps_are_those_that_are_computed() -> None:
+    _, sidecar = sampled("--full-steps 4", "calibrated")
+    assert sidecar["full_steps"] == schedules()[4]
+    _, sidecar = sampled("--full-steps 4 --reuse even", "even")
+    assert sidecar["full_steps"] == [0, 2, 4, 6]
+    plan = latte("sample --full-steps 4 --dry-run").stdout
+    places = " ".join(map(str, schedules()[4]))
+    assert f"\nfull steps      4 of 8, from run/reuse.json: {places}\n" in plan
+    assert " 8\n" in next(line + "\n" for line in plan.splitlines() if line.startswith("time"))
+
+
+def test_a_clip_of_fewer_full_steps_is_replayed_to_the_same_bytes_without_the_calibration() -> None:
+    latents, _ = sampled("--full-steps 4 --guidance-every 2", "first")
+    Path("run/reuse.json").rename("elsewhere.json")
+    try:
+        result = latte(f"sample --replay first/{NAME}.json --out again")
+        assert result.exit_code == 0, result.stderr
+    finally:
+        Path("elsewhere.json").rename("run/reuse.json")
+    assert Path(f"again/{NAME}.npy").read_bytes() == Path(f"first/{NAME}.npy").read_bytes()
+    whole, _ = sampled("", "whole")
+    assert np.abs(latents - whole).max() > 0
+
+
+def test_all_steps_in_full_are_the_bytes_of_no_such_flag() -> None:
+    sampled("", "plain")
+    _, sidecar = sampled("--full-steps 8 --guidance-every 1", "all")
+    assert sidecar["full_steps"] is None
+    assert Path(f"all/{NAME}.npy").read_bytes() == Path(f"plain/{NAME}.npy").read_bytes()
+
+
+def test_workers_make_the_clips_of_one() -> None:
+    for out, flags in (("one", ""), ("two", "--parallel 2")):
+        line = f"-m latte_cli sample --format latents --full-steps 3 --num-samples 2 --out {out} {flags}"
+        done = subprocess.run([sys.executable, *line.split()], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    for name in (NAME, "001-seed6-class1"):
+        assert Path(f"one/{name}.npy").read_bytes() == Path(f"two/{name}.npy").read_bytes()
+
+
+AGAIN = "run latte calibrate again, or give --reuse even"
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        ("--full-steps 9", "sample.full_steps: found 9, expected at most sample.steps 8"),
+        ("--full-steps 0", "sample.full_steps: found 0, expected an integer, at least 1, or null"),
+        ("--full-steps 4 --sampler ddim", f'run/reuse.json: sampler: found "ddpm", expected "ddim"; {AGAIN}'),
+        ("--full-steps 4 --steps 9", f"run/reuse.json: steps: found 8, expected 9; {AGAIN}"),
+        ("--full-steps 5", f"run/reuse.json: found schedules of 3, 4 full steps, expected 5; {AGAIN}"),
+        ("--full-steps 4 --reuse no.json", "no.json: no such file"),
+        ("--full-steps 4 --reuse latte.yaml", "latte.yaml: cannot be read as JSON"),
+        (
+            "--full-steps 4 --checkpoint run/ckpt/step-00000002.safetensors",
+            f"run/reuse.json: found a calibration of other weights, expected one of these; {AGAIN}",
+        ),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused_in_one_line(flags: str, error: str) -> None:
+    result = latte(f"sample --format latents --out refused {flags}")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(error)
+    assert result.stderr.count("\n") == 1
+    assert not Path("refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "error"),
+    [
+        ("--budgets 8", 1, "--budgets: found 8, expected from 1 to 7, of 8 steps\n"),
+        ("--budgets 3,0", 1, "--budgets: found 0, expected from 1 to 7, of 8 steps\n"),
+        ("--budgets a", 2, "Error: Invalid value for --budgets: a: expected whole numbers, such as 25,16\n"),
+    ],
+)
+def test_budgets_that_leave_nothing_to_find_are_refused(flags: str, code: int, error: str) -> None:
+    result = latte(f"calibrate {flags}")
+    assert result.exit_code == code
+    assert result.stderr.endswith(error)
+
+
+def test_a_plan_of_calibration_counts_the_models_evaluations() -> None:
+    result = latte("calibrate --samples 2 --budgets 4 --dry-run")
+    # Of a clip: 8 for itself, 7 whose change is kept, and for stretches of 2 to 5 steps what follows them.
+    after = sum(8 - end for start in range(8) for end in range(start + 2, min(start + 5, 8) + 1))
+    assert (
+        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after)} model evaluations\n"
+        in result.stdout
+    )
+    assert "\nwrites          run/reuse.json\n" in result.stdout
