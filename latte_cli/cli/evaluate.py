@@ -15,7 +15,7 @@ from latte_cli.core.errors import LatteError
 if TYPE_CHECKING:
     from latte_cli.core.evaluate.protocol import Protocol
     from latte_cli.core.planning.plan import Plan
-    from latte_cli.core.recipes.evaluate import Job
+    from latte_cli.core.recipes.evaluate import EvalJob
     from latte_cli.core.sampling.spec import Request
     from latte_cli.core.settings.schema import Settings
 
@@ -169,7 +169,7 @@ def evaluate(
     if root is None:
         raise LatteError("--real: not given, and data.root is not set: expected a folder of videos")
     folder = settings.run_dir / FOLDER if generated is None else generated
-    job = recipe.Job(root, folder, chosen, i3d, settings.device)
+    job = recipe.EvalJob(root, folder, chosen, i3d, settings.device)
     world = current_world()
     if world.launcher is not None:  # one of the workers that --parallel started
         if not (samples and _share_sampling(settings, folder)):
@@ -213,7 +213,7 @@ def _with_samples(settings: "Settings", protocol: "Protocol") -> "Settings":
 
 
 def _plan(
-    settings: "Settings", job: "Job", checkpoint: Path | None, *, workers: int, samples: bool
+    settings: "Settings", job: "EvalJob", checkpoint: Path | None, *, workers: int, samples: bool
 ) -> "Plan":
     """What is sampled first, if anything, and what is measured."""
     from latte_cli.core.data.captions.prompts import prompts_of

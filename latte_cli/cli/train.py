@@ -86,6 +86,7 @@ def train(
     flags = {"data.root": data, "cache.dir": cache, "run_dir": run_dir, "train.steps": steps}
     settings = load("train", config, assignments, {**flags, "device": device}, log_level)
     from latte_cli.core.parallel.commands import Cluster, check_cluster
+    from latte_cli.core.parallel.scheduler import serve
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.planning.plan import train_plan
 
@@ -95,6 +96,9 @@ def train(
     if world.launcher is None:
         plan.check(lambda: check_cluster(cluster))
     if stop_at_plan(settings, plan, dry_run=dry_run):
+        return
+    if world.is_scheduler:
+        serve()
         return
     from latte_cli.cli.progress import follow, show, training_line
     from latte_cli.core.recipes import train as recipe

@@ -38,8 +38,6 @@ def machine(settings: Settings) -> Entry:
 
 def train(settings: Settings, row: Row, world: World) -> Entry:
     """Steps of `Trainer.run`, over what the row asks for, in each of its workers."""
-    if world.is_scheduler:
-        join(world)
     device = use_device(settings.device)
     collective = join(world)
     from latte_cli.core.diffusion.schedule import make_schedule

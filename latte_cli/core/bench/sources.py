@@ -5,9 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from latte_cli.core.arrays import Array
 from latte_cli.core.bench.synthetic import SyntheticSource
 from latte_cli.core.data.clips.batches import ClipSource
 from latte_cli.core.data.clips.frames import FrameSource
@@ -19,7 +17,6 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.vae.autoencoder import check_vae, load_vae
 from latte_cli.core.settings.schema import Settings
 
-Array = NDArray[np.float32]
 Encode: TypeAlias = Callable[[Array], Array]
 
 

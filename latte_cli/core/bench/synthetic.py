@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.data.captions.states import MAX_TOKENS, Array, told
+from latte_cli.core.arrays import Array
+from latte_cli.core.data.captions.states import MAX_TOKENS, told
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.models.architectures import architecture_of

@@ -12,6 +12,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.leaving import own_exit_code
+from latte_cli.core.parallel.scheduler import serve
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import write_file
@@ -24,6 +25,9 @@ def main(job: Path, result: Path) -> None:
     A row of several cards starts its workers, which come here too; the first of them writes the result.
     """
     task, world = read_json(job, dict[str, Any]), current_world()
+    if world.is_scheduler:
+        serve()
+        return
     try:
         if world.launcher is None and (cores := task.get("cores")):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate.clips import Place, digest
 from latte_cli.core.evaluate.frames import network_input, squares
@@ -22,7 +22,6 @@ from latte_cli.core.storage.files import atomic_file, cache_folder
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
 VERSION = 1  # of how logits come about: a new one leaves older entries aside
 
 

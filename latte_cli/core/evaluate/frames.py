@@ -1,16 +1,14 @@
 """Frames brought to one size for comparing, and to what I3D sees."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate.clips import ClipSet, Frames, Place, read_frames
 from latte_cli.core.evaluate.protocol import Protocol
 from latte_cli.core.models.i3d.layers import IMAGE_SIZE
-
-Array = NDArray[np.float32]
 
 
 def common_size(generated: ClipSet, protocol: Protocol) -> int:

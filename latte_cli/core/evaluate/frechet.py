@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from latte_cli.core.arrays import Doubles
 
 
 def frechet_distance(first: NDArray[Any], second: NDArray[Any]) -> float:
@@ -24,7 +24,7 @@ def frechet_distance(first: NDArray[Any], second: NDArray[Any]) -> float:
     return float(between + np.square(root).sum() + np.square(other_root).sum() - 2 * shared)
 
 
-def _mean_and_root(features: NDArray[Any]) -> tuple[Array, Array]:
+def _mean_and_root(features: NDArray[Any]) -> tuple[Doubles, Doubles]:
     """Their mean (D), and a matrix A (K, D), K at most D, whose A^T A is their covariance."""
     wide = np.asarray(features, np.float64)
     mean = wide.mean(axis=0)

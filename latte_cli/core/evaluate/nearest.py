@@ -21,7 +21,7 @@ class Likeness(NamedTuple):
     ssim: float
 
 
-class Step(NamedTuple):
+class SearchStep(NamedTuple):
     """Clips read so far, of how many; at the end the likenesses, a generated clip each."""
 
     done: int
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 def likenesses(
     generated: Sequence[Place], real: Sequence[Place], size: int, protocol: Protocol
-) -> Iterator[Step]:
+) -> Iterator[SearchStep]:
     """Compare clips of one size; the last step has what was found."""
     clip_bytes = protocol.num_frames * size * size * 3
     at_once = max(1, GENERATED_BYTES // clip_bytes)
@@ -43,7 +43,7 @@ def likenesses(
             [squares(place, size, protocol, generated=True) for place in generated[start : start + at_once]]
         )
         done += len(part)
-        yield Step(done, total)
+        yield SearchStep(done, total)
         least = np.full(len(part), np.iinfo(np.int64).max)
         nearest: list[Frames] = [part[0]] * len(part)
         for first in range(0, len(real), REAL_CLIPS):
@@ -55,10 +55,10 @@ def likenesses(
                 if distances[row, column] < least[row]:
                     least[row], nearest[row] = distances[row, column], block[column]
             done += len(block)
-            yield Step(done, total)
+            yield SearchStep(done, total)
         wants_ssim = "ssim" in protocol.metrics
         found += [
             Likeness(psnr(int(distance), clip.size), ssim(clip, other) if wants_ssim else float("nan"))
             for clip, other, distance in zip(part, nearest, least, strict=True)
         ]
-    yield Step(total, total, tuple(found))
+    yield SearchStep(total, total, tuple(found))

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Doubles
+
 Clip = NDArray[np.uint8]
-Array = NDArray[np.float64]
 
 PEAK = 255.0
 # Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", section III.
@@ -51,7 +52,7 @@ def _frame_ssim(frame: Clip, other: Clip) -> float:
     return float((luminance * (2 * covariance + C2) / (variances + C2)).mean())
 
 
-def _local_mean(image: Array) -> Array:
+def _local_mean(image: Doubles) -> Doubles:
     """The weighted mean of each window that lies inside an image (H, W, 3)."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.build import library_path
-
-Array = NDArray[np.float32]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST_KEPT = 1 << 30  # bytes

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from mindspore import Tensor
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.build import library_path
 from latte_cli.core.kernels.selection import kernels_available
 
-Array: TypeAlias = NDArray[np.float32]
 Values: TypeAlias = Tensor | Array  # float32, its numbers side by side
 
 

@@ -6,11 +6,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.build import library_path
-
-Array = NDArray[np.float32]
 
 
 def temporal_block(

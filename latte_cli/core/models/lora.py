@@ -13,15 +13,14 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError, found
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.rng import Stream, draw
 
-Array = NDArray[np.float32]
 PREFIX = "transformer."  # of the names in a file, as diffusers writes them
 PREFIXES = ("base_model.model.", PREFIX)
 FIRST_PLACE = 1 << 20  # of the draws, after those of the transformer's own parameters

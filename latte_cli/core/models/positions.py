@@ -3,11 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from latte_cli.core.arrays import Doubles
+
 TIMESTEP_CHANNELS = 256  # sinusoids of a timestep, before its MLP (Peebles & Xie 2023)
 
 
-def position_table(width: int, positions: NDArray[np.int64] | Array) -> Array:
+def position_table(width: int, positions: NDArray[np.int64] | Doubles) -> Doubles:
     """Sines then cosines of (N,) positions at width / 2 frequencies (Vaswani et al. 2017, section 3.5).
 
     Returns (N, width); width is even.
@@ -17,7 +18,7 @@ def position_table(width: int, positions: NDArray[np.int64] | Array) -> Array:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def token_table(width: int, grid: int) -> Array:
+def token_table(width: int, grid: int) -> Doubles:
     """Where a token is in its frame: half the channels hold its column, half its row (Peebles & Xie 2023).
 
     Returns (grid * grid, width); width is a multiple of 4.
@@ -26,7 +27,7 @@ def token_table(width: int, grid: int) -> Array:
     return np.concatenate([position_table(width // 2, columns), position_table(width // 2, rows)], axis=1)
 
 
-def frame_table(width: int, num_frames: int) -> Array:
+def frame_table(width: int, num_frames: int) -> Doubles:
     """Where a frame is in its clip: (num_frames, width); width is even."""
     return position_table(width, np.arange(num_frames))
 
@@ -36,7 +37,7 @@ def timestep_table(width: int, num_timesteps: int) -> NDArray[np.float32]:
     return timestep_rows(width, np.arange(num_timesteps))
 
 
-def timestep_rows(width: int, timesteps: NDArray[np.int64] | Array) -> NDArray[np.float32]:
+def timestep_rows(width: int, timesteps: NDArray[np.int64] | Doubles) -> NDArray[np.float32]:
     """Cosines then sines of timesteps (N,), frequencies falling to 1 / 10000 (Nichol et al. 2022, GLIDE).
 
     Returns (N, width) float32. Frequencies and angles are rounded to float32 where the original rounds them,

@@ -72,6 +72,13 @@ class Collective:
         """Whether it is a fact for any worker: to stop, say, all at the same step."""
         return self.mean([float(fact)])[0] > 0
 
+    def broadcast(self, value: int) -> int:
+        """The first worker's value, at least 0, in all of them; sent in parts that float32 holds exactly."""
+        mine = value if self.world.is_first else 0
+        parts = np.array([mine >> shift & 0xFFFF for shift in (0, 16, 32, 48)], np.float32)
+        self._total([parts])
+        return sum(int(part) << shift for part, shift in zip(parts, (0, 16, 32, 48), strict=True))
+
     def barrier(self) -> None:
         """Return once all workers are here."""
         self.anywhere(False)
@@ -80,11 +87,8 @@ class Collective:
 def join(world: World) -> Collective:
     """Meet the other workers, on the device that MindSpore was set to; returns once all are there.
 
-    Raises LatteError when they do not meet; SystemExit, once all have left, in the process that msrun starts
-    only to introduce them.
+    Not for msrun's scheduler, which calls `scheduler.serve`. Raises LatteError when they do not meet.
     """
-    if world.is_scheduler:
-        scheduler.serve()
     if world.size == 1:
         return Collective(world, lambda _: None)
     import mindspore as ms

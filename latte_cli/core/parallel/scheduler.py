@@ -7,7 +7,6 @@ import sys
 import time
 import zlib
 from contextlib import suppress
-from typing import NoReturn
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel.worker import SERVE
@@ -16,13 +15,12 @@ from latte_cli.core.parallel.world import World
 SECONDS_TO_MEET = 120
 
 
-def serve() -> NoReturn:
-    """Be the scheduler until all workers have left."""
+def serve() -> None:
+    """Be the scheduler: returns once all workers have left."""
     os.environ.setdefault("GLOG_v", "3")
     from mindspore import communication
 
     communication.init()
-    raise SystemExit(0)
 
 
 def meet_under_mpirun(world: World) -> None:

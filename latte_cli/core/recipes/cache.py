@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.ahead import decode_ahead
 from latte_cli.core.data.clips.encoding import encode_full_batches
-from latte_cli.core.data.latent_cache.check import Checked, Fault, strike_off_entries
+from latte_cli.core.data.latent_cache.check import Checked, EntryFault, strike_off_entries
 from latte_cli.core.data.latent_cache.classes import classify
 from latte_cli.core.data.latent_cache.job import JOB, Job, read_job, write_job
 from latte_cli.core.data.latent_cache.manifest import (
@@ -52,7 +50,6 @@ from latte_cli.core.storage.lock import only_run
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[np.float32]
 Encode = Callable[[Array], Array]
 KEPT = "what is done is kept: run the same command again to go on"
 
@@ -180,7 +177,7 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
         return
     with only_run(folder, "latte cache"):
         mend_manifest(folder)
-        faults: dict[str, Fault] = {}
+        faults: dict[str, EntryFault] = {}
         for checked in checks():
             if checked.fault is not None:
                 faults[checked.fault.name] = checked.fault

@@ -34,7 +34,7 @@ LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
 
 
 @dataclass(frozen=True)
-class Job:
+class EvalJob:
     """What is compared, and how."""
 
     real: Path
@@ -60,7 +60,7 @@ class _Draw:
     generated: list[Place]
 
 
-def check(job: Job) -> None:
+def check(job: EvalJob) -> None:
     """Raise LatteError for what cannot be measured, before anything is read."""
     protocol = job.protocol
     if "fvd" not in protocol.metrics:
@@ -74,7 +74,7 @@ def check(job: Job) -> None:
     read_i3d(job.i3d)
 
 
-def plan(job: Job, *, made: int | None = None, workers: int = 1) -> Plan:
+def plan(job: EvalJob, *, made: int | None = None, workers: int = 1) -> Plan:
     """What would be done. made: so many generated clips are yet to be sampled."""
     found, protocol = Plan(), job.protocol
     found.check(lambda: check(job))
@@ -105,7 +105,7 @@ def plan(job: Job, *, made: int | None = None, workers: int = 1) -> Plan:
     return found
 
 
-def run(job: Job, *, report: Path | None = None, workers: int = 1) -> Iterator[EvaluateReport]:
+def run(job: EvalJob, *, report: Path | None = None, workers: int = 1) -> Iterator[EvaluateReport]:
     """Measure, yielding how far it is; the last report holds the figures, which `report` gets as JSON.
 
     workers: processes that share the clips' features. Raises LatteError for what a user can fix, and
@@ -147,7 +147,7 @@ def note_figures(settings: Settings, found: dict[str, Any]) -> None:
     RunReport(settings).update()
 
 
-def run_share(job: Job, world: World) -> Iterator[EvaluateReport]:
+def run_share(job: EvalJob, world: World) -> Iterator[EvaluateReport]:
     """One worker's share: the features of every so many of the clips, left where `run` finds them.
 
     Raises LatteError under a launcher of somebody else, where nobody would put the shares together.
@@ -172,14 +172,14 @@ def run_share(job: Job, world: World) -> Iterator[EvaluateReport]:
             yield EvaluateReport("computing features", done, total)
 
 
-def _sides(job: Job) -> list[tuple[str, Path, int]]:
+def _sides(job: EvalJob) -> list[tuple[str, Path, int]]:
     """Flag, path and the fewest frames of a video, for each set."""
     protocol = job.protocol
     span = (protocol.num_frames - 1) * protocol.real_stride + 1
     return [("--real", job.real, span), ("--generated", job.generated, protocol.num_frames)]
 
 
-def _prepared(job: Job) -> tuple[list[ClipSet], list[_Draw], int]:
+def _prepared(job: EvalJob) -> tuple[list[ClipSet], list[_Draw], int]:
     """Both sets, the clips of every draw, and the side of a frame. Raises LatteError as `run`."""
     protocol = job.protocol
     sets = [open_clips(flag, path, needed=needed) for flag, path, needed in _sides(job)]
@@ -211,12 +211,12 @@ def _prepared(job: Job) -> tuple[list[ClipSet], list[_Draw], int]:
     return sets, draws, size
 
 
-def _too_few(job: Job, found: int) -> str:
+def _too_few(job: EvalJob, found: int) -> str:
     expected = job.protocol.clips
     return f"--generated: {job.generated}: holds {found} clips, expected {expected} (--clips)"
 
 
-def _features(job: Job, size: int) -> Features:
+def _features(job: EvalJob, size: int) -> Features:
     assert job.i3d is not None
     return Features(job.i3d, job.protocol, size, device=job.device)
 
@@ -239,7 +239,7 @@ def _measure_fvd(draws: Sequence[_Draw], features: Features, values: list[float]
 
 
 def _measure_likeness(
-    job: Job, draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
+    job: EvalJob, draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
 ) -> Iterator[EvaluateReport]:
     for number, one in enumerate(draws):
         for step in likenesses(one.generated, one.real, size, job.protocol):
@@ -252,7 +252,7 @@ def _measure_likeness(
 
 
 def _summary(
-    job: Job, sets: Sequence[ClipSet], draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
+    job: EvalJob, sets: Sequence[ClipSet], draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
 ) -> dict[str, Any]:
     """The figures with their spread, what to mind about them, and every choice."""
     protocol = job.protocol

@@ -32,7 +32,7 @@ IMAGE_FORMATS: tuple[Format, ...] = ("png",)
 
 
 @dataclass(frozen=True)
-class Job:
+class ClipJob:
     """Clips to make, where they go, and what makes them."""
 
     generator: Generator
@@ -58,7 +58,7 @@ class Prepared:
     settings: Settings | None
     """With the pipeline's defaults; None for a replay."""
     plan: Plan
-    job: Callable[[], Job]
+    job: Callable[[], ClipJob]
     """The job, once the plan has no problems."""
 
 
@@ -87,7 +87,7 @@ def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
     if isinstance(spec, PipelineSpec):
         generator = generator_of(spec, decodes=target.decodes)
         generator.check([spec])
-        job = Job(generator, [spec], target)
+        job = ClipJob(generator, [spec], target)
         return Prepared(None, pipeline_plan(generator, [spec], target), lambda: job)
     settings = spec.settings.model_copy(update={"sample": spec.sample_settings()})
     plan = sample_plan(
@@ -99,7 +99,7 @@ def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
         full_steps=spec.full_steps,
     )
     plan = _with_memory(plan, settings, target)
-    return Prepared(None, plan, lambda: Job(RunGenerator(), [spec], target))
+    return Prepared(None, plan, lambda: ClipJob(RunGenerator(), [spec], target))
 
 
 def run(settings: Settings, request: Request | None = None, *, workers: int = 1) -> Iterator[SampleReport]:
@@ -130,14 +130,14 @@ def target_of(settings: Settings, request: Request) -> ClipFiles:
     return ClipFiles(folder, formats, settings.sample.fps)
 
 
-def job_of(settings: Settings, request: Request) -> Job:
+def job_of(settings: Settings, request: Request) -> ClipJob:
     """The job of settings and flags. Raises LatteError naming the file, setting or option at fault."""
     if settings.sample.pipeline is not None:
         return _pipeline_job(settings, *_pipeline_clips(settings, request))
     target = target_of(settings, request)
     checkpoint = newest_checkpoint(settings) if request.checkpoint is None else request.checkpoint
     specs = run_specs(settings, checkpoint, request, target)
-    return Job(RunGenerator(), specs, target, _report(settings, target))
+    return ClipJob(RunGenerator(), specs, target, _report(settings, target))
 
 
 def _pipeline_clips(
@@ -153,10 +153,10 @@ def _pipeline_clips(
 
 def _pipeline_job(
     settings: Settings, generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles
-) -> Job:
+) -> ClipJob:
     reuse = pipeline_reuse_file(settings, generator.pipeline)
     specs = with_digests(specs, generator.pipeline, decodes=target.decodes, reuse=reuse)
-    return Job(generator, specs, target, _report(settings, target))
+    return ClipJob(generator, specs, target, _report(settings, target))
 
 
 def _report(settings: Settings, target: ClipFiles) -> RunReport | None:

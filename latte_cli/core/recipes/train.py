@@ -9,13 +9,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.runs import checkpoints, digest_of
 from latte_cli.core.data.captions.files import texts_of
 from latte_cli.core.data.captions.states import told
 from latte_cli.core.data.clips.batches import ClipSource
 from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.data.clips.frames import FrameSource
-from latte_cli.core.data.clips.memory import Array, MemorySource
+from latte_cli.core.data.clips.memory import MemorySource
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
 from latte_cli.core.data.videos.find import check_labels, index_clips
@@ -71,8 +72,6 @@ def run(
 def _run(
     settings: Settings, world: World, *, resume: Path | Literal["auto"] | None, allow_changes: bool
 ) -> "Iterator[EncodeReport | TrainReport]":
-    if world.is_scheduler:
-        join(world)
     checkpoint = _checkpoint(settings, resume)
     source, clips = _clips(settings)
 
@@ -253,7 +252,7 @@ def _encode(
     if size == 1:
         return
     # A name of this launch: a file of one that was killed may be of other videos.
-    token = round(size * collective.mean([random.getrandbits(16) if rank == 0 else 0])[0])
+    token = collective.broadcast(random.getrandbits(32))
     files = [folder / f".moments-{token}-{worker}.partial.npz" for worker in range(size)]
     memory.write_share(files[rank])
     collective.barrier()

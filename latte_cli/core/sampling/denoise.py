@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.reuse import FullSteps, ReusableModel, scheduled
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
@@ -19,9 +20,6 @@ from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
-
-Array = NDArray[np.float32]
-
 
 Condition = tuple[NDArray[Any], NDArray[Any]]
 """What the model is told of one clip, and what guidance leads away from, (1, ...) each."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
@@ -38,7 +39,6 @@ from latte_cli.core.storage.json_files import check_json
 if TYPE_CHECKING:
     from latte_cli.core.sampling.denoise import Condition, Denoiser, Trajectory
 
-Array = NDArray[np.float32]
 STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
 
 
@@ -267,14 +267,14 @@ class PipelineGenerator:
     def _denoiser(self, spec: PipelineSpec, weights: Mapping[str, Array]) -> "Denoiser":
         import mindspore as ms
 
-        from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+        from latte_cli.core.models.latte_t2v.architecture import make_transformer
         from latte_cli.core.models.weights import load_weights
         from latte_cli.core.sampling.denoise import Denoiser
 
         # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
         dtype = "float32" if ms.get_context("device_target") == "CPU" else spec.dtype
         size = (spec.height // VAE_FACTOR, spec.width // VAE_FACTOR)
-        model = LatteT2V(
+        model = make_transformer(
             self.pipeline.shape, size=size, num_frames=spec.num_frames, dtype=dtype, stored=spec.dtype
         )
         load_weights(model, weights, source=str(self.pipeline.transformer))

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_file, read_run
@@ -28,8 +26,6 @@ from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:
     from latte_cli.core.sampling.denoise import Condition, Trajectory, Walk
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

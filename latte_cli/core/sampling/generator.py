@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.sampling.spec import ClipSpec
 
 if TYPE_CHECKING:
     from latte_cli.core.sampling.denoise import Trajectory
 
-Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
 

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.errors import LatteError
 from latte_cli.core.sampling.spec import ClipSpec
-
-Array = NDArray[np.float32]
 
 
 def read_noise(path: Path, expected: tuple[int, ...]) -> Array:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.sampling.generator import Array, ClipStep, Frames
+from latte_cli.core.arrays import Array
+from latte_cli.core.sampling.generator import ClipStep, Frames
 from latte_cli.core.sampling.media import contact_sheet, grid, write_gif, write_mp4, write_png
 from latte_cli.core.sampling.spec import ClipSpec, Format, write_spec
 from latte_cli.core.storage.digests import digest_of_files

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import Batch
 from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import ModelSettings
-
-Array = NDArray[np.float32]
 
 
 class StepInputs(NamedTuple):

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.files import NO_CAPTION, choose_caption
 from latte_cli.core.data.clips.batches import Batch
 from latte_cli.core.rng import Stream, draw
-
-Array = NDArray[np.float32]
 
 
 class Telling:

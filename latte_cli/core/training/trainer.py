@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Tensor, mutable
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.runs import checkpoint_at, digest_of
 from latte_cli.core.data.clips.batches import Batch, ClipSource, Sharing, batches
 from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
@@ -23,7 +24,7 @@ from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.training.inputs import Array, StepInputs, draw_inputs, labels_or_null, latents_of
+from latte_cli.core.training.inputs import StepInputs, draw_inputs, labels_or_null, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
 from latte_cli.core.training.sinking import Feed, SunkStep

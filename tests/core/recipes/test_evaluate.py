@@ -13,7 +13,7 @@ from latte_cli.core.evaluate import features
 from latte_cli.core.evaluate.protocol import LATTE, Protocol, choose, parse_metrics
 from latte_cli.core.parallel.world import FAILURE, World
 from latte_cli.core.recipes import evaluate as recipe
-from latte_cli.core.recipes.evaluate import Job
+from latte_cli.core.recipes.evaluate import EvalJob
 
 Clips = NDArray[np.uint8]
 
@@ -41,7 +41,7 @@ def logits(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalJob:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(recipe, "read_i3d", lambda _: {})
     monkeypatch.setattr(features, "read_i3d", lambda _: {})
@@ -51,16 +51,16 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     np.save(tmp_path / "generated.npy", clips(1, 6))
     (tmp_path / "i3d.ckpt").write_bytes(b"weights")
     protocol = Protocol(num_frames=9, draws=2)
-    return Job(tmp_path / "real.npy", tmp_path / "generated.npy", protocol, tmp_path / "i3d.ckpt")
+    return EvalJob(tmp_path / "real.npy", tmp_path / "generated.npy", protocol, tmp_path / "i3d.ckpt")
 
 
-def figures(job: Job, **options: Any) -> dict[str, Any]:
+def figures(job: EvalJob, **options: Any) -> dict[str, Any]:
     *_, last = recipe.run(job, **options)
     assert last.found is not None
     return last.found
 
 
-def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: Job, tmp_path: Path) -> None:
+def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: EvalJob, tmp_path: Path) -> None:
     from latte_cli.core.evaluate.frames import network_input, squares
 
     found = figures(job, report=tmp_path / "report.json")
@@ -89,7 +89,7 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: Job, tmp_path: Path)
 
 
 def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: EvalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = figures(job)
     with pytest.raises(LatteError, match="msrun: evaluate starts its workers itself: give --parallel 2"):
@@ -108,15 +108,15 @@ def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
     assert Means.calls == 2 * computed
 
 
-def test_a_torn_entry_of_the_cache_is_computed_anew(job: Job) -> None:
+def test_a_torn_entry_of_the_cache_is_computed_anew(job: EvalJob) -> None:
     first = figures(job)
     for entry in features.features_folder().glob("*/*.npy"):
         entry.write_bytes(entry.read_bytes()[:100])
     assert figures(job) == first
 
 
-def test_a_set_is_at_no_distance_from_itself(job: Job) -> None:
-    same = Job(job.generated, job.generated, job.protocol, job.i3d)
+def test_a_set_is_at_no_distance_from_itself(job: EvalJob) -> None:
+    same = EvalJob(job.generated, job.generated, job.protocol, job.i3d)
     found = figures(same)
     assert abs(found["fvd"]["value"]) < 1e-6
     assert found["psnr"] == {"value": None, "spread": None, "draws": [None, None]}
@@ -127,7 +127,7 @@ def test_a_set_is_at_no_distance_from_itself(job: Job) -> None:
     ]
 
 
-def test_every_choice_is_in_the_report(job: Job) -> None:
+def test_every_choice_is_in_the_report(job: EvalJob) -> None:
     protocol = figures(job)["protocol"]
     assert protocol["clips"] == {"real": 6, "generated": 6}
     assert protocol["videos"] == {"real": 8, "generated": 6}
@@ -164,7 +164,7 @@ def test_every_choice_is_in_the_report(job: Job) -> None:
         ({"real": Path("nowhere")}, "--real: nowhere: no such file or folder"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(job: Job, changes: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_measured_is_said_in_a_line(job: EvalJob, changes: dict[str, Any], said: str) -> None:
     from dataclasses import replace
 
     wrong = replace(job, **changes)
@@ -176,10 +176,10 @@ def test_what_cannot_be_measured_is_said_in_a_line(job: Job, changes: dict[str, 
         assert said in " ".join(recipe.plan(wrong).problems)
 
 
-def test_one_clip_has_no_covariance(job: Job, tmp_path: Path) -> None:
+def test_one_clip_has_no_covariance(job: EvalJob, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", clips(2, 1))
     with pytest.raises(LatteError, match="FVD wants two clips or more, found one"):
-        figures(Job(job.real, tmp_path / "one.npy", job.protocol, job.i3d))
+        figures(EvalJob(job.real, tmp_path / "one.npy", job.protocol, job.i3d))
 
 
 def test_the_paper_s_protocol_is_a_preset_whose_changes_are_told() -> None:
@@ -195,7 +195,9 @@ def test_metrics_are_told_by_name() -> None:
         parse_metrics("fvd,lpips")
 
 
-def test_a_cache_that_cannot_be_written_changes_no_figure(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_written_changes_no_figure(
+    job: EvalJob, caplog: pytest.LogCaptureFixture
+) -> None:
     features.features_folder().parent.mkdir(parents=True)
     features.features_folder().write_text("a file where the folder should be")
     found = figures(job)
@@ -205,7 +207,7 @@ def test_a_cache_that_cannot_be_written_changes_no_figure(job: Job, caplog: pyte
 
 
 def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(
-    job: Job, tmp_path: Path
+    job: EvalJob, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LatteError, match=r"file/below: cannot be created"):

@@ -3,9 +3,9 @@
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from latte_cli.core.arrays import Array
+
 Kind = Literal["t5", "clip"]
 MAX_TOKENS: dict[Kind, int] = {"t5": 120, "clip": 77}  # as the originals pad and cut
 

@@ -21,7 +21,7 @@ PIECES_AHEAD = 4  # of each video that is open
 
 
 @dataclass(frozen=True)
-class Source:
+class VideoState:
     """What a video was when it was decoded."""
 
     size: int
@@ -37,7 +37,7 @@ class Piece:
     video: VideoFile
     frames: NDArray[np.float32] | None = None
     """(n, copies, 3, H, W) in [-1, 1]; copies: the frame, and its mirror image if wanted."""
-    source: Source | None = None
+    source: VideoState | None = None
     """Set on the last piece, which has no frames."""
     fault: str | None = None
     """Why the video is given up, on the last piece."""
@@ -116,7 +116,7 @@ class _Decoder:
             size, mtime_ns = source_state(self.video.path)
             reader = open_video(self.video.path)
             frames = self._decode_frames(reader)
-            source = Source(size, mtime_ns, source_hash(self.video.path), frames)
+            source = VideoState(size, mtime_ns, source_hash(self.video.path), frames)
             if source_state(self.video.path) != (size, mtime_ns):
                 raise VideoError(self.video.path, "changed while it was read")
         except VideoError as error:

@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.ahead import Piece
 from latte_cli.core.latents import LOGVAR_RANGE
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import ClipSource, Content
 from latte_cli.core.storage.files import atomic_file
 
-Array = NDArray[np.float32]
 
-
-class Piece(NamedTuple):
+class Stretch(NamedTuple):
     """Frames of a video that are encoded together."""
 
     video: int
@@ -32,12 +30,12 @@ class MemorySource:
         self.names, self.frames, self.labels = source.names, source.frames, source.labels
         self.source = source
         self.pieces = [
-            Piece(video, mirror, first, min(first + chunk, length))
+            Stretch(video, mirror, first, min(first + chunk, length))
             for mirror in ((False, True) if mirrored else (False,))
             for video, length in enumerate(self.frames)
             for first in range(0, length, chunk)
         ]
-        self.parts: dict[Piece, Array] = {}
+        self.parts: dict[Stretch, Array] = {}
         self.moments: dict[tuple[int, bool], Array] = {}
 
     @property
@@ -76,7 +74,7 @@ class MemorySource:
         with np.load(path, allow_pickle=False) as shared:
             for name in shared:
                 video, mirror, first, end = map(int, name.split(","))
-                self.parts[Piece(video, bool(mirror), first, end)] = shared[name]
+                self.parts[Stretch(video, bool(mirror), first, end)] = shared[name]
                 taken += end - first
         return taken
 

@@ -26,7 +26,7 @@ from latte_cli.core.storage.names import resolves_inside
 
 
 @dataclass(frozen=True)
-class Fault:
+class EntryFault:
     """An entry that is not as it should be."""
 
     kind: Literal["missing", "torn", "stale"]
@@ -40,7 +40,7 @@ class Checked:
 
     done: int
     total: int
-    fault: Fault | None
+    fault: EntryFault | None
 
 
 def check_entries(
@@ -60,7 +60,7 @@ def check_entries(
     names = [*entries, *(name for name in by_name if name not in entries)]
     for done, name in enumerate(names, 1):
         if name not in entries:
-            fault: Fault | None = Fault("missing", name, "has no entry")
+            fault: EntryFault | None = EntryFault("missing", name, "has no entry")
         else:
             fault = _check(folder, header, entries[name], look_into)
             if fault is None and videos is not None and name not in unlisted:
@@ -68,7 +68,7 @@ def check_entries(
         yield Checked(done, len(names), fault)
 
 
-def strike_off_entries(folder: Path, faults: Mapping[str, Fault]) -> None:
+def strike_off_entries(folder: Path, faults: Mapping[str, EntryFault]) -> None:
     """Take faulty entries off the manifest, so that a run encodes their videos anew, and remove their files.
 
     A shard with a damaged entry is written again as a whole, so all of its entries are struck off; where one
@@ -88,16 +88,16 @@ def strike_off_entries(folder: Path, faults: Mapping[str, Fault]) -> None:
 
 def _check(
     folder: Path, header: Header, entry: Entry, look_into: Callable[[Path], Mapping[int, ShardVideo] | str]
-) -> Fault | None:
+) -> EntryFault | None:
     """What is wrong with an entry itself. look_into: see `_look_into`."""
     if entry.settings != header.digest():
-        return Fault("stale", entry.name, "was made with other settings than cache.json says")
+        return EntryFault("stale", entry.name, "was made with other settings than cache.json says")
     if (fault := entry.fault(header)) is not None:
-        return Fault("torn", entry.name, fault)
+        return EntryFault("torn", entry.name, fault)
     in_shard = entry.row is not None
     fault = _rows_fault(look_into(folder / entry.file), entry) if in_shard else _file_fault(folder, entry)
     kind: Literal["missing", "torn"] = "missing" if fault == "is missing" else "torn"
-    return None if fault is None else Fault(kind, entry.name, f"{entry.file} {fault}")
+    return None if fault is None else EntryFault(kind, entry.name, f"{entry.file} {fault}")
 
 
 def _file_fault(folder: Path, entry: Entry) -> str | None:
@@ -137,8 +137,8 @@ def _look_into(shard: Path) -> Mapping[int, ShardVideo] | str:
         return error.reason
 
 
-def _check_source(entry: Entry, video: VideoFile | None) -> Fault | None:
+def _check_source(entry: Entry, video: VideoFile | None) -> EntryFault | None:
     """Whether the video an entry was made of is still that."""
     if video is None:
-        return Fault("stale", entry.name, "its video is gone")
-    return None if unchanged(entry, video) else Fault("stale", entry.name, "its video has changed since")
+        return EntryFault("stale", entry.name, "its video is gone")
+    return None if unchanged(entry, video) else EntryFault("stale", entry.name, "its video has changed since")

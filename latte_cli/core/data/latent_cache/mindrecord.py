@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.data.latent_cache.manifest import Entry
 from latte_cli.core.data.latent_cache.shard_sums import shard_fault, size_and_digest, write_sums
@@ -27,7 +28,6 @@ from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.files import remove_folder, sync
 
-Array = NDArray[np.float32]
 SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
 ROW_BYTES = 8 * 2**20  # at most; the page is at least twice as large
 LEAST_NEW_FRAMES = 64  # in a row, beside those that repeat the row before

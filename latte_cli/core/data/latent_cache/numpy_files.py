@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.data.latent_cache.manifest import Entry
 from latte_cli.core.data.videos.find import ClipIndex
@@ -24,7 +25,6 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.storage.files import atomic_file
 
-Array = NDArray[np.float32]
 LATENTS = "latents"
 FILES_KEPT_MAPPED = 256
 HEAD_BYTES = 128  # of an .npy file: fixed, so that it can be written last

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.files import Captions, read_captions
-from latte_cli.core.data.captions.states import Array, Kind, told
-from latte_cli.core.data.latent_cache.check import Checked, Fault, check_entries
+from latte_cli.core.data.captions.states import Kind, told
+from latte_cli.core.data.latent_cache.check import Checked, EntryFault, check_entries
 from latte_cli.core.data.latent_cache.manifest import AGAIN, Header
 from latte_cli.core.data.latent_cache.numpy_files import checksum
 from latte_cli.core.data.videos.demo import clips_root
@@ -169,13 +170,15 @@ def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
     for done, text in enumerate(names, 1):
         entry, name = entries.get(text), caption_name(text)
         if entry is None or header is None:
-            fault: Fault | None = Fault("missing", name, "has no entry")
+            fault: EntryFault | None = EntryFault("missing", name, "has no entry")
         elif entry.encoder != header.encoder:
-            fault = Fault("stale", name, f"was made with another encoder than {TEXTS}/{TEXT_HEADER} says")
+            fault = EntryFault(
+                "stale", name, f"was made with another encoder than {TEXTS}/{TEXT_HEADER} says"
+            )
         else:
             reason = _length_fault(cache, entry) or _content_fault(cache, entry)
             kind: Literal["missing", "torn"] = "missing" if reason == "is missing" else "torn"
-            fault = None if reason is None else Fault(kind, name, f"{TEXTS}/{entry.file} {reason}")
+            fault = None if reason is None else EntryFault(kind, name, f"{TEXTS}/{entry.file} {reason}")
         yield Checked(done, len(names), fault)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from latte_cli.core.data.clips.ahead import Source
+from latte_cli.core.arrays import Array
+from latte_cli.core.data.clips.ahead import VideoState
 from latte_cli.core.data.clips.encoding import Encoded, draw_latents
 from latte_cli.core.data.latent_cache.job import Job
 from latte_cli.core.data.latent_cache.manifest import (
@@ -28,8 +28,6 @@ from latte_cli.core.storage.journal import Journal
 from latte_cli.core.storage.json_files import Model
 
 log = logging.getLogger(__name__)
-
-Array = NDArray[np.float32]
 
 
 @dataclass
@@ -136,7 +134,7 @@ class CacheWriter:
         in_shard = self.group_of[video.name].shard is not None
         return self.job.folder / SPOOL / Path(name).name if in_shard else self.job.folder / name
 
-    def _finish(self, video: VideoFile, source: Source, file: GrowingFile) -> None:
+    def _finish(self, video: VideoFile, source: VideoState, file: GrowingFile) -> None:
         """Enter a whole video, or keep it for its shard."""
         shape = file.finish(1 + self.job.header.mirror)
         entry = Entry(

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.files import texts_of
-from latte_cli.core.data.captions.states import Array, kept
+from latte_cli.core.data.captions.states import kept
 from latte_cli.core.data.latent_cache.texts import (
     TextHeader,
     begin_texts,

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.waiting import Compiled
 from latte_cli.core.models.i3d.layers import LOGITS, MIXED, STEM, Layer, mixed_layers, mixed_outputs
 from latte_cli.core.models.i3d.weights import Filter
 from latte_cli.core.models.vae.convolution import conv2d
-
-Array = NDArray[np.float32]
 
 
 class Convolution(nn.Cell):

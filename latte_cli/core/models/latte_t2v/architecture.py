@@ -61,7 +61,8 @@ class LatteT2VArchitecture(Architecture):
 
     def build(self, settings: Settings, *, dtype: str = "float32") -> "LatteT2V":
         """Left at zero where train.init_from holds weights, since it takes all of them."""
-        model = _make(text_to_video_shape(settings), settings, dtype)
+        side = _side(settings)
+        model = make_transformer(text_to_video_shape(settings), size=(side, side), dtype=dtype)
         if settings.train.init_from is None:
             self.initialise(model, settings.seed)
         return model
@@ -69,7 +70,8 @@ class LatteT2VArchitecture(Architecture):
     def shell(self, settings: Settings, checkpoint: Path) -> "LatteT2V":
         shape = shape_beside(checkpoint) or text_to_video_shape(settings)
         frames, timesteps = settings.data.num_frames, settings.diffusion.num_timesteps
-        return _make(replace(shape, num_frames=frames, num_timesteps=timesteps), settings, "float32")
+        side = _side(settings)
+        return make_transformer(replace(shape, num_frames=frames, num_timesteps=timesteps), size=(side, side))
 
     def initialise(self, model: Transformer, seed: int) -> None:
         from latte_cli.core.models.latte_t2v.transformer import initialise
@@ -80,10 +82,18 @@ class LatteT2VArchitecture(Architecture):
         return LazyWeights(map_weights(open_weights(path, kind=self.layout), self.layout))
 
 
-def _make(shape: TextToVideoShape, settings: Settings, dtype: str) -> "LatteT2V":
+def make_transformer(
+    shape: TextToVideoShape,
+    *,
+    size: tuple[int, int],
+    num_frames: int | None = None,
+    dtype: str = "float32",
+    stored: str = "float32",
+) -> "LatteT2V":
+    """The transformer, its parameters zero, of latent frames of `size` (height, width); see `LatteT2V`."""
     from latte_cli.core.models.latte_t2v.transformer import LatteT2V
 
-    return LatteT2V(shape, size=(_side(settings), _side(settings)), dtype=dtype)
+    return LatteT2V(shape, size=size, num_frames=num_frames, dtype=dtype, stored=stored)
 
 
 def _side(settings: Settings) -> int:

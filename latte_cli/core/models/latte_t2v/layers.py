@@ -125,7 +125,7 @@ class FeedForward(nn.Cell):
         return last.without_bias(kernels.bias_gelu_tanh(first.without_bias(x), first.offset(x)))
 
 
-class Block(nn.Cell):
+class ModulatedBlock(nn.Cell):
     """What the blocks over space and over time share: attention along an axis, and a feed-forward half."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
@@ -150,7 +150,7 @@ class Block(nn.Cell):
         return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset(x))
 
 
-class TimeBlock(Block):
+class TimeBlock(ModulatedBlock):
     """A transformer block over time."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
@@ -162,7 +162,7 @@ class TimeBlock(Block):
         return self.feed_forward(self.attend_to_self(x, parts, num_frames), parts)
 
 
-class TextBlock(Block):
+class TextBlock(ModulatedBlock):
     """A transformer block over space, in which each clip's frames read its text, and each image its own."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):

@@ -8,14 +8,12 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import FloatArray, Schedule, schedule_of, space_timesteps
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.mindone_cpu import quiet_imports, supply_cpu_kernels
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

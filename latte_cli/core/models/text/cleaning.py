@@ -18,10 +18,10 @@ DASHES = (
 # Strokes, phonetic extensions, enclosed letters, compatibility forms, ideographs (two blocks) and hexagrams.
 CJK = ("\u31c0-\u31ef", "\u31f0-\u31ff", "\u3200-\u32ff", "\u3300-\u33ff", "\u3400-\u4dbf", "\u4dc0-\u4dff")
 IDEOGRAPHS = "\u4e00-\u9fff"
-Step = tuple[re.Pattern[str], str]
+Replacement = tuple[re.Pattern[str], str]
 
 
-def _steps(*steps: tuple[str, str]) -> tuple[Step, ...]:
+def _steps(*steps: tuple[str, str]) -> tuple[Replacement, ...]:
     return tuple((re.compile(pattern), replacement) for pattern, replacement in steps)
 
 
@@ -89,7 +89,7 @@ def _clean(text: str) -> str:
     return _apply(AFTER_REPAIR, text).strip()
 
 
-def _apply(steps: tuple[Step, ...], text: str) -> str:
+def _apply(steps: tuple[Replacement, ...], text: str) -> str:
     for pattern, replacement in steps:
         text = pattern.sub(replacement, text)
     return text

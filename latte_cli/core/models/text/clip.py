@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.models.text.config import EncoderConfig, Layers
-from latte_cli.core.models.text.operators import Array, Operators
+from latte_cli.core.models.text.operators import Operators
 from latte_cli.core.models.text.weights import Shapes, StreamedWeights
 
 ROOT = "text_model."

@@ -7,13 +7,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.states import kept, told
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
 from latte_cli.core.models.text.folder import TextFolder
 from latte_cli.core.models.text.opening import open_encoder
-from latte_cli.core.models.text.operators import Array, Operators, operators_for
+from latte_cli.core.models.text.operators import Operators, operators_for
 from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
 from latte_cli.core.models.text.t5 import T5Config, t5_states
 from latte_cli.core.models.text.tokens import Tokenizer, Tokens

@@ -8,9 +8,8 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from latte_cli.core.arrays import Array
 
 
 class MindSporeOperators:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from math import pi, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-Array = NDArray[np.float32]
+from latte_cli.core.arrays import Array
 
 
 class NumpyOperators:

@@ -5,10 +5,7 @@ NumPy, since MindSpore's exp and tanh are off by 100 to 1,700 units in the last 
 
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float32]
+from latte_cli.core.arrays import Array
 
 
 class Operators(Protocol):

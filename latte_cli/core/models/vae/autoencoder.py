@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, LOGVAR_RANGE, VAE_FACTOR
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from latte_cli.core.kernels.waiting import Inference
     from latte_cli.core.models.vae.model import AutoencoderKL
 
-Array = NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 

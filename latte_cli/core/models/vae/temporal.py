@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor, nn, ops
-from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.temporal_decoder import (
     CHUNK,
     GROUPS,
@@ -23,8 +23,6 @@ from latte_cli.core.models.vae.layers import Attention, Convolution, GroupNorm, 
 from latte_cli.core.models.weights import load_weights
 
 EPSILON = 1e-5  # of the normalisations over frames
-
-Array = NDArray[np.float32]
 
 
 class TemporalVae:
@@ -67,13 +65,15 @@ class TemporalDecoder(nn.Cell):
         self.conv_in = Convolution(shape.latent_channels, widths[0])
         middle = nn.Cell()
         middle.attentions = nn.CellList([Attention(widths[0], GROUPS)])
-        middle.resnets = nn.CellList([Block(widths[0], widths[0]) for _ in range(shape.layers_per_block)])
+        middle.resnets = nn.CellList(
+            [MixedBlock(widths[0], widths[0]) for _ in range(shape.layers_per_block)]
+        )
         self.mid_block = middle
         stages = []
         for place, width in enumerate(widths):
             before = [widths[max(0, place - 1)]] + [width] * shape.layers_per_block
             stage = nn.Cell()
-            stage.resnets = nn.CellList([Block(inputs, width) for inputs in before])
+            stage.resnets = nn.CellList([MixedBlock(inputs, width) for inputs in before])
             stage.upsamplers = nn.CellList([Upsample(width)] if place + 1 < len(widths) else [])
             stages.append(stage)
         self.up_blocks = nn.CellList(stages)
@@ -99,7 +99,7 @@ class TemporalDecoder(nn.Cell):
         return np.asarray(self.time_conv_out(Tensor(np.concatenate(frames))).asnumpy())
 
 
-class Block(nn.Cell):
+class MixedBlock(nn.Cell):
     """A residual block over each frame, and one over the frames of each pixel, added by a learned share."""
 
     def __init__(self, inputs: int, outputs: int):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latte_cli.core.data.clips.ahead import Piece, Source, decode_ahead
+from latte_cli.core.data.clips.ahead import Piece, VideoState, decode_ahead
 from latte_cli.core.data.clips.encoding import draw_latents, encode_full_batches
 from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file
 from latte_cli.core.data.videos.find import VideoFile, find_videos
@@ -22,7 +22,9 @@ def pieces_of(lengths: dict[str, int], size: int, faults: tuple[str, ...] = ()) 
         frames = np.array([[number, frame] for frame in range(length)], np.float32)[:, None, :, None, None]
         pieces += [Piece(video, frames[first : first + size]) for first in range(0, length, size)]
         pieces.append(
-            Piece(video, fault="torn") if name in faults else Piece(video, source=Source(0, 0, "", length))
+            Piece(video, fault="torn")
+            if name in faults
+            else Piece(video, source=VideoState(0, 0, "", length))
         )
     return pieces
 
