@@ -59,7 +59,7 @@ Checkpoint = Annotated[
     model_option(
         "--checkpoint",
         metavar="PATH",
-        help="Weights to sample from. Default: the newest checkpoint of the run folder.",
+        help="Weights to sample from, or best: the run's of the lowest validation loss. Default: the newest.",
     ),
 ]
 Parallel = Annotated[

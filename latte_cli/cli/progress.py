@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from latte_cli.core.recipes.convert import ConvertReport
     from latte_cli.core.recipes.train import EncodeReport
     from latte_cli.core.sampling.write import SampleReport
-    from latte_cli.core.training.trainer import TrainReport
+    from latte_cli.core.training.report import TrainReport
 
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
 LONGEST_LIST = 12  # tensors named one by one
@@ -112,7 +112,8 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
 
     if isinstance(report, EncodeReport):
         return Line("encoding", report.done, report.total)
-    text = f"loss {report.losses.loss:.4f}, {report.frames_per_second:.1f} frames/s"
+    validation = "" if report.validation_loss is None else f"validation {report.validation_loss:.4f}, "
+    text = f"loss {report.losses.loss:.4f}, {validation}{report.frames_per_second:.1f} frames/s"
     return Line("training", report.step, report.steps, text)
 
 

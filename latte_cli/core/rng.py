@@ -26,6 +26,7 @@ class Stream(IntEnum):
     INIT = 10  # (parameter's place,): initial weights
     STORED = 11  # (video's name, frame, mirrored): the sample stored by a cache of type sample
     EVALUATE = 12  # (draw, real or generated): which clips an evaluation uses
+    VALIDATION = 13  # (): the seed of everything that a validation loss draws
 
 
 def draw(seed: int, stream: Stream, *counters: int) -> np.random.Generator:

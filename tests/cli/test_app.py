@@ -114,7 +114,7 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
         ),
         (["train", "--parallel", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank: found 2 of --nodes 2, expected 0 to nodes - 1"),
         (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: no such file"),
-        (["sample"], "run: holds no checkpoint; train first, or give --checkpoint"),
+        (["sample"], "run: no checkpoint found; train first or give --checkpoint"),
         (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
         (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
         (["sample", "--class-label", "1"], "sample.class_labels: found labels, expected none for condition: none"),

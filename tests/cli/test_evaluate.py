@@ -70,7 +70,7 @@ def test_a_run_without_checkpoint_says_all_that_is_missing(tmp_path: Path) -> No
     code, _, errors = lines("--run-dir", tmp_path / "run", "--clips", 4)
     assert code == 1
     assert errors[0] == "2 things are missing or wrong"
-    assert errors[1].strip().endswith("holds no checkpoint; train first, or give --checkpoint")
+    assert errors[1].strip().endswith("no checkpoint found; train first or give --checkpoint")
     assert errors[2].strip().startswith("--i3d: not given, expected the weights")
 
 
@@ -158,3 +158,21 @@ def test_what_are_no_weights_of_i3d_is_said_in_a_line(clips: Path, content: byte
     assert (code, len(errors)) == (1, 1)
     assert str(clips / "i3d.ckpt") in errors[0]
     assert not Path("PWNED").exists()
+
+
+def test_clips_that_do_not_go_together_are_said_in_a_line(clips: Path) -> None:
+    (clips / "sizes").mkdir()
+    for side in (16, 20):
+        np.save(clips / "sizes" / f"{side}.npy", np.zeros((1, 16, side, side, 3), np.uint8))
+    asked = ("--real", clips / "real.npy", "--metrics", "psnr", "--generated")
+    code, _, errors = lines(*asked, clips / "sizes")
+    assert code == 1
+    assert errors[-1] == (
+        f"{clips}/sizes/20.npy[0]: is 20x20, the first generated clip 16 pixels high or wide;"
+        " expected clips of one size, or --size"
+    )
+    code, _, errors = lines(*asked, clips / "generated.npy", "--clips", 4)
+    assert (code, errors) == (
+        1,
+        [f"--generated: {clips}/generated.npy: holds 3 clips, expected 4 (--clips)"],
+    )

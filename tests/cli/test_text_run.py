@@ -177,7 +177,7 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
         ),
         (
             ["--prompt", "x", "--run-dir", "other"],
-            "other: holds no checkpoint; train first, or give --checkpoint",
+            "other: no checkpoint found; train first or give --checkpoint",
         ),
         (
             ["--prompt", "x", "--prompt", "y", "--initial-latents", "noise.npy"],

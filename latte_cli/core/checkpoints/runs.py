@@ -1,5 +1,6 @@
 """The checkpoints in a run's folder, the files next to them, and the run's state stored in them."""
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.json_files import Kind, Model, parse_json
+from latte_cli.core.storage.json_files import Count, Kind, Model, parse_json
 
+BEST = Path("best")
+"""Names the checkpoint of the lowest validation loss."""
 FORMAT = "latte training checkpoint 1"
 
 
@@ -24,12 +27,25 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.safetensors"
 
 
-def newest_checkpoint(settings: Settings) -> Path:
-    """The run folder's newest checkpoint. Raises LatteError if there is none."""
+def chosen_checkpoint(settings: Settings, given: Path | None) -> Path:
+    """The checkpoint to sample from: `given`, the run folder's newest by default, the best one for BEST.
+
+    Raises LatteError if the run folder has none, or BEST is asked of a run that does not keep it.
+    """
+    if given is not None and given != BEST:
+        return given
     found = checkpoints(settings.run_dir / "ckpt")
     if not found:
         raise LatteError(f"{settings.run_dir}: no checkpoint found; train first or give --checkpoint")
-    return found[-1]
+    if given is None:
+        return found[-1]
+    best = read_run(found[-1], RunBest).best
+    if best is None:
+        raise LatteError(
+            f"--checkpoint best: {settings.run_dir}: holds none, expected a run with train.keep_best and a"
+            " validation loss"
+        )
+    return checkpoint_at(settings.run_dir / "ckpt", best.step)
 
 
 def lora_file(checkpoint: Path) -> Path:
@@ -65,6 +81,21 @@ class RunBase(Model):
     """The base weights recorded in a training checkpoint."""
 
     base: str = ""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The step of a run's lowest validation loss so far, and the fingerprint of the clips it was of."""
+
+    step: Count
+    loss: float
+    clips: str
+
+
+class RunBest(Model):
+    """What a training checkpoint says of the best one so far."""
+
+    best: Best | None = None
 
 
 def read_run(path: Path, kind: type[Kind]) -> Kind:

@@ -115,20 +115,29 @@ def read_frames(place: Place) -> Frames:
         return open_video(item.path).read(place.indices)
     array = _map(item.path)
     rows = array[None] if array.ndim == 4 else array
-    return np.ascontiguousarray(rows[item.row][list(place.indices)])
+    try:
+        return np.ascontiguousarray(rows[item.row][list(place.indices)])
+    except IndexError as error:
+        raise LatteError(f"{item.name}: is not there any more: the file holds fewer clips") from error
 
 
 def digest(place: Place) -> str:
-    """A hash of what a clip is made from: its file or images, and which frames of it."""
+    """A hash of what a clip is made from: its file or images, and which frames of it.
+
+    Raises LatteError for one that cannot be read any more.
+    """
     item = place.item
-    if item.row is not None:
-        frames = read_frames(place)
-        content = sha256(frames.tobytes()).hexdigest() + str(frames.shape)
-    elif item.path.is_dir():
-        images = sorted(map(Path, list_images(item.path)))
-        content = "".join(_file_digest(image, *_state(image)) for image in images)
-    else:
-        content = _file_digest(item.path, *_state(item.path))
+    try:
+        if item.row is not None:
+            frames = read_frames(place)
+            content = sha256(frames.tobytes()).hexdigest() + str(frames.shape)
+        elif item.path.is_dir():
+            images = sorted(map(Path, list_images(item.path)))
+            content = "".join(_file_digest(image, *_state(image)) for image in images)
+        else:
+            content = _file_digest(item.path, *_state(item.path))
+    except OSError as error:
+        raise LatteError(f"{item.name}: cannot be read: {error.strerror or error}") from error
     return sha256(f"{content} {place.indices}".encode()).hexdigest()
 
 

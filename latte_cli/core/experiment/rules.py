@@ -1,6 +1,7 @@
 """What settings must satisfy together, beyond the type and bounds of each."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from latte_cli.core.errors import found
@@ -22,6 +23,7 @@ def broken_rules(settings: Settings, command: Command | None = None) -> Iterator
     yield from _text_rules(settings, command)
     yield from _part_rules(settings)
     yield from _data_rules(settings, command)
+    yield from _validation_rules(settings, command)
     yield from _sample_rules(settings)
 
 
@@ -132,6 +134,22 @@ def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
     if cache.dir is not None and data.random_flip and not cache.mirror:
         text = found(True, "false, or cache.mirror: true, since the cache holds no mirrored clips")
         yield Fault("data.random_flip", text, ("cache.dir", "cache.mirror"))
+
+
+def _validation_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
+    """There is something to validate on, and a loss to choose the best checkpoint by."""
+    data, train = settings.data, settings.train
+    if train.validate_every and data.validation is None:
+        wanted = "0, or data.validation: a folder of videos, or a share of data.root's"
+        yield Fault("train.validate_every", found(train.validate_every, wanted), ("data.validation",))
+    if train.keep_best and not train.validate_every:
+        text = found(True, "false, or steps in train.validate_every")
+        yield Fault("train.keep_best", text, ("train.validate_every",))
+    from_cache = command == "train" and settings.cache.dir is not None
+    encodes = train.validate_every and isinstance(data.validation, Path)
+    if from_cache and encodes and settings.vae.weights is None:
+        wanted = "an autoencoder for the videos of data.validation, which are not in the cache"
+        yield Fault("vae.weights", _unset(wanted), ("data.validation", "cache.dir"))
 
 
 def _sample_rules(settings: Settings) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.data.captions.files import texts_of
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
@@ -27,6 +28,7 @@ from latte_cli.core.planning.cost import (
 from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_sampling_memory, check_training_memory
 from latte_cli.core.planning.units import bytes_of, duration, short
+from latte_cli.core.planning.validation import validation_of
 from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_setup
 from latte_cli.core.settings.schema import DataSettings, Settings
 
@@ -155,10 +157,12 @@ def sample_plan(
             f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
     _add_sampler(plan, settings, number * forward_flops(shape), full_steps)
-    plan.add("checkpoint", str(checkpoint or f"the newest of {settings.run_dir}"))
-    plan.require("--checkpoint", checkpoint)
-    if checkpoint is None and not any((settings.run_dir / "ckpt").glob("*")):
-        plan.problems.append(f"{settings.run_dir}: holds no checkpoint; train first, or give --checkpoint")
+    try:
+        chosen = chosen_checkpoint(settings, checkpoint)
+        plan.add("checkpoint", str(chosen))
+        plan.require("--checkpoint", chosen)
+    except LatteError as error:
+        plan.problems.append(str(error))
     if settings.train.trains_lora:
         plan.add("weights changed", str(settings.train.init_from))
         plan.require("train.init_from", settings.train.init_from)
@@ -223,7 +227,8 @@ def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
         text += f", {len(found.opened.left_out)} left out"
     plan.add("data", text)
     _add_left_out(plan, found.opened.left_out, data)
-    _add_epoch(plan, settings.train.steps, count, global_batch)
+    left_out = {video.name for video in found.opened.left_out}
+    _add_epoch(plan, settings, [v.name for v in found.videos if v.name not in left_out], global_batch)
 
 
 def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
@@ -238,7 +243,7 @@ def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
         return
     plan.add("data", f"{settings.cache.dir}: latents of {_videos(len(index.videos))}")
     _add_left_out(plan, index.left_out, settings.data)
-    _add_epoch(plan, settings.train.steps, len(index.videos), global_batch)
+    _add_epoch(plan, settings, [video.name for video in index.videos], global_batch)
 
 
 def _add_left_out(plan: Plan, left_out: Sequence[LeftOut], data: DataSettings) -> None:
@@ -246,7 +251,15 @@ def _add_left_out(plan: Plan, left_out: Sequence[LeftOut], data: DataSettings) -
         plan.add("left out", summary(left_out, data))
 
 
-def _add_epoch(plan: Plan, steps: int, videos: int, global_batch: int) -> None:
+def _add_epoch(plan: Plan, settings: Settings, names: Sequence[str], global_batch: int) -> None:
+    """Which of the videos are held out, and how often the others are seen."""
+    steps, videos = settings.train.steps, len(names)
+    try:
+        if (validation := validation_of(settings, names)) is not None:
+            plan.add("validation", validation.text)
+            videos -= validation.held_out
+    except LatteError as error:
+        plan.problems.append(str(error))
     epochs = short(steps * global_batch / videos)
     plan.add("steps an epoch", f"{short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latte_cli.core.checkpoints.runs import newest_checkpoint
+from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.diffusion.reuse import FullSteps, even_schedule, minimax_schedule
 from latte_cli.core.diffusion.schedule import FloatArray
 from latte_cli.core.errors import LatteError, found
@@ -140,7 +140,7 @@ def prepare(settings: Settings, request: Request, *, budgets: Sequence[int] = ()
     _add_work(plan, setup, numbers, clips, flops=(1 + guided) * forward_flops(sizes_of(settings)), out=out)
 
     def job() -> Job:
-        checkpoint = newest_checkpoint(settings) if request.checkpoint is None else request.checkpoint
+        checkpoint = chosen_checkpoint(settings, request.checkpoint)
         specs = run_specs(settings, checkpoint, request, NO_FILES)
         scale = settings.sample.guidance_scale
         return Job(RunGenerator(), specs, run_weights(specs[0]), setup, scale, numbers, out)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latte_cli.core.checkpoints.runs import newest_checkpoint
+from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.parallel.world import World
 from latte_cli.core.planning.decoding import add_decoding
@@ -135,7 +135,7 @@ def job_of(settings: Settings, request: Request) -> ClipJob:
     if settings.sample.pipeline is not None:
         return _pipeline_job(settings, *_pipeline_clips(settings, request))
     target = target_of(settings, request)
-    checkpoint = newest_checkpoint(settings) if request.checkpoint is None else request.checkpoint
+    checkpoint = chosen_checkpoint(settings, request.checkpoint)
     specs = run_specs(settings, checkpoint, request, target)
     return ClipJob(RunGenerator(), specs, target, _report(settings, target))
 

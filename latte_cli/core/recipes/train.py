@@ -15,12 +15,8 @@ from latte_cli.core.data.captions.files import texts_of
 from latte_cli.core.data.captions.states import told
 from latte_cli.core.data.clips.batches import ClipSource
 from latte_cli.core.data.clips.captioned import CaptionedSource
-from latte_cli.core.data.clips.frames import FrameSource
 from latte_cli.core.data.clips.memory import MemorySource
-from latte_cli.core.data.latent_cache.open import open_cache
-from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of
-from latte_cli.core.data.videos.find import check_labels, index_clips
-from latte_cli.core.data.videos.left_out import warn_of
+from latte_cli.core.data.latent_cache.texts import StoredTexts
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import architecture_of, build_model, sizes_of
 from latte_cli.core.models.conditions.caching import cached_header, encode_texts
@@ -33,14 +29,17 @@ from latte_cli.core.planning.room import check_training_memory
 from latte_cli.core.report.page import RunReport
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.lock import only_run
+from latte_cli.core.training.clips import open_run_clips, validation_settings
 from latte_cli.core.training.record import RunRecord
 from latte_cli.core.training.resuming import check_global_batch, check_unchanged
 from latte_cli.core.training.stopping import stop_requests
 
 if TYPE_CHECKING:
     from latte_cli.core.models.vae.autoencoder import Vae
+    from latte_cli.core.training.report import TrainReport
     from latte_cli.core.training.telling import Telling
-    from latte_cli.core.training.trainer import Trainer, TrainReport
+    from latte_cli.core.training.trainer import Trainer
+    from latte_cli.core.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,8 @@ def _run(
     settings: Settings, world: World, *, resume: Path | Literal["auto"] | None, allow_changes: bool
 ) -> "Iterator[EncodeReport | TrainReport]":
     checkpoint = _checkpoint(settings, resume)
-    source, clips = _clips(settings)
+    clips = open_run_clips(settings)
+    source = clips.training
 
     from latte_cli.core.device import check_switches, use_device
 
@@ -82,10 +82,13 @@ def _run(
     check_training_memory(sizes_of(settings), settings.train, device)
     collective = join(world)
     if checkpoint is not None and not allow_changes:
-        _check_same_run(settings, checkpoint, clips, workers=world.size)
-    telling = (yield from _told(settings, source)) if isinstance(source, CaptionedSource) else None
-    trainer = _trainer(settings, checkpoint, clips=clips, collective=collective, telling=telling)
+        _check_same_run(settings, checkpoint, clips.fingerprint, workers=world.size)
+    telling = yield from _told(settings, source, dropout=settings.model.condition_dropout)
+    trainer = _trainer(settings, checkpoint, clips=clips.fingerprint, collective=collective, telling=telling)
     load = cache(lambda: _load_vae(settings))
+    validate = None
+    if clips.validation is not None and settings.train.validate_every:
+        validate = yield from _validation(trainer, clips.validation, load)
     encode = load().encode if source.content == "frames" else None
     if settings.cache.in_memory and encode is not None:
         mirrored, chunk = settings.data.random_flip, settings.vae.batch_frames
@@ -97,7 +100,7 @@ def _run(
     page = RunReport(settings) if world.is_first else None
     with stop_requests() as stopping:
         preview = _previews(trainer, load, stopping) if record else None
-        for report in trainer.run(source, encode, stopping=stopping, preview=preview):
+        for report in trainer.run(source, encode, stopping=stopping, preview=preview, validate=validate):
             if record and page:
                 record.add(report.metrics)
                 page.follow(report.step)
@@ -132,23 +135,6 @@ def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Pa
     return found[-1] if found else None
 
 
-def _clips(settings: Settings) -> tuple[ClipSource, str]:
-    """The clips to train on, of the cache if there is one, and a fingerprint of these and their captions."""
-    source: ClipSource
-    if settings.cache.dir is not None:
-        index, source = open_cache(settings)
-        warn_of(index.left_out, settings.data)
-    else:
-        index = index_clips(settings.data)
-        source = FrameSource(index, settings.data)
-    if settings.model.num_classes is not None:
-        check_labels(index.videos, settings.model.num_classes)
-    if settings.model.condition != "text":
-        return source, index.fingerprint()
-    captioned = CaptionedSource(source, captions_of(settings, source.names))
-    return captioned, captioned.fingerprint()
-
-
 def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers: int) -> None:
     """Raise LatteError when a checkpoint is of other settings or clips, and so would not be gone on with."""
     from latte_cli.core.training.state import read_progress
@@ -170,8 +156,12 @@ def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers
         )
 
 
-def _told(settings: Settings, source: CaptionedSource) -> "Generator[EncodeReport, None, Telling]":
-    """What clips are told: captions' states of the cache, or encoded now and kept in memory."""
+def _told(
+    settings: Settings, source: ClipSource, *, dropout: float
+) -> "Generator[EncodeReport, None, Telling | None]":
+    """What clips with captions are told: states of the cache, or encoded now and kept in memory."""
+    if not isinstance(source, CaptionedSource):
+        return None
     from latte_cli.core.training.telling import Telling
 
     texts, folder = texts_of(source.captions), settings.cache.dir
@@ -188,7 +178,7 @@ def _told(settings: Settings, source: CaptionedSource) -> "Generator[EncodeRepor
         def states(text: str) -> Array:
             return told(kept_states[text], kind)
 
-    return Telling(source.captions, states, dropout=settings.model.condition_dropout)
+    return Telling(source.captions, states, dropout=dropout)
 
 
 def _trainer(
@@ -223,12 +213,32 @@ def _previews(
     """What draws the preview of a step. The other workers do not wait for it, but at their next sum."""
     from latte_cli.core.training.previews import Previews
 
-    weights = {parameter.name: parameter for parameter in trainer.model.get_parameters()}
-    optimizer = trainer.optimizer
-    weights |= {
-        trained.name: average for trained, average in zip(optimizer.trained, optimizer.averages, strict=True)
-    }
+    weights = trainer.optimizer.averaged(trainer.model.get_parameters())
     return partial(Previews(trainer.settings, weights, load).draw, stopping=stopping)
+
+
+def _validation(
+    trainer: "Trainer", source: ClipSource, load: "Callable[[], Vae]"
+) -> "Generator[EncodeReport, None, Validation]":
+    """What gives the validation loss, its clips read and encoded; `load` gives the autoencoder."""
+    from latte_cli.core.training.validation import Validation, averaged_model
+
+    settings = trainer.settings
+    of_folder = isinstance(settings.data.validation, Path)
+    texts = validation_settings(settings) if of_folder else settings
+    telling = yield from _told(texts, source, dropout=0.0)
+    weights = trainer.optimizer.averaged(trainer.model.get_parameters())
+    validation = Validation(
+        settings,
+        averaged_model(settings, weights),
+        source,
+        schedule=trainer.schedule,
+        collective=trainer.collective,
+        telling=telling,
+    )
+    for done in validation.read(load().encode if source.content == "frames" else None):
+        yield EncodeReport(done, validation.number)
+    return validation
 
 
 def _load_vae(settings: Settings) -> "Vae":

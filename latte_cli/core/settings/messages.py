@@ -1,10 +1,10 @@
 """Error messages for experiment files: the setting, what was found and what was expected."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -121,14 +121,17 @@ def _expected(field: FieldInfo) -> str:
     if section_of(field) is not None:
         return "keys and values"
     kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]
-    bounds = [
+    text = ", ".join([*kinds, *_bounds(field.metadata)])
+    return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
+
+
+def _bounds(limits: Iterable[Any]) -> list[str]:
+    return [
         f"{words} {_number(getattr(limit, name))}"
-        for limit in field.metadata
+        for limit in limits
         for name, words in _BOUNDS.items()
         if getattr(limit, name, None) is not None
     ]
-    text = ", ".join([*kinds, *bounds])
-    return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
 
 
 def _number(limit: float) -> str:
@@ -143,6 +146,9 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
         return str(choices[0]) if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if get_origin(annotation) is Annotated:
+        kind, field = get_args(annotation)
+        return f"{_kind(kind)} {' and '.join(_bounds(field.metadata))}"
     if get_origin(annotation) is tuple:
         return f"a list of {_LISTED[get_args(annotation)[0]]}"
     return _KINDS[annotation]

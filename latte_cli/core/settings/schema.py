@@ -48,6 +48,9 @@ class DataSettings(Section):
     labels: Path | None = None
     """Class labels for condition: class: a text file of `video-or-folder label` lines. Null: every folder is
     a class, numbered in sorted order."""
+    validation: Annotated[float, Field(gt=0, lt=1)] | Path | None = None
+    """Videos for the validation loss: a folder of their own, laid out like root, or the share of root's
+    videos to hold out of training, such as 0.1. A hash of its name decides whether a video is held out."""
     captions: Path | None = None
     """Captions for condition: text: a CSV or JSON-lines file (video, caption), or a folder of .txt files.
     Null: the .txt file next to each video."""
@@ -174,10 +177,17 @@ class TrainSettings(Section):
     """MindSpore's data sinking, for cached latents on Ascend and GPU; auto: off. Untested on both."""
     log_every: int = Field(50, ge=1)
     """Steps averaged in each line of metrics.jsonl."""
+    validate_every: int = Field(0, ge=0)
+    """Steps from one validation loss to the next: that of the averaged weights on data.validation. 0 computes
+    none."""
+    validate_clips: int = Field(64, ge=1)
+    """Clips of a validation loss: the same ones every time, with the same noise."""
     checkpoint_every: int = Field(10_000, ge=1)
     """Steps between checkpoints."""
     keep: int = Field(3, ge=1)
     """Number of newest checkpoints to keep."""
+    keep_best: bool = False
+    """Save a checkpoint whenever the validation loss is the lowest so far, and keep it besides the newest."""
     preview_every: int = Field(0, ge=0)
     """Steps between previews, up to three clips of `sample` in the run's samples/; 0: none. The first worker
     samples them from the averaged weights; this needs memory for a second float32 model (4 bytes per

@@ -9,7 +9,7 @@ from latte_cli.core.training.metrics import metrics_journal
 
 
 def loss_curve(metrics: Path, target: Path) -> None:
-    """Draw the losses of a metrics.jsonl over its steps as a PNG."""
+    """Draw the losses of a metrics.jsonl over its steps as a PNG, those of validation as points."""
     from matplotlib.figure import Figure
 
     lines = list(metrics_journal(metrics).read())
@@ -18,6 +18,8 @@ def loss_curve(metrics: Path, target: Path) -> None:
     axes = figure.subplots()
     for name in ("loss", "mse"):
         axes.plot(steps, [getattr(line, name) for line in lines], label=name)
+    if validated := {line.step: line.validation_loss for line in lines if line.validation_loss is not None}:
+        axes.plot(list(validated), list(validated.values()), "o-", label="validation loss")
     axes.set(xlabel="step", ylabel="loss", yscale="log", title=str(metrics.parent))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()

@@ -12,7 +12,8 @@ from latte_cli.core.data.clips.encoding import draw_latents
 from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.rng import Stream, draw
-from latte_cli.core.settings.schema import ModelSettings
+from latte_cli.core.settings.schema import ModelSettings, Settings
+from latte_cli.core.training.telling import Telling
 
 
 class StepInputs(NamedTuple):
@@ -31,12 +32,29 @@ class StepInputs(NamedTuple):
 
 
 def draw_inputs(
-    batch: Batch, x_start: Array, *, schedule: Schedule, condition: NDArray[np.int32] | Array, seed: int
+    batch: Batch,
+    x_start: Array,
+    *,
+    settings: Settings,
+    schedule: Schedule,
+    telling: Telling | None = None,
+    timesteps: NDArray[np.int64] | None = None,
 ) -> StepInputs:
-    """Each clip's timestep and noise, with its condition. x_start: the batch's latents, (B, F, C, h, w)."""
-    timesteps = np.array(
-        [at(batch, seed, Stream.TIMESTEP, place).integers(schedule.num_timesteps) for place in batch.places]
-    )
+    """Each clip's timestep and noise, with its condition. x_start: the batch's latents, (B, F, C, h, w).
+
+    telling: what clips are told, for condition: text; timesteps: (B,), where they are not drawn.
+    """
+    seed = settings.seed
+    if timesteps is None:
+        steps = [
+            at(batch, seed, Stream.TIMESTEP, place).integers(schedule.num_timesteps) for place in batch.places
+        ]
+        timesteps = np.array(steps)
+    condition: NDArray[np.int32] | Array
+    if telling is not None:
+        condition = telling(batch, num_frames=settings.data.num_frames, seed=seed)
+    else:
+        condition = labels_or_null(batch, settings.model, seed)
     noises = [
         at(batch, seed, Stream.NOISE, place).standard_normal(x_start.shape[1:], np.float32)
         for place in batch.places

@@ -16,6 +16,7 @@ class MetricsLine(Model):
     step: int = Field(ge=0)
     loss: float
     mse: float
+    validation_loss: float | None = None
 
 
 def metrics_journal(path: Path) -> Journal[MetricsLine]:

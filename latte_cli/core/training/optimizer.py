@@ -1,6 +1,6 @@
 """AdamW, the rate's schedule and the averaged weights that sampling uses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import cos, pi
 
 import mindspore as ms
@@ -49,6 +49,11 @@ class AdamW:
         self.decays = tuple(weight_decay if parameter.ndim > 1 else 0.0 for parameter in self.trained)
         self.in_place = ms.get_context("device_target") == "CPU"
         self._compiled = ms.jit(self._update)
+
+    def averaged(self, parameters: Iterable[Parameter]) -> dict[str, Parameter]:
+        """The averages of parameters by their names; those that are not trained are their own."""
+        averages = zip(self.trained, self.averages, strict=True)
+        return {p.name: p for p in parameters} | {trained.name: average for trained, average in averages}
 
     def apply(
         self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float

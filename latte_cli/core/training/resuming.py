@@ -25,6 +25,9 @@ FREE = {
     "train.checkpoint_every",
     "train.keep",
     "train.preview_every",
+    "train.validate_every",
+    "train.validate_clips",
+    "train.keep_best",
     "train.init_from",
     # What matters of these is their product, with the workers: see check_global_batch.
     "train.batch_size",
@@ -37,7 +40,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "
     for name in sorted(before.keys() | after.keys()):
         path = prefix + name
         old, new = before.get(name), after.get(name)
-        if path in FREE or old == new or _steps_may_grow(path, after):
+        if path in FREE or old == new or _steps_may_grow(path, after) or _only_moves(path, old, new):
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changes(old, new, path + ".")
@@ -74,6 +77,11 @@ def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
         if isinstance(default, Mapping) and isinstance(completed[name], Mapping):
             completed[name] = _completed(completed[name], default)
     return completed
+
+
+def _only_moves(path: str, old: Any, new: Any) -> bool:
+    """A folder to validate on changes no step; a share to hold out does."""
+    return path == "data.validation" and not isinstance(old, float) and not isinstance(new, float)
 
 
 def _steps_may_grow(path: str, after: Mapping[str, Any]) -> bool:

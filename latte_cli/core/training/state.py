@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.runs import (
     FORMAT,
+    Best,
     checkpoint_at,
     checkpoints,
     lora_file,
@@ -49,6 +50,8 @@ class Progress:
     """Clips a step, of all workers."""
     base: str = ""
     """SHA-256 of the weights that low-rank changes are added to."""
+    best: Best | None = None
+    """With train.keep_best."""
 
 
 def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = False) -> dict[str, Parameter]:
@@ -68,7 +71,7 @@ def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = Fal
 
 
 def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progress, *, keep: int) -> Path:
-    """Write a checkpoint whole, then remove all but the newest `keep`; returns its path.
+    """Write a checkpoint whole, then remove all but the best and the newest `keep`; returns its path.
 
     Raises LatteError when it cannot be written; earlier checkpoints are then still there.
     """
@@ -85,9 +88,11 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
             save_file(arrays, partial, metadata)
     except SafetensorError as error:  # "Error while serializing: I/O error: No space left on device (...)"
         raise LatteError(f"{path}: cannot be written: {str(error).rpartition('error: ')[2]}") from error
+    best = None if progress.best is None else checkpoint_at(folder, progress.best.step)
     for old in checkpoints(folder)[:-keep]:
-        old.unlink()
-        lora_file(old).unlink(missing_ok=True)
+        if old != best:
+            old.unlink()
+            lora_file(old).unlink(missing_ok=True)
     return path
 
 

@@ -5,17 +5,15 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from mindspore import Tensor, mutable
-from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
-from latte_cli.core.checkpoints.runs import checkpoint_at, digest_of
-from latte_cli.core.data.clips.batches import Batch, ClipSource, Sharing, batches
+from latte_cli.core.checkpoints.runs import Best, checkpoint_at, digest_of
+from latte_cli.core.data.clips.batches import ClipSource, Sharing, batches
 from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
@@ -24,9 +22,10 @@ from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.training.inputs import StepInputs, draw_inputs, labels_or_null, latents_of
+from latte_cli.core.training.inputs import StepInputs, draw_inputs, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.report import TrainReport, metrics_line
 from latte_cli.core.training.sinking import Feed, SunkStep
 from latte_cli.core.training.state import (
     Progress,
@@ -38,27 +37,11 @@ from latte_cli.core.training.state import (
 )
 from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
 from latte_cli.core.training.telling import Telling
+from latte_cli.core.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
 Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # loss scale to losses and scaled gradients
-SUMMED = ("loss", "mse", "vb", "grad_norm", "seconds")  # of the steps since the last line of metrics
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """One optimizer step, done. `metrics` is a line of metrics.jsonl when this step ended one."""
-
-    step: int
-    """Steps done, this one included."""
-    steps: int
-    losses: Losses
-    grad_norm: float
-    learning_rate: float
-    loss_scale: LossScale
-    seconds: float
-    frames_per_second: float
-    metrics: Mapping[str, float] | None = None
 
 
 class Trainer:
@@ -95,6 +78,7 @@ class Trainer:
         world = self.collective.world
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
+        self.validation_loss: float | None = None
         self.tensors = tensors_of(model, self.optimizer, trained_only=train.trains_lora)
         self.progress = Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
@@ -131,12 +115,14 @@ class Trainer:
         *,
         stopping: Callable[[], bool] = lambda: False,
         preview: Callable[[int], object] | None = None,
+        validate: Validation | None = None,
     ) -> Iterator[TrainReport]:
         """Train to the last step, yielding a report a step; save as the settings say, and when `stopping`.
 
         All workers stop after the step at which one is `stopping`. `preview` is called with each
-        `train.preview_every`-th step, once that is done and saved. Raises LatteError when the loss is not
-        finite any more; the last checkpoint is from before.
+        `train.preview_every`-th step, once that is done and saved; `validate` gives the loss of every
+        `train.validate_every`-th and of the last. Raises LatteError when the loss is not finite any more; the
+        last checkpoint is from before.
         """
         train = self.settings.train
         inputs = partial(self._inputs, source, encode, self.progress)
@@ -151,11 +137,11 @@ class Trainer:
             take = SunkStep(self.gradients, Feed(inputs, passes))
         try:
             while self.progress.step < train.steps:
-                report = self.step(take)
+                report, improved = self._logged(self.step(take), validate)
                 # Whoever reads this writes its line of metrics, before the checkpoint that is past it.
                 yield report
                 done = self.collective.anywhere(stopping()) or report.step == train.steps
-                if done or report.step % train.checkpoint_every == 0:
+                if done or improved or report.step % train.checkpoint_every == 0:
                     self.save()
                 if preview and train.preview_every and report.step % train.preview_every == 0:
                     preview(report.step)
@@ -186,9 +172,8 @@ class Trainer:
                     seed=settings.seed,
                     stored=settings.cache.store == "sample",
                 )
-                condition = self._condition(batch)
                 yield draw_inputs(
-                    batch, x_start, schedule=self.schedule, condition=condition, seed=settings.seed
+                    batch, x_start, settings=settings, schedule=self.schedule, telling=self.telling
                 )
 
     def step(self, take: Pass) -> TrainReport:
@@ -214,7 +199,7 @@ class Trainer:
             )
         seconds = time.perf_counter() - start
         self._advance({**losses._asdict(), "grad_norm": norm, "seconds": seconds}, overflow=overflow)
-        report = TrainReport(
+        return TrainReport(
             step=step + 1,
             steps=train.steps,
             losses=losses,
@@ -224,9 +209,33 @@ class Trainer:
             seconds=seconds,
             frames_per_second=self.frames_per_step / seconds,
         )
-        if (step + 1) % train.log_every and step + 1 < train.steps:
-            return report
-        return replace(report, metrics=self._close_window(report))
+
+    def _logged(self, report: TrainReport, validate: Validation | None) -> tuple[TrainReport, bool]:
+        """The report with the latest validation loss, and a line of metrics where one is due; whether
+        `train.keep_best` wants a checkpoint of this step."""
+        train, improved = self.settings.train, False
+        last = report.step == train.steps
+        validates = validate is not None and (last or report.step % train.validate_every == 0)
+        if validate is not None and validates:
+            self.validation_loss = validate()
+            improved = train.keep_best and self._note_best(report.step, validate.fingerprint)
+        report = replace(report, validation_loss=self.validation_loss)
+        if validates or last or report.step % train.log_every == 0:
+            line = metrics_line(report, self.progress.window, frames_per_step=self.frames_per_step)
+            if validates and self.validation_loss is not None:
+                line["validation_loss"] = self.validation_loss
+            self.progress = replace(self.progress, window={})
+            report = replace(report, metrics=line)
+        return report, improved
+
+    def _note_best(self, step: int, clips: str) -> bool:
+        """Whether the validation loss of a step is the lowest so far of these clips; it is then noted."""
+        loss, best = self.validation_loss, self.progress.best
+        assert loss is not None
+        if not loss < (best.loss if best is not None and best.clips == clips else math.inf):
+            return False
+        self.progress = replace(self.progress, best=Best(step, loss, clips))
+        return True
 
     def _accumulate(self, take: Pass) -> tuple[Losses, tuple[Tensor, ...]]:
         """All workers' means of the losses, and of the scaled gradients summed over a step's passes."""
@@ -241,13 +250,6 @@ class Trainer:
             means, total = list(self.collective.mean(means)), mutable(self.collective.average(total))
         return Losses(*means), total
 
-    def _condition(self, batch: Batch) -> NDArray[np.int32] | Array:
-        """What the clips of a batch are told."""
-        settings = self.settings
-        if self.telling is not None:
-            return self.telling(batch, num_frames=settings.data.num_frames, seed=settings.seed)
-        return labels_or_null(batch, settings.model, settings.seed)
-
     def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
         """Count a step, and add it to the window unless it was dropped."""
         window = dict(self.progress.window)
@@ -261,20 +263,6 @@ class Trainer:
             loss_scale=self.progress.loss_scale.after(overflow=overflow),
             window=window,
         )
-
-    def _close_window(self, report: TrainReport) -> Mapping[str, float]:
-        """A line of metrics: means over the steps of the window, which starts anew."""
-        window = self.progress.window
-        means = {name: window.get(name, math.nan) / window.get("steps", 1.0) for name in SUMMED}
-        self.progress = replace(self.progress, window={})
-        return {
-            "step": report.step,
-            **{name: means[name] for name in SUMMED[:-1]},
-            "lr": report.learning_rate,
-            "loss_scale": report.loss_scale.value,
-            "step_seconds": means["seconds"],
-            "frames_per_second": self.frames_per_step / means["seconds"],
-        }
 
 
 def _base_digest(settings: Settings) -> str:

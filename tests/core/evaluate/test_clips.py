@@ -1,4 +1,5 @@
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,32 @@ def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
         open_clips("--real", tmp_path / "none", needed=1)
     with pytest.raises(LatteError, match=r"--real: .*: holds no clips: expected folders of images, or files"):
         open_clips("--real", tmp_path, needed=1)
+
+
+@pytest.mark.parametrize("what", ["movie.mp4", "frames", "clips.npy"])
+def test_a_clip_that_vanishes_on_the_way_is_said_in_a_line(
+    tmp_path: Path, make_movie: Callable[..., Path], make_folder: Callable[..., Path], what: str
+) -> None:
+    path = tmp_path / what
+    if what == "movie.mp4":
+        make_movie(path, 5)
+    elif what == "frames":
+        make_folder(path, 5)
+    else:
+        np.save(path, np.zeros((2, 5, 8, 8, 3), np.uint8))
+    place = Place(open_clips("--real", path, needed=5).items[-1], (0, 4))
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for use in (digest, read_frames):
+        with pytest.raises(LatteError) as caught:
+            use(place)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_has_lost_clips_on_the_way_is_said_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "clips.npy"
+    np.save(path, np.zeros((2, 5, 8, 8, 3), np.uint8))
+    place = Place(open_clips("--real", path, needed=5).items[1], (0, 4))
+    np.save(path, np.zeros((1, 5, 8, 8, 3), np.uint8))
+    with pytest.raises(LatteError, match=r"clips.npy\[1\]: is not there any more: the file"):
+        digest(place)

@@ -30,6 +30,17 @@ def test_it_is_the_formula_by_scipy() -> None:
     assert frechet_distance(first, second) == pytest.approx(by_scipy(first, second), rel=1e-9)
 
 
+@pytest.mark.parametrize(("decades", "within"), [(2, 1e-9), (4, 1e-7), (6, 1e-6)])
+def test_it_is_the_formula_by_scipy_for_ill_conditioned_covariances(decades: int, within: float) -> None:
+    """Deviations over so many decades, in other directions on either side: conditions of 1e4 to 1e12."""
+    rng = np.random.default_rng(7)
+    deviations = np.logspace(0, -decades, 64)
+    axes, other_axes = (np.linalg.qr(rng.standard_normal((64, 64)))[0] for _ in range(2))
+    first = features_of(np.zeros(64), deviations[:, None] * axes.T, 300, seed=8)
+    second = features_of(np.ones(64) * 1e-3, deviations[::-1, None] * other_axes.T, 200, seed=9)
+    assert frechet_distance(first, second) == pytest.approx(by_scipy(first, second), rel=within)
+
+
 @pytest.mark.parametrize("smallest", [1e-6, 1e-12, 0.0])
 def test_covariances_without_an_inverse_give_the_closed_form(smallest: float) -> None:
     """With the same eigenvectors, the distance is the sum of (s1 - s2)^2 over the deviations."""

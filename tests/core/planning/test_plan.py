@@ -94,7 +94,7 @@ def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_l
     )
     plan = sample_plan(settings, decodes=False)
     assert row(plan, "sampler") == "ddim, 8 steps, guidance 4"
-    assert plan.problems == [f"{tmp_path}: holds no checkpoint; train first, or give --checkpoint"]
+    assert plan.problems == [f"{tmp_path}: no checkpoint found; train first or give --checkpoint"]
     assert (
         'vae.weights: not set, expected a file, a diffusers folder, or "demo"'
         in sample_plan(settings).problems

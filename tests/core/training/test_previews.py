@@ -19,7 +19,7 @@ from latte_cli.core.sampling.from_run import load_trained
 from latte_cli.core.sampling.spec import Request
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.previews import Previews
-from latte_cli.core.training.trainer import TrainReport
+from latte_cli.core.training.report import TrainReport
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VAE = GOLDEN / "vae" / "diffusers"

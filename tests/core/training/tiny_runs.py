@@ -8,7 +8,8 @@ import numpy as np
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.settings.schema import Settings
-from latte_cli.core.training.trainer import Trainer, TrainReport
+from latte_cli.core.training.report import TrainReport
+from latte_cli.core.training.trainer import Trainer
 
 
 class Moments:

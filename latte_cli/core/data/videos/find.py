@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from latte_cli.core.data.videos.demo import clips_root
@@ -34,14 +33,6 @@ class ClipIndex:
     videos: tuple[VideoFile, ...]
     frames: tuple[int, ...]
     left_out: tuple[LeftOut, ...] = ()
-
-    def fingerprint(self) -> str:
-        """A short hash of what decides the order and the cut of clips: names, frame counts and labels."""
-        lines = [
-            f"{video.name}\t{frames}\t{video.label}"
-            for video, frames in zip(self.videos, self.frames, strict=True)
-        ]
-        return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from latte_cli.core.data.clips.frames import FrameSource
+from latte_cli.core.data.clips.part import fingerprint
 from latte_cli.core.data.videos.find import (
     VideoFile,
     check_labels,
@@ -153,10 +155,10 @@ def test_the_fingerprint_changes_with_names_lengths_and_labels(
 ) -> None:
     make_folder(tmp_path / "a", 9)
     data = DataSettings(root=tmp_path, num_frames=4, frame_stride=2)
-    first = index_clips(data).fingerprint()
-    assert first == index_clips(data).fingerprint()
+    first = fingerprint(FrameSource(index_clips(data), data))
+    assert first == fingerprint(FrameSource(index_clips(data), data))
     Image.new("RGB", (64, 48)).save(tmp_path / "a" / "frame_9.png")
-    assert first != index_clips(data).fingerprint()
+    assert first != fingerprint(FrameSource(index_clips(data), data))
 
 
 def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
