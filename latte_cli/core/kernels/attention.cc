@@ -2,6 +2,7 @@
 //
 // A unit of work is one head of one sequence, computed in a thread's own buffers. The gradient computes the probabilities again,
 // block of queries by block: nothing but the input is kept for it.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -16,6 +17,7 @@ namespace latte {
 namespace {
 
 constexpr int64_t kQueries = 48;     // queries a block
+constexpr int64_t kTextQueries = 480;  // the same a task, of those that attend to a text
 constexpr int64_t kLongLength = 64;  // from this length on a task is one head; else all heads of some sequences
 constexpr int64_t kGroups = 32;      // tasks a clip for short sequences
 
@@ -124,30 +126,41 @@ float exponentials(float* __restrict scores, int64_t length) {
   return sum;
 }
 
-void forward_unit(const Layout& at, const float* qkv, const float* bias, float* out) {
-  const int64_t dim_row = padded(at.head_dim), key_row = padded(at.length), stride = at.stride(3 * at.width);
-  Scratch scratch(at.length * dim_row + 2 * at.head_dim * key_row + at.length * dim_row + kQueries * (key_row + dim_row));
-  float* rows = scratch.take(at.length * dim_row);
-  float* keys = scratch.take(at.head_dim * key_row);
-  float* values = scratch.take(at.length * dim_row);
+// One head of some queries and of all keys. Rows of queries are `stride` apart, those of keys and values `key_stride`. Biases, and
+// what is added to the scores of each key, may be null pointers.
+struct Head {
+  const float *queries, *keys, *values, *query_bias, *key_bias, *value_bias, *score_bias;
+  int64_t number, length, dim, stride, key_stride;
+};
+
+void forward_head(const Head& head, float* out, int64_t out_stride) {
+  const int64_t dim_row = padded(head.dim), key_row = padded(head.length), most = std::max(head.number, head.length);
+  Scratch scratch(most * dim_row + head.dim * key_row + head.length * dim_row + kQueries * (key_row + dim_row));
+  float* rows = scratch.take(most * dim_row);
+  float* keys = scratch.take(head.dim * key_row);
+  float* values = scratch.take(head.length * dim_row);
   float* scores = scratch.take(kQueries * key_row);
   float* mixed = scratch.take(kQueries * dim_row);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(at.head_dim));
-  load(qkv + at.width, stride, bias + at.width, 1.0f, at.length, at.head_dim, rows);
-  transpose(rows, at.length, at.head_dim, keys);
-  load(qkv + 2 * at.width, stride, bias + 2 * at.width, 1.0f, at.length, at.head_dim, values);
-  load(qkv, stride, bias, scale, at.length, at.head_dim, rows);
-  for (int64_t start = 0; start < at.length; start += kQueries) {
-    const int64_t queries = at.length - start < kQueries ? at.length - start : kQueries;
-    multiply(queries, at.length, at.head_dim, {rows + start * dim_row, dim_row, 1}, keys, key_row, scores, key_row, false);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head.dim));
+  load(head.keys, head.key_stride, head.key_bias, 1.0f, head.length, head.dim, rows);
+  transpose(rows, head.length, head.dim, keys);
+  load(head.values, head.key_stride, head.value_bias, 1.0f, head.length, head.dim, values);
+  load(head.queries, head.stride, head.query_bias, scale, head.number, head.dim, rows);
+  for (int64_t start = 0; start < head.number; start += kQueries) {
+    const int64_t queries = std::min(kQueries, head.number - start);
+    multiply(queries, head.length, head.dim, {rows + start * dim_row, dim_row, 1}, keys, key_row, scores, key_row, false);
     float sums[kQueries];
-    for (int64_t i = 0; i < queries; ++i) sums[i] = exponentials(scores + i * key_row, at.length);
-    multiply(queries, at.head_dim, at.length, {scores, key_row, 1}, values, dim_row, mixed, dim_row, false);
+    for (int64_t i = 0; i < queries; ++i) {
+      float* __restrict row = scores + i * key_row;
+      for (int64_t j = 0; head.score_bias != nullptr && j < head.length; ++j) row[j] += head.score_bias[j];
+      sums[i] = exponentials(row, head.length);
+    }
+    multiply(queries, head.dim, head.length, {scores, key_row, 1}, values, dim_row, mixed, dim_row, false);
     for (int64_t i = 0; i < queries; ++i) {
       const float share = 1.0f / sums[i];
-      float* __restrict to = out + (start + i) * at.stride(at.width);
+      float* __restrict to = out + (start + i) * out_stride;
       const float* __restrict from = mixed + i * dim_row;
-      for (int64_t d = 0; d < at.head_dim; ++d) to[d] = from[d] * share;
+      for (int64_t d = 0; d < head.dim; ++d) to[d] = from[d] * share;
     }
   }
 }
@@ -228,8 +241,26 @@ LATTE_KERNEL(LatteAttention) {
   const Layout at(shapes[0], static_cast<const int64_t*>(params[2]));
   for_units(at, floats(params, 0), 4 * at.length, [&](int64_t clip, int64_t, int64_t sequence, int64_t head) {
     const int64_t row = at.row(clip, sequence), channel = head * at.head_dim;
-    forward_unit(at, floats(params, 0) + row * 3 * at.width + channel, floats(params, 1) + channel,
-                 floats(params, 3) + row * at.width + channel);
+    const float *qkv = floats(params, 0) + row * 3 * at.width + channel, *bias = floats(params, 1) + channel;
+    const int64_t width = at.width, stride = at.stride(3 * width);
+    const Head one{qkv,     qkv + width, qkv + 2 * width, bias,   bias + width, bias + 2 * width, nullptr, at.length,
+                   at.length, at.head_dim, stride,          stride};
+    forward_head(one, floats(params, 3) + row * width + channel, at.stride(width));
+  });
+  return 0;
+}
+
+// queries (B, M, D), keys and values (B, N, D), added to scores (B, N), facts (1) int64: heads -> out (B, M, D)
+LATTE_KERNEL(LatteTextAttention) {
+  const int64_t clips = shapes[0][0], number = shapes[0][1], width = shapes[0][2], length = shapes[1][1];
+  const int64_t heads = *static_cast<const int64_t*>(params[4]), dim = width / heads;
+  const int64_t chunks = (number + kTextQueries - 1) / kTextQueries;
+  parallel_for(clips * heads * chunks, 4 * clips * number * length * width, [&](int64_t task) {
+    const int64_t start = task % chunks * kTextQueries, channel = task / chunks % heads * dim, clip = task / chunks / heads;
+    const int64_t from = (clip * number + start) * width + channel, text = clip * length * width + channel;
+    const Head one{floats(params, 0) + from, floats(params, 1) + text, floats(params, 2) + text, nullptr, nullptr, nullptr,
+                   floats(params, 3) + clip * length, std::min(kTextQueries, number - start), length, dim, width, width};
+    forward_head(one, floats(params, 5) + from, width);
   });
   return 0;
 }

@@ -89,6 +89,11 @@ def attention(qkv: Array, num_heads: int, num_frames: int, axis: str, bias: Any)
     return call("LatteAttention", (qkv, offset, facts), (clips, number, channels // 3))
 
 
+def text_attention(query: Array, key: Array, value: Array, score_bias: Array, num_heads: int) -> Array:
+    """See `operators.text_attention`."""
+    return call("LatteTextAttention", (query, key, value, score_bias, np.array([num_heads])), query.shape)
+
+
 def convolve(x: Array, weight: Any, bias: Any, *, halves: bool) -> Array:
     """See `images.convolve_same` and `images.convolve_halving`."""
     number, _, height, width = x.shape

@@ -152,6 +152,24 @@ def attention(
     return plain.attention(biased, num_heads, num_frames, axis)
 
 
+def text_attention(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor, num_heads: int) -> Tensor:
+    """Attend from (B, M, D) to a text's (B, N, D), with (B, N) added to scores: (B, M, D), per head.
+
+    Scale 1 / sqrt(head_dim); softmax in float32.
+    """
+    if not isinstance(query, Tensor):
+        return host.text_attention(query, key, value, score_bias, num_heads)
+    clips, number, width = query.shape
+    head_dim = width // num_heads
+    query, key, value = [
+        one.reshape(clips, -1, num_heads, head_dim).transpose(0, 2, 1, 3) for one in (query, key, value)
+    ]
+    scores = ops.BatchMatMul(transpose_b=True)(query * head_dim**-0.5, key).astype(ms.float32)
+    scores = scores + ops.broadcast_to(score_bias.reshape(clips, 1, 1, -1), scores.shape)
+    mixed = ops.BatchMatMul()(softmax(scores).astype(value.dtype), value)
+    return mixed.transpose(0, 2, 1, 3).reshape(clips, number, width)
+
+
 def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
     """Cut (B, parts * D) into parts of (B, D)."""
     return ops.chunk(x, parts, 1) if isinstance(x, Tensor) else tuple(np.split(x, parts, 1))
@@ -182,10 +200,3 @@ def like(parameter: Tensor, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
 def zeros(width: int, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
     """(width) zeros in `dtype`, or where x is NumPy's an array of them."""
     return ops.zeros((width,), dtype) if isinstance(x, Tensor) else host.zeros(width)
-
-
-def batch_product(a: Tensor, b: Tensor, *, transpose_b: bool = False) -> Tensor:
-    """Give the products of the last two axes, of b's transposed if asked, in b's type."""
-    if isinstance(a, Tensor):
-        return ops.BatchMatMul(transpose_b=transpose_b)(a.astype(b.dtype), b)
-    return np.matmul(a, b.swapaxes(-1, -2) if transpose_b else b)

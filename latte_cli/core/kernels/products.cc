@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kWidth = kPanel * kLanes;  // columns a panel
 constexpr int64_t kRows = 16 * kTileRows;    // rows a task
 constexpr int64_t kStripRows = 8 * kTileRows;  // the same of what is read across its rows
-constexpr int64_t kFewRows = 4;              // up to here packing would take longer than the product
+constexpr int64_t kPacked = 1 << 21;           // numbers of b that are packed at once
+constexpr int64_t kFewRows = 4;                // up to here packing would take longer than the product
 constexpr int64_t kDepth = 512;              // of a panel that stays in a core's cache
 
 // c (rows x columns) = a (rows x depth) b (depth x columns); c's rows lie side by side.
@@ -55,7 +56,7 @@ void pack(Strided b, int64_t depth, int64_t width, float* __restrict to) {
   }
 }
 
-// Rows from `start` on of panels `first` to `last`. What is past the last column is computed aside.
+// Rows from `start` on of panels `first` to `last`, packed one after the other. What is past the last column is computed aside.
 void multiply_rows(const Product& p, int64_t start, int64_t first, int64_t last, const float* packed) {
   static thread_local float strip[kDepth * kStripRows];
   alignas(64) float aside[kRows * kWidth];
@@ -70,7 +71,7 @@ void multiply_rows(const Product& p, int64_t start, int64_t first, int64_t last,
     for (int64_t panel = first; panel < last; ++panel) {
       const bool ragged = p.width(panel) % kLanes != 0;
       float* c = ragged ? aside : p.c + start * p.columns + panel * kWidth;
-      const float* b = packed + (panel * p.depth + k) * kWidth;
+      const float* b = packed + ((panel - first) * p.depth + k) * kWidth;
       multiply(rows, p.width(panel), deep, a, b, kWidth, c, ragged ? kWidth : p.columns, k > 0);
     }
   }
@@ -80,19 +81,22 @@ void multiply_rows(const Product& p, int64_t start, int64_t first, int64_t last,
 }
 
 int compute(const Product& p) {
+  const int64_t panel = kWidth * p.depth, at_once = std::clamp<int64_t>(kPacked / panel, 1, p.panels());
   const int64_t splits = (p.depth + kDepth - 1) / kDepth, chunks = (p.rows + p.at_once() - 1) / p.at_once();
-  float* packed = packing(p.panels() * kWidth * p.depth);
+  float* packed = packing(at_once * panel);
   if (packed == nullptr) return 1;
-  parallel_for(p.panels() * splits, p.columns * p.depth, [&](int64_t task) {
-    const int64_t panel = task / splits, k = task % splits * kDepth;
-    const Strided b{p.b.data + k * p.b.row + panel * kWidth * p.b.column, p.b.row, p.b.column};
-    pack(b, std::min(kDepth, p.depth - k), p.width(panel), packed + (panel * p.depth + k) * kWidth);
-  });
-  const int64_t groups = p.lies_across() ? 1 : p.panels(), group = p.panels() / groups;
-  parallel_for(groups * chunks, p.rows * p.columns * p.depth / kLanes, [&](int64_t task) {
-    const int64_t first = task / chunks * group;
-    multiply_rows(p, task % chunks * p.at_once(), first, first + group, packed);
-  });
+  for (int64_t first = 0; first < p.panels(); first += at_once) {
+    const int64_t number = std::min(at_once, p.panels() - first), groups = p.lies_across() ? 1 : number;
+    parallel_for(number * splits, number * panel, [&](int64_t task) {
+      const int64_t place = task / splits, column = (first + place) * kWidth, k = task % splits * kDepth;
+      const Strided b{p.b.data + k * p.b.row + column * p.b.column, p.b.row, p.b.column};
+      pack(b, std::min(kDepth, p.depth - k), p.width(first + place), packed + place * panel + k * kWidth);
+    });
+    parallel_for(groups * chunks, p.rows * number * panel / kLanes, [&](int64_t task) {
+      const int64_t start = task / chunks * (number / groups), stop = start + number / groups;
+      multiply_rows(p, task % chunks * p.at_once(), first + start, first + stop, packed + start * panel);
+    });
+  }
   return 0;
 }
 

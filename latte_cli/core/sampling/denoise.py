@@ -153,6 +153,9 @@ def pipeline_walk(pipeline: PipelineFolder, steps: int, *, sampler: str | None, 
     config, source = pipeline.scheduler, str(pipeline.path / "scheduler" / "scheduler_config.json")
     if sampler is not None:
         return sampler_walk(sampler, schedulers.schedule_of_config(config, steps, source=source), eta=eta)
+    known = schedulers.ddim_schedule(config, steps) if eta == 0 else None
+    if known is not None:
+        return sampler_walk("ddim", known, eta=eta)
     scheduler = schedulers.load_scheduler(config, source=source)
 
     def own(model: Model, x_t: Array, random: Callable[[int], np.random.Generator]) -> Iterator[Any]:

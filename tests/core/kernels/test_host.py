@@ -42,10 +42,6 @@ def add_spread(x, table):  # type: ignore[no-untyped-def]
     return kernels.add_spread(x, table, (1, 1, 36))
 
 
-def scores(x, y):  # type: ignore[no-untyped-def]
-    return kernels.batch_product(x, y, transpose_b=True)
-
-
 CASES: list[tuple[Callable[..., Any], list[tuple[int, ...]]]] = [
     (kernels.modulated_layer_norm, [ROWS, VECTOR, VECTOR]),
     (kernels.gated_residual, [ROWS, VECTOR, ROWS, WIDTH]),
@@ -82,11 +78,21 @@ def test_rows_of_a_table_are_those_of_their_places() -> None:
     np.testing.assert_array_equal(kernels.rows(Parameter(Tensor(table)), places), table[[2, 0]])
 
 
-def test_products_of_two_batches_are_those_of_their_matrices() -> None:
+@pytest.mark.parametrize(("queries", "tokens"), [(1, 1), (50, 7), (1000, 120)])
+def test_attention_to_a_text_is_the_softmax_of_biased_scores(queries: int, tokens: int) -> None:
     rng = np.random.default_rng(2)
-    a, b = rng.standard_normal((2, 3, 5, 4), np.float32), rng.standard_normal((2, 3, 6, 4), np.float32)
-    for found in (scores(a, b), scores(Tensor(a), Tensor(b)).asnumpy()):
-        np.testing.assert_allclose(found, np.einsum("bhik,bhjk->bhij", a, b), rtol=0, atol=1e-5)
+    query, key, value = (rng.standard_normal((2, n, 24), np.float32) for n in (queries, tokens, tokens))
+    bias = rng.standard_normal((2, tokens), np.float32)
+    q, k, v = (a.reshape(2, -1, 3, 8).astype(np.float64) for a in (query, key, value))
+    scores = np.exp(np.einsum("bmhd,bnhd->bhmn", q, k) / np.sqrt(8) + bias[:, None, None])
+    weights = scores / scores.sum(-1, keepdims=True)
+    wanted = np.einsum("bhmn,bnhd->bmhd", weights, v).reshape(query.shape)
+    arrays = (query, key, value, bias)
+    for found in (
+        kernels.text_attention(*arrays, 3),
+        kernels.text_attention(*map(Tensor, arrays), 3).asnumpy(),
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [ms.float32, ms.float16, ms.bfloat16])

@@ -96,18 +96,13 @@ class TextAttention(nn.Cell):
         self.num_heads = num_heads
 
     def read(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Text states (B, N, D) to keys and values, (B, num_heads, N, D / num_heads) each."""
-        return self._heads(self.to_k(states)), self._heads(self.to_v(states))
+        """Text states (B, N, D) to keys and values of their shape."""
+        return self.to_k(states), self.to_v(states)
 
     def construct(self, x: Tensor, score_bias: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """x: (B, M, D); score_bias: (B, N), added to each score of a text token; key, value: by `read`."""
-        return self.to_out[0](attend(self._heads(self.to_q(x)), key, value, score_bias))
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, num_heads, N, D / num_heads)."""
-        clips, number, width = x.shape
-        shape = (clips, number, self.num_heads, width // self.num_heads)
-        return x.reshape(shape).transpose(0, 2, 1, 3)
+        mixed = kernels.text_attention(self.to_q(x), key, value, score_bias, self.num_heads)
+        return self.to_out[0](mixed)
 
 
 class FeedForward(nn.Cell):
@@ -190,15 +185,6 @@ class TextBlock(ModulatedBlock):
         still = self.attn2(images, *texts[1])
         both = kernels.concat((moving, still.reshape(clips, -1, width)), 1)
         return kernels.like(both, x)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor) -> Tensor:
-    """Attend from (B, H, M, d) to (B, H, N, d), (B, N) added to scores: (B, M, H * d). Softmax is float32."""
-    clips, _, number, head_dim = query.shape
-    scores = kernels.like(kernels.batch_product(query * head_dim**-0.5, key, transpose_b=True), query)
-    scores = kernels.add_spread(scores, score_bias, (clips, 1, 1, score_bias.shape[1]))
-    mixed = kernels.batch_product(kernels.softmax(scores), value)
-    return mixed.transpose(0, 2, 1, 3).reshape(clips, number, -1)
 
 
 def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

@@ -108,8 +108,7 @@ class LatteT2V(nn.Cell):
     def read_text(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Packed text (B, N, D + 1) to what the blocks take of it: 1 + 2 * depth tensors.
 
-        That is the bias of its scores, (B, N), then block by block its keys and its values, (B, num_heads, N,
-        width / num_heads) each.
+        That is the bias of its scores, (B, N), then block by block its keys and its values, (B, N, D) each.
         """
         channels = self.shape.caption_channels
         wide = kernels.like(condition, condition)

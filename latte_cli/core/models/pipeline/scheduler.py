@@ -26,6 +26,30 @@ class SchedulerStep:
     x_t: FloatArray
 
 
+def ddim_schedule(config: Mapping[str, Any], steps: int) -> Schedule | None:
+    """The chain over which our own ddim, without noise, does what the config's scheduler does.
+
+    None for any but a DDIMScheduler as Latte-1 has it, which MindONE's is loaded for: that takes a second.
+    """
+    total, offset = int(config.get("num_train_timesteps", 1000)), int(config.get("steps_offset", 0))
+    served = {  # by name: diffusers' default, and what is served
+        "_class_name": (None, "DDIMScheduler"),
+        "clip_sample": (True, False),
+        "thresholding": (False, False),
+        "rescale_betas_zero_snr": (False, False),
+        "prediction_type": ("epsilon", "epsilon"),
+        "timestep_spacing": ("leading", "leading"),
+        "set_alpha_to_one": (True, True),
+    }
+    if any(config.get(name, default) != wanted for name, (default, wanted) in served.items()):
+        return None
+    kept = np.arange(steps) * (total // steps) + offset
+    betas = _betas(config)
+    if betas is None or not 0 < steps <= total or kept[-1] >= len(betas):
+        return None
+    return schedule_of(np.cumprod(1 - betas)[kept], kept)
+
+
 def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
     """MindONE's scheduler of a `scheduler_config.json`. Raises LatteError naming `source` for an unknown."""
     name = str(config.get("_class_name"))
@@ -37,7 +61,9 @@ def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
         if kind is None:
             raise LatteError(f"{source}: found a {name}, expected one that MindONE has; or give --sampler")
         try:
-            return kind.from_config({key: value for key, value in config.items() if key != "_class_name"})
+            # Its from_config imports every scheduler that could take its place, and with them scipy.stats.
+            known = signature(kind.__init__).parameters
+            return kind(**{key: value for key, value in config.items() if key in known})
         except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise LatteError(f"{source}: no {name} can be made of it: {reason}; or give --sampler") from error
@@ -90,23 +116,31 @@ def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) ->
 
     Raises LatteError naming `source` for a chain that they do not know.
     """
-    count = int(config.get("num_train_timesteps", 1000))
-    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
-    kind, target = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
+    target = config.get("prediction_type", "epsilon")
     if target != "epsilon":
         raise LatteError(
             f"{source}: prediction_type: found {target}, expected epsilon; or leave out --sampler"
         )
-    if config.get("trained_betas") is not None:
-        betas = np.array(config["trained_betas"], np.float64)
-    elif kind == "linear":
-        betas = np.linspace(start, end, count)
-    elif kind == "scaled_linear":  # Stable Diffusion's
-        betas = np.linspace(start**0.5, end**0.5, count) ** 2
-    else:
+    betas = _betas(config)
+    if betas is None:
+        kind = config["beta_schedule"]
         raise LatteError(f"{source}: beta_schedule: found {kind}, expected linear; or leave out --sampler")
     kept = space_timesteps(len(betas), str(steps))
     return schedule_of(np.cumprod(1 - betas)[kept], kept)
+
+
+def _betas(config: Mapping[str, Any]) -> FloatArray | None:
+    """The variances of the chain's steps; None for a schedule of them that is not known."""
+    count = int(config.get("num_train_timesteps", 1000))
+    start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+    kind = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        return np.array(config["trained_betas"], np.float64)
+    if kind == "linear":
+        return np.linspace(start, end, count)
+    if kind == "scaled_linear":  # Stable Diffusion's
+        return np.linspace(start**0.5, end**0.5, count) ** 2
+    return None
 
 
 def _tensor(latents: FloatArray) -> Tensor:

@@ -70,6 +70,7 @@ AFTER_REPAIR = _steps(
     (r"^\.\S+$", ""),
 )
 JOINTS = re.compile(r"[\-_]")
+PLAIN = re.compile(r"[a-z0-9 ,.!?'-]*")  # what ftfy and bs4, which take a while to import, leave as it is
 MOST_JOINTS = 3  # a text with more is words-joined-by-dashes
 
 
@@ -79,13 +80,11 @@ def clean_caption(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    import ftfy
-
     text = _apply(BEFORE_MARKUP, unquote_plus(text).strip().lower())
     text = _apply(AFTER_MARKUP, _without_markup(text))
     if len(JOINTS.findall(text)) > MOST_JOINTS:
         text = JOINTS.sub(" ", text)
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = html.unescape(html.unescape(_repaired(text)))
     return _apply(AFTER_REPAIR, text).strip()
 
 
@@ -95,7 +94,18 @@ def _apply(steps: tuple[Replacement, ...], text: str) -> str:
     return text
 
 
+def _repaired(text: str) -> str:
+    """The text as it was before it was decoded by the wrong encoding."""
+    if PLAIN.fullmatch(text):
+        return text
+    import ftfy
+
+    return str(ftfy.fix_text(text))
+
+
 def _without_markup(text: str) -> str:
+    if PLAIN.fullmatch(text):
+        return text
     from bs4 import BeautifulSoup
 
     with warnings.catch_warnings():

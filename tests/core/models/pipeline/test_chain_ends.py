@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from latte_cli.core.models.pipeline.configs import model_evaluations
-from latte_cli.core.models.pipeline.scheduler import load_scheduler, walk
+from latte_cli.core.models.pipeline.scheduler import ddim_schedule, load_scheduler, walk
+from latte_cli.core.sampling.denoise import sampler_walk
 from tests.peers import golden_cases as cases
 
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "chains.npz"))
@@ -25,7 +26,15 @@ def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
 
     x_t = cases.normal(0, cases.CHAIN_SHAPE)
     scheduler = load_scheduler(config, source="test")
-    found = list(walk(scheduler, model, x_t, steps=steps, generator=cases.chain_generator))
+    check(list(walk(scheduler, model, x_t, steps=steps, generator=cases.chain_generator)), name, steps)
+    own = ddim_schedule(config, steps)
+    assert (own is not None) == (name == "ddim")
+    if own is not None:
+        check(list(sampler_walk("ddim", own, eta=0.0)(model, x_t, cases.chain_generator)), name, steps)
+
+
+def check(found: list[Any], name: str, steps: int) -> None:
+    """Both ends of a run against the recorded ones."""
     kept = found[: cases.CHAIN_KEPT] + found[-cases.CHAIN_KEPT :]
     assert [step.timestep for step in kept] == RECORDED[f"{name}-{steps}/timesteps"].tolist()
     for step, latents in zip(kept, RECORDED[f"{name}-{steps}/latents"], strict=True):
@@ -47,3 +56,22 @@ def test_the_number_of_evaluations_is_known_without_the_scheduler(name: str, ste
         scheduler = load_scheduler(config, source="test")
         scheduler.set_timesteps(steps)
         assert model_evaluations(config, steps) == len(scheduler.timesteps)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip_sample": True},
+        {"thresholding": True},
+        {"prediction_type": "v_prediction"},
+        {"timestep_spacing": "trailing"},
+        {"set_alpha_to_one": False},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"steps_offset": 900},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_chain_than_latte_s_is_left_to_mindone(change: dict[str, Any]) -> None:
+    config = {"_class_name": "DDIMScheduler", **cases.CHAIN, **cases.SCHEDULERS["ddim"]}
+    assert ddim_schedule(config, 50) is not None
+    assert ddim_schedule(config | change, 50) is None

@@ -21,6 +21,7 @@ from latte_cli.core.models.text.encoder import (
     pipeline_states,
 )
 from latte_cli.core.models.text.folder import find_text_encoder
+from latte_cli.core.models.text.pieces import open_pieces
 from tests.core.models.text.small_clip import save_clip
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "t2v"
@@ -36,7 +37,26 @@ def encoder() -> TextEncoder:
 
 def test_token_ids_are_transformers(encoder: TextEncoder) -> None:
     for text, ids in json.loads((GOLDEN / "tokens.json").read_text()).items():
-        assert encoder.tokenize._tokenizer(text).input_ids == ids, text
+        assert encoder.tokenize.ids(text) == ids, text
+
+
+@pytest.mark.parametrize("text", ["a </s> b", "<unk>", "x<pad> y", "a dog, 1970\u2581\u6f22!"])
+def test_special_tokens_and_odd_letters_are_transformers_too(encoder: TextEncoder, text: str) -> None:
+    from transformers import T5Tokenizer
+
+    whole = T5Tokenizer.from_pretrained(str(PIPELINE / "tokenizer"), local_files_only=True)
+    assert encoder.tokenize.ids(text) == whole(text, verbose=False).input_ids
+
+
+@pytest.mark.parametrize("change", [{"legacy": False}, {"eos_token": "[end]"}, {"sp_model_kwargs": {"a": 1}}])
+def test_settings_beyond_the_sentencepiece_model_are_left_to_transformers(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = shutil.copytree(PIPELINE / "tokenizer", tmp_path / "tokenizer")
+    assert open_pieces(folder) is not None
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert open_pieces(folder) is None
 
 
 def test_prompts_are_padded_to_the_pipelines_length(encoder: TextEncoder) -> None:

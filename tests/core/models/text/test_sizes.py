@@ -54,8 +54,8 @@ def test_states_of_texts_that_nothing_cuts_are_transformers(tokens: int) -> None
         T5Config, json.loads((folder.encoder / "config.json").read_text()), source="config.json"
     )
     weights = StreamedWeights(folder.encoder, config.shapes(), ALIASES)
-    tokenizer = TextEncoder(folder).tokenize._tokenizer
-    ids = np.array([tokenizer(cases.prompt(tokens), verbose=False).input_ids], np.int32)
+    tokenize = TextEncoder(folder).tokenize
+    ids = np.array([tokenize.ids(cases.prompt(tokens))], np.int32)
     states = t5_states(config, weights, operators_for("float32"), ids, np.ones(ids.shape, np.bool_))
     assert cases.error(states[0], RECORDED, f"t5-{tokens}") <= 1e-5
 
