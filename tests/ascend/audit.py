@@ -1,0 +1,77 @@
+"""What a validated graph holds that Ascend may not be able to run, by MindSpore's own documentation."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.ascend.statements import statement_of
+
+NODE = re.compile(r"^ +%\d+\([^)]*\) = (?P<primitive>\S+?)\(")
+TENSOR = re.compile(r"Tensor\[(?P<dtype>\w+)\](?:, \((?P<shape>[-\d, ]*)\))?")
+STRUCTURE = {"Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState", "make_list"}
+"""Nodes that move values within a graph: no device executes them."""
+ON_THE_HOST = {"Custom", "Print", "PyExecute", "PyFunc", "PyInterpret", "HostCallback"}
+"""Nodes that call Python, or a library that was compiled for a CPU."""
+WIDE = ("Float64", "Complex64", "Complex128", "Int64", "UInt64")
+"""Element types that no graph needs: sizes and axes are numbers, not tensors."""
+
+
+class Node(NamedTuple):
+    """An operator of a graph, and the tensors that it reads and writes as (element type, shape)."""
+
+    primitive: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def nodes(graph: str) -> Iterator[Node]:
+    """The operators of a validated graph as MindSpore writes it to a file."""
+    lines = graph.splitlines()
+    for line, types in itertools.pairwise(lines):
+        found = NODE.match(line)
+        if found:
+            read, _, written = types.partition(") -> (")
+            yield Node(found["primitive"].removeprefix("PrimFunc_"), _tensors(read), _tensors(written))
+
+
+def _tensors(types: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(
+        (dtype, tuple(int(side) for side in shape.split(",") if side.strip()))
+        for dtype, shape in TENSOR.findall(types)
+    )
+
+
+def primitives(graph: str) -> set[str]:
+    """The names of a graph's operators, without those that only move values."""
+    return {node.primitive for node in nodes(graph)} - STRUCTURE
+
+
+def findings(graph: str) -> set[str]:
+    """One line for each thing in a graph that Ascend does not run, or runs slowly, by the documentation."""
+    return {line for node in nodes(graph) for line in _of_node(node)}
+
+
+def _of_node(node: Node) -> Iterator[str]:
+    name = node.primitive
+    if name in STRUCTURE:
+        return
+    if name in ON_THE_HOST:
+        yield f"{name}: runs on the host"
+        return
+    statement = statement_of(name)
+    if statement is not None and "Ascend" not in statement.platforms:
+        yield f"{name}: for {', '.join(sorted(statement.platforms))} only, by {statement.source}"
+    for dtype, shape in node.inputs + node.outputs:
+        if dtype in WIDE:
+            yield f"{name}: {dtype}"
+        if any(side < 0 for side in shape):
+            yield f"{name}: a shape that is not known when the graph is compiled"
+    for dtype, _ in node.inputs:
+        if statement is not None and statement.dtypes and _floating(dtype) not in (None, *statement.dtypes):
+            expected = ", ".join(sorted(statement.dtypes))
+            yield f"{name}: {dtype}, expected one of {expected}, by {statement.source}"
+
+
+def _floating(dtype: str) -> str | None:
+    return dtype.lower() if "Float" in dtype else None

@@ -1,0 +1,73 @@
+"""Every graph that Ascend would be given, against MindSpore's documentation. Nothing here ran on Ascend."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ascend import audit
+from tests.ascend.graphs import CASES, PLANTED
+from tests.ascend.statements import statement_of
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "ascend.md"
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Validated graphs by name, compiled in another process: it answers Ascend for its device."""
+    folder = tmp_path_factory.mktemp("graphs")
+    command = [sys.executable, "-m", "tests.ascend.graphs", str(folder), *CASES, *PLANTED]
+    environment = os.environ | {"LATTE_KERNELS": "off", "GLOG_v": "4", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {path.stem: path.read_text() for path in folder.glob("*.ir")}
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_graph_holds_nothing_that_ascend_does_not_run(name: str, graphs: dict[str, str]) -> None:
+    assert audit.primitives(graphs[name])
+    assert audit.findings(graphs[name]) == set()
+
+
+TRANSFORMERS_OF_16_BITS = [
+    name for name in CASES if name.startswith(("latte", "t2v")) and not name.endswith("float32")
+]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS_OF_16_BITS)
+def test_attention_of_16_bits_is_ascend_s_operator(name: str, graphs: dict[str, str]) -> None:
+    assert "FlashAttentionScore" in audit.primitives(graphs[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("float64", "Cast: Float64"),
+        ("cpu-only", "Lgamma: for CPU, GPU only, by mindspore.ops.operations.Lgamma"),
+        ("dynamic-shape", "NonZero: a shape that is not known when the graph is compiled"),
+        ("dynamic-shape", "NonZero: Int64"),
+        ("host", "Print: runs on the host"),
+    ],
+)
+def test_what_ascend_does_not_run_is_found(name: str, expected: str, graphs: dict[str, str]) -> None:
+    assert expected in audit.findings(graphs[name])
+
+
+def test_operators_without_a_statement_are_listed_by_name(graphs: dict[str, str]) -> None:
+    used = set.union(*(audit.primitives(graphs[name]) for name in CASES))
+    silent = {name for name in used if statement_of(name) is None}
+    section = PAGE.read_text().partition("## Operators without a statement")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == silent
+
+
+def test_types_that_an_operator_does_not_take_are_found() -> None:
+    types = "(<Tensor[BFloat16], (2, 2)>) -> (<Tensor[BFloat16], (2, 2)>)"
+    (found,) = audit.findings(f"  %0(a) = PrimFunc_Softmax(%1)\n      : {types}")
+    assert found.startswith("Softmax: BFloat16, expected one of float16, float32")
