@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = """
 run_dir: run
 device: cpu
@@ -165,3 +167,28 @@ def test_a_plan_of_calibration_counts_the_models_evaluations() -> None:
         in result.stdout
     )
     assert "\nwrites          run/reuse.json\n" in result.stdout
+
+
+def test_a_pipeline_is_calibrated_in_its_folder_with_its_own_scheduler() -> None:
+    shutil.copytree(GOLDEN / "t2v" / "pipeline", "pipeline")
+    flags = "--pipeline pipeline --prompt squirrel --steps 4 --num-frames 2 --guidance-scale 4 --set sample.sampler=null"
+    result = latte(f"calibrate {flags} --budgets 2 --samples 1")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "pipeline/reuse.json"
+    content = json.loads(Path("pipeline/reuse.json").read_text())
+    scheduler = json.loads(Path("pipeline/scheduler/scheduler_config.json").read_text())["_class_name"]
+    assert (content["setup"]["sampler"], content["setup"]["steps"]) == (scheduler, 4)
+    (found,) = content["schedules"]
+
+    result = latte(f"sample {flags} --full-steps 2 --guidance-every 2 --format latents --out videos/t2v")
+    assert result.exit_code == 0, result.stderr
+    sidecar = Path("videos/t2v/000-seed5-squirrel.json")
+    content = json.loads(sidecar.read_text())
+    assert (content["full_steps"], content["guidance_every"]) == (found["full_steps"], 2)
+    Path("pipeline/reuse.json").unlink()
+    assert latte(f"sample --replay {sidecar} --out again").exit_code == 0
+    assert Path("again/000-seed5-squirrel.npy").read_bytes() == sidecar.with_suffix(".npy").read_bytes()
+    plan = latte(f"sample {flags} --full-steps 2 --dry-run").stdout
+    assert "\nfull steps      2 of 4, evenly spaced: 0 2\n" in plan
+    refused = latte(f"sample {flags} --full-steps 5")
+    assert refused.stderr == "sample.full_steps: found 5, expected at most the 4 sampling steps\n"

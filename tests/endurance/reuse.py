@@ -39,7 +39,8 @@ POLYNOMIAL = (
     -4.11385132,
     0.111001402,
 )  # of Latte-1, highest power first
-THRESHOLDS = 16  # tried by bisection
+THRESHOLDS = 20  # tried by bisection
+LOWEST = -100.0  # a threshold; the polynomial is negative for changes of more than 0.25
 
 
 class Run:
@@ -106,7 +107,7 @@ def teacache(run: Run, clip: Trajectory, threshold: float, rescale: bool) -> tup
 
 def teacache_frames(run: Run, clip: Trajectory, full: int, *, rescale: bool) -> tuple[Array, list[int]]:
     """A clip by the rule with `full` full steps; with the next higher number where no threshold gives it."""
-    low, high, best = 0.0, 8.0, None
+    low, high, best = LOWEST, 8.0, None
     for _ in range(THRESHOLDS):
         middle = (low + high) / 2
         steps, places = teacache(run, clip, middle, rescale)

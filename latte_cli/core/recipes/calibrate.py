@@ -153,8 +153,7 @@ def _of_pipeline(settings: Settings, request: Request, budgets: Sequence[int]) -
     generator, specs = PipelineGenerator(pipeline), pipeline_specs(settings, request, NO_FILES, pipeline)
     generator.check(specs)
     setup = pipeline_setup(pipeline, specs[0])
-    of_run = "run_dir" in settings.model_fields_set
-    out = request.out or (settings.run_dir if of_run else pipeline.path) / REUSE_FILE
+    out = request.out or pipeline.path / REUSE_FILE
     numbers, plan = _budgets(budgets, setup), pipeline_plan(generator, specs, NO_FILES)
     flops = (1 + (settings.sample.guidance_scale != 1)) * pass_flops(pipeline, specs[0])
     _add_work(plan, setup, numbers, len(specs), flops=flops, out=out)

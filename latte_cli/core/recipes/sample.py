@@ -12,7 +12,7 @@ from latte_cli.core.planning.pipeline import pipeline_plan
 from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.planning.run_memory import add_memory
 from latte_cli.core.report.page import RunReport
-from latte_cli.core.sampling.calibration import pipeline_reuse_file
+from latte_cli.core.sampling.calibration import reuse_file
 from latte_cli.core.sampling.from_pipeline import (
     PipelineGenerator,
     generator_of,
@@ -72,7 +72,7 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
         return Prepared(settings, plan, lambda: job_of(settings, request))
     settings = with_pipeline_defaults(settings, request)
     generator, specs, target = _pipeline_clips(settings, request)
-    reuse = pipeline_reuse_file(settings, generator.pipeline)
+    reuse = reuse_file(settings.sample, generator.pipeline.path)
     plan = pipeline_plan(generator, specs, target, workers=workers, reuse=reuse)
     return Prepared(settings, plan, lambda: _pipeline_job(settings, generator, specs, target))
 
@@ -154,7 +154,7 @@ def _pipeline_clips(
 def _pipeline_job(
     settings: Settings, generator: PipelineGenerator, specs: Sequence[PipelineSpec], target: ClipFiles
 ) -> ClipJob:
-    reuse = pipeline_reuse_file(settings, generator.pipeline)
+    reuse = reuse_file(settings.sample, generator.pipeline.path)
     specs = with_digests(specs, generator.pipeline, decodes=target.decodes, reuse=reuse)
     return ClipJob(generator, specs, target, _report(settings, target))
 

@@ -135,11 +135,5 @@ def pipeline_weights(pipeline: PipelineFolder, spec: PipelineSpec) -> tuple[str,
     return tuple(spec.sha256[str(file)] for file in [*part_files(pipeline.transformer), *changes])
 
 
-def pipeline_reuse_file(settings: Settings, pipeline: PipelineFolder) -> Path | None:
-    """`reuse_file` of a pipeline: that of its own folder, or of the run folder where one is set."""
-    of_run = "run_dir" in settings.model_fields_set
-    return reuse_file(settings.sample, settings.run_dir if of_run else pipeline.path)
-
-
 def _read(path: Path) -> Calibration:
     return read_json(path, Calibration, expected="a file that latte calibrate wrote")

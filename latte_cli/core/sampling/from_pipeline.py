@@ -25,9 +25,9 @@ from latte_cli.core.models.pipeline.folder import (
 from latte_cli.core.sampling.calibration import (
     check_weights,
     full_steps_of,
-    pipeline_reuse_file,
     pipeline_setup,
     pipeline_weights,
+    reuse_file,
 )
 from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
@@ -80,7 +80,7 @@ def pipeline_specs(
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
     pipeline_files(pipeline, decoder=decoder)  # weights that are missing are told before any is read
     clips = [(line, further) for line in lines for further in range(number)]
-    reuse = pipeline_reuse_file(settings, pipeline)
+    reuse = reuse_file(sample, pipeline.path)
     specs = []
     for row, (line, further) in enumerate(clips):
         seed = (sample.seed if line.seed is None else line.seed) + further
