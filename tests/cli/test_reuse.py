@@ -158,12 +158,12 @@ def test_budgets_that_leave_nothing_to_find_are_refused(flags: str, code: int, e
     assert result.stderr.endswith(error)
 
 
-def test_a_plan_of_calibration_counts_the_models_evaluations() -> None:
+def test_a_plan_of_calibration_counts_the_full_steps() -> None:
     result = latte("calibrate --samples 2 --budgets 4 --dry-run")
     # Of a clip: 8 for itself, 7 whose change is kept, and for stretches of 2 to 5 steps what follows them.
     after = sum(8 - end for start in range(8) for end in range(start + 2, min(start + 5, 8) + 1))
     assert (
-        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after)} model evaluations\n"
+        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after)} full steps in all\n"
         in result.stdout
     )
     assert "\nwrites          run/reuse.json\n" in result.stdout
@@ -171,7 +171,8 @@ def test_a_plan_of_calibration_counts_the_models_evaluations() -> None:
 
 def test_a_pipeline_is_calibrated_in_its_folder_with_its_own_scheduler() -> None:
     shutil.copytree(GOLDEN / "t2v" / "pipeline", "pipeline")
-    flags = "--pipeline pipeline --prompt squirrel --steps 4 --num-frames 2 --guidance-scale 4 --set sample.sampler=null"
+    flags = "--pipeline pipeline --prompt squirrel --steps 4 --num-frames 2 --guidance-scale 4"
+    flags += " --set sample.sampler=null"
     result = latte(f"calibrate {flags} --budgets 2 --samples 1")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "pipeline/reuse.json"

@@ -182,8 +182,8 @@ def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, f
     longest = longest_stretch(setup.steps, budgets[0])
     evaluations = clips * evaluations_of(setup.steps, longest)
     plan.add("full steps", f"{', '.join(map(str, budgets))} of {setup.steps}")
-    plan.add("measures", f"stretches of up to {longest} steps, {evaluations:,} model evaluations")
-    add_time(plan, evaluations, flops, "evaluation")
+    plan.add("measures", f"stretches of up to {longest} steps, {evaluations:,} full steps in all")
+    add_time(plan, evaluations, flops, "full step")
     plan.add("writes", str(out))
     plan.check(lambda: check_folder("--out", out.parent))
 

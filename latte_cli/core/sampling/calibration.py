@@ -90,7 +90,9 @@ def full_steps_of(sample: SampleSettings, setup: Setup, file: Path | None) -> Fu
         if (theirs := getattr(calibration.setup, name)) != mine:
             raise LatteError(f"{file}: {name}: {found(theirs, shown_value(mine))}; {WAY_OUT}")
     for schedule in calibration.schedules:
-        if len(schedule.full_steps) == full and schedule.full_steps[-1] < steps:
+        if len(schedule.full_steps) == full:
+            if (last := schedule.full_steps[-1]) >= steps:
+                raise LatteError(f"{file}: full_steps: {found(last, f'less than setup.steps {steps}')}")
             return schedule.full_steps
     budgets = ", ".join(str(len(schedule.full_steps)) for schedule in calibration.schedules)
     raise LatteError(f"{file}: found schedules of {budgets or 'no'} full steps, expected {full}; {WAY_OUT}")
