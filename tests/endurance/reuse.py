@@ -2,16 +2,17 @@
 
 Measures stretches of reuse on a few clips of a run, then draws held-out clips by schedules of as many full
 steps: the calibrated one, evenly spaced ones, and TeaCache's rule (arXiv 2411.19108): full when the change
-of the first block's modulated input, through its polynomial for Latte-1, has added up to a threshold, here
-the one that gives this clip as many full steps; and the same rule without the polynomial. Prints a table of
-PSNR against the clips of all steps in full. --speed times the denoising alone instead, in turns.
+of the first block's modulated input, through a polynomial, has added up to a threshold, here the one that
+gives this clip as many full steps. The polynomial is that of Latte-1, one fitted to this model's outputs, or
+none. Prints a table of PSNR against the clips of all steps in full. --speed times the denoising alone
+instead, in turns.
 """
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ class Run:
         return np.asarray(normal * (1 + parts[:, 1]) + parts[:, 0])
 
 
-def teacache(run: Run, clip: Trajectory, threshold: float, rescale: bool) -> tuple[Iterator[Any], list[int]]:
+def teacache(
+    run: Run, clip: Trajectory, threshold: float, polynomial: Sequence[float]
+) -> tuple[Iterator[Any], list[int]]:
     """The steps of a clip by TeaCache's rule, and the full ones, which are known once it is finished."""
     model, places, full = clip.model(), count(), []
     before: Array = np.zeros(0)
@@ -93,8 +96,7 @@ def teacache(run: Run, clip: Trajectory, threshold: float, rescale: bool) -> tup
         nonlocal before, added
         place, now = next(places), run.modulated(clip, x_t, timesteps)
         if 0 < place < run.steps - 1:
-            change = np.abs(now - before).mean() / np.abs(before).mean()
-            added += float(np.polyval(POLYNOMIAL, change)) if rescale else float(change)
+            added += float(np.polyval(polynomial, change(now, before)))
         before = now
         if place not in (0, run.steps - 1) and added < threshold:
             return model.reuse(x_t, timesteps)
@@ -105,12 +107,41 @@ def teacache(run: Run, clip: Trajectory, threshold: float, rescale: bool) -> tup
     return clip.by(evaluate), full
 
 
-def teacache_frames(run: Run, clip: Trajectory, full: int, *, rescale: bool) -> tuple[Array, list[int]]:
+def change(now: Array, before: Array) -> float:
+    """The relative L1 change."""
+    return float(np.abs(now - before).mean() / np.abs(before).mean())
+
+
+def changes(run: Run, clip: Trajectory) -> list[tuple[float, float]]:
+    """From each step to the next: the change of the first block's input, and of the model's output."""
+    model, seen = clip.model(), []
+
+    def recorded(x_t: Array, timesteps: Array) -> Array:
+        output = model(x_t, timesteps)
+        seen.append((run.modulated(clip, x_t, timesteps), output))
+        return output
+
+    for _ in clip.by(recorded):
+        pass
+    return [(change(after[0], before[0]), change(after[1], before[1])) for before, after in pairwise(seen)]
+
+
+def fitted(run: Run, clips: int) -> list[float]:
+    """TeaCache's polynomial for this model, of degree 4, from the run's first clips."""
+    found = np.array([pair for place in range(clips) for pair in changes(run, run.clip(place, place))])
+    low, middle, high = np.quantile(found[:, 0], [0, 0.5, 1])
+    print(f"changes of the first block's input: {low:.3f} to {high:.3f}, median {middle:.3f}")
+    return list(np.polyfit(found[:, 0], found[:, 1], 4))
+
+
+def teacache_frames(
+    run: Run, clip: Trajectory, full: int, polynomial: Sequence[float]
+) -> tuple[Array, list[int]]:
     """A clip by the rule with `full` full steps; with the next higher number where no threshold gives it."""
     low, high, best = LOWEST, 8.0, None
     for _ in range(THRESHOLDS):
         middle = (low + high) / 2
-        steps, places = teacache(run, clip, middle, rescale)
+        steps, places = teacache(run, clip, middle, polynomial)
         frames = run.frames(steps)
         if len(places) >= full:
             low = middle
@@ -149,6 +180,11 @@ def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
         "even": even_schedule(run.steps, full),
         "even with the last": tuple(np.rint(np.linspace(0, run.steps - 1, full)).astype(int).tolist()),
     }
+    rules = {
+        "TeaCache, Latte-1's polynomial": POLYNOMIAL,
+        "TeaCache, fitted polynomial": fitted(run, samples),
+        "TeaCache, no polynomial": (1.0, 0.0),
+    }
     found: dict[str, list[float]] = {}
     lengths: dict[str, list[int]] = {}
     for place in range(clips):
@@ -158,8 +194,8 @@ def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
             frames = run.frames(replace(clip, full_steps=schedule).denoise())
             found.setdefault(name, []).append(decibels(frames, whole))
             lengths.setdefault(name, []).append(len(schedule))
-        for name, rescale in (("TeaCache", True), ("TeaCache without polynomial", False)):
-            frames, places = teacache_frames(run, clip, full, rescale=rescale)
+        for name, polynomial in rules.items():
+            frames, places = teacache_frames(run, clip, full, polynomial)
             found.setdefault(name, []).append(decibels(frames, whole))
             lengths.setdefault(name, []).append(len(places))
     print("| schedule | full steps | PSNR, mean | least | largest |")
@@ -169,7 +205,7 @@ def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
         shown = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
         print(f"| {name} | {shown} | {np.mean(values):.1f} dB | {min(values):.1f} | {max(values):.1f} |")
     better = np.array(found["calibrated"])
-    for name in ("even", "even with the last", "TeaCache", "TeaCache without polynomial"):
+    for name in ("even", "even with the last", *rules):
         wins = int((better > np.array(found[name])).sum())
         print(f"calibrated is nearer than {name} in {wins} of {clips} clips")
     print("calibrated:", *schedules["calibrated"], flush=True)
