@@ -43,7 +43,7 @@ NO_FILES = ClipFiles(Path(), (LATENTS,))
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSchedule:
     """A schedule, and the error of its worst stretch next to that of evenly spaced steps."""
 
     full_steps: FullSteps
@@ -59,11 +59,11 @@ class CalibrateReport:
     total: int
     clip: int
     clips: int
-    found: tuple[Found, ...] = ()
+    found: tuple[FoundSchedule, ...] = ()
 
 
 @dataclass(frozen=True)
-class Job:
+class CalibrateJob:
     """Clips to measure on, what makes them, and what is looked for."""
 
     generator: Generator
@@ -90,7 +90,9 @@ class Job:
         mean = np.mean(errors, axis=0)
         schedules = [minimax_schedule(mean, budget) for budget in self.budgets]
         best = tuple(
-            Found(schedule, _worst(mean, schedule), _worst(mean, even_schedule(len(mean), len(schedule))))
+            FoundSchedule(
+                schedule, _worst(mean, schedule), _worst(mean, even_schedule(len(mean), len(schedule)))
+            )
             for schedule in schedules
         )
         write_calibration(
@@ -110,16 +112,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCalibration:
     """What `latte calibrate` would do, as far as settings, small files and headers show."""
 
     settings: Settings
     plan: Plan
-    job: Callable[[], Job]
+    job: Callable[[], CalibrateJob]
     """The job, once the plan has no problems."""
 
 
-def prepare(settings: Settings, request: Request, *, budgets: Sequence[int] = ()) -> Prepared:
+def prepare(settings: Settings, request: Request, *, budgets: Sequence[int] = ()) -> PreparedCalibration:
     """The plan and the job of calibrating a run or a pipeline, on sample.num_samples clips of each prompt.
 
     budgets: numbers of full steps; none are a half and a third of the steps. request.out: the file to write.
@@ -139,16 +141,16 @@ def prepare(settings: Settings, request: Request, *, budgets: Sequence[int] = ()
     guided = settings.sample.guidance_scale != 1
     _add_work(plan, setup, numbers, clips, flops=(1 + guided) * forward_flops(sizes_of(settings)), out=out)
 
-    def job() -> Job:
+    def job() -> CalibrateJob:
         checkpoint = chosen_checkpoint(settings, request.checkpoint)
         specs = run_specs(settings, checkpoint, request, NO_FILES)
         scale = settings.sample.guidance_scale
-        return Job(RunGenerator(), specs, run_weights(specs[0]), setup, scale, numbers, out)
+        return CalibrateJob(RunGenerator(), specs, run_weights(specs[0]), setup, scale, numbers, out)
 
-    return Prepared(settings, plan, job)
+    return PreparedCalibration(settings, plan, job)
 
 
-def _of_pipeline(settings: Settings, request: Request, budgets: Sequence[int]) -> Prepared:
+def _of_pipeline(settings: Settings, request: Request, budgets: Sequence[int]) -> PreparedCalibration:
     pipeline = open_pipeline(settings.sample.pipeline, decodes=False)
     generator, specs = PipelineGenerator(pipeline), pipeline_specs(settings, request, NO_FILES, pipeline)
     generator.check(specs)
@@ -158,12 +160,12 @@ def _of_pipeline(settings: Settings, request: Request, budgets: Sequence[int]) -
     flops = (1 + (settings.sample.guidance_scale != 1)) * pass_flops(pipeline, specs[0])
     _add_work(plan, setup, numbers, len(specs), flops=flops, out=out)
 
-    def job() -> Job:
+    def job() -> CalibrateJob:
         made = with_digests(specs, pipeline, decodes=False)
         weights, scale = pipeline_weights(pipeline, made[0]), settings.sample.guidance_scale
-        return Job(generator, made, weights, setup, scale, numbers, out)
+        return CalibrateJob(generator, made, weights, setup, scale, numbers, out)
 
-    return Prepared(settings, plan, job)
+    return PreparedCalibration(settings, plan, job)
 
 
 def _budgets(asked: Sequence[int], setup: Setup) -> tuple[int, ...]:
