@@ -62,6 +62,7 @@ bench-peers: install $(PEERS_VENV)/.installed
 	@$(BIN)/python tests/peers/compare.py --torch $(PEERS_VENV)/bin/python --out runs/bench-peers.json $(PEERS)
 ifeq ($(PEERS),)
 	@$(BIN)/python tests/peers/bench_convert.py --torch-python $(PEERS_VENV)/bin/python
+	@$(BIN)/python tests/peers/compare_command.py --torch $(PEERS_VENV)/bin/python
 endif
 
 $(PEERS_VENV)/.installed:
@@ -69,7 +70,7 @@ $(PEERS_VENV)/.installed:
 	@echo "Installing $(TORCH) for CPUs into $(PEERS_VENV)."
 	@pip="$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --no-input --quiet"; \
 		{ $$pip --retries 0 install --index-url $(TORCH_INDEX) $(TORCH) 2> /dev/null || $$pip install $(TORCH); } \
-		&& $$pip install numpy safetensors pytest
+		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece imageio-ffmpeg imageio
 	@touch $@
 
 # Damaged and malicious files, and machines without room, given to the commands: some fifteen minutes.

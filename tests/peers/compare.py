@@ -77,9 +77,9 @@ class Worker:
 def commands(task: str, size: str, torch: str) -> dict[str, list[str]]:
     """What to start, by name; ours first."""
     ours = {"ours": [sys.executable, str(HERE / "our_worker.py"), task, size]}
-    kinds = ("plain", "sdpa") if task in LATTE else ("",)
+    kinds = ("plain", "sdpa", "compiled") if task in LATTE else ("plain", "compiled")
     peer = [torch, str(HERE / "torch_worker.py"), task, size]
-    return ours | {f"torch {kind}".strip(): [*peer, kind] for kind in kinds}
+    return ours | {f"torch {kind}": [*peer, kind] for kind in kinds}
 
 
 def measure(task: str, size: str, *, torch: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def summary(values: list[float]) -> dict[str, float]:
 HEADING = (
     "ours over PyTorch's: medians of ratios, with quartiles; least: of each side's best turn;\n"
     "cpu: of all threads' time\n"
-    "task     size   against         ours    torch   ratio  quartiles least   cpu target first s mem GB ratio"
+    "task     size   against           ours    torch  ratio quartiles least   cpu target first s mem GB  of"
 )
 
 
@@ -161,7 +161,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         ours, other = (result["seconds"][side]["median"] for side in ("ours", name))
         least, busy = result["least_ratios"][name], result["cpu_ratios"][name]["median"]
         yield (
-            f"{task:<8} {result['size']:<6} {name:<11} {ours:8.3f} {other:8.3f} {found['median']:7.2f} "
+            f"{task:<8} {result['size']:<6} {name:<14} {ours:8.3f} {other:8.3f} {found['median']:7.2f} "
             f"{found['low']:5.2f}-{found['high']:.2f} {least:5.2f} {busy:5.2f} {TARGETS[task]:6.2f} "
             f"{first:7.1f} {memory['ours'] / 1e9:6.2f} {memory['ours'] / memory[name]:5.2f}"
         )

@@ -1,7 +1,12 @@
-"""The PyTorch peer's worker: `torch_worker.py TASK SIZE plain|sdpa`; see serving.py."""
+"""The PyTorch peer's worker: `torch_worker.py TASK SIZE KIND`; see serving.py.
+
+KIND is plain or sdpa, the way that attention is computed, or compiled: sdpa under torch.compile.
+"""
 
 import copy
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +27,8 @@ from torch_diffusion import Diffusion, Training
 from torch_latte import Latte, guided
 from torch_vae import Autoencoder
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 
 def make(task: str, size: str) -> Task:
     """The work of a task at a size."""
@@ -32,7 +39,7 @@ def make(task: str, size: str) -> Task:
 
 def forward(size: str) -> Task:
     """One prediction, without gradients."""
-    model, shape = _latte(size).eval(), SIZES[size].clips
+    model, shape = _compiled(_latte(size).eval()), SIZES[size].clips
     x_t, timesteps = torch.from_numpy(latents(shape)), torch.full(shape[:1], 500)
 
     @torch.no_grad()
@@ -45,7 +52,7 @@ def forward(size: str) -> Task:
 def train(size: str) -> Task:
     """One training step from latents in memory: draws, forward, backward, AdamW, averages."""
     model = _latte(size).train()
-    training = Training(model, copy.deepcopy(model), rate=1e-4, decay=0.9999)
+    training = Training(_compiled(model), copy.deepcopy(model), rate=1e-4, decay=0.9999)
     x_start = torch.from_numpy(latents(SIZES[size].clips))
 
     def work() -> None:
@@ -56,7 +63,7 @@ def train(size: str) -> Task:
 
 def sample(size: str) -> Task:
     """One clip by guided DDPM from ready noise, both halves in one batch."""
-    model, diffusion = _latte(size, NUM_CLASSES).eval(), Diffusion(steps=SAMPLING_STEPS)
+    model, diffusion = _compiled(_latte(size, NUM_CLASSES).eval()), Diffusion(steps=SAMPLING_STEPS)
     shape = (2, *SIZES[size].clips[1:])
     labels = torch.tensor([0, NUM_CLASSES])
 
@@ -70,19 +77,27 @@ def sample(size: str) -> Task:
 def encode(_: str) -> Task:
     """Frames to moments."""
     model, frames = _filled(Autoencoder()).eval(), latents((IMAGES, 3, IMAGE_SIZE, IMAGE_SIZE))
-    return lambda: model.encode(torch.from_numpy(frames)).numpy()
+    run = _compiled(model.encode)
+    return lambda: run(torch.from_numpy(frames)).numpy()
 
 
 def decode(_: str) -> Task:
     """Latents to frames."""
     model, values = _filled(Autoencoder()).eval(), latents((IMAGES, 4, LATENT_SIDE, LATENT_SIDE))
-    return lambda: model.decode(torch.from_numpy(values)).numpy()
+    run = _compiled(model.decode)
+    return lambda: run(torch.from_numpy(values)).numpy()
 
 
 def _latte(size: str, num_classes: int | None = None) -> Latte:
     sizes = SIZES[size]._asdict()
     del sizes["batch"]
-    return _filled(Latte(**sizes, num_classes=num_classes, attention=sys.argv[3]))
+    attention = "plain" if sys.argv[3] == "plain" else "sdpa"
+    return _filled(Latte(**sizes, num_classes=num_classes, attention=attention))
+
+
+def _compiled(function: Function) -> Function:
+    """For the worker of that kind a module or function compiled for its shapes alone."""
+    return torch.compile(function, dynamic=False) if sys.argv[3] == "compiled" else function
 
 
 def _filled(model: nn.Module) -> nn.Module:
