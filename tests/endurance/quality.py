@@ -45,7 +45,7 @@ def sampled(settings: Settings, method: str, clips: int, folder: Path) -> float:
     return min(seconds[1:])  # the first one compiles
 
 
-def real_clips(job: evaluate.Job, clips: int, folder: Path) -> None:
+def real_clips(job: evaluate.EvalJob, clips: int, folder: Path) -> None:
     """Real clips as if they were generated: of other moments than those that they are compared with."""
     protocol = job.protocol
     span = (protocol.num_frames - 1) * protocol.real_stride + 1
@@ -62,13 +62,13 @@ def real_clips(job: evaluate.Job, clips: int, folder: Path) -> None:
     np.save(folder / "real.npy", np.stack(frames))
 
 
-def noise(job: evaluate.Job, clips: int, folder: Path) -> None:
+def noise(job: evaluate.EvalJob, clips: int, folder: Path) -> None:
     """Clips of uniform noise."""
     shape = (clips, job.protocol.num_frames, job.protocol.size, job.protocol.size, 3)
     np.save(folder / "noise.npy", np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
-def row(name: str, job: evaluate.Job, seconds: float | None = None) -> str:
+def row(name: str, job: evaluate.EvalJob, seconds: float | None = None) -> str:
     """A line of the table."""
     *_, last = evaluate.run(job)
     assert last.found is not None
@@ -99,7 +99,7 @@ def rows(asked: argparse.Namespace) -> Iterator[str]:
             yield row(name, job)
 
 
-def job_of(settings: Settings, asked: argparse.Namespace, folder: str) -> evaluate.Job:
+def job_of(settings: Settings, asked: argparse.Namespace, folder: str) -> evaluate.EvalJob:
     """What `latte evaluate -c` compares: the clips in a folder with the run's data."""
     data = settings.data
     assert data.root is not None
@@ -111,7 +111,7 @@ def job_of(settings: Settings, asked: argparse.Namespace, folder: str) -> evalua
         size=data.image_size,
         transform=data.transform,
     )
-    return evaluate.Job(data.root, Path(folder), protocol, asked.i3d, settings.device)
+    return evaluate.EvalJob(data.root, Path(folder), protocol, asked.i3d, settings.device)
 
 
 def main() -> None:
