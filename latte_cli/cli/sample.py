@@ -18,7 +18,7 @@ EXAMPLES = (
         "Two classes, with guidance",
         "latte sample -c ucf101.yaml --class-label 3 --class-label 8",
     ),
-    ("Twice as fast: half of the steps in full", "latte sample -c sky.yaml --steps 50 --full-steps 25"),
+    ("Faster: half of the steps computed in full", "latte sample -c sky.yaml --steps 50 --full-steps 25"),
     ("The same bytes again", "latte sample --replay runs/sky/samples/000.json --out again"),
 )
 

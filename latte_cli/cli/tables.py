@@ -149,13 +149,14 @@ def calibrate_line(report: "CalibrateReport") -> Line:
 
 
 def show_calibration(report: "CalibrateReport", out: Path) -> None:
-    """Each schedule with its worst error and that of even spacing, and where they are written."""
-    title = ("full steps", "worst error", "evenly spaced", "steps computed in full")
+    """Each schedule with its error and that of even spacing, and where they are written."""
+    title = ("full steps", "error", "evenly spaced", "found by", "steps computed in full")
     rows = [
         [
             str(len(one.full_steps)),
-            f"{one.worst_error:.4g}",
+            f"{one.error:.4g}",
             f"{one.even_error:.4g}",
+            one.way,
             " ".join(map(str, one.full_steps)),
         ]
         for one in report.found

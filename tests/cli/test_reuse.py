@@ -77,6 +77,19 @@ def test_a_calibration_says_what_it_holds_for() -> None:
     assert all(steps[0] == 0 and steps == sorted(set(steps)) for steps in schedules().values())
 
 
+def test_a_schedules_error_is_that_of_the_clips_it_was_measured_on_and_no_more_than_of_even_spacing() -> None:
+    errors = {}
+    for name, flags in {"found": "--full-steps 3", "evenly": "--full-steps 3 --reuse even"}.items():
+        for out, more in ((name, flags), ("full", "")):
+            result = latte(f"sample --format latents --num-samples 2 --out {out} {more}")
+            assert result.exit_code == 0, result.stderr
+        files = [f"{clip}.npy" for clip in (NAME, "001-seed6-class1")]
+        errors[name] = np.mean([np.abs(np.load(f"{name}/{one}") - np.load(f"full/{one}")) for one in files])
+    content = json.loads(Path("run/reuse.json").read_text())
+    assert content["schedules"][0]["error"] == pytest.approx(errors["found"], rel=1e-4)
+    assert errors["found"] <= errors["evenly"] * 1.0001
+
+
 def test_the_calibrations_steps_are_those_that_are_computed() -> None:
     _, sidecar = sampled("--full-steps 4", "calibrated")
     assert sidecar["full_steps"] == schedules()[4]
@@ -160,10 +173,11 @@ def test_budgets_that_leave_nothing_to_find_are_refused(flags: str, code: int, e
 
 def test_a_plan_of_calibration_counts_the_full_steps() -> None:
     result = latte("calibrate --samples 2 --budgets 4 --dry-run")
-    # Of a clip: 8 for itself, 7 whose change is kept, and for stretches of 2 to 5 steps what follows them.
+    # Of a clip: 8 for itself, 7 whose change is kept, and for stretches of 2 to 5 steps what follows them;
+    # then 8 to compare with, and 4 for each of two schedules.
     after = sum(8 - end for start in range(8) for end in range(start + 2, min(start + 5, 8) + 1))
     assert (
-        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after)} full steps in all\n"
+        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after + 8 + 8)} full steps in all\n"
         in result.stdout
     )
     assert "\nwrites          run/reuse.json\n" in result.stdout

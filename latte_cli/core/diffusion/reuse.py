@@ -55,29 +55,25 @@ def minimax_schedule(errors: FloatArray, full: int) -> FullSteps:
     alone; infinite where j - i is too long or i >= j. Of schedules with the same worst error, the one with
     the least second-worst counts, and so on. Raises ValueError when no schedule of so many avoids infinity.
     """
-    evaluations = len(errors)
-    # best[j]: of all paths from 0 to j with as many full evaluations as rounds so far, the errors, worst
-    # first, and the evaluations. Adding the same error to two paths leaves the order of the two as it is.
+    # best: of the paths from 0 to an evaluation, the errors, worst first, and the evaluations before it.
+    # Adding the same error to two paths leaves the order of the two as it is.
     best: dict[int, tuple[list[float], FullSteps]] = {0: ([], ())}
     for _ in range(full):
         longer: dict[int, tuple[list[float], FullSteps]] = {}
         for start, (worst, path) in best.items():
-            for end in range(start + 1, evaluations + 1):
-                error = float(errors[start, end])
-                if not np.isfinite(error):
-                    continue
-                found = (_with(worst, error), (*path, start))
-                if end not in longer or found < longer[end]:
-                    longer[end] = found
-        longer_to_end = longer.pop(evaluations, None)
+            for end in np.flatnonzero(np.isfinite(errors[start])).tolist():
+                one = (_worst_first(worst, float(errors[start, end])), (*path, start))
+                if end not in longer or one < longer[end]:
+                    longer[end] = one
+        finished = longer.pop(len(errors), None)
         best = longer
-    if longer_to_end is None:
-        raise ValueError(f"no schedule of {full} of {evaluations} evaluations")
-    return longer_to_end[1]
+    if finished is None:
+        raise ValueError(f"no schedule of {full} of {len(errors)} evaluations")
+    return finished[1]
 
 
-def _with(worst: list[float], error: float) -> list[float]:
+def _worst_first(errors: list[float], error: float) -> list[float]:
     """Errors, worst first, with one more."""
-    result = worst.copy()
+    result = errors.copy()
     insort(result, error, key=lambda value: -value)
     return result

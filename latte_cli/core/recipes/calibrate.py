@@ -1,7 +1,7 @@
 """Find the sampling steps to compute in full, for a run or a text-to-video pipeline."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +35,30 @@ from latte_cli.core.sampling.from_pipeline import (
 from latte_cli.core.sampling.from_run import RunGenerator, run_specs, run_weights
 from latte_cli.core.sampling.generator import Generator
 from latte_cli.core.sampling.spec import ClipSpec, Request
-from latte_cli.core.sampling.stretches import evaluations_of, longest_stretch, stretch_errors
+from latte_cli.core.sampling.stretches import evaluations_of, finished, longest_stretch, stretch_errors
 from latte_cli.core.sampling.write import LATENTS, ClipFiles
 from latte_cli.core.settings.schema import Settings
 
+EVEN = "even"
+WAYS: dict[str, Callable[[FloatArray, int], FullSteps]] = {
+    "minimax": minimax_schedule,
+    EVEN: lambda errors, full: even_schedule(len(errors), full),
+}
+"""How a schedule is found, from errors of stretches and a number of full steps."""
 NO_FILES = ClipFiles(Path(), (LATENTS,))
 
 
 @dataclass(frozen=True)
 class FoundSchedule:
-    """A schedule, and the error of its worst stretch next to that of evenly spaced steps."""
+    """A schedule, and how far clips sampled by it are from those of all steps in full."""
 
     full_steps: FullSteps
-    worst_error: float
+    way: str
+    """How it was found: a name of WAYS."""
+    error: float
+    """Mean absolute difference in the finished latents."""
     even_error: float
+    """That of as many evenly spaced steps."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +86,32 @@ class CalibrateJob:
     out: Path
 
     def run(self) -> Iterator[CalibrateReport]:
-        """Measure every stretch of reuse, then write the best schedules; a report after each stretch.
+        """Measure every stretch of reuse, then write the schedules that come nearest; a report a stretch.
 
         The file appears whole at the end. Raises LatteError for what a user can fix.
         """
         longest = longest_stretch(self.setup.steps, self.budgets[0])
-        each, clips = evaluations_of(self.setup.steps, longest), len(self.specs)
-        total, errors = each * clips, []
-        for place, clip in enumerate(self.generator.trajectories(self.specs)):
+        clips = self.generator.trajectories(self.specs)
+        each, number = evaluations_of(self.setup.steps, longest), len(clips)
+        total = (each + checked_steps(self.setup.steps, self.budgets)) * number
+        measured, done = [], 0
+        for place, clip in enumerate(clips):
             for report in stretch_errors(clip, longest):
-                yield CalibrateReport(place * each + report.done, total, place, clips)
-            errors.append(report.errors)
-        mean = np.mean(errors, axis=0)
-        schedules = [minimax_schedule(mean, budget) for budget in self.budgets]
-        best = tuple(
-            FoundSchedule(
-                schedule, _worst(mean, schedule), _worst(mean, even_schedule(len(mean), len(schedule)))
-            )
-            for schedule in schedules
-        )
+                yield CalibrateReport(done + report.done, total, place, number)
+            measured.append(report.errors)
+            done += each
+        mean = np.mean(measured, axis=0)
+        tried = [{way: find(mean, budget) for way, find in WAYS.items()} for budget in self.budgets]
+        errors = np.zeros((number, len(tried), len(WAYS)))
+        for place, clip in enumerate(clips):
+            whole, done = finished(clip.denoise()), done + self.setup.steps
+            for row, budget in enumerate(self.budgets):
+                for column, schedule in enumerate(tried[row].values()):
+                    latents = finished(replace(clip, full_steps=schedule).denoise())
+                    errors[place, row, column] = np.abs(latents - whole).mean(dtype=np.float64)
+                    done += budget
+                    yield CalibrateReport(done, total, place, number)
+        best = tuple(_nearest(schedules, row) for schedules, row in zip(tried, errors.mean(0), strict=True))
         write_calibration(
             self.out,
             Calibration(
@@ -102,13 +119,11 @@ class CalibrateJob:
                 setup=self.setup,
                 guidance_scale=self.guidance_scale,
                 seed=self.specs[0].seed,
-                samples=clips,
-                schedules=tuple(
-                    FullSchedule(full_steps=one.full_steps, worst_error=one.worst_error) for one in best
-                ),
+                samples=number,
+                schedules=tuple(FullSchedule(full_steps=one.full_steps, error=one.error) for one in best),
             ),
         )
-        yield CalibrateReport(total, total, clips - 1, clips, best)
+        yield CalibrateReport(total, total, number - 1, number, best)
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,7 @@ def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, f
     """Rows on what is measured, in place of those on sampling the clips."""
     plan.rows = [row for row in plan.rows if row[0] not in ("time", "writes")]
     longest = longest_stretch(setup.steps, budgets[0])
-    evaluations = clips * evaluations_of(setup.steps, longest)
+    evaluations = clips * (evaluations_of(setup.steps, longest) + checked_steps(setup.steps, budgets))
     plan.add("full steps", f"{', '.join(map(str, budgets))} of {setup.steps}")
     plan.add("measures", f"stretches of up to {longest} steps, {evaluations:,} full steps in all")
     add_time(plan, evaluations, flops, "full step")
@@ -190,7 +205,13 @@ def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, f
     plan.check(lambda: check_folder("--out", out.parent))
 
 
-def _worst(errors: FloatArray, schedule: FullSteps) -> float:
-    """The error of a schedule's worst stretch."""
-    ends = (*schedule[1:], len(errors))
-    return max(float(errors[start, end]) for start, end in zip(schedule, ends, strict=True))
+def checked_steps(steps: int, budgets: Sequence[int]) -> int:
+    """Full steps of sampling a clip in full, and by every way for every number of full steps."""
+    return steps + len(WAYS) * sum(budgets)
+
+
+def _nearest(schedules: Mapping[str, FullSteps], errors: FloatArray) -> FoundSchedule:
+    """The schedule of least error."""
+    by_way = dict(zip(schedules, map(float, errors), strict=True))
+    way = min(by_way, key=by_way.__getitem__)
+    return FoundSchedule(schedules[way], way, by_way[way], by_way[EVEN])

@@ -39,8 +39,8 @@ class FullSchedule(Model):
     """The steps computed in full, for one number of them."""
 
     full_steps: Steps
-    worst_error: float = Field(ge=0)
-    """Mean absolute difference in the finished latents that the worst stretch of reuse makes, alone."""
+    error: float = Field(ge=0)
+    """Mean absolute difference of the finished latents from those of all steps in full."""
 
 
 class Calibration(Model):

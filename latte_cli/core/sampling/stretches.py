@@ -52,7 +52,7 @@ def stretch_errors(clip: "Trajectory", longest: int) -> Iterator[StretchReport]:
         outputs.append(np.asarray(model(x_t, timesteps)))
         return outputs[-1]
 
-    finished, done = _finished(clip.by(recorded)), total
+    whole, done = finished(clip.by(recorded)), total
     errors = np.full((total, total + 1), np.inf)
     for start in range(total):
         errors[start, start + 1] = 0.0
@@ -61,8 +61,8 @@ def stretch_errors(clip: "Trajectory", longest: int) -> Iterator[StretchReport]:
         model.keep(*inputs[start])
         done += 1
         for end in range(start + 2, min(start + longest, total) + 1):
-            stretched = _finished(clip.by(_stretched(model, outputs, start, end)))
-            errors[start, end] = np.abs(stretched - finished).mean(dtype=np.float64)
+            stretched = finished(clip.by(_stretched(model, outputs, start, end)))
+            errors[start, end] = np.abs(stretched - whole).mean(dtype=np.float64)
             done += total - end
             yield StretchReport(done, errors)
 
@@ -80,6 +80,7 @@ def _stretched(model: ReusableModel, outputs: Sequence[FloatArray], start: int, 
     return evaluate
 
 
-def _finished(steps: Iterator[Any]) -> NDArray[np.float32]:
+def finished(steps: Iterator[Any]) -> NDArray[np.float32]:
+    """The latents that a clip's steps end with."""
     *_, last = steps
     return np.asarray(last.x_t, np.float32)

@@ -25,7 +25,7 @@ CALIBRATION = Calibration(
     guidance_scale=1.0,
     seed=0,
     samples=2,
-    schedules=(FullSchedule(full_steps=(0, 1, 5), worst_error=0.25),),
+    schedules=(FullSchedule(full_steps=(0, 1, 5), error=0.25),),
 )
 
 
