@@ -1,6 +1,5 @@
-# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean. Each makes .venv where it is missing.
-# It needs Python 3.10, 3.11 or 3.12.
-# Another interpreter: make install PYTHON=/path/to/python3.11
+# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean; .venv is created if missing.
+# Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +12,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	@test -x $(BIN)/python || $(MAKE) --no-print-directory $(BIN)/python
-	@echo "Installing what pyproject.toml asks for into $(VENV): some minutes the first time."
+	@echo "Installing the dependencies in pyproject.toml into $(VENV): a few minutes the first time."
 	@$(PIP) install --editable ".[demo,dev]"
 	@touch $@
 
@@ -21,12 +20,12 @@ $(BIN)/python:
 	@for python in $(PYTHON) python3.11 python3.12 python3.10 python3; do \
 		"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || continue; \
 		if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
-			echo "$$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; \
+			echo "$$python cannot create a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; \
 		fi; \
-		echo "Making $(VENV) with $$($$python --version)."; \
+		echo "Creating $(VENV) with $$($$python --version)."; \
 		exec "$$python" -m venv $(VENV); \
 	done; \
-	echo "No Python 3.10, 3.11 or 3.12 found: install one, or name it with PYTHON=/path/to/python." >&2; exit 1
+	echo "No Python 3.10, 3.11 or 3.12 found: install one, or set PYTHON=/path/to/python." >&2; exit 1
 
 demo: install
 	@$(BIN)/latte demo
@@ -41,7 +40,7 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-# The documentation as a site, in build/site. Any warning fails it.
+# The documentation site, in build/site. Fails on any warning.
 docs: install
 	@$(PIP) install --editable ".[docs]"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
@@ -50,7 +49,7 @@ docs: install
 bench: install
 	@$(BIN)/latte bench --out bench.json
 
-# Against a plain PyTorch Latte, in turns (tests/peers/): some 20 minutes. PEERS="--task train --size S/2" picks.
+# Comparison with a plain PyTorch Latte (tests/peers/): about 20 minutes. Select with PEERS="--task train --size S/2".
 PEERS_VENV := .venv-torch
 TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -73,7 +72,7 @@ $(PEERS_VENV)/.installed:
 		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece imageio-ffmpeg imageio
 	@touch $@
 
-# Damaged and malicious files, and machines without room, given to the commands: some fifteen minutes.
+# Run the commands with damaged and malicious files, and on machines without space: about 15 minutes.
 hostile: install
 	@$(BIN)/python tests/hostile/campaign.py
 	@$(BIN)/python tests/hostile/machines.py
@@ -81,8 +80,7 @@ hostile: install
 fuzz: install
 	@$(BIN)/python -m tests.core.checkpoints.fuzz --count 100000
 
-# Small changes of the modules whose numbers matter most, each of which must fail a test (tests/mutants/).
-# MUTANTS=diffusion picks modules.
+# Mutation tests of the modules whose numbers matter most (tests/mutants/). Select with MUTANTS=diffusion.
 MUTANTS ?=
 
 mutants: install

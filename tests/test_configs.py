@@ -51,7 +51,7 @@ def test_a_dry_run_of_an_experiment_prints_its_plan(config: Path) -> None:
     result = CliRunner().invoke(cli.app, ["train", "-c", str(config), "--dry-run"], catch_exceptions=False)
     settings = load_settings(config)
     clips = settings.train.batch_size * settings.train.accumulation
-    assert f"clips a step    {clips} of {settings.data.num_frames} frames" in result.stdout
+    assert f"clips per step {clips} of {settings.data.num_frames} frames" in " ".join(result.stdout.split())
     assert result.exit_code == (config.stem != "demo")  # the data of the others are not here
 
 

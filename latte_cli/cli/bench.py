@@ -18,8 +18,8 @@ Rows = Annotated[
     run_option(
         "--row",
         metavar="SPEC",
-        help="A row of the table, such as recompute=off,sink=off,cache=on,batch=4,frames=16. What is left out"
-        " comes from the experiment. Repeatable. Default: the usual rows, encoding and sampling.",
+        help="A row of the table, such as recompute=off,sink=off,cache=on,batch=4,frames=16. Other keys come"
+        " from the experiment. Repeatable. Default: the usual rows, encoding and sampling.",
     ),
 ]
 Cards = Annotated[
@@ -27,7 +27,7 @@ Cards = Annotated[
     parallel_option("--parallel", metavar="N", min=1, help="Number of workers of each row. Repeatable."),
 ]
 BenchSteps = Annotated[
-    int | None, run_option("--steps", metavar="N", help="Counted steps per row (bench.steps).")
+    int | None, run_option("--steps", metavar="N", help="Measured steps per row (bench.steps).")
 ]
 BenchOut = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""Where every command ends: what a user can fix as one line, and the exit code."""
+"""The error boundary of all commands: one-line errors and exit codes."""
 
 import io
 import os
@@ -11,11 +11,11 @@ import typer
 from latte_cli.core.errors import LatteError, printable, system_fault
 from latte_cli.core.interrupts import stopped_by_signals
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells say
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 class Boundary(typer.core.TyperGroup):
-    """The one place that catches LatteError: one line on stderr, exit code 1. A request to stop is 130."""
+    """Catches LatteError: one line on stderr, exit code 1. Stop signals exit with 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -35,7 +35,7 @@ class Boundary(typer.core.TyperGroup):
 
     @staticmethod
     def _fail(reason: str, error: Exception) -> NoReturn:
-        """End with a line; a worker's is for whoever launched it to show."""
+        """Exit with an error message; for a worker, the launching process shows it."""
         from latte_cli.core.parallel.world import report_failure
 
         text = printable(reason)
@@ -45,15 +45,15 @@ class Boundary(typer.core.TyperGroup):
 
 
 def complain(text: str) -> None:
-    """A line on stderr; what ends the command counts, not that its terminal may be gone."""
+    """Print a line to stderr; ignored if the terminal is gone."""
     with suppress(OSError, ValueError):
         typer.echo(text, err=True)
 
 
 def open_standard_streams() -> None:
-    """Point those that are closed at nothing, since a file that took their number would be written into; and
-    have stdout escape letters that its encoding lacks, as stderr does."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # 0, 1, 2: an open takes the least
+    """Redirect closed streams to the null device, so that no opened file gets their number and is written to;
+    and make stdout escape characters that its encoding lacks, like stderr."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # 0, 1, 2: open uses the lowest
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):

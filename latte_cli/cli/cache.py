@@ -79,7 +79,7 @@ def cache(
         follow_share(recipe.run_share(settings, rank=world.rank, world=world.size))
         return
     if verify:
-        show_faults(settings, recipe.verify(settings, repair=repair), mended=repair)
+        show_faults(settings, recipe.verify(settings, repair=repair), repair=repair)
         if not repair:
             return
     status = Status()

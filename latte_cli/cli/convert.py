@@ -13,7 +13,7 @@ EXAMPLES = (
         "latte convert --source skytimelapse.pt",
     ),
     ("Write what the PyTorch original loads", "latte convert --source runs/sky/ckpt/10000.ckpt --to torch"),
-    ("See what a file holds, and write nothing", "latte convert --source x.safetensors --dry-run"),
+    ("See what a file contains without writing anything", "latte convert --source x.safetensors --dry-run"),
 )
 
 Source = Annotated[
@@ -38,7 +38,7 @@ Weights = Annotated[
     Literal["ema", "model"] | None,
     model_option(
         "--weights",
-        help="Weights of a training checkpoint: ema (averaged) or model (raw). Default: ema if there.",
+        help="Weights of a training checkpoint: ema (averaged) or model (raw). Default: ema if present.",
     ),
 ]
 TargetDtype = Annotated[
@@ -49,7 +49,7 @@ To = Annotated[Literal["mindspore", "torch"], output_option("--to", help="Target
 ReportFile = Annotated[
     Path | None,
     output_option(
-        "--report", metavar="FILE", help="Also write what was taken, renamed and left out, as JSON."
+        "--report", metavar="FILE", help="Also write the converted, renamed and ignored tensors as JSON."
     ),
 ]
 PipelineFrom = Annotated[
@@ -57,7 +57,7 @@ PipelineFrom = Annotated[
     model_option(
         "--pipeline-from",
         metavar="DIR",
-        help="Write a pipeline folder, with the text encoder, tokenizer and autoencoder of this one.",
+        help="Write a pipeline folder with the text encoder, tokenizer and autoencoder of this one.",
     ),
 ]
 Force = Annotated[bool, output_option("--force", help="Replace an existing target.")]

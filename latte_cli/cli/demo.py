@@ -1,4 +1,4 @@
-"""`latte demo`: train a small model on a real clip, sample from it, and tell how near the samples come."""
+"""`latte demo`: train a small model on a real clip, sample from it, and measure the similarity."""
 
 from collections import deque
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Frames = NDArray[np.uint8]
 
 EXAMPLES = (
-    ("Train, sample and measure: some minutes on a laptop", "latte demo"),
+    ("Train, sample and measure: a few minutes on a laptop", "latte demo"),
     ("In another folder, with fewer steps", "latte demo --run-dir quick --set train.steps=200"),
 )
 
@@ -52,7 +52,7 @@ def demo(
 
 
 def _mean_psnr(settings: "Settings", checkpoint: Path | None, out: Path, clips: "Frames") -> float:
-    """Sample from a checkpoint: the samples' mean PSNR in dB to their nearest training clips."""
+    """Sample from a checkpoint; return the samples' mean PSNR in dB to their nearest training clips."""
     import numpy as np
 
     from latte_cli.cli.progress import follow, sampling_line
@@ -68,7 +68,7 @@ def _mean_psnr(settings: "Settings", checkpoint: Path | None, out: Path, clips: 
 
 
 def _training_clips(settings: "Settings") -> "Frames":
-    """Every clip that training can draw, as uint8 frames (N, F, H, W, 3)."""
+    """All possible training clips, as uint8 frames (N, F, H, W, 3)."""
     import numpy as np
 
     from latte_cli.core.data.clips.frames import FrameSource
@@ -90,7 +90,7 @@ def _training_clips(settings: "Settings") -> "Frames":
 
 
 def _untrained(settings: "Settings") -> Path:
-    """A file of the weights that training started from."""
+    """A file with the initial weights of training."""
     from safetensors.numpy import save_file
 
     from latte_cli.core.models.architectures import build_model

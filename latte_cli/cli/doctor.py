@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("Check this machine and the installation", "latte doctor"),
     ("And whether an experiment can be trained on it", "latte doctor -c sky.yaml"),
-    ("Write the findings down, to attach them to a report", "latte doctor --report doctor.json"),
+    ("Write the findings to a file for a bug report", "latte doctor --report doctor.json"),
 )
 
 Online = Annotated[
@@ -63,7 +63,7 @@ def doctor(
 
 
 def _table(findings: "Sequence[Finding]") -> str:
-    """A line for each finding, with the fix below those that are not ok, and a count of these."""
+    """One line per finding, with the fix below problems and warnings, and their count."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.check:<13} {finding.verdict:<8} {finding.found}")

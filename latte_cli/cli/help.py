@@ -1,11 +1,11 @@
-"""Help pages: options grouped by what they are for, and examples at the end, in plain text of 80 columns."""
+"""Help pages in plain text with 80 columns: options in groups, and examples at the end."""
 
 from typing import Any
 
 import typer
 
 GROUPS = ("Data", "Model", "Sampling", "Run", "Parallel", "Output", "Experiment")
-"""The headings of a command's options, in the order they are shown; the last holds what no group claims."""
+"""The headings of option groups, in order; the last is for all other options."""
 
 
 class Command(typer.core.TyperCommand):
@@ -31,5 +31,5 @@ class Command(typer.core.TyperCommand):
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """The epilog that shows commands: (what it does, the command) each."""
+    """The epilog with example commands, given as (description, command)."""
     return "Examples:\n" + "\n".join(f"  # {text}\n  {command}" for text, command in lines)

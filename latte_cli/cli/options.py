@@ -1,4 +1,4 @@
-"""Options that several commands share, and the headings that group options in a command's help."""
+"""Options shared by several commands, and the headings that group options in help pages."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ output_option = partial(typer.Option, rich_help_panel="Output")
 
 
 def _assignment(text: str) -> str:
-    """A `--set` value as it was typed. Raises typer.BadParameter unless it is KEY.PATH=VALUE."""
+    """A `--set` value, unchanged. Raises typer.BadParameter unless it is KEY.PATH=VALUE."""
     path, equals, _ = text.partition("=")
     if not equals or not all(part.strip() for part in path.split(".")):
         raise typer.BadParameter(f"{text}: expected KEY.PATH=VALUE, such as train.steps=100")

@@ -1,4 +1,4 @@
-"""What a user sees: progress on stderr, plans and results on stdout. Users' text is never markup."""
+"""Output: progress on stderr, plans and results on stdout. Text from users is never interpreted as markup."""
 
 import io
 import logging
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from latte_cli.core.sampling.write import SampleReport
     from latte_cli.core.training.report import TrainReport
 
-SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to redraw
-LONGEST_LIST = 12  # tensors named one by one
+SECONDS_BETWEEN_LINES = 10.0  # without a terminal
+LONGEST_LIST = 12  # tensors listed by name
 
 
 class _Stderr(io.TextIOBase):
-    """stderr as it is now. What cannot be written there is dropped: no run ends because its terminal or the
-    reader of its log has gone."""
+    """The current stderr. Write errors are ignored: a run must not end because its terminal or log reader is
+    gone."""
 
     def write(self, text: str) -> int:
-        """Write, if there is anywhere to."""
+        """Write, ignoring errors."""
         with suppress(OSError, ValueError):
             self._stream().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, likewise."""
+        """Flush, ignoring errors."""
         with suppress(OSError, ValueError):
             self._stream().flush()
 
@@ -49,17 +49,17 @@ class _Stderr(io.TextIOBase):
         return False
 
     def fileno(self) -> int:
-        """Its number. Raises OSError where it has none."""
+        """Its file descriptor. Raises OSError if it has none."""
         return int(self._stream().fileno())
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Its encoding, which decides how bars are drawn."""
+        """Its encoding, which determines how bars are drawn."""
         return self._stream().encoding or "ascii"
 
     @staticmethod
     def _stream() -> TextIO:
-        # While bars are drawn, sys.stderr is Rich's, which writes here.
+        # While bars are drawn, sys.stderr is replaced by Rich's stream, which writes here.
         return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
 
@@ -69,7 +69,7 @@ Report = TypeVar("Report")
 
 
 class Line(NamedTuple):
-    """Where a loop is: what it is doing, `done` of `total`, and what else to show."""
+    """The state of a loop: the activity, `done` of `total`, and additional text."""
 
     doing: str
     done: int
@@ -78,8 +78,8 @@ class Line(NamedTuple):
 
 
 class LogHandler(logging.Handler):
-    """Log lines on stderr, above a progress bar where there is one; each once: a plan and then the work find
-    the same faults."""
+    """Log messages on stderr, above the progress bar if there is one. Repeated messages are shown once, since
+    a plan and the work that follows report the same faults."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,20 +94,20 @@ class LogHandler(logging.Handler):
 
 
 def show_plan(settings: str, plan: Plan) -> None:
-    """The resolved settings, as YAML with an empty line below, if there are any, and what would be done."""
+    """Print the resolved settings as YAML, if any, an empty line, and the plan."""
     show(settings and f"{settings}\n")
     for name, text in plan.rows:
-        show(f"{name:<16}{text}\n")
+        show(f"{name:<17}{text}\n")
 
 
 def show(text: str) -> None:
-    """Results on stdout."""
+    """Print results to stdout."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()
 
 
 def training_line(report: "EncodeReport | TrainReport") -> Line:
-    """Loss and speed of a training step, or how far encoding is."""
+    """Loss and speed of a training step, or the progress of encoding."""
     from latte_cli.core.recipes.train import EncodeReport
 
     if isinstance(report, EncodeReport):
@@ -118,9 +118,9 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
 
 
 def caching_line(report: "CacheReport") -> Line:
-    """Videos looked at, then captions and frames encoded."""
+    """Progress of opening videos, then of encoding captions and frames."""
     if report.doing == "looking":
-        return Line("looking at videos", report.videos, report.total_videos)
+        return Line("opening videos", report.videos, report.total_videos)
     if report.doing == "reading":
         return Line("encoding captions", report.videos, report.total_videos)
     text = f"{report.videos} of {report.total_videos} videos, {report.frames_per_second:.1f} frames/s"
@@ -128,12 +128,12 @@ def caching_line(report: "CacheReport") -> Line:
 
 
 def checking_line(checked: "Checked") -> Line:
-    """Entries of the cache looked at."""
+    """Progress of checking cache entries."""
     return Line("checking", checked.done, checked.total)
 
 
 def sampling_line(report: "SampleReport") -> Line:
-    """Prompts read, then steps done of all clips together."""
+    """Progress of encoding prompts, then of the steps of all clips."""
     clip, clips = report.clip + 1, len(report.plan)
     if report.step == 0:
         return Line("encoding prompts", clip, clips)
@@ -141,7 +141,7 @@ def sampling_line(report: "SampleReport") -> Line:
 
 
 def show_conversion(report: "ConvertReport", *, done: bool) -> None:
-    """What the weights are, and what became of each of them."""
+    """Print a description of the weights and the result for each tensor."""
     from latte_cli.core.recipes.convert import describe
 
     rows = [("weights", report.weights), ("taken", str(len(report.taken)))]
@@ -156,9 +156,9 @@ def show_conversion(report: "ConvertReport", *, done: bool) -> None:
 
 
 def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Iterator[Report]:
-    """Pass on a loop's reports, showing each.
+    """Yield a loop's reports and show its progress.
 
-    A bar with the time left on a terminal; elsewhere the first line of each thing done, one every ten
+    On a terminal, a bar with the remaining time; otherwise the first line of each activity, one every ten
     seconds, and the last.
     """
     with _Bars() if console.is_terminal else _Lines() as shown:
@@ -168,7 +168,7 @@ def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Iterato
 
 
 class _Bars:
-    """A bar for each thing done, redrawn in place."""
+    """A progress bar for each activity, redrawn in place."""
 
     def __init__(self) -> None:
         columns = (
@@ -191,7 +191,7 @@ class _Bars:
         self.progress.stop()
 
     def update(self, line: Line) -> None:
-        """Draw where the loop is."""
+        """Draw the current progress."""
         if line.doing not in self.tasks:
             self.tasks[line.doing] = self.progress.add_task(line.doing, text="")
         task = self.tasks[line.doing]
@@ -199,7 +199,7 @@ class _Bars:
 
 
 class _Lines:
-    """A line now and then, for a log."""
+    """Occasional progress lines, for a log."""
 
     def __init__(self) -> None:
         self.line: Line | None = None
@@ -207,7 +207,7 @@ class _Lines:
         self.is_written = True
 
     def __enter__(self) -> "_Lines":
-        """Nothing to start."""
+        """Does nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,7 +215,7 @@ class _Lines:
         self._finish()
 
     def update(self, line: Line) -> None:
-        """Write where the loop is, unless a line was written just now."""
+        """Write the current progress, unless a line was written recently."""
         now = time.monotonic()
         if self.line is None or line.doing != self.line.doing:
             self._finish()

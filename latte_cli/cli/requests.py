@@ -1,4 +1,4 @@
-"""What the flags of `latte sample` ask for, and combinations of flags that are refused."""
+"""Requests from the flags of `latte sample`, and checks of their combinations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,9 +23,9 @@ def with_prompts(
     prompts_file: Path | None,
     config: Path | None,
 ) -> "Request":
-    """The request with the prompts of the flags, else of the experiment.
+    """The request with the prompts of the flags, or else of the experiment.
 
-    Raises typer.BadParameter for flags that do not go together, LatteError for a prompt that is missing.
+    Raises typer.BadParameter for conflicting flags, LatteError if a prompt is missing.
     """
     given = bool(prompts or prompts_file)
     if settings.sample.pipeline is not None:
@@ -41,10 +41,10 @@ def with_prompts(
 
 
 def _refuse_pipeline_flags(settings: "Settings", request: "Request") -> None:
-    """Refuse what only a pipeline takes: a run samples clips as it was trained."""
+    """Reject flags that require a pipeline: a run samples clips as in training."""
     data = settings.data
     given = {
-        "--lora": (request.lora, "a run has its own next to its checkpoint"),
+        "--lora": (request.lora, "a run uses the LoRA next to its checkpoint"),
         "--num-frames": (request.num_frames, f"this run has data.num_frames {data.num_frames}"),
         "--height": (request.height, f"this run has data.image_size {data.image_size}"),
         "--width": (request.width, f"this run has data.image_size {data.image_size}"),
@@ -55,7 +55,7 @@ def _refuse_pipeline_flags(settings: "Settings", request: "Request") -> None:
 
 
 def _refuse_prompts(settings: "Settings", config: Path | None) -> None:
-    """Say what prompts need: a model of texts, or a pipeline and how to get one."""
+    """Raise LatteError with what prompts require: a text-conditional model, or a pipeline."""
     if config is not None:
         condition = settings.model.condition
         raise LatteError(
@@ -67,7 +67,7 @@ def _refuse_prompts(settings: "Settings", config: Path | None) -> None:
 
 
 def _prompts(settings: "Settings", prompts: Sequence[str], prompts_file: Path | None) -> "list[PromptLine]":
-    """The prompts of the flags, else of the experiment. Raises LatteError when there are none."""
+    """The prompts of the flags, or else of the experiment. Raises LatteError if there are none."""
     from latte_cli.core.data.captions.prompts import PromptLine, read_prompts
 
     lines = [PromptLine(text) for text in prompts]
@@ -75,5 +75,5 @@ def _prompts(settings: "Settings", prompts: Sequence[str], prompts_file: Path | 
         lines += read_prompts(prompts_file)
     lines = lines or [PromptLine(text) for text in settings.sample.prompts]
     if not lines:
-        raise LatteError("--prompt: none was given, expected what the clip shows; or --prompts-file FILE")
+        raise LatteError("--prompt: not given, expected a description of the clip; or --prompts-file FILE")
     return lines

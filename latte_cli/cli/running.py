@@ -1,4 +1,4 @@
-"""What commands share: settings from file and flags, the plan, loops followed to their files or faults."""
+"""Common parts of commands: loading settings, showing plans, following loops."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
-    """Follow `latte cache`; however it ends, the status is shown, and how to go on."""
+    """Follow `latte cache`; at the end always show the status and how to continue."""
     from latte_cli.cli.progress import caching_line, follow, show
     from latte_cli.core.recipes.cache import KEPT
 
@@ -39,7 +39,7 @@ def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
 
 
 def follow_share(reports: "Iterable[CacheReport]") -> None:
-    """Follow a worker of `latte cache`; that it was interrupted is for whoever launched it to say."""
+    """Follow a worker of `latte cache`; the launching process reports interruptions."""
     from latte_cli.cli.progress import caching_line, follow
 
     try:
@@ -49,7 +49,7 @@ def follow_share(reports: "Iterable[CacheReport]") -> None:
 
 
 def show_files(reports: "Iterable[SampleReport]") -> None:
-    """Follow sampling, and name each file once it is there; what is being written when it ends is whole."""
+    """Follow sampling and print each file once it is written; files being written are completed on exit."""
     from latte_cli.cli.progress import follow, sampling_line, show
 
     for report in follow(reports, sampling_line):
@@ -57,10 +57,10 @@ def show_files(reports: "Iterable[SampleReport]") -> None:
             show(f"{path}\n")
 
 
-def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bool = False) -> None:
-    """Name every entry of the cache that is missing, torn or stale.
+def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, repair: bool = False) -> None:
+    """Print every entry of the cache that is missing, torn or stale.
 
-    Raises LatteError when there are any, unless they are about to be mended.
+    Raises LatteError if there are any, unless they are going to be repaired.
     """
     from latte_cli.cli.progress import checking_line, follow, show
 
@@ -70,11 +70,12 @@ def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, mended: bo
         if checked.fault is not None:
             faults += 1
             show(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}\n")
-    if faults and not mended:
+    if faults and not repair:
         raise LatteError(
             f"cache.dir: {settings.cache.dir}: {faults} of {total} entries are missing, torn or stale"
         )
-    show(f"{total} entries, {faults or 'no'} faults\n" if mended else f"{total} entries, all whole\n")
+    entries = "1 entry" if total == 1 else f"{total} entries"
+    show(f"{entries}, {faults or 'no'} faults\n" if repair else f"{entries}, all intact\n")
 
 
 def set_logging(level: str) -> None:
@@ -95,9 +96,9 @@ def load(
     unset: Sequence[str] = (),
     demo: bool = True,
 ) -> "Settings":
-    """The settings of a command: the file, then --set in order, then the command's own flags.
+    """The settings of a command: the file, then --set in order, then the command's flags.
 
-    demo: whether the built-in demo takes the place of a file that is not there.
+    demo: whether to use the built-in demo if there is no file.
     """
     set_logging(log_level)
     from latte_cli.core.experiment.loading import load_settings, parse_override
@@ -113,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) -> bool:
-    """Whether it was a dry run, which shows the plan. Raises LatteError with what is missing or wrong."""
+    """Check a plan; for a dry run, show it and return True. Raises LatteError with the plan's problems."""
     if dry_run:
         from latte_cli.cli.progress import show_plan
         from latte_cli.core.experiment.loading import dump_settings
@@ -126,7 +127,7 @@ def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) ->
 def stop_at_cache_plan(
     settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
 ) -> bool:
-    """`stop_at_plan` for `latte cache`; what is still to encode is found out for a dry run alone."""
+    """`stop_at_plan` for `latte cache`; the remaining work is determined only for a dry run."""
     from latte_cli.core.planning.plan import cache_plan
 
     plan = cache_plan(settings, encodes=encodes)

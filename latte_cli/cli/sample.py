@@ -34,7 +34,7 @@ class Format(str, Enum):
 
 Prompts = Annotated[
     list[str] | None,
-    sampling_option("--prompt", metavar="TEXT", help="What the clip shows. Repeatable."),
+    sampling_option("--prompt", metavar="TEXT", help="Description of the clip. Repeatable."),
 ]
 PromptsFile = Annotated[
     Path | None,
@@ -49,7 +49,7 @@ NegativePrompt = Annotated[
     sampling_option(
         "--negative-prompt",
         metavar="TEXT",
-        help="What the clip should not show (sample.negative_prompt).",
+        help="Description to steer away from (sample.negative_prompt).",
     ),
 ]
 Pipeline = Annotated[
@@ -70,7 +70,7 @@ NumFrames = Annotated[
         "--num-frames",
         metavar="N",
         min=1,
-        help="Frames of a pipeline's clip; 1 makes an image. Default: as trained.",
+        help="Frames of a pipeline's clip; 1 for an image. Default: as trained.",
     ),
 ]
 Height = Annotated[
@@ -93,7 +93,7 @@ Width = Annotated[
 ]
 Eta = Annotated[
     float | None,
-    sampling_option("--eta", metavar="X", help="Noise added by each ddim step, from 0 to 1 (sample.eta)."),
+    sampling_option("--eta", metavar="X", help="Noise added in each ddim step, from 0 to 1 (sample.eta)."),
 ]
 SampleDtype = Annotated[
     Literal["float32", "float16", "bfloat16"] | None,
@@ -115,7 +115,7 @@ Sampler = Annotated[
     Literal["ddpm", "ddim", "dpm++"] | None,
     sampling_option(
         "--sampler",
-        help="Sampling method (sample.sampler). Default of a pipeline: its own scheduler.",
+        help="Sampler (sample.sampler). Default for a pipeline: its own scheduler.",
     ),
 ]
 SampleSteps = Annotated[
@@ -131,7 +131,7 @@ GuidanceScale = Annotated[
     sampling_option(
         "--guidance-scale",
         metavar="X",
-        help="Strength of classifier-free guidance; 1 is none (sample.guidance_scale).",
+        help="Classifier-free guidance scale; 1 for none (sample.guidance_scale).",
     ),
 ]
 GuidanceEvery = Annotated[
@@ -162,7 +162,7 @@ Reuse = Annotated[
 Seed = Annotated[
     int | None,
     sampling_option(
-        "--seed", metavar="N", help="Seed of the first clip; each further clip adds 1 (sample.seed)."
+        "--seed", metavar="N", help="Seed of the first clip; increases by 1 per clip (sample.seed)."
     ),
 ]
 InitialLatents = Annotated[
@@ -170,7 +170,7 @@ InitialLatents = Annotated[
     sampling_option(
         "--initial-latents",
         metavar="FILE",
-        help="Noise to start from: a .npy file of shape (N, F, 4, h, w).",
+        help="Initial noise: a .npy file of shape (N, F, 4, h, w).",
     ),
 ]
 Formats = Annotated[
@@ -186,7 +186,7 @@ SampleOut = Annotated[
 Replay = Annotated[
     Path | None,
     sampling_option(
-        "--replay", metavar="FILE", help="Make a clip again from the .json next to it: the same bytes."
+        "--replay", metavar="FILE", help="Reproduce a clip exactly from the .json file next to it."
     ),
 ]
 
@@ -257,7 +257,7 @@ def sample(
         ]
         others += [prompts, prompts_file, config, assignments]
         if parallel != 1 or any(value for value in others):
-            raise typer.BadParameter("takes all but --out from its file", param_hint="--replay")
+            raise typer.BadParameter("can only be combined with --out", param_hint="--replay")
         set_logging(log_level)
         from latte_cli.core.recipes import sample as recipe
 
@@ -265,7 +265,7 @@ def sample(
     else:
         if class_labels and (prompts or prompts_file):
             raise typer.BadParameter("cannot be combined with --prompt", param_hint="--class-label")
-        unset = ["sample.respacing"] if steps is not None else []  # it would override the flag
+        unset = ["sample.respacing"] if steps is not None else []  # otherwise it would override the flag
         named = any(text.partition("=")[0].strip() == "sample.pipeline" for text in assignments or ())
         demo = pipeline is None and not named
         settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)

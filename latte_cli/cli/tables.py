@@ -28,12 +28,12 @@ ENCODE = ("Image size", "Frames at once", "Chunk time", "Frames/s", "Peak memory
 
 
 def bench_line(report: "BenchReport") -> Line:
-    """What is measured now."""
+    """Progress of the measurements."""
     return Line("measuring", report.done, report.total, report.doing)
 
 
 def show_bench(found: Mapping[str, Any]) -> None:
-    """The tables of a benchmark, what it was made on, and how it compares."""
+    """Print the tables of a benchmark, the machine, and the comparison."""
     machine = found["machine"]
     gigabytes = machine["memory_bytes"] / 1e9
     show(
@@ -48,7 +48,7 @@ def show_bench(found: Mapping[str, Any]) -> None:
         if rows:
             show("".join(f"{line}\n" for line in table(title, rows)) + "\n")
     if cores := [entry["cores"] // entry["cards"] for entry in found["train"] if "cores" in entry]:
-        show(f"a card is {cores[0]} of the cores\n")
+        show(f"each worker uses {cores[0]} {'core' if cores[0] == 1 else 'cores'}\n")
     if data := sorted({entry["data"] for entry in found["train"] if "data" in entry}):
         show(f"data: {'; '.join(data)}\n")
     if text := sorted({entry["text"] for entry in found["train"] + found["sample"] if "text" in entry}):
@@ -58,7 +58,7 @@ def show_bench(found: Mapping[str, Any]) -> None:
 
 
 def show_comparison(found: Mapping[str, Any]) -> None:
-    """New over old, an entry a line, after what else has changed."""
+    """Print other changes, then the ratios new / old, one entry per line."""
     for difference in found["differences"]:
         show(f"changed: {difference}\n")
     for entry in found["comparison"]:
@@ -74,7 +74,7 @@ def show_comparison(found: Mapping[str, Any]) -> None:
 
 
 def table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of a Markdown table, its columns aligned; a cell more than there are columns is a remark."""
+    """Lines of a Markdown table with aligned columns; an additional cell is a remark after the row."""
     widths = [max(len(row[place]) for row in (title, *rows)) for place in range(len(title))]
     for number, row in enumerate((title, *rows)):
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=False)]
@@ -122,7 +122,7 @@ def sample_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _measured(entry: Mapping[str, Any], times: Any) -> list[str]:
-    """Four cells of numbers; or the problem: what the device lacks in place of them, else after them."""
+    """Four cells of numbers, or the problem (as a remark, unless the device does not support the row)."""
     if problem := entry.get("problem"):
         short = len(problem) < 24
         return [problem if short else "failed", "", "", "", *([] if short else [problem])]
@@ -166,12 +166,12 @@ def show_calibration(report: "CalibrateReport", out: Path) -> None:
 
 
 def evaluate_line(report: "EvaluateReport") -> Line:
-    """How many clips are looked at."""
+    """Progress of the evaluation."""
     return Line(report.doing, report.done, report.total)
 
 
 def show_evaluation(found: Mapping[str, Any]) -> None:
-    """Each figure with its spread, what to mind about them, and every choice of the protocol."""
+    """Print each result with its spread, remarks, and every choice of the protocol."""
     units = {"psnr": " dB, to the nearest real clip", "ssim": ", to the nearest real clip"}
     for metric in ("fvd", "psnr", "ssim"):
         if metric in found:

@@ -14,7 +14,7 @@ EXAMPLES = (
     ("Train on a folder of videos", "latte train -c sky.yaml --data videos/"),
     ("Train on cached latents, with four workers", "latte train -c sky.yaml --cache cache/sky --parallel 4"),
     ("Resume from the newest checkpoint", "latte train -c sky.yaml --resume auto"),
-    ("See the settings, the memory and the time first", "latte train -c sky.yaml --dry-run"),
+    ("Show settings, memory and time without training", "latte train -c sky.yaml --dry-run"),
 )
 
 CacheDir = Annotated[
@@ -50,7 +50,7 @@ MasterPort = Annotated[
     parallel_option(
         "--master-port",
         metavar="PORT",
-        help="Port on machine 0 where the workers meet. Default: a free one.",
+        help="Port on machine 0 for connecting the workers. Default: a free one.",
     ),
 ]
 Launcher = Annotated[

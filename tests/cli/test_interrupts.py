@@ -70,7 +70,7 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
     assert code == 130, err
     assert (status := re.fullmatch(STATUS, out)), out
     last = err.splitlines()[-1]
-    assert last == "interrupted; what is done is kept: run the same command again to go on"
+    assert last == "interrupted; finished entries are kept: run the same command again to continue"
     assert err.count("interrupted") == 1
     folder = experiment / "latents"
     whole = len(list(folder.glob("latents/*.npy")))

@@ -74,7 +74,7 @@ def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
 @pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
 def test_a_cache_is_whole_and_gone_on_with(kind: str) -> None:
     flags = f"-c experiment.yaml --out {kind} --type {kind} --set cache.mirror={kind == 'mindrecord'}"
-    assert latte(f"cache --verify {flags}").stdout == "2 entries, all whole\n"
+    assert latte(f"cache --verify {flags}").stdout == "2 entries, all intact\n"
     again = latte(f"cache {flags}")
     assert again.stdout.splitlines()[-1] == "Saving Attempts: 0: save 0 videos, failed 0 videos."
 
@@ -96,7 +96,7 @@ def test_both_types_of_cache_give_the_same_latents() -> None:
 
 def test_cached_captions_are_whole() -> None:
     result = latte("cache --verify -c texts.yaml")
-    assert (result.stdout, result.exit_code) == ("5 entries, all whole\n", 0)
+    assert (result.stdout, result.exit_code) == ("5 entries, all intact\n", 0)
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_losses_it_had() -> None:

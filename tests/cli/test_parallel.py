@@ -105,7 +105,9 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_one_worker_goes_on() -> 
     last = max(int(path.stem.removeprefix("step-")) for path in Path("run/ckpt").iterdir())
     flags = ["--run-dir", "run", "--resume", "auto", "--steps", str(last + 1)]
     refused = runner.invoke(cli.app, ["train", *flags], catch_exceptions=False)
-    assert "a step took 4 clips, now train.batch_size x train.accumulation x workers is 2" in refused.stderr
+    assert (
+        "the global batch was 4, now train.batch_size x train.accumulation x workers is 2" in refused.stderr
+    )
     done = runner.invoke(cli.app, ["train", *flags, "--set", "train.batch_size=4"], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     assert len(losses("run")) == last + 1

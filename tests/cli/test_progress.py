@@ -95,8 +95,8 @@ def test_log_lines_are_no_markup_and_cannot_steer_the_terminal(log: StringIO) ->
 
 
 def test_a_plan_is_its_settings_and_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps an epoch", "3")]))
-    assert capsys.readouterr().out == "seed: 1\n\nmodel           tiny\nsteps an epoch  3\n"
+    show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps per epoch", "3")]))
+    assert capsys.readouterr().out == "seed: 1\n\nmodel            tiny\nsteps per epoch  3\n"
 
 
 def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_read() -> None:

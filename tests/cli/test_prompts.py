@@ -202,7 +202,7 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     assert "  sampler: null\n" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith("memory"))
     texts = f"text encoder {bytes_of(encoding_memory(open_pipeline(PIPELINE).text, 2))}"
-    for word in ("a worker, 2 workers", texts, "transformer 186 kB", "decoding"):
+    for word in ("per worker, 2 workers", texts, "transformer 186 kB", "decoding"):
         assert word in row
     assert not list(folder.iterdir())
 
@@ -245,7 +245,7 @@ DOWNLOAD = (
         ),
         (
             ["--pipeline", "P"],
-            "--prompt: none was given, expected what the clip shows; or --prompts-file FILE",
+            "--prompt: not given, expected a description of the clip; or --prompts-file FILE",
         ),
         (
             ["--prompt", "x", "-c", "class.yaml"],
@@ -312,7 +312,7 @@ def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: 
             ["--pipeline", "P", "--checkpoint", "x", "--prompt", "x"],
             "--checkpoint: cannot be combined with --pipeline",
         ),
-        (["--lora", "x"], "--lora: requires --pipeline; a run has its own next to its checkpoint"),
+        (["--lora", "x"], "--lora: requires --pipeline; a run uses the LoRA next to its checkpoint"),
         (["--num-frames", "1"], "--num-frames: requires --pipeline; this run has data.num_frames 16"),
         (["--height", "64"], "--height: requires --pipeline; this run has data.image_size 64"),
     ],
@@ -332,7 +332,7 @@ def rewrite(path: Path, **changes: Any) -> None:
     [
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").unlink(),
-            "pipeline/tokenizer/spiece.model: no such file; the t5 tokenizer needs it",
+            "pipeline/tokenizer/spiece.model: no such file; required by the t5 tokenizer",
         ),
         (
             lambda folder: (folder / "tokenizer" / "spiece.model").write_bytes(b"torn"),
@@ -344,7 +344,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4]),
-            "pipeline/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8",
+            "pipeline/vae/config.json: found a downsampling factor of 4, expected 8",
         ),
         (
             lambda folder: rewrite(folder / "transformer" / "config.json", num_layers=60000),
@@ -360,7 +360,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
         (
             lambda folder: shutil.rmtree(folder / "text_encoder"),
-            "pipeline/text_encoder: no such folder; the pipeline is not whole",
+            "pipeline/text_encoder: no such folder; the pipeline is incomplete",
         ),
         (
             lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(),

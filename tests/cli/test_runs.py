@@ -72,8 +72,8 @@ def test_training_into_a_run_folder_in_use_is_refused() -> None:
     result = latte("train")
     assert result.exit_code == 1
     assert result.stderr == (
-        "run: holds a run already, up to step-00000002.safetensors:"
-        " go on with --resume auto, or name another --run-dir\n"
+        "run: already contains a run (last checkpoint step-00000002.safetensors); use"
+        " --resume auto or another --run-dir\n"
     )
 
 
@@ -129,10 +129,10 @@ def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
         "Start Video Index: 0.\nSaving Attempts: 0: save 2 videos, failed 0 videos.\n",
     )
     verified = latte("cache --out latents --verify")
-    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all whole\n")
+    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all intact\n")
     moved = "--data gone --set vae.weights=gone.ckpt --set text.encoder=gone"  # as on another machine
     verified = latte(f"cache --out latents --verify {moved}")
-    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all whole\n")
+    assert (verified.exit_code, verified.stdout) == (0, "2 entries, all intact\n")
     assert verified.stderr.startswith(
         "warning: vae.weights: gone.ckpt: no such file: not compared with the cache's"
     )

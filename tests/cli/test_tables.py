@@ -29,7 +29,7 @@ def test_a_switch_that_the_device_lacks_is_words_and_never_a_number() -> None:
 
 
 def test_a_long_reason_follows_its_row() -> None:
-    reason = "killed, as when memory runs out"
+    reason = "killed, for example because memory ran out"
     lines = list(table(["Batch", "Step time", "", "", ""], [["1", "failed", "", "", "", reason]]))
     assert lines[-1].endswith(f"|  |  |  | {reason}")
 

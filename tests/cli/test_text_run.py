@@ -137,12 +137,12 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
     result = latte("-c", "trained/settings.yaml", *prompt)
     assert result.stderr == (
         "trained/ckpt/step-00000002.safetensors:"
-        " train.init_from base holds other weights than those changed\n"
+        " train.init_from base contains other weights than in training\n"
     )
     changed = Path(changes).rename("elsewhere.safetensors")
     result = latte("-c", "trained/settings.yaml", *prompt)
     assert result.stderr == (
-        f"{changes}: no such file, expected the low-rank changes of step-00000002.safetensors\n"
+        f"{changes}: no such file, expected the LoRA weights of step-00000002.safetensors\n"
     )
     changed.rename(changes)
     shutil.rmtree(base)
@@ -170,7 +170,7 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ([], "--prompt: none was given, expected what the clip shows; or --prompts-file FILE"),
+        ([], "--prompt: not given, expected a description of the clip; or --prompts-file FILE"),
         (
             ["--prompt", "x", "--set", "text.encoder=none"],
             "text.encoder: none: no such folder",

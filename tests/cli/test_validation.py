@@ -96,7 +96,7 @@ def test_it_is_in_the_metrics_the_events_and_the_plan() -> None:
         assert found[step, "validation_loss"] == pytest.approx(loss, rel=1e-6)
     plan = latte("train --run-dir other --dry-run").stdout.splitlines()
     assert "validation      3 of 8 videos held out; 5 clips every 2 steps" in plan
-    assert "steps an epoch  2.5: 4 steps are 1.6 epochs" in plan
+    assert "steps per epoch  2.5: 4 steps are 1.6 epochs" in plan
 
 
 @pytest.mark.usefixtures("folder")
@@ -171,7 +171,7 @@ def test_what_leaves_nothing_to_train_or_validate_on_is_refused_in_a_line() -> N
     )
     Path("empty").mkdir()
     assert refused("train --run-dir new --set data.validation=empty").startswith(
-        "data.validation: empty: holds no videos: expected folders of images"
+        "data.validation: empty: contains no videos; expected folders of images"
     )
     shutil.copytree("videos/a/0", "others/c/0")
     assert refused("train --run-dir new --set data.validation=others") == (

@@ -159,7 +159,7 @@ def full_disk(kind: str, work: Path) -> bool:
             error = run_here(root, disk / "cache", kind)
             done = len(read_manifest(disk / "cache"))
             if error and not re.search(
-                "cannot be written: .*; what is done is kept: run the same command", error
+                "cannot be written: .*; finished entries are kept: run the same command", error
             ):
                 print(f"{kind}: a disk of {kilobytes} kB: {error}")
                 return False

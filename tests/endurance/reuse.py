@@ -64,7 +64,7 @@ class Run:
             evaluations=self.steps,
             condition=class_condition(None if classes is None else place % classes, classes),
             seed=seed,
-            guidance_scale=guidance_of(self.sample, told=classes is not None),
+            guidance_scale=guidance_of(self.sample, conditional=classes is not None),
             guidance_every=self.sample.guidance_every,
         )
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from latte_cli.core.parallel.leaving import own_exit_code
+from latte_cli.core.parallel.shutdown import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 
 SECONDS_LATE = 40.0  # MindSpore's sums wait for 30, unless told

@@ -193,15 +193,15 @@ class Latte(nn.Module):
 
 
 def guided(model: Latte, guidance_scale: float):
-    """The original's forward_with_cfg: the first half of the rows is told its label, the second is not."""
+    """The original's forward_with_cfg: the first half of the rows is conditional, the second is not."""
 
     def predict(x_t: Tensor, timesteps: Tensor, labels: Tensor) -> Tensor:
         half = x_t[: len(x_t) // 2]
         output = model(torch.cat([half, half]), timesteps, labels)
         channels = x_t.shape[2]
         eps, rest = output[:, :, :channels], output[:, :, channels:]
-        told, untold = eps.chunk(2)
-        led = untold + guidance_scale * (told - untold)
+        conditional, unconditional = eps.chunk(2)
+        led = unconditional + guidance_scale * (conditional - unconditional)
         return torch.cat([torch.cat([led, led]), rest], dim=2)
 
     return predict

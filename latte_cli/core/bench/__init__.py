@@ -1,1 +1,1 @@
-"""What `latte bench` measures: rows, each in a process of its own, by what the commands call."""
+"""The measurements of `latte bench`: one row per process, using the code of the commands."""

@@ -1,4 +1,4 @@
-"""The machine a benchmark was made on, with what runs on it."""
+"""Description of the machine and software of a benchmark."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("mindspore", "mindone", "numpy")
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Processor, memory, system and versions, and whether `device` (cpu, ascend, gpu) has compiled kernels.
+    """Processor, memory, system, versions, and whether `device` (cpu, ascend, gpu) uses compiled kernels.
 
     Imports MindSpore.
     """
@@ -38,7 +38,7 @@ def machine() -> dict[str, Any]:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory this process has held: resident, or on an accelerator of its own."""
+    """Peak memory of this process: resident, or on the accelerator."""
     if device != "cpu":
         import mindspore as ms
 

@@ -1,4 +1,4 @@
-"""The measurements, each alone in its process: training, encoding and sampling as the commands do them."""
+"""The measurements, each in a separate process: training, encoding and sampling as in the commands."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ from latte_cli.core.sampling.calibration import full_steps_of, run_setup
 from latte_cli.core.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from latte_cli.core.training.telling import Telling
+    from latte_cli.core.training.captioning import CaptionSampler
 
 Entry = dict[str, Any]
-SECONDS = 30.0  # encoding and sampling stop counting then: their calls can take very long
+SECONDS = 30.0  # time limit of encoding and sampling, whose calls can take very long
 LEAST_COUNTED = 3
 
 
@@ -37,7 +37,7 @@ def machine(settings: Settings) -> Entry:
 
 
 def train(settings: Settings, row: Row, world: World) -> Entry:
-    """Steps of `Trainer.run`, over what the row asks for, in each of its workers."""
+    """Measure steps of `Trainer.run` with the row's settings, in each worker."""
     device = use_device(settings.device)
     collective = join(world)
     from latte_cli.core.diffusion.schedule import make_schedule
@@ -47,8 +47,8 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
     source, encode, data = open_source(experiment, cached=row.cache)
     model = _model(experiment, experiment.train.dtype)
     schedule = make_schedule(experiment.diffusion)
-    telling = _telling(experiment, source) if experiment.model.condition == "text" else None
-    trainer = Trainer(experiment, model, schedule=schedule, collective=collective, telling=telling)
+    captions = _caption_sampler(experiment, source) if experiment.model.condition == "text" else None
+    trainer = Trainer(experiment, model, schedule=schedule, collective=collective, captions=captions)
     reports = trainer.run(source, encode)
     bench = settings.bench
     compile_seconds, spread = timed(
@@ -66,7 +66,7 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
 
 
 def encode(settings: Settings) -> Entry:
-    """`Vae.encode` of full chunks, as caching calls it."""
+    """Measure `Vae.encode` of full chunks, as in caching."""
     device = use_device(settings.device)
     from latte_cli.core.models.vae.autoencoder import load_vae
 
@@ -84,7 +84,7 @@ def encode(settings: Settings) -> Entry:
 
 
 def sample(settings: Settings, *, decodes: bool) -> Entry:
-    """Steps of `denoise` by sample.sampler, and `Vae.decode` of the clip: what a video takes from them."""
+    """Measure steps of `denoise` with sample.sampler and `Vae.decode` of a clip, which make up a video."""
     device = use_device(settings.device)
     from latte_cli.core.models.vae.autoencoder import load_vae
     from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition
@@ -93,9 +93,9 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
     chosen = settings.sample
     total, walk = walk_of(settings, chosen)
     denoiser = Denoiser(_model(settings, "float32"))
-    classes, told = denoiser.num_classes, settings.model.condition == "text"
+    classes, text = denoiser.num_classes, settings.model.condition == "text"
     condition = class_condition(None if classes is None else 0, classes)
-    if told:
+    if text:
         condition = (text_states(settings)[None],) * 2
     full_steps = full_steps_of(chosen, run_setup(settings, chosen), None)
     clip = Trajectory(
@@ -104,7 +104,7 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
         evaluations=total,
         condition=condition,
         seed=chosen.seed,
-        guidance_scale=guidance_of(chosen, told=told or classes is not None),
+        guidance_scale=guidance_of(chosen, conditional=text or classes is not None),
         guidance_every=chosen.guidance_every,
         full_steps=full_steps,
     )
@@ -148,9 +148,9 @@ def sample(settings: Settings, *, decodes: bool) -> Entry:
 def timed(
     work: Callable[[], object], *, warmup: int, count: int, seconds: float | None
 ) -> tuple[float, Spread]:
-    """The first call's seconds, and the spread of `count` calls after `warmup`, the first among them.
+    """Seconds of the first call, and the spread of `count` calls after `warmup` calls (including the first).
 
-    With `seconds`, counting ends once they are over, though not before LEAST_COUNTED calls.
+    With `seconds`, measuring ends after this time, but not before LEAST_COUNTED calls.
     """
     first = _seconds(work)
     for _ in range(warmup - 1):
@@ -164,24 +164,23 @@ def timed(
 
 
 def _model(settings: Settings, dtype: str) -> Transformer:
-    """The experiment's transformer; weights to start from are not loaded, since the time does not depend on
-    them."""
+    """The experiment's transformer without initial weights, which do not affect the time."""
     model = build_model(settings, dtype=dtype)
     if settings.train.init_from is not None:
         architecture_of(settings).initialise(model, settings.seed)
     return model
 
 
-def _telling(settings: Settings, source: ClipSource) -> "Telling":
-    """Captions of synthetic states, the same for every video."""
-    from latte_cli.core.training.telling import Telling
+def _caption_sampler(settings: Settings, source: ClipSource) -> "CaptionSampler":
+    """Captions with synthetic states, the same for every video."""
+    from latte_cli.core.training.captioning import CaptionSampler
 
     states, captions = text_states(settings), dict.fromkeys(source.names, ("synthetic",))
-    return Telling(captions, lambda text: states, dropout=settings.model.condition_dropout)
+    return CaptionSampler(captions, lambda text: states, dropout=settings.model.condition_dropout)
 
 
 def _text(settings: Settings) -> Entry:
-    """Where the texts are from, for a model that is told texts."""
+    """The source of the texts, for a text-conditional model."""
     return {"text": TEXT} if settings.model.condition == "text" else {}
 
 

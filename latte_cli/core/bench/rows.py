@@ -1,4 +1,4 @@
-"""What a row of the table asks for, and how that is said: `recompute=on,cache=off,batch=4,frames=16`."""
+"""Rows of the table and their syntax: `recompute=on,cache=off,batch=4,frames=16`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,35 +16,34 @@ ON_OFF = {"on": True, "off": False}
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of training: a line of the table."""
+    """A configuration of training: a line of the table."""
 
     cards: int
-    """Workers, each on a device of its own."""
+    """Workers, each on a separate device."""
     recompute: bool
-    """Activations computed again in the backward pass instead of kept."""
+    """Recompute activations in the backward pass."""
     sink: bool
-    """The data set in the device's memory."""
+    """Data sinking."""
     cache: bool
-    """Latents read from a cache; else frames, through the autoencoder, in every step."""
+    """Read latents from a cache; otherwise encode frames in every step."""
     batch: int
-    """Clips a worker."""
+    """Clips per worker."""
     frames: int
-    """Frames a clip."""
+    """Frames per clip."""
 
     @property
     def images(self) -> int:
-        """Frames all workers see in a step."""
+        """Frames per step, over all workers."""
         return self.cards * self.batch * self.frames
 
     def __str__(self) -> str:
-        """The row as it is typed, and the cards."""
+        """The row's syntax and its number of cards."""
         switches = (f"{name}={'on' if getattr(self, name) else 'off'}" for name in SWITCHES)
         numbers = (f"{name}={getattr(self, name)}" for name in NUMBERS)
         return f"{','.join([*switches, *numbers])} on {self.cards}"
 
     def settings(self, settings: Settings) -> Settings:
-        """The experiment as this row trains it: one forward pass a step, and neither end nor checkpoint in
-        sight."""
+        """The experiment with this row's settings: one forward pass per step, no checkpoints, no end."""
         values = settings.model_dump()
         values["data"] |= {"num_frames": self.frames}
         values["train"] |= {
@@ -60,10 +59,10 @@ class Row:
 
 
 def parse_rows(specs: Sequence[str], settings: Settings, *, cards: Sequence[int] = ()) -> list[Row]:
-    """The rows that `--row` and `--parallel` ask for, every spec on every number of cards; the usual without.
+    """The rows of `--row` and `--parallel`: every spec with every number of cards; by default the usual rows.
 
-    A spec is keys and values, comma-separated: recompute, sink and cache are on or off, batch and frames are
-    numbers. What it leaves out is as in `settings`. Raises LatteError naming the spec.
+    A spec is a comma-separated list of KEY=VALUE: recompute, sink and cache are on or off, batch and frames
+    are numbers. Missing keys are taken from `settings`. Raises LatteError naming the spec.
     """
     base = row_of(settings)
     rows = [_parse(spec, base) for spec in specs] or usual_rows(base)
@@ -84,7 +83,7 @@ def row_of(settings: Settings) -> Row:
 
 
 def usual_rows(base: Row) -> list[Row]:
-    """From frames, then from the cache: as it is, with recompute, with the data sunk."""
+    """From frames, then from the cache: plain, with recompute, with data sinking."""
     plain = replace(base, recompute=False, sink=False, cache=True)
     return [
         replace(plain, cache=False),
@@ -95,11 +94,11 @@ def usual_rows(base: Row) -> list[Row]:
 
 
 def lack(row: Row, device: str) -> str | None:
-    """Why a row cannot be measured on `device` (cpu, ascend, gpu); None when it can."""
+    """Why a row cannot be measured on `device` (cpu, ascend, gpu), or None."""
     if row.sink and device not in SINKING:
         return NOT_HERE
     if row.sink and not row.cache:
-        return "frames are encoded between two steps: expected cache=on"
+        return "frames are encoded between steps: expected cache=on"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a row trains on: the experiment's own clips where they are there, else noise of their size."""
+"""The training data of a row: the experiment's clips if available, else noise of the same size."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,14 +21,14 @@ Encode: TypeAlias = Callable[[Array], Array]
 
 
 class Chosen(NamedTuple):
-    """What a row trains on, and that in words."""
+    """The data of a row, and its description."""
 
     kind: Literal["videos", "synthetic frames", "cache", "memory", "synthetic moments"]
     text: str
 
 
 def choose_source(settings: Settings, *, cached: bool) -> Chosen:
-    """The experiment's own data, of frames or `cached`, where they are there; else noise, and why."""
+    """Choose the experiment's data, frames or `cached`, if available, else noise with the reason."""
     root, folder = settings.data.root, settings.cache.dir
     if not cached:
         if has_videos(settings):
@@ -42,9 +42,9 @@ def choose_source(settings: Settings, *, cached: bool) -> Chosen:
 
 
 def open_source(settings: Settings, *, cached: bool) -> tuple[ClipSource, Encode | None, str]:
-    """The clips, what makes moments of frames, and the data in words; as training opens them.
+    """The clips, the encoder of frames, and a description of the data, as in training.
 
-    Raises LatteError when frames are wanted and there is no autoencoder.
+    Raises LatteError if frames are used and there is no autoencoder.
     """
     kind, text = choose_source(settings, cached=cached)
     if kind == "cache":
@@ -64,7 +64,7 @@ def open_source(settings: Settings, *, cached: bool) -> tuple[ClipSource, Encode
 
 
 def has_videos(settings: Settings) -> bool:
-    """Whether data.root is set and there."""
+    """Whether data.root is set and exists."""
     root = settings.data.root
     try:
         return root is not None and clips_root(root).exists()
@@ -73,7 +73,7 @@ def has_videos(settings: Settings) -> bool:
 
 
 def lacks_vae(settings: Settings) -> str | None:
-    """Why there is no autoencoder; None when there is one."""
+    """Why there is no autoencoder, or None."""
     try:
         check_vae(settings.vae)
     except LatteError as error:
@@ -82,4 +82,4 @@ def lacks_vae(settings: Settings) -> str | None:
 
 
 def _lack(name: str, path: Path | None) -> str:
-    return f"{name} is not set" if path is None else f"{name} {path} is not there"
+    return f"{name} is not set" if path is None else f"{name} {path} does not exist"

@@ -1,4 +1,4 @@
-"""Times as medians with their spread, and the ratios of two benchmarks."""
+"""Medians and spread of times, and comparison of two benchmarks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Spread":
-        """That of some steps."""
+        """Compute the spread of measured seconds."""
         low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
         return cls(float(median), float(low), float(high), len(seconds), float(np.mean(seconds)))
 
 
-# What of an entry is compared, and where it is in the entry.
+# The compared figures of an entry, and their paths in it.
 COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "step": ("step_seconds", "median"),
@@ -37,7 +37,7 @@ COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
     "encode": {"frames/s": ("frames_per_second",), "memory": ("peak_bytes",)},
     "sample": {"a video": ("video_seconds",), "step": ("step_seconds", "median"), "memory": ("peak_bytes",)},
 }
-# What makes two entries the same experiment.
+# The fields that identify the same experiment in two benchmarks.
 IDENTITY = {
     "train": ("cards", "cores", "recompute", "sink", "cache", "batch", "frames"),
     "encode": ("image_size", "chunk_frames"),
@@ -46,13 +46,13 @@ IDENTITY = {
 
 
 class Experiment(Model):
-    """What of an experiment is compared."""
+    """The compared part of an experiment."""
 
     model: dict[str, Any]
 
 
 class Benchmark(Model):
-    """What `latte bench --out` wrote, as far as a later one is compared with it."""
+    """The compared part of a file of `latte bench --out`."""
 
     format: Literal["latte bench 1"]
     machine: dict[str, Any]
@@ -63,9 +63,9 @@ class Benchmark(Model):
 
 
 def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """New over old, for each measured entry that both benchmarks have: its identity and its ratios.
+    """The identity and the ratios new / old of each entry measured in both benchmarks.
 
-    Entries are those of bench.json; one that could not be measured has no ratios and is left out.
+    Entries are those of bench.json; entries that could not be measured are ignored.
     """
     found = []
     for kind, identity in IDENTITY.items():
@@ -82,7 +82,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[dict[str, An
 
 
 def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
-    """What else differs between two benchmarks: the machine, its software, or the model."""
+    """Differences between two benchmarks in machine, software or model."""
     found = [
         f"{name}: {old['machine'].get(name)}, now {value}"
         for name, value in new["machine"].items()
@@ -97,7 +97,7 @@ def _key(entry: Mapping[str, Any], identity: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _at(entry: Mapping[str, Any], place: Sequence[str]) -> float | None:
-    """The number at a place of an entry, or None where there is none."""
+    """The number at a path of an entry, or None."""
     value: Any = entry
     for name in place:
         value = value.get(name) if isinstance(value, Mapping) else None

@@ -1,10 +1,10 @@
-"""Clips and text states made of noise, where there is no data to measure with."""
+"""Clips and text states of random noise, for benchmarks without data."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
-from latte_cli.core.data.captions.states import MAX_TOKENS, told
+from latte_cli.core.data.captions.states import MAX_TOKENS, model_input
 from latte_cli.core.data.clips.batches import Content
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.models.architectures import architecture_of
@@ -17,7 +17,7 @@ CHANNELS = {"frames": 3, "moments": 2 * LATENT_CHANNELS, "latents": LATENT_CHANN
 
 
 class SyntheticSource:
-    """Videos of one clip's length and of the experiment's size, in memory. See batches.ClipSource."""
+    """Videos in memory with one clip's length and the experiment's size. See batches.ClipSource."""
 
     def __init__(self, settings: Settings, content: Content):
         self.content: Content = content
@@ -40,8 +40,8 @@ class SyntheticSource:
 
 
 def text_states(settings: Settings) -> Array:
-    """What the model is told of a text as long as its encoder takes: (N, D) noise."""
+    """The model's input for a text of maximum length: (N, D) noise."""
     architecture = architecture_of(settings)
     kind = architecture.text_kind
     size = (MAX_TOKENS[kind], architecture.text_width(settings))
-    return told(draw(settings.seed, Stream.NOISE).standard_normal(size, np.float32), kind)
+    return model_input(draw(settings.seed, Stream.NOISE).standard_normal(size, np.float32), kind)

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: `python -m latte_cli.core.bench.worker JOB.json RESULT.json`."""
+"""A measurement as a separate process: `python -m latte_cli.core.bench.worker JOB.json RESULT.json`."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from latte_cli.core.bench.rows import Row
 from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
-from latte_cli.core.parallel.leaving import own_exit_code
 from latte_cli.core.parallel.scheduler import serve
+from latte_cli.core.parallel.shutdown import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import write_file
@@ -20,9 +20,9 @@ from latte_cli.core.storage.json_files import read_json
 
 
 def main(job: Path, result: Path) -> None:
-    """Do the job; what a user can fix becomes the result's `problem`.
+    """Run the measurement; a LatteError becomes the result's `problem`.
 
-    A row of several cards starts its workers, which come here too; the first of them writes the result.
+    A row with several cards starts its workers, which also run this; the first one writes the result.
     """
     task, world = read_json(job, dict[str, Any]), current_world()
     if world.is_scheduler:
@@ -37,7 +37,7 @@ def main(job: Path, result: Path) -> None:
             return
         found = measure(task, Settings.model_validate(task["settings"]), world)
     except LatteError as error:
-        if report_failure(str(error)):  # to whoever launched us, who ends here by the same error
+        if report_failure(str(error)):  # the launching process raises the same error here
             sys.exit(1)
         found = {"problem": str(error)}
     if world.is_first:

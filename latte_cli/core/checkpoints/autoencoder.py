@@ -116,7 +116,7 @@ def open_autoencoder(weights: str | None) -> Autoencoder:
 def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
     """The sizes inferred from the weights, and the norm groups, which only config.json states."""
     tensors = mapped.tensors
-    told: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         **mapped.sizes,
         "in_channels": tensors["encoder.conv_in.weight"].shape[1],
         "out_channels": tensors["decoder.conv_out.weight"].shape[0],
@@ -124,16 +124,16 @@ def _shape_of(mapped: Mapped, files: AutoencoderFiles) -> AutoencoderShape:
         "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in tensors,
     }
     config = AutoencoderConfig() if files.config is None else read_json(files.config, AutoencoderConfig)
-    for name, value in told.items():
+    for name, value in sizes.items():
         stated = getattr(config, name)
         if stated is not None and stated != value:
             raise LatteError(f"{files.config}: {name} is {stated}, the weights {files.weights} have {value}")
-    groups, channels = config.norm_num_groups, told["block_out_channels"]
+    groups, channels = config.norm_num_groups, sizes["block_out_channels"]
     if any(width % groups for width in channels):
         expected = f"expected a {CONFIG_NAME} next to it whose norm_num_groups divides them"
         place = files.config or files.weights
         raise LatteError(f"{place}: channels {channels}, norms of {groups}; {expected}")
-    return AutoencoderShape(**told, norm_num_groups=groups)
+    return AutoencoderShape(**sizes, norm_num_groups=groups)
 
 
 def _config_next_to(path: Path) -> Path | None:

@@ -1,1 +1,1 @@
-"""The diffusion process: schedule, losses and samplers. Knows a callable, never a model."""
+"""The diffusion process: schedule, losses and samplers, for any callable model."""

@@ -1,4 +1,4 @@
-"""The Gaussians of the diffusion process, as arithmetic on latents (B, F, C, h, w)."""
+"""The Gaussian distributions of the diffusion process, on latents (B, F, C, h, w)."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ Target = Literal["eps", "x_start"]
 
 
 class Prediction(NamedTuple):
-    """A model's p(x_{t-1} | x_t) = N(mean, variance), and the clean latents it sees in x_t."""
+    """A model's p(x_{t-1} | x_t) = N(mean, variance), and its prediction of the clean latents."""
 
     mean: FloatArray
     variance: FloatArray
@@ -21,7 +21,7 @@ class Prediction(NamedTuple):
 def q_sample(x_start: Any, eps: Any, columns: Any) -> Any:
     """Noise `x_start`: x_t = sqrt(abar_t) x_start + sqrt(1 - abar_t) eps (Ho et al. 2020, eq. 4).
 
-    NumPy arrays or MindSpore tensors, all three alike; columns: (B, 7) of `Schedule.training_columns`.
+    All three NumPy arrays or all MindSpore tensors; columns: (B, 7) from `Schedule.training_columns`.
     """
     signal = columns[:, SIGNAL].reshape(-1, 1, 1, 1, 1)
     noise = columns[:, NOISE].reshape(-1, 1, 1, 1, 1)
@@ -29,12 +29,12 @@ def q_sample(x_start: Any, eps: Any, columns: Any) -> Any:
 
 
 def x_start_from_eps(x_t: FloatArray, eps: FloatArray, at: Coefficients) -> FloatArray:
-    """The clean latents that `eps` would have turned into `x_t` (Ho et al. 2020, eq. 4 solved for x_0)."""
+    """The clean latents for noise `eps` in `x_t` (Ho et al. 2020, eq. 4 solved for x_0)."""
     return at.sqrt_recip_alphas_cumprod * x_t - at.sqrt_recipm1_alphas_cumprod * eps
 
 
 def eps_from_x_start(x_t: FloatArray, x_start: FloatArray, at: Coefficients) -> FloatArray:
-    """The noise that would have turned `x_start` into `x_t`: the inverse of `x_start_from_eps`."""
+    """The noise in `x_t` for clean latents `x_start`: the inverse of `x_start_from_eps`."""
     return (at.sqrt_recip_alphas_cumprod * x_t - x_start) / at.sqrt_recipm1_alphas_cumprod
 
 
@@ -44,7 +44,7 @@ def posterior_mean(x_start: FloatArray, x_t: FloatArray, at: Coefficients) -> Fl
 
 
 def learned_log_variance(values: FloatArray, at: Coefficients) -> FloatArray:
-    """Posterior log-variance to log beta, as `values` go from -1 to 1 (Nichol & Dhariwal 2021, eq. 15)."""
+    """From posterior log-variance to log beta, by `values` in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)."""
     share = (values + 1) / 2
     return share * at.log_betas + (1 - share) * at.posterior_log_variance_clipped
 
@@ -58,11 +58,11 @@ def predict(
     fixed_variance: Literal["large", "small"] = "large",
     clip_denoised: bool = False,
 ) -> Prediction:
-    """Read a model's output at `x_t` as one step back.
+    """Convert a model's output at `x_t` to the distribution of the previous step.
 
-    output: (B, F, 2C, h, w), the second half a learned variance, or (B, F, C, h, w), when the variance is
-    `fixed_variance`: beta or the posterior's (Ho et al. 2020, section 3.2). target: what the model was
-    trained to predict. clip_denoised keeps the clean latents in [-1, 1].
+    output: (B, F, 2C, h, w), with a learned variance in the second half, or (B, F, C, h, w) with the variance
+    `fixed_variance`: beta or the posterior's (Ho et al. 2020, section 3.2). target: the quantity that the
+    model predicts. clip_denoised clips the clean latents to [-1, 1].
     """
     channels = x_t.shape[2]
     mean_output, values = output[:, :, :channels], output[:, :, channels:]
@@ -83,7 +83,7 @@ def predict(
 
 
 def fixed_variances(at: Coefficients, which: Literal["large", "small"]) -> tuple[FloatArray, FloatArray]:
-    """A variance that is not learned, and its logarithm: (B, 1, 1, 1, 1) both."""
+    """A fixed variance and its logarithm, both (B, 1, 1, 1, 1)."""
     if which == "large":
         return at.fixed_large_variance, np.log(at.fixed_large_variance)
     return at.posterior_variance, at.posterior_log_variance_clipped

@@ -12,7 +12,7 @@ from latte_cli.core.diffusion.schedule import FloatArray, IntArray
 
 Condition: TypeAlias = npt.NDArray[Any]
 ConditionalModel: TypeAlias = Callable[[Condition], ReusableModel]
-"""condition (B, ...) -> a model told that, of as many rows: what there is to read of it is read once."""
+"""Maps a condition (B, ...) to a model for batches of B rows, so that conditions are embedded only once."""
 
 
 def guided(
@@ -23,13 +23,13 @@ def guided(
     *,
     every: int = 1,
 ) -> ReusableModel:
-    """A model of x_t and timesteps, told `condition` and led away from `null_condition`, both (B, ...).
+    """Classifier-free guidance: a model guided to `condition`, away from `null_condition`, both (B, ...).
 
     eps = null + guidance_scale * (conditional - null), from one forward pass over twice the rows; the
     variance is the conditional one. A scale of 1 is the conditional model itself, at no extra cost.
 
-    every: only every so many full evaluations compute both branches, starting with the first. The others
-    compute the conditional branch and add the last difference that guidance made to it. An evaluation that
+    every: compute both branches only in every `every`-th full evaluation, starting with the first. The others
+    compute the conditional branch and add the last guidance difference. An evaluation that
     reuses the blocks' change computes the same branches as the last full one.
     """
     if guidance_scale == 1:
@@ -38,7 +38,7 @@ def guided(
 
 
 class _Guided:
-    """See `guided`. It serves one clip, since it counts evaluations."""
+    """See `guided`. For one clip only, since it counts evaluations."""
 
     def __init__(
         self,
@@ -75,8 +75,10 @@ class _Guided:
             output = np.asarray(model(x_t, timesteps))
             return np.concatenate([output[:, :, :channels] + self._guidance, output[:, :, channels:]], axis=2)
         output = np.asarray(model(np.concatenate([x_t, x_t]), np.concatenate([timesteps, timesteps])))
-        told, untold = np.split(output, 2)
-        eps = untold[:, :, :channels] + self._scale * (told[:, :, :channels] - untold[:, :, :channels])
+        conditional, unconditional = np.split(output, 2)
+        eps = unconditional[:, :, :channels] + self._scale * (
+            conditional[:, :, :channels] - unconditional[:, :, :channels]
+        )
         if self._every > 1:
-            self._guidance = eps - told[:, :, :channels]
-        return np.concatenate([eps, told[:, :, channels:]], axis=2)
+            self._guidance = eps - conditional[:, :, :channels]
+        return np.concatenate([eps, conditional[:, :, channels:]], axis=2)

@@ -1,4 +1,4 @@
-"""The training loss of a diffusion model, in MindSpore operators that have CPU kernels and gradients."""
+"""The training loss of a diffusion model, with MindSpore operators that have CPU kernels and gradients."""
 
 from math import log, pi
 from typing import Literal
@@ -17,8 +17,8 @@ from latte_cli.core.diffusion.schedule import (
 
 Kind = Literal["mse", "rescaled_mse", "kl", "rescaled_kl"]
 
-OUTERMOST = 0.999  # beyond it a value belongs to the first or last level, which reaches to infinity
-LEAST_PROBABILITY = 1e-12  # whose logarithm is still taken
+OUTERMOST = 0.999  # larger values belong to the first or last level, which extends to infinity
+LEAST_PROBABILITY = 1e-12  # lower bound before taking the logarithm
 
 
 def training_loss(
@@ -32,12 +32,12 @@ def training_loss(
     target: Target = "eps",
     num_timesteps: int = 1000,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A clip's loss, its mean squared error and its variational bound in bits a dimension: (B,) float32 each.
+    """The loss, mean squared error and variational bound in bits per dimension, each (B,) float32.
 
-    "mse" adds the bound to the error, teaching it the variance alone (Nichol & Dhariwal 2021, eq. 16);
-    without `learn_sigma` the error stands alone and the bound is 0. "kl" is the bound. The rescaled kinds
-    count the bound num_timesteps / 1000 and num_timesteps times. model_output: (B, F, 2C or C, h, w);
-    columns: (B, 7) of `Schedule.training_columns`.
+    "mse" adds the bound to the error, with gradients for the variance only (Nichol & Dhariwal 2021, eq. 16);
+    without `learn_sigma` it is the error and the bound is 0. "kl" is the bound. The rescaled kinds multiply
+    the bound by num_timesteps / 1000 and by num_timesteps. model_output: (B, F, 2C or C, h, w); columns: (B,
+    7) from `Schedule.training_columns`.
     """
     channels = x_start.shape[2]
     clean = _rows(x_start)
@@ -64,11 +64,11 @@ def training_loss(
 
 
 def variational_bound(distance: Tensor, excess: Tensor, clean: Tensor, columns: Tensor) -> Tensor:
-    """A step's part of the bound in bits a dimension, (B,): KL to the posterior; at the first, likelihood.
+    """A step's term of the bound in bits per dimension, (B,): KL to the posterior, or likelihood at step 0.
 
-    All (B, N). distance: posterior mean - the model's, in the posterior's standard deviations; excess: the
-    model's log-variance - the posterior's; clean: x_0 (Ho et al. 2020, eq. 5; both are computed for every
-    row, as shapes are static).
+    Inputs (B, N). distance: posterior mean minus the model's, in posterior standard deviations; excess: the
+    model's log-variance minus the posterior's; clean: x_0 (Ho et al. 2020, eq. 5). Both terms are computed
+    for every row, since shapes are static.
     """
     spread = distance * distance
     shrink = _expm1(-excess)
@@ -82,17 +82,17 @@ def variational_bound(distance: Tensor, excess: Tensor, clean: Tensor, columns: 
 
 
 def level_log_likelihood(clean: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Log-probability of the level that holds `clean`, between two deviates (Ho et al. 2020, eq. 13)."""
+    """Log-probability of the level of `clean`, between two deviates (Ho et al. 2020, eq. 13)."""
     below_upper = ops.select(clean > OUTERMOST, ops.ones_like(clean), normal_cdf(upper))
     below_lower = ops.select(clean < -OUTERMOST, ops.zeros_like(clean), normal_cdf(lower))
     return _log(ops.clamp(below_upper - below_lower, LEAST_PROBABILITY, None))
 
 
 def normal_cdf(z: Tensor) -> Tensor:
-    """The standard normal distribution as the original approximates it, by a tanh (Page 1977).
+    """The standard normal CDF, approximated by a tanh as in the original (Page 1977).
 
-    Rounded to float32 and then differentiated, as in PyTorch: far out, where the difference of two of these
-    is a few roundings, that is what the original's loss and gradient consist of.
+    Rounded to float32 and then differentiated, as in PyTorch: in the tails, where the difference of two
+    values is a few roundings, the original's loss and gradient consist of these.
     """
     angle = (2 / pi) ** 0.5 * (z + 0.044715 * (z * z * z))
     tanh = ops.stop_gradient(ops.cast(ops.tanh(_precise(angle)), ms.float32))
@@ -115,14 +115,14 @@ def _expm1(x: Tensor) -> Tensor:
 
 
 def _with_slope(value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
-    """`value`, whose derivative by x is `slope`."""
+    """`value`, with derivative `slope` with respect to x."""
     return value + slope * (x - ops.stop_gradient(x))
 
 
 def _precise(x: Tensor) -> Tensor:
-    """A constant in which to take tanh, exp, expm1 or log: on a CPU MindSpore's own in float32 are rough.
+    """Cast for tanh, exp, expm1 or log: MindSpore's float32 versions are inaccurate on a CPU.
 
-    See docs/accuracy.md; in float64 they are right to float32's last digit.
+    See docs/accuracy.md; in float64 they are accurate to float32's last digit.
     """
     held = ops.stop_gradient(x)
     return ops.cast(held, ms.float64) if _on_cpu() else held
@@ -139,5 +139,5 @@ def _rows(latents: Tensor) -> Tensor:
 
 
 def _column(columns: Tensor, place: int, rows: Tensor) -> Tensor:
-    """One column in the shape of `rows` (B, N): implicit broadcasting is several times slower on a CPU."""
+    """One column broadcast to the shape of `rows` (B, N); implicit broadcasting is much slower on a CPU."""
     return ops.broadcast_to(columns[:, place].reshape(-1, 1), rows.shape)

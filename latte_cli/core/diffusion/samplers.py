@@ -1,4 +1,4 @@
-"""From noise to latents: samplers over any callable, on the host, that report every step."""
+"""Samplers for any callable model, on the host, that yield every step."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from latte_cli.core.diffusion.gaussian import Prediction, eps_from_x_start, pred
 from latte_cli.core.diffusion.schedule import Coefficients, FloatArray, IntArray, Schedule
 
 Model: TypeAlias = Callable[[FloatArray, IntArray], FloatArray]
-"""x_t (B, F, C, h, w), timesteps (B,) of the training chain -> eps, maybe variance (B, F, C or 2C, h, w)."""
+"""Maps x_t (B, F, C, h, w) and training timesteps (B,) to eps and optional variance (B, F, C or 2C, h, w)."""
 Noise: TypeAlias = Callable[[int], FloatArray]
-"""A step's index -> standard normal noise of x_t's shape; asked only for steps that use it."""
+"""Maps a step's index to standard normal noise of x_t's shape; called only for steps that use it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A report of one step, of 0 to total - 1: `x_t` after it, and the clean latents that the model saw."""
+    """Result of one step, 0 to total - 1: `x_t` after it, and the predicted clean latents."""
 
     index: int
     total: int
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Place:
-    """What a sampler knows when it takes a step from `place` in `schedule` to the one before it."""
+    """The inputs of a sampler's step from `place` in `schedule` to the one before it."""
 
     schedule: Schedule
     place: int
@@ -40,20 +40,20 @@ class Place:
 
 
 Rule: TypeAlias = Callable[[Place, Callable[[], FloatArray], float], FloatArray]
-"""(place, noise, eta) -> x_t of the place before."""
+"""Maps (place, noise, eta) to x_t of the previous place."""
 
 
 def ddpm(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
-    """A draw from the model's p(x_{t-1} | x_t) (Ho et al. 2020, algorithm 2)."""
+    """Sample from the model's p(x_{t-1} | x_t) (Ho et al. 2020, algorithm 2)."""
     if here.place == 0:
         return here.prediction.mean
     return here.prediction.mean + np.exp(0.5 * here.prediction.log_variance) * noise()
 
 
 def ddim(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
-    """Towards the clean latents, with `eta` of ddpm's noise (Song et al. 2021, eq. 12)."""
+    """A DDIM step with `eta` times ddpm's noise (Song et al. 2021, eq. 12)."""
     at, x_start = here.at, here.prediction.x_start
-    eps = eps_from_x_start(here.x_t, x_start, at)  # again, because the clean latents may have been clipped
+    eps = eps_from_x_start(here.x_t, x_start, at)  # recomputed, because the clean latents may be clipped
     before = at.alphas_cumprod_prev
     std = eta * np.sqrt((1 - before) / (1 - at.alphas_cumprod)) * np.sqrt(1 - at.alphas_cumprod / before)
     x_t = np.sqrt(before) * x_start + np.sqrt(1 - before - std**2) * eps
@@ -61,18 +61,18 @@ def ddim(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray
 
 
 def ddim_reverse(here: Place) -> FloatArray:
-    """A ddim step without noise the other way, towards noise (Dhariwal & Nichol 2021, appendix F)."""
+    """A deterministic ddim step in reverse, towards noise (Dhariwal & Nichol 2021, appendix F)."""
     eps = eps_from_x_start(here.x_t, here.prediction.x_start, here.at)
     after = here.at.alphas_cumprod_next
     return np.sqrt(after) * here.prediction.x_start + np.sqrt(1 - after) * eps
 
 
 def dpm_solver(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
-    """DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, without noise.
+    """DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, deterministic.
 
-    The first and the last step between two noise levels are of first order: the one has no step before it,
-    the other, on evenly spaced timesteps, is too long in log-SNR to extrapolate over. From the least noise it
-    goes to the clean latents.
+    The first and the last step between two noise levels are of first order: the first has no previous step;
+    the last, with evenly spaced timesteps, is too long in log-SNR for extrapolation. From the lowest noise
+    level it steps to the clean latents.
     """
     tables, place, x_start = here.schedule.tables, here.place, here.prediction.x_start
     if place == 0:
@@ -98,10 +98,10 @@ def walk(
     eta: float = 0.0,
     clip_denoised: bool = False,
 ) -> Iterator[Step]:
-    """Take `rule` from pure noise down the whole schedule, a model evaluation a step.
+    """Apply `rule` from pure noise through the complete schedule, with one model evaluation per step.
 
-    x_t: (B, F, C, h, w) standard normal; its dtype is that of everything. eta is for ddim alone.
-    clip_denoised keeps the clean latents that the model predicts in [-1, 1].
+    x_t: (B, F, C, h, w) standard normal; its dtype is used throughout. eta is for ddim only. clip_denoised
+    clips the predicted clean latents to [-1, 1].
     """
     x_start = None
     for index in range(schedule.num_timesteps):
@@ -116,7 +116,7 @@ def walk(
 
 
 class Sampler(Protocol):
-    """What every entry of SAMPLERS is: see `walk`."""
+    """The type of the entries of SAMPLERS, see `walk`."""
 
     def __call__(
         self,

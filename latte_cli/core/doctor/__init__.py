@@ -1,1 +1,1 @@
-"""What `latte doctor` checks: the installation, the machine, and an experiment's needs of them."""
+"""The checks of `latte doctor`: the installation, the machine, and the needs of an experiment."""

@@ -1,4 +1,4 @@
-"""Multiply two matrices with MindSpore, as a program: `python -m latte_cli.core.doctor.compute DEVICE`."""
+"""Program that multiplies two matrices with MindSpore: `python -m latte_cli.core.doctor.compute DEVICE`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from latte_cli.core.errors import LatteError
 
 
 def main(device: str) -> None:
-    """Print `computed DEVICE VERSION`; what goes wrong is one line on stderr, exit code 1."""
+    """Print `computed DEVICE VERSION`; errors are one line on stderr, exit code 1."""
     try:
         import numpy as np
 
@@ -20,7 +20,7 @@ def main(device: str) -> None:
         error = float(np.abs(product - rows[0].astype(np.float64) @ rows[1]).max())
         if not error < 0.1:  # of values up to 30; an accelerator may multiply in 16 bits
             sys.exit(f"a product of two matrices is off by {error:g}")
-    except Exception as error:  # noqa: BLE001 (an installation fails in any way)
+    except Exception as error:  # noqa: BLE001 (an installation may fail in any way)
         lines = str(error).strip().splitlines() or [""]
         sys.exit(lines[0] if isinstance(error, LatteError) else f"{type(error).__name__}: {lines[0]}")
     print("computed", found, ms.__version__)

@@ -1,4 +1,4 @@
-"""The whole examination: every check of the installation, the machine and an experiment, in their order."""
+"""All checks of the installation, the machine and an experiment, in order."""
 
 import json
 import platform
@@ -28,14 +28,14 @@ def examine(
     device: str | None = None,
     online: bool = False,
 ) -> list[Finding]:
-    """Check everything; an experiment's needs too, if `config` or latte.yaml in the working directory is one.
+    """Check everything, including the needs of the experiment `config` or ./latte.yaml, if any.
 
-    device: auto, cpu, ascend or gpu; None is the experiment's. online: whether the hub is contacted.
+    device: auto, cpu, ascend or gpu; default: that of the experiment. online: whether to contact the hub.
     """
     settings, experiment = _experiment(config, overrides)
     wanted = device or ("auto" if settings is None else settings.device)
     with ThreadPoolExecutor(1) as pool:
-        computed = pool.submit(installation.compute, wanted)  # the slowest: it runs while the others do
+        computed = pool.submit(installation.compute, wanted)  # the slowest: runs in parallel with the others
         checks: dict[str, Check] = {
             "python": installation.python,
             "packages": installation.packages,
@@ -54,16 +54,16 @@ def examine(
 
 
 def write_findings(findings: Sequence[Finding], target: Path) -> None:
-    """Write findings as JSON, for a report of what does not work. Raises LatteError when it cannot."""
+    """Write findings as JSON, for bug reports. Raises LatteError if the file cannot be written."""
     content = {"latte": __version__, "system": platform.platform(), "findings": [asdict(f) for f in findings]}
     write_file(target, json.dumps(content, indent=1) + "\n")
 
 
 def _needs(settings: "Settings | None", device: Callable[[], str]) -> dict[str, Check]:
-    """The checks of what an experiment needs; without one, of memory and disk alone."""
+    """The checks of an experiment's needs; without an experiment, only of memory and disk."""
     try:
         from latte_cli.core.doctor import needs
-    except ImportError:  # a package is missing, which another check names
+    except ImportError:  # a missing package is reported by another check
         return {}
     checks: dict[str, Check] = {
         "memory": lambda: needs.memory(settings, device()),
@@ -77,7 +77,7 @@ def _needs(settings: "Settings | None", device: Callable[[], str]) -> dict[str, 
 def _experiment(
     config: Path | None, overrides: Sequence[tuple[str, Any]]
 ) -> "tuple[Settings | None, list[Finding]]":
-    """The settings of an experiment, if there is one that can be read, and what is said of it."""
+    """The settings of the experiment, if it can be read, and the findings about it."""
     if config is None and not overrides and not LOCAL_CONFIG.exists():
         return None, []
     from latte_cli.core.experiment.loading import load_settings
@@ -86,6 +86,6 @@ def _experiment(
         settings = load_settings(config, overrides)
     except LatteError as error:
         text = "; ".join(line.strip() for line in str(error).splitlines())
-        return None, [Finding("experiment", text, "problem", "correct the settings that it names")]
+        return None, [Finding("experiment", text, "problem", "correct these settings")]
     name = str(config or LOCAL_CONFIG) if config or LOCAL_CONFIG.exists() else "the built-in demo"
     return settings, [Finding("experiment", name)]

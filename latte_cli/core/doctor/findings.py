@@ -1,4 +1,4 @@
-"""What a check found, and checks that run side by side without one stopping the others."""
+"""Findings of checks, and running checks in parallel and independently of each other."""
 
 import shlex
 import subprocess
@@ -11,12 +11,12 @@ from typing import Literal
 
 Verdict = Literal["ok", "warning", "problem"]
 SIDE_BY_SIDE = 4
-REPORT_IT = "fix the other problems first; if this one stays, attach the findings to a report (--report FILE)"
+REPORT_IT = "fix the other problems first; if this one remains, report it with the findings (--report FILE)"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `fix` says how to put right what is not ok, a command where there is one."""
+    """The result of a check; `fix` describes how to fix a problem or warning, if possible as a command."""
 
     check: str
     found: str
@@ -28,12 +28,12 @@ Check = Callable[[], Iterable[Finding]]
 
 
 def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
-    """The findings of all checks, in their order. A check that fails itself is a problem under its name."""
+    """The findings of all checks, in order. A check that raises an error is a problem with its name."""
 
     def run(name: str, check: Check) -> list[Finding]:
         try:
             return list(check())
-        except Exception as error:  # noqa: BLE001 (whatever is broken, the other checks still answer)
+        except Exception as error:  # noqa: BLE001 (the other checks continue)
             return [Finding(name, f"the check failed: {_reason(error)}", "problem", REPORT_IT)]
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
@@ -41,13 +41,13 @@ def run_checks(checks: Mapping[str, Check]) -> list[Finding]:
 
 
 class ProbeError(Exception):
-    """A probe's process failed; one line says how."""
+    """A probe's process failed, with a one-line reason."""
 
 
 def probe(arguments: Iterable[str], *, seconds: float) -> str:
-    """What a Python process writes to stdout: what may crash or hang is tried in one of its own.
+    """Run a Python process, for operations that may crash or hang, and return its stdout.
 
-    Raises ProbeError when it fails, or takes longer than `seconds`.
+    Raises ProbeError if it fails or takes longer than `seconds`.
     """
     try:
         done = subprocess.run(

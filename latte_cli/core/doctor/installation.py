@@ -1,4 +1,4 @@
-"""Checks of Python, the packages that latte needs, and what they bring: MindSpore, ffmpeg, decord."""
+"""Checks of Python, the required packages, and their components: MindSpore, ffmpeg, decord."""
 
 import os
 import platform
@@ -13,14 +13,14 @@ from pathlib import Path
 from latte_cli.core.doctor.findings import Finding, ProbeError, pip_install, probe
 
 DISTRIBUTION = "latte-cli"
-NAMED = ("mindspore", "mindone", "numpy")  # the rest are counted
+NAMED = ("mindspore", "mindone", "numpy")  # the others are only counted
 COMPUTE_SECONDS, IMPORT_SECONDS = 60, 20
-MINDSPORE_GUIDE = "install MindSpore as https://www.mindspore.cn/install/en says"
+MINDSPORE_GUIDE = "install MindSpore according to https://www.mindspore.cn/install/en"
 CLIP_SIZE, CLIP_FRAMES = 16, 2
 
 
 def python() -> Iterator[Finding]:
-    """Whether this Python is one that the package supports."""
+    """Whether this Python version is supported."""
     from packaging.specifiers import SpecifierSet
 
     wanted = SpecifierSet(distribution(DISTRIBUTION).metadata["Requires-Python"] or "")
@@ -33,7 +33,7 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Every package that latte declares: whether it is installed, in a version within its bounds."""
+    """Whether every dependency is installed, with a version within its bounds."""
     from packaging.requirements import Requirement
 
     right: dict[str, str] = {}
@@ -57,7 +57,7 @@ def packages() -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class Computed:
-    """What came of computing with MindSpore: the device in use, or what went wrong."""
+    """Result of a computation with MindSpore: the device in use, or the error."""
 
     device: str = "cpu"
     version: str = ""
@@ -65,12 +65,12 @@ class Computed:
 
 
 def compute(device: str) -> Computed:
-    """Multiply two matrices with MindSpore on `device` (auto, cpu, ascend, gpu), in a process of its own."""
+    """Multiply two matrices with MindSpore on `device` (auto, cpu, ascend, gpu), in a separate process."""
     try:
         answer = probe(["-m", "latte_cli.core.doctor.compute", device], seconds=COMPUTE_SECONDS)
     except ProbeError as error:
         return Computed(fault=str(error))
-    _, found, of_version = answer.splitlines()[-1].split()  # MindSpore may write above it
+    _, found, of_version = answer.splitlines()[-1].split()  # MindSpore may print other lines before it
     return Computed(found, of_version)
 
 
@@ -89,7 +89,7 @@ def mindspore(computed: Computed, device: str) -> Iterator[Finding]:
 
 
 def ascend() -> Iterator[Finding]:
-    """Whether the driver's devices and CANN's environment are there. Untested on Ascend."""
+    """Whether the driver's devices and CANN's environment are present. Untested on Ascend."""
     devices = sorted(path.name for path in Path("/dev").glob("davinci[0-9]*"))
     home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
     parts = [
@@ -108,7 +108,7 @@ def ascend() -> Iterator[Finding]:
 
 
 def videos() -> Iterator[Finding]:
-    """Whether ffmpeg writes a clip, and decord reads it."""
+    """Whether ffmpeg can write a clip and decord can read it."""
     with tempfile.TemporaryDirectory(prefix="latte-doctor-") as folder:
         clip = Path(folder) / "clip.mp4"
         yield _ffmpeg(clip)
@@ -138,7 +138,7 @@ def _ffmpeg(clip: Path) -> Finding:
 
 
 def _decord(clip: Path | None) -> Finding:
-    """Import decord and, where there is a clip, decode it."""
+    """Import decord and decode the clip, if there is one."""
     read = "" if clip is None else f"; assert len(decord.VideoReader({str(clip)!r})) == {CLIP_FRAMES}"
     try:
         of_version = probe(["-c", f"import decord{read}; print(decord.__version__)"], seconds=IMPORT_SECONDS)
@@ -150,7 +150,7 @@ def _decord(clip: Path | None) -> Finding:
 
 
 def launchers() -> Iterator[Finding]:
-    """What starts several workers: MindSpore's msrun, and mpirun if --launcher mpirun is used."""
+    """Launchers of workers: MindSpore's msrun, and mpirun for --launcher mpirun."""
     msrun = Path(sys.executable).with_name("msrun")
     found = [str(msrun)] if msrun.exists() else []
     mpirun = shutil.which("mpirun")
@@ -163,7 +163,7 @@ def launchers() -> Iterator[Finding]:
 
 
 def _declared(package: str) -> str:
-    """A package with the bounds of its version that latte declares."""
+    """A package with the version bounds declared by latte."""
     from packaging.requirements import Requirement
 
     declared = map(Requirement, distribution(DISTRIBUTION).requires or ())

@@ -24,7 +24,7 @@ LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 
 def kernels() -> Iterator[Finding]:
-    """Whether there is a compiler that compiles, and what it has made of the kernels."""
+    """Whether there is a working compiler, and whether the kernels are built."""
     if platform.system() != "Linux":
         yield Finding("kernels", "not used: MindSpore launches them on Linux only")
         return
@@ -42,7 +42,7 @@ def kernels() -> Iterator[Finding]:
 
 
 def _compiles(compiler: str) -> str:
-    """What is wrong with a compiler, tried on a small library; empty if nothing."""
+    """The error of a compiler for a small library; empty if it works."""
     with tempfile.TemporaryDirectory(prefix="latte-doctor-") as folder:
         source, library = Path(folder) / "cores.cc", Path(folder) / "cores.so"
         source.write_text(SOURCE)
@@ -64,12 +64,12 @@ def _compiles(compiler: str) -> str:
 
 
 def _library(library: Path) -> Finding:
-    """Whether the kernels are built, and load."""
+    """Whether the kernels are built and can be loaded."""
     if os.environ.get("LATTE_KERNELS", "on").lower() in ("off", "0", "false"):
         return Finding("kernels", "switched off by LATTE_KERNELS", "warning", "unset LATTE_KERNELS")
     if not library.exists():
         return Finding(
-            "kernels", "not built yet: the first training or sampling does it, in some ten seconds"
+            "kernels", "not built yet: the first training or sampling builds them in some ten seconds"
         )
     try:
         probe(["-c", LOAD, str(library)], seconds=LOAD_SECONDS)
@@ -79,7 +79,7 @@ def _library(library: Path) -> Finding:
 
 
 def user_cache() -> Iterator[Finding]:
-    """Whether the user's cache folder can be written: kernels, digests and video lengths are kept there."""
+    """Whether the user's cache folder can be written: it stores kernels, digests and video lengths."""
     from latte_cli.core.planning.room import check_folder
 
     fix = "export XDG_CACHE_HOME=/a/folder/you/can/write"
@@ -93,7 +93,7 @@ def user_cache() -> Iterator[Finding]:
 
 
 def encoding() -> Iterator[Finding]:
-    """Whether names of files and what is printed can hold any letter."""
+    """Whether file names and output support all characters."""
     names = {
         "locale": locale.getpreferredencoding(do_setlocale=False),
         "files": sys.getfilesystemencoding(),
@@ -108,7 +108,7 @@ def encoding() -> Iterator[Finding]:
 
 
 def hub(*, online: bool) -> Iterator[Finding]:
-    """Where weights are fetched from by name; `online`: whether the hub is contacted."""
+    """The hub for downloading weights by name; `online`: whether to contact it."""
     try:
         from huggingface_hub import constants, get_token
     except ImportError as error:
@@ -125,7 +125,7 @@ def hub(*, online: bool) -> Iterator[Finding]:
     try:
         with urllib.request.urlopen(constants.ENDPOINT, timeout=HUB_SECONDS):
             yield Finding("hub", f"{found}; answers")
-    except urllib.error.HTTPError as error:  # an answer, too
+    except urllib.error.HTTPError as error:  # also an answer
         yield Finding("hub", f"{found}; answers ({error.code})")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error

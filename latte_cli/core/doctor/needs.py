@@ -1,4 +1,4 @@
-"""Checks of what an experiment needs: memory, disk, videos or a cache, weights, a run folder of its own."""
+"""Checks of an experiment's needs: memory, disk, videos or a cache, weights, a run folder."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ LITTLE_DISK = 10**9
 
 
 def memory(settings: Settings | None, device: str) -> Iterator[Finding]:
-    """Whether the experiment's training fits into memory, by its plan's estimate."""
+    """Whether the experiment's training fits into memory, by the estimate of its plan."""
     from latte_cli.core.planning.cost import training_memory
     from latte_cli.core.planning.room import check_training_memory
 
@@ -29,7 +29,7 @@ def memory(settings: Settings | None, device: str) -> Iterator[Finding]:
 
     shape, train = sizes_of(settings), settings.train
     total = training_memory(shape, train).total
-    found = f"{found}; training takes about {bytes_of(total)} a worker"
+    found = f"{found}; training takes about {bytes_of(total)} per worker"
     fix = (
         "lower train.batch_size (and raise train.accumulation by the same factor), --set train.recompute=true"
     )
@@ -45,7 +45,7 @@ def memory(settings: Settings | None, device: str) -> Iterator[Finding]:
 
 
 def disk(settings: Settings | None) -> Iterator[Finding]:
-    """Whether the run's checkpoints fit on its disk."""
+    """Whether the run's checkpoints fit on the disk."""
     from latte_cli.core.checkpoints.runs import checkpoints
 
     folder = _existing(Path.cwd() if settings is None else settings.run_dir)
@@ -56,7 +56,7 @@ def disk(settings: Settings | None) -> Iterator[Finding]:
         from latte_cli.core.planning.cost import checkpoint_bytes
 
         one, keep = checkpoint_bytes(sizes_of(settings), settings.train), settings.train.keep
-        # One more than is kept while it is written.
+        # One more than is kept, while it is written.
         needed = one * max(1, keep + 1 - len(checkpoints(settings.run_dir / "ckpt")))
         found = (
             f"{found}; {keep} checkpoints of {bytes_of(one)} and one being written take {bytes_of(needed)}"
@@ -69,7 +69,7 @@ def disk(settings: Settings | None) -> Iterator[Finding]:
 
 
 def data(settings: Settings) -> Iterator[Finding]:
-    """Whether there are clips to train on: of the cache if one is set, else of data.root."""
+    """Whether there are clips for training, from the cache if one is set, else from data.root."""
     from latte_cli.core.data.latent_cache.open import open_cache
     from latte_cli.core.data.videos.find import scan
 
@@ -108,7 +108,7 @@ def cache_dir(settings: Settings) -> Iterator[Finding]:
 
 
 def run_folder(settings: Settings) -> Iterator[Finding]:
-    """Whether the run folder can be written, and no other command is at work on it."""
+    """Whether the run folder can be written and no other command is using it."""
     from latte_cli.core.planning.room import check_folder
     from latte_cli.core.storage.lock import is_held
 
@@ -120,13 +120,13 @@ def run_folder(settings: Settings) -> Iterator[Finding]:
         return
     if is_held(folder):
         fix = "wait for that command, or --run-dir DIR: another folder"
-        yield Finding("run folder", f"{folder}: another command is at work on it", "problem", fix)
+        yield Finding("run folder", f"{folder}: another command is using it", "problem", fix)
     else:
         yield Finding("run folder", f"{folder} can be written")
 
 
 def weights(settings: Settings) -> Iterator[Finding]:
-    """Whether the weights that the experiment names are there."""
+    """Whether the experiment's weights exist."""
     named = {
         "vae.weights": settings.vae.weights,
         "text.encoder": settings.text.encoder,
@@ -155,13 +155,13 @@ OF_EXPERIMENT: dict[str, Callable[[Settings], Iterator[Finding]]] = {
 
 
 def _has_size(settings: Settings) -> bool:
-    """Whether the experiment says how large its model is, as one that only samples a pipeline need not."""
+    """Whether the experiment defines the model's size, which is not needed for sampling a pipeline."""
     model = settings.model
     return model.preset is not None or model.hidden_size is not None
 
 
 def _existing(folder: Path) -> Path:
-    """A folder, or the nearest above it that is there."""
+    """The folder, or its nearest existing parent."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -1,1 +1,1 @@
-"""How good clips are: how far the set is from real ones, and how like the nearest of them each is."""
+"""Evaluate generated clips: distance of the set to real clips, and similarity to the nearest real clip."""

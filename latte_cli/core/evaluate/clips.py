@@ -1,4 +1,4 @@
-"""Sets of clips to compare: folders of videos or frames, or .npy files, read only when asked for."""
+"""Sets of clips to compare: folders of videos or frames, or .npy files, read on demand."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ DIGESTS_KEPT = 100_000
 
 @dataclass(frozen=True)
 class Item:
-    """A video, or the clip of this row of a .npy file, and how many frames it has."""
+    """A video, or a row of a .npy file, with its number of frames."""
 
     path: Path
     frames: int
@@ -36,13 +36,13 @@ class Item:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return str(self.path) if self.row is None else f"{self.path}[{self.row}]"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A clip: these frames of an item."""
+    """A clip: some frames of an item."""
 
     item: Item
     indices: tuple[int, ...]
@@ -50,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """What clips can be taken from, and what was left out because it cannot be read or is too short."""
+    """The items from which clips can be taken, and the number of unreadable or too short ones."""
 
     flag: str
     path: Path
@@ -59,9 +59,9 @@ class ClipSet:
 
 
 def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
-    """The videos, or clips of .npy files, that have at least `needed` frames; the others are logged.
+    """The videos, or clips in .npy files, with at least `needed` frames; others are logged.
 
-    flag: what gave the path, for messages. Raises LatteError when there is nothing to take clips from.
+    flag: the command-line option of the path, for messages. Raises LatteError if there are no usable clips.
     """
     path = clips_root(path)
     if not path.exists():
@@ -88,11 +88,11 @@ def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
 def draw_clips(
     clips: ClipSet, number: int, *, num_frames: int, stride: int, random: bool, seed: Sequence[int]
 ) -> list[Place]:
-    """The clips of a draw, in the order of their videos.
+    """Choose the clips of a draw, in the order of their videos.
 
-    random: a clip begins anywhere in its video, and a video may give several, one of each before a second;
-    else at the first frame, one a video. seed: the seed, the number of the draw and that of the set. Raises
-    LatteError when there are fewer videos than clips that begin at their first frame.
+    random: clips begin at random frames; videos are used several times if there are fewer than clips.
+    Otherwise one clip per video, from the first frame. seed: the seed, the number of the draw and that of the
+    set. Raises LatteError if there are fewer videos than clips from the first frame.
     """
     total = len(clips.items)
     if number > total and not random:
@@ -109,7 +109,7 @@ def draw_clips(
 
 
 def read_frames(place: Place) -> Frames:
-    """A clip's frames (F, H, W, 3). Raises LatteError for a video that cannot be decoded."""
+    """A clip's frames (F, H, W, 3). Raises LatteError if the video cannot be decoded."""
     item = place.item
     if item.row is None:
         return open_video(item.path).read(place.indices)
@@ -158,7 +158,7 @@ def _videos(flag: str, path: Path) -> list[Found]:
     names = sorted(video_names(path), key=natural_order)
     if not names:
         kinds = ", ".join(sorted((*VIDEO_SUFFIXES, ARRAYS)))
-        raise LatteError(f"{flag}: {path}: holds no clips: expected folders of images, or files of {kinds}")
+        raise LatteError(f"{flag}: {path}: contains no clips; expected folders of images or files {kinds}")
     parent = path if path.is_dir() else path.parent
     videos = [VideoFile(parent / name, name) for name in names]
     counts = count_frames(videos, path, workers=COUNTERS)
@@ -169,7 +169,7 @@ def _videos(flag: str, path: Path) -> list[Found]:
 
 
 def _array_files(path: Path) -> list[Path]:
-    """The .npy file that a path is, or those directly in a folder."""
+    """The .npy file at a path, or those directly in a folder."""
     if path.is_dir():
         names = sorted((file.name for file in path.glob(f"*{ARRAYS}")), key=natural_order)
         return [path / name for name in names]
@@ -184,7 +184,7 @@ def _rows(path: Path) -> list[Found]:
 
 
 def _map(path: Path) -> Frames:
-    """Clips (N, F, H, W, 3), or one (F, H, W, 3), mapped. Raises LatteError for anything else."""
+    """Map clips (N, F, H, W, 3), or one (F, H, W, 3). Raises LatteError for anything else."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:

@@ -1,4 +1,4 @@
-"""I3D's logits of clips, kept by what the clips are: nothing is computed twice on a machine."""
+"""I3D's logits of clips, cached on disk by content."""
 
 import json
 import logging
@@ -22,16 +22,16 @@ from latte_cli.core.storage.files import atomic_file, cache_folder
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of how logits come about: a new one leaves older entries aside
+VERSION = 1  # of the computation; entries of other versions are ignored
 
 
 def features_folder() -> Path:
-    """Where logits are kept."""
+    """Folder of the cached logits."""
     return cache_folder("features")
 
 
 class Features:
-    """Logits of clips by one file of weights. Nothing of MindSpore is loaded before the first is computed."""
+    """Logits of clips for a weights file. MindSpore is imported when the first clip is computed."""
 
     def __init__(self, i3d: Path, protocol: Protocol, size: int, *, device: str) -> None:
         self._i3d, self._protocol, self._size, self._device = i3d, protocol, size, device
@@ -41,7 +41,7 @@ class Features:
         self._warned = False
 
     def of(self, places: Sequence[Place], *, generated: bool) -> Iterator[Array]:
-        """The logits (400) of each clip in turn."""
+        """The logits (400) of each clip, in order."""
         for place in places:
             path = self._path(place)
             found = self._known.get(path)
@@ -54,13 +54,13 @@ class Features:
             yield found
 
     def _keep(self, path: Path, logits: Array) -> None:
-        """Write a clip's logits; where that is not possible, the figures do not depend on it."""
+        """Cache a clip's logits; a failure is logged and does not affect the results."""
         try:
             with atomic_file(path) as partial:
                 np.save(partial, logits)
         except LatteError as error:
             if not self._warned:
-                log.warning("logits are not kept: %s", error)
+                log.warning("logits cannot be cached: %s", error)
             self._warned = True
 
     def _compute(self, place: Place, *, generated: bool) -> Array:
@@ -76,7 +76,7 @@ class Features:
         return logits
 
     def _path(self, place: Place) -> Path:
-        """The file of a clip's logits: named for all that decides them."""
+        """The cache file of a clip's logits, named by a hash of everything that determines them."""
         parts = {
             "version": VERSION,
             "clip": digest(place),
@@ -91,7 +91,7 @@ class Features:
 
 
 def _stored(path: Path) -> Array | None:
-    """A clip's logits, if they are there and whole."""
+    """A clip's cached logits, or None if missing or damaged."""
     with suppress(OSError, ValueError, EOFError):
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray) and found.shape == (NUM_CLASSES,) and found.dtype == np.float32:

@@ -1,4 +1,4 @@
-"""Frames brought to one size for comparing, and to what I3D sees."""
+"""Resize frames for comparison and for I3D."""
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ from latte_cli.core.models.i3d.layers import IMAGE_SIZE
 
 
 def common_size(generated: ClipSet, protocol: Protocol) -> int:
-    """The side that all frames are brought to: the protocol's, else that of the first generated clip."""
+    """The size to which all frames are resized: the protocol's, else that of the first generated clip."""
     if protocol.size is not None:
         return protocol.size
     return min(read_frames(Place(generated.items[0], (0,))).shape[1:3])
@@ -21,14 +21,14 @@ def common_size(generated: ClipSet, protocol: Protocol) -> int:
 def squares(place: Place, size: int, protocol: Protocol, *, generated: bool) -> Frames:
     """A clip as (F, size, size, 3).
 
-    Raises LatteError for a generated clip that is not of the size that was taken from the first.
+    Raises LatteError if a generated clip differs in size from the first one.
     """
     frames = read_frames(place)
     height, width = frames.shape[1:3]
     if generated and protocol.size is None and min(height, width) != size:
         raise LatteError(
-            f"{place.item.name}: is {width}x{height}, the first generated clip {size} pixels high or wide;"
-            " expected clips of one size, or --size"
+            f"{place.item.name}: is {width}x{height}, but the first generated clip is {size} pixels high or"
+            " wide; expected clips of the same size, or --size"
         )
     if (height, width) == (size, size):
         return frames
@@ -37,9 +37,9 @@ def squares(place: Place, size: int, protocol: Protocol, *, generated: bool) -> 
 
 
 def network_input(frames: Frames, *, antialias: bool) -> Array:
-    """Square frames (F, S, S, 3) as I3D sees them: (F, 3, 224, 224) in [-1, 1], x / 255 * 2 - 1.
+    """Convert square frames (F, S, S, 3) to I3D's input: (F, 3, 224, 224) in [-1, 1], x / 255 * 2 - 1.
 
-    Bilinear with align_corners false, as StyleGAN-V has it. antialias: smoothed as they shrink (Pillow).
+    Bilinear with align_corners false, as in StyleGAN-V. antialias: smooth when downscaling (Pillow).
     """
     if not antialias or frames.shape[1] <= IMAGE_SIZE:
         return to_pixels(frames, IMAGE_SIZE, "crop_resize", mirror=False)

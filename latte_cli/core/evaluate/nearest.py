@@ -1,4 +1,4 @@
-"""The nearest real clip of every generated one, and how like it is: clips pass through, few at a time."""
+"""Find the nearest real clip of every generated clip, with few clips in memory at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,19 +10,19 @@ from latte_cli.core.evaluate.frames import squares
 from latte_cli.core.evaluate.pixels import psnr, squared_distances, ssim
 from latte_cli.core.evaluate.protocol import Protocol
 
-GENERATED_BYTES = 1 << 29  # of generated clips that the real ones are compared with in one pass over them
+GENERATED_BYTES = 1 << 29  # of generated clips compared in one pass over the real ones
 REAL_CLIPS = 16  # compared at a time
 
 
 class Likeness(NamedTuple):
-    """PSNR in dB, and SSIM if asked, of a generated clip to the real one at the least squared distance."""
+    """PSNR in dB, and optionally SSIM, of a generated clip and its nearest real clip (squared distance)."""
 
     psnr: float
     ssim: float
 
 
 class SearchStep(NamedTuple):
-    """Clips read so far, of how many; at the end the likenesses, a generated clip each."""
+    """Clips read so far and in total; at the end the likeness of each generated clip."""
 
     done: int
     total: int
@@ -32,7 +32,7 @@ class SearchStep(NamedTuple):
 def likenesses(
     generated: Sequence[Place], real: Sequence[Place], size: int, protocol: Protocol
 ) -> Iterator[SearchStep]:
-    """Compare clips of one size; the last step has what was found."""
+    """Compare clips of the same size; the last step has the results."""
     clip_bytes = protocol.num_frames * size * size * 3
     at_once = max(1, GENERATED_BYTES // clip_bytes)
     passes = -(-len(generated) // at_once)

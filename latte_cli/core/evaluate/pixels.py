@@ -1,4 +1,4 @@
-"""Likeness of clips in their pixels: squared distances, PSNR and SSIM. Clips are (F, H, W, 3) uint8."""
+"""Pixel metrics of clips: squared distance, PSNR and SSIM. Clips are (F, H, W, 3) uint8."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ PEAK = 255.0
 # Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", section III.
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-# So many products of two numbers from -128 to 127 add up to integers of at most 2^24: float32 adds them
-# without rounding, in any order.
+# The sum of this many products of two numbers from -128 to 127 is at most 2^24, so float32 adds them without
+# rounding, in any order.
 EXACT_TERMS = 1024
 
 
@@ -31,14 +31,14 @@ def squared_distances(clips: Clip, others: Clip) -> NDArray[np.int64]:
 
 
 def psnr(squared_distance: int, size: int) -> float:
-    """Peak signal-to-noise ratio in dB of two clips of `size` numbers each; infinite when they are equal."""
+    """Peak signal-to-noise ratio in dB of two clips of `size` numbers each; infinite for equal clips."""
     return float("inf") if squared_distance == 0 else float(10 * np.log10(PEAK**2 * size / squared_distance))
 
 
 def ssim(clip: Clip, other: Clip) -> float:
-    """Structural similarity: the mean over frames, channels and windows that lie inside a frame.
+    """Structural similarity: the mean over frames, channels and windows inside the frame.
 
-    Gaussian windows of 11 x 11 pixels, sigma 1.5, as in the paper. Frames must be as large as that.
+    Gaussian windows of 11 x 11 pixels, sigma 1.5, as in the paper. Frames must be at least as large.
     """
     return float(np.mean([_frame_ssim(*pair) for pair in zip(clip, other, strict=True)]))
 
@@ -53,7 +53,7 @@ def _frame_ssim(frame: Clip, other: Clip) -> float:
 
 
 def _local_mean(image: Doubles) -> Doubles:
-    """The weighted mean of each window that lies inside an image (H, W, 3)."""
+    """The weighted mean of each window inside an image (H, W, 3)."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights /= weights.sum()

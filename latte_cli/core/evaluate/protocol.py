@@ -1,4 +1,4 @@
-"""What an evaluation measures and how: every choice that another's figure would have to share."""
+"""The protocol of an evaluation: every choice that must be the same for comparable figures."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -12,32 +12,32 @@ METRICS: tuple[Metric, ...] = ("fvd", "psnr", "ssim")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The choices of an evaluation. Generated clips are taken from their first frame on, frame by frame."""
+    """The choices of an evaluation. Generated clips use consecutive frames from the first."""
 
     name: str = "default"
     metrics: tuple[Metric, ...] = METRICS
     clips: int | None = None
-    """Clips of each set; null takes every generated clip, and as many real ones."""
+    """Clips per set; null: all generated clips, and as many real ones."""
     num_frames: int = 16
     real_stride: int = 1
-    """Source frames from one frame of a real clip to the next."""
+    """Source frames between consecutive frames of a real clip."""
     size: int | None = None
-    """Side in pixels that frames are brought to first; null takes that of the generated clips."""
+    """Size in pixels to which frames are resized first; null: that of the generated clips."""
     transform: Transform = "crop_resize"
-    """How a frame becomes a square of that side: data.transform."""
+    """How frames are cropped and resized to that size: data.transform."""
     antialias: bool = False
-    """Whether frames are smoothed as they shrink to the network's 224 pixels. StyleGAN-V does not."""
+    """Whether to antialias when resizing to the network's 224 pixels. StyleGAN-V does not."""
     draws: int = 3
     seed: int = 0
 
 
-# Ma et al. 2024 (arXiv 2401.03048), section 4.1, by Vchitect/Latte's tools/metrics.
+# Ma et al. 2024 (arXiv 2401.03048), section 4.1, with Vchitect/Latte's tools/metrics.
 LATTE = Protocol(name="latte", metrics=("fvd",), clips=2048, num_frames=16, real_stride=3, size=256)
 PROTOCOLS = {protocol.name: protocol for protocol in (Protocol(), LATTE)}
 
 
 def choose(name: str, **choices: object) -> Protocol:
-    """A protocol by name, changed by the choices that are not None."""
+    """A protocol by name, with the choices that are not None applied."""
     given = {key: value for key, value in choices.items() if value is not None}
     protocol = replace(PROTOCOLS[name], **given)  # type: ignore[arg-type]
     changed = [
@@ -47,7 +47,7 @@ def choose(name: str, **choices: object) -> Protocol:
 
 
 def parse_metrics(text: str) -> tuple[Metric, ...]:
-    """ "fvd,psnr" in the order of METRICS. Raises LatteError for any other name."""
+    """Parse a list such as "fvd,psnr", in the order of METRICS. Raises LatteError for unknown names."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
@@ -56,7 +56,7 @@ def parse_metrics(text: str) -> tuple[Metric, ...]:
 
 
 def described(protocol: Protocol) -> dict[str, object]:
-    """The choices by name, for a report."""
+    """The choices by name, for reports."""
     choices = asdict(protocol)
     return {
         "protocol": choices.pop("name"),

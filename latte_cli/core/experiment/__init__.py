@@ -1,1 +1,1 @@
-"""The experiment file as commands read it: loaded, and checked by every rule."""
+"""Load experiment files and check them."""

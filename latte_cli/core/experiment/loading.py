@@ -1,4 +1,4 @@
-"""YAML + `--set a.b=v` + defaults -> settings -> YAML."""
+"""Settings from YAML, `--set a.b=v` and defaults, and back to YAML."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 1 << 18  # of an experiment file; ours have 5,000
+MAX_BYTES = 1 << 18  # of an experiment file; the shipped ones have 5,000
 LOCAL_CONFIG = Path("latte.yaml")
 Override = tuple[str, Any]
 
@@ -30,11 +30,11 @@ def load_settings(
     command: Command | None = None,
     demo: bool = True,
 ) -> Settings:
-    """The experiment in `config`, else latte.yaml here, else the built-in `demo`; overrides applied in order.
+    """Load the experiment `config`, else ./latte.yaml, else the built-in `demo`, with overrides in order.
 
-    Without the demo, what no file says is the settings' defaults.
-    `command` adds what that command needs to the rules. Paths are relative to the working directory. Raises
-    LatteError with all faults: a single one on one line, several one a line under a heading.
+    If not `demo`, the defaults are used instead of the built-in demo. `command` adds the rules of a command.
+    Paths are relative to the working directory. Raises LatteError with all faults: a single one on one line,
+    several with one per line below a heading.
     """
     source, text = _read(config, demo=demo)
     values = parse_yaml(text, source)
@@ -54,7 +54,7 @@ def load_settings(
 
 
 def parse_override(argument: str) -> Override:
-    """`a.b=v` as a path and a YAML value. Raises LatteError when it has no `=` or no key."""
+    """Parse `a.b=v` into a path and a YAML value. Raises LatteError if it has no `=` or no key."""
     path, equals, value = argument.partition("=")
     path = path.strip()
     if not equals or not all(path.split(".")):
@@ -63,7 +63,7 @@ def parse_override(argument: str) -> Override:
 
 
 def dump_settings(settings: Settings, *, explained: bool = True) -> str:
-    """The settings as a YAML text that loads back equal; `explained`: each key under its docstring."""
+    """The settings as YAML that loads back equal; `explained`: with each key's docstring as a comment."""
     lines = _dump_section(settings, "")
     return "\n".join(line for line in lines if explained or line.strip()[:1] not in ("", "#")) + "\n"
 
@@ -92,7 +92,7 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a value deep inside, making sections on the way."""
+    """Set a nested value, creating sections as needed."""
     for name in path[:-1]:
         if not isinstance(values.get(name), dict):
             values[name] = {}
@@ -101,7 +101,7 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _check(values: dict[str, Any], command: Command | None) -> tuple[Settings, list[Fault]]:
-    """The settings, and all faults: those of single values, then those of the rest taken together."""
+    """The settings and all faults: of single values, then of combinations of the valid ones."""
     values = _without_empty_sections(values)
     faults: list[Fault] = []
     try:
@@ -123,7 +123,7 @@ def _within(path: str, section: str) -> bool:
 
 
 def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
-    """A copy where a section with nothing under it is its defaults, not null."""
+    """A copy in which empty sections have their defaults instead of null."""
     sections = {name for name, field in Settings.model_fields.items() if section_of(field) is not None}
     kept = {name: value for name, value in values.items() if value is not None or name not in sections}
     return {name: dict(value) if isinstance(value, dict) else value for name, value in kept.items()}
@@ -136,7 +136,7 @@ def _remove(values: dict[str, Any], path: list[str]) -> None:
 
 
 def _report(source: str, faults: list[Fault], overridden: Iterable[str]) -> str:
-    """One fault on one line, several one a line under a heading; the file is not blamed for a flag."""
+    """One fault on one line, several with one per line below a heading; does not name the file for flags."""
     overridden = list(overridden)
     if len(faults) == 1:
         from_flags = any(_within(faults[0].path, path) for path in overridden)

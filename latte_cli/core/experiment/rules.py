@@ -1,4 +1,4 @@
-"""What settings must satisfy together, beyond the type and bounds of each."""
+"""Rules for combinations of settings, beyond the type and bounds of each."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ Command = Literal["train", "cache", "sample", "bench"]
 
 
 def broken_rules(settings: Settings, command: Command | None = None) -> Iterator[Fault]:
-    """Every rule that the settings break; those of `command` too, when one is named."""
+    """The faults of the settings, including the rules of `command` if given."""
     of_run = command == "sample" and settings.sample.pipeline is None
     yield from _size_rules(settings, needed=of_run or command in ("train", "bench"))
     yield from _condition_rules(settings)
@@ -28,7 +28,7 @@ def broken_rules(settings: Settings, command: Command | None = None) -> Iterator
 
 
 def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
-    """The transformer has a whole size that fits the frames."""
+    """The transformer's size is defined and fits the frames."""
     model = settings.model
     given = model.model_dump(include=set(ModelSize._fields), exclude_none=True)
     architecture = architecture_of(settings)
@@ -42,13 +42,13 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
         expected = found(model.preset, f"{architecture.preset_names}{hint}")
         yield Fault("model.preset", expected, ("model.architecture",))
     elif missing and (given or needed):
-        text = f"no size; expected {', '.join(missing)} by number, or model.preset {example_of(presets)}"
+        text = f"size not defined; expected {', '.join(missing)}, or model.preset {example_of(presets)}"
         yield Fault(
             "model", text, ("model.preset", "sample.pipeline", *(f"model.{name}" for name in missing))
         )
     if given.get("depth", 0) % 2:
         yield Fault(
-            "model.depth", found(given["depth"], "an even number: spatial and temporal blocks in turn")
+            "model.depth", found(given["depth"], "an even number: spatial and temporal blocks alternate")
         )
     if (width := given.get("hidden_size")) is not None:
         yield from _width_rules(width, given.get("num_heads"))
@@ -63,7 +63,7 @@ def _size_rules(settings: Settings, *, needed: bool) -> Iterator[Fault]:
 
 def _width_rules(width: int, num_heads: int | None) -> Iterator[Fault]:
     if width % 4:
-        text = found(width, "a multiple of 4: sines and cosines of two directions")
+        text = found(width, "a multiple of 4: sines and cosines for two axes")
         yield Fault("model.hidden_size", text)
     if num_heads is not None and width % num_heads:
         text = found(num_heads, f"a divisor of hidden_size {width}")
@@ -71,7 +71,7 @@ def _width_rules(width: int, num_heads: int | None) -> Iterator[Fault]:
 
 
 def _condition_rules(settings: Settings) -> Iterator[Fault]:
-    """The condition has what it needs, and nothing is given that it would ignore."""
+    """The condition has all its settings, and no others that would be ignored."""
     model, sample = settings.model, settings.sample
     if model.condition == "class" and model.num_classes is None:
         yield Fault(
@@ -93,7 +93,7 @@ def _condition_rules(settings: Settings) -> Iterator[Fault]:
 
 
 def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
-    """A model that is told captions has an encoder for them, and no other is given prompts."""
+    """A text-conditional model has a text encoder, and other models have no prompts."""
     model, sample = settings.model, settings.sample
     of_model = ("model.condition", "model.architecture")
     if model.condition != "text" and sample.pipeline is None and sample.prompts:
@@ -109,30 +109,30 @@ def _text_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
 
 
 def _part_rules(settings: Settings) -> Iterator[Fault]:
-    """The part that is trained is one that the architecture has, and changes need what they change."""
+    """The architecture supports the trained part, and LoRA has weights to adapt."""
     train = settings.train
     parts = architecture_of(settings).parts
     if train.part not in parts:
         text = found(train.part, f"{' or '.join(parts)}, for architecture: {settings.model.architecture}")
         yield Fault("train.part", text, ("model.architecture",))
     elif train.trains_lora and train.init_from is None:
-        text = _unset("weights to change, for part: lora: a pipeline folder or a transformer's weights")
+        text = _unset("weights to adapt, for part: lora: a pipeline folder or a transformer's weights")
         yield Fault("train.init_from", text, ("train.part",))
 
 
 def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:
-    """There is something to read, and the cache holds what training asks of it."""
+    """There is data, and the cache contains what training needs."""
     data, cache = settings.data, settings.cache
     reads_frames = command == "cache" or (command == "train" and cache.dir is None)
     if reads_frames and data.root is None:
-        other = ", or cache.dir: a folder that latte cache filled" if command == "train" else ""
+        other = ", or cache.dir: a folder made by latte cache" if command == "train" else ""
         yield Fault("data.root", _unset(f"a folder of videos{other}"), ("cache.dir",))
     if reads_frames and settings.vae.weights is None:
         yield Fault("vae.weights", _unset('a file, a diffusers folder, or "demo"'), ("cache.dir",))
     if command == "cache" and cache.dir is None:
         yield Fault("cache.dir", _unset("a folder for the latents"))
     if cache.dir is not None and data.random_flip and not cache.mirror:
-        text = found(True, "false, or cache.mirror: true, since the cache holds no mirrored clips")
+        text = found(True, "false, or cache.mirror: true, since the cache contains no mirrored clips")
         yield Fault("data.random_flip", text, ("cache.dir", "cache.mirror"))
 
 
@@ -153,7 +153,7 @@ def _validation_rules(settings: Settings, command: Command | None) -> Iterator[F
 
 
 def _sample_rules(settings: Settings) -> Iterator[Fault]:
-    """The sampling steps can be taken from the forward process."""
+    """The sampling steps fit the forward process."""
     total, sample = settings.diffusion.num_timesteps, settings.sample
     involved = ("diffusion.num_timesteps",)
     if sample.respacing is None:
@@ -161,7 +161,7 @@ def _sample_rules(settings: Settings) -> Iterator[Fault]:
             text = found(sample.steps, f"at most diffusion.num_timesteps {total}")
             yield Fault("sample.steps", text, (*involved, "sample.respacing"))
     elif not _is_respacing(sample.respacing, total):
-        expected = f'"250", "ddim50", "10,20,30" or the like, of {total} steps'
+        expected = f'"250", "ddim50", "10,20,30" or similar, for {total} steps'
         yield Fault("sample.respacing", found(sample.respacing, expected), involved)
     full = sample.full_steps
     if full is not None and sample.pipeline is None and sample.respacing is None and full > sample.steps:
@@ -175,7 +175,7 @@ def _unset(expected: str) -> str:
 
 
 def _is_respacing(respacing: str, total: int) -> bool:
-    """Whether a string picks timesteps: ddimN by a whole stride, else counts that fit equal sections."""
+    """Whether a respacing is valid: ddimN with an integer stride, or counts that fit equal sections."""
     counts = respacing.removeprefix("ddim").split(",")
     if not all(count.strip().isdecimal() for count in counts):
         return False

@@ -1,1 +1,1 @@
-"""The operators that MindSpore is slow at on a CPU, in C++, each with a path of plain operators."""
+"""C++ kernels for operators that are slow in MindSpore on a CPU, with fallbacks to MindSpore's operators."""

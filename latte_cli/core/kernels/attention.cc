@@ -1,7 +1,7 @@
 // Multi-head self-attention over the tokens of a frame or the frames of a token, read by stride from (B, F * T, 3 * D).
 //
-// A unit of work is one head of one sequence, computed in a thread's own buffers. The gradient computes the probabilities again,
-// block of queries by block: nothing but the input is kept for it.
+// A unit of work is one head of one sequence, computed in thread-local buffers. The gradient recomputes the probabilities
+// by blocks of queries, so that only the input is stored for it.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -16,10 +16,10 @@
 namespace latte {
 namespace {
 
-constexpr int64_t kQueries = 48;     // queries a block
+constexpr int64_t kQueries = 48;     // queries per block
 constexpr int64_t kTextQueries = 480;  // the same a task, of those that attend to a text
-constexpr int64_t kLongLength = 64;  // from this length on a task is one head; else all heads of some sequences
-constexpr int64_t kGroups = 32;      // tasks a clip for short sequences
+constexpr int64_t kLongLength = 64;  // from this length a task is one head; otherwise all heads of some sequences
+constexpr int64_t kGroups = 32;      // tasks per clip for short sequences
 
 // The layout of one call. Sequences are frames ("space") or tokens ("time") of a clip.
 struct Layout {
@@ -41,7 +41,7 @@ struct Layout {
   int64_t stride(int64_t channels) const { return position_stride * channels; }
 };
 
-// Asks for the rows of a sequence ahead of their use: they lie too far apart for the processor to foresee.
+// Prefetches the rows of a sequence, which are too far apart for the hardware prefetcher.
 void prefetch(const Layout& at, const float* rows, int64_t clip, int64_t sequence, int64_t channels) {
   const float* from = rows + at.row(clip, sequence) * channels;
   for (int64_t i = 0; i < at.length; ++i, from += at.stride(channels)) {
@@ -49,7 +49,7 @@ void prefetch(const Layout& at, const float* rows, int64_t clip, int64_t sequenc
   }
 }
 
-// Calls body(clip, group, sequence, head) for all; what one group gets, it gets in order for each head.
+// Calls body(clip, group, sequence, head) for all; the calls of a group are in order for each head.
 template <class Body>
 void for_units(const Layout& at, const float* qkv, int64_t passes, const Body& body) {
   const bool by_head = at.length >= kLongLength;
@@ -67,7 +67,7 @@ void for_units(const Layout& at, const float* qkv, int64_t passes, const Body& b
   });
 }
 
-// A thread's working memory, handed out piece by piece.
+// A thread's working memory, allocated in pieces.
 class Scratch {
  public:
   explicit Scratch(int64_t floats) {
@@ -104,7 +104,7 @@ void load(const float* __restrict from, int64_t stride, const float* __restrict 
   }
 }
 
-// to (head_dim x length, rows padded) = the transpose of what `load` wrote.
+// to (head_dim x length, rows padded) = the transpose of the result of `load`.
 void transpose(const float* __restrict from, int64_t length, int64_t head_dim, float* __restrict to) {
   const int64_t from_row = padded(head_dim), to_row = padded(length);
   for (int64_t d = 0; d < head_dim; ++d) {
@@ -113,7 +113,7 @@ void transpose(const float* __restrict from, int64_t length, int64_t head_dim, f
   }
 }
 
-// Replaces a row of scores by exp(score - max); returns their sum.
+// Replaces a row of scores with exp(score - max); returns their sum.
 float exponentials(float* __restrict scores, int64_t length) {
   float top = scores[0], sum = 0.0f;
 #pragma omp simd reduction(max : top)

@@ -1,4 +1,4 @@
-"""Waiting for the other workers of this machine, asleep, at a count in memory they share."""
+"""A barrier for the workers of this machine, sleeping on a counter in shared memory."""
 
 import ctypes
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from latte_cli.core.kernels.signal import SLICE_SECONDS
 
 
 def open_barrier(count: NDArray[np.uint32], workers: int) -> Callable[[], None] | None:
-    """What returns once all workers have called it as often; None without the compiled kernels.
+    """A function that returns once all workers have called it; None without the compiled kernels.
 
-    count: one number in memory that all of them share. None of them may call before all have opened.
+    count: one number in shared memory. No worker may call it before all have opened it.
     """
     if not kernels_available():
         return None

@@ -1,4 +1,4 @@
-"""Compile the C++ kernels once a machine and hand out the library's path."""
+"""Compile the C++ kernels once per machine and return the library's path."""
 
 import ctypes
 import hashlib
@@ -16,7 +16,7 @@ from latte_cli.core.storage.files import cache_folder
 log = logging.getLogger(__name__)
 
 SOURCE_FOLDER = Path(__file__).parent
-# Fused multiply-adds and vectorised reductions are asked for one by one: -ffast-math would let a NaN vanish.
+# Fused multiply-adds and vectorised reductions are enabled individually: -ffast-math would drop NaNs.
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -35,7 +35,7 @@ COMPILE_SECONDS = 300
 
 @lru_cache(maxsize=1)
 def library_path() -> Path | None:
-    """Give the compiled kernels' path, compiling them first; None, with a logged warning, if that fails."""
+    """The compiled kernels' path, compiled if necessary; None, with a warning, if that fails."""
     if platform.system() != "Linux":
         return None  # MindSpore launches custom operators on Linux only
     compiler = find_compiler()
@@ -50,7 +50,7 @@ def library_path() -> Path | None:
 
 
 def find_compiler() -> str | None:
-    """Give the first C++ compiler there is: $CXX, g++, c++, clang++."""
+    """The first available C++ compiler: $CXX, g++, c++, clang++."""
     for name in (os.environ.get("CXX", ""), *COMPILERS):
         path = shutil.which(name) if name else None
         if path:
@@ -59,12 +59,12 @@ def find_compiler() -> str | None:
 
 
 def library_of(compiler: str) -> Path:
-    """Where the library is, or will be, that this compiler makes of the kernels for this processor."""
+    """The path of the library built by this compiler for this processor, which may not exist yet."""
     return cache_folder("kernels") / f"{_fingerprint(compiler)}.so"
 
 
 def _build(compiler: str) -> Path:
-    """Give a library that loads: the cached one, else a new one. Two processes may build it at once."""
+    """A loadable library: the cached one, else a new one. Two processes may build it at the same time."""
     library = library_of(compiler)
     if library.exists() and _loads(library):
         return library
@@ -83,7 +83,7 @@ def _build(compiler: str) -> Path:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Hash all that decides the machine code: sources, compiler, flags and the processor."""
+    """Hash of everything that determines the machine code: sources, compiler, flags and processor."""
     digest = hashlib.sha256()
     for path in sorted((*SOURCE_FOLDER.glob("*.cc"), *SOURCE_FOLDER.glob("*.h"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -95,7 +95,7 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _processor() -> str:
-    """Describe what -march=native looks at."""
+    """Describe the processor features used by -march=native."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -114,7 +114,7 @@ def _loads(library: Path) -> bool:
 
 
 def first_error(error: Exception) -> str:
-    """Give one line: the compiler's first error if it got so far."""
+    """One line: the compiler's first error, if any."""
     output = getattr(error, "stderr", None) or ""
     lines = [line for line in str(output).splitlines() if "error" in line]
     return lines[0] if lines else str(error)

@@ -1,8 +1,8 @@
 // 2-D convolution over float32 images with its gradient, as sums of matrix products without unfolded copies of the input.
 //
-// A block of input rows is packed into one line a channel, borders as zeros. Each tap of the filter then reads that line from its
-// own offset, so that (out channels x in channels) times (in channels x pixels) is a plain product. The pixels past the end of a
-// row come out as garbage and are dropped. With a stride, every phase of rows and columns is a line of its own.
+// A block of input rows is packed into one line per channel, with zeros at the borders. Each tap of the filter reads this line at
+// an offset, so that (out channels x in channels) times (in channels x pixels) is a plain product. The pixels past the end of a
+// row are garbage and are discarded. With a stride, every phase of rows and columns is a separate line.
 #include <algorithm>
 #include <vector>
 
@@ -14,10 +14,10 @@
 namespace latte {
 namespace {
 
-constexpr int64_t kPixels = 256;  // of an output block: its packed input stays in the second-level cache
+constexpr int64_t kPixels = 256;  // of an output block: its packed input fits the L2 cache
 constexpr int64_t kPanelWidth = kPanel * kLanes;  // pixels of a tile
-constexpr int64_t kDepth = 128;   // in channels a product: with kPanelWidth pixels of each they stay in the first-level cache
-constexpr int64_t kGroups = 8;    // partial sums of the filter's gradient: as many for any number of threads
+constexpr int64_t kDepth = 128;   // in channels per product: kPanelWidth pixels of each fit the L1 cache
+constexpr int64_t kGroups = 8;    // partial sums of the filter's gradient: the same for any number of threads
 
 struct Size {
   int64_t channels, height, width;
@@ -26,7 +26,7 @@ struct Size {
   int64_t total() const { return channels * pixels(); }
 };
 
-// How output pixels look at input pixels: `stretch` - 1 zeros between two input pixels, `pad` zeros around.
+// Geometry: `stretch` - 1 zeros between input pixels, `pad` zeros around.
 struct Geometry {
   Size in, out;
   int64_t kernel_height, kernel_width, stride, stretch, pad_y, pad_x;
@@ -54,7 +54,7 @@ Geometry backward_geometry(const Geometry& g) {
   return {g.out, g.in, g.kernel_height, g.kernel_width, 1, g.stride, g.kernel_height - 1 - g.pad_y, g.kernel_width - 1 - g.pad_x};
 }
 
-// Calls body(line position, source pixel or -1) for every place of the lines of an output block that begins at row `first`.
+// Calls body(line position, source pixel or -1) for every position in the lines of an output block that begins at row `first`.
 template <class Body>
 inline void for_places(const Geometry& g, int64_t first, const Body& body) {
   const int64_t width = g.line_width(), rows = g.plane() / width;
@@ -75,14 +75,14 @@ inline void for_places(const Geometry& g, int64_t first, const Body& body) {
   }
 }
 
-// The source pixel of every place, once a block rather than once a channel.
+// The source pixel of every position, computed once per block instead of once per channel.
 std::vector<int64_t> sources(const Geometry& g, int64_t first) {
   std::vector<int64_t> found(g.line());
   for_places(g, first, [&](int64_t position, int64_t source) { found[position] = source; });
   return found;
 }
 
-// One channel's lines for an output block that begins at row `first`; `from` as `sources` gives it.
+// One channel's lines for an output block that begins at row `first`; `from` is the result of `sources`.
 void pack_lines(const Geometry& g, int64_t first, const std::vector<int64_t>& from, const float* source, float* to) {
   if (g.stride > 1 || g.stretch > 1) {
     for (int64_t i = 0; i < g.line(); ++i) to[i] = from[i] < 0 ? 0.0f : source[from[i]];
@@ -130,7 +130,7 @@ void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filte
   const std::vector<float> filter = pack_filter(unpacked, g.out.channels, g.in.channels, g.taps());
   const int64_t rows = g.block_rows(), blocks = g.blocks(), taps = g.taps(), ins = g.in.channels;
   const int64_t channel_blocks = (g.out.channels + kTileRows - 1) / kTileRows;
-  const int64_t shares = batch * blocks < 8 ? std::min<int64_t>(4, channel_blocks) : 1;  // small images: by channels too
+  const int64_t shares = batch * blocks < 8 ? std::min<int64_t>(4, channel_blocks) : 1;  // small images: also by channels
   const int64_t cost = batch * g.out.total() * ins * taps;
   parallel_for(batch * blocks * shares, cost, [&](int64_t task) {
     const int64_t share = task % shares, first = task / shares % blocks * rows, image = task / shares / blocks;
@@ -140,10 +140,10 @@ void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filte
     s.lines.resize(std::max<size_t>(s.lines.size(), ins * line + 2 * kPanelWidth));
     const int64_t first_block = channel_blocks * share / shares, last_block = channel_blocks * (share + 1) / shares;
     s.sums.resize(std::max<size_t>(s.sums.size(), (last_block - first_block) * kTileRows * sums_row));
-    // The last row's end is dropped anyway; the rest is cut into panels of about one width, since narrow ones are slow.
+    // The last row's end is discarded anyway; the rest is cut into panels of about equal width, since narrow ones are slow.
     const int64_t pixels = now * width - (width - g.out.width), vectors = (pixels + kLanes - 1) / kLanes;
     const int64_t panels = (vectors + kPanel - 1) / kPanel;
-    const bool packed = last_block - first_block > 2;  // for fewer the copy costs more than it saves
+    const bool packed = last_block - first_block > 2;  // for fewer, the copy costs more than it saves
     alignas(64) static thread_local float packed_panel[kDepth * kPanelWidth];
     const std::vector<int64_t> from = sources(g, first);
     for (int64_t c = 0; c < ins; ++c) {
@@ -155,7 +155,7 @@ void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filte
     for (int64_t tap = 0; tap < taps; ++tap) {
       for (int64_t c = 0; c < ins; ++c) places[tap * ins + c] = c * line + g.offset(tap);
     }
-    // A product is of the in channels of one tap after the other; where they are copied, of several taps at once.
+    // A product covers the in channels of one tap, or, if they are copied, of several taps.
     for (int64_t begin = 0, depth; begin < taps * ins; begin += depth) {
       depth = std::min(kDepth, packed ? taps * ins - begin : ins - begin % ins);
       for (int64_t panel = 0, pixel = 0, next; panel < panels; ++panel, pixel = next) {
@@ -187,7 +187,7 @@ void convolve_taps(const Geometry& g, int64_t batch, const float* x, const Filte
   });
 }
 
-// The same in the way that is faster for this layer.
+// The same with the faster algorithm for this layer.
 void convolve(const Geometry& g, int64_t batch, const float* x, const Filter& filter, const float* bias, float* out) {
   const WinogradSize size{batch, g.in.channels, g.out.channels, g.out.height, g.out.width};
   const bool three = g.kernel_height == 3 && g.kernel_width == 3 && g.pad_y == 1 && g.pad_x == 1;
@@ -208,7 +208,7 @@ void add_filter_gradient(const Geometry& g, const float* x, const float* dout, f
   for (int64_t first = 0; first < g.out.height; first += rows) {
     const int64_t now = std::min(rows, g.out.height - first);
     const std::vector<int64_t> from = sources(g, first);
-    for (int64_t start = 0; start < g.line(); start += kLanes) {  // few places at a time: what is written stays in cache
+    for (int64_t start = 0; start < g.line(); start += kLanes) {  // few positions at a time, so that the output stays in the cache
       const int64_t stop = std::min<int64_t>(start + kLanes, g.line());
       for (int64_t c = 0; c < ins; ++c) {
         const float* source = x + c * g.in.pixels();

@@ -1,6 +1,6 @@
 // Layer norm with modulation, gated residual, tanh GELU and SiLU over float32, each one pass with its gradient.
 //
-// Sums over rows are taken chunk by chunk of kRows rows, then over the chunks in order, whatever thread did which chunk.
+// Sums over rows are computed for chunks of kRows rows, then over the chunks in order, independently of threads.
 #include <cmath>
 #include <vector>
 
@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kRows = 32;
 constexpr float kLayerNormEps = 1e-6f;
 
-// A tensor (batch, rows, width) and the chunks its rows are cut into, none of which crosses two batch entries.
+// A tensor (batch, rows, width) and the chunks of its rows, none of which spans two batch entries.
 struct Rows {
   int64_t batch, rows, width, chunks;
   Rows(int64_t batch_, int64_t rows_, int64_t width_)
@@ -61,7 +61,7 @@ Moments moments(const float* x, int64_t width) {
   return {mean, 1.0f / std::sqrt(squares / static_cast<float>(width) + kLayerNormEps)};
 }
 
-// One row of the gradient, and y once more; adds to the sums over rows of dy and dy * xhat.
+// One row of the gradient, and y again; adds to the sums over rows of dy and dy * xhat.
 void layer_norm_row_grad(const float* __restrict x, const float* __restrict dy, const float* __restrict shift,
                          const float* __restrict scale, int64_t width, float* __restrict dx, float* __restrict y,
                          float* __restrict dshift, float* __restrict dscale) {
@@ -197,7 +197,7 @@ LATTE_KERNEL(LatteBiasGelu) {
   return 0;
 }
 
-// x, bias, dy -> dx (..., D), dbias (D), y (..., D): the forward once more
+// x, bias, dy -> dx (..., D), dbias (D), y (..., D), the forward result
 LATTE_KERNEL(LatteBiasGeluGrad) {
   const Rows d = Rows::flat(shapes[0], ndims[0]);
   const float* __restrict bias = floats(params, 1);

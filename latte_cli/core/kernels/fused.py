@@ -1,4 +1,4 @@
-"""The compiled kernels as MindSpore operators, with their gradients. float32 in, float32 out."""
+"""The compiled kernels as MindSpore operators, with gradients. Inputs and outputs are float32."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,13 +9,14 @@ from mindspore import Tensor, ops
 
 from latte_cli.core.kernels.build import library_path
 
-Infer = Callable[..., Any]  # inputs' shapes to outputs' shapes, and likewise for types
+Infer = Callable[..., Any]  # maps inputs' shapes to outputs' shapes, or types to types
 
 
 def operator_of(name: str, infer: Infer, bprop: Infer | None = None, infer_dtype: Infer | None = None) -> Any:
-    """Give a function without arguments that yields the operator, in a graph too.
+    """A function without arguments that returns the operator, also in a graph.
 
-    MindSpore parses what a graph calls; a constexpr it runs instead, which leaves compiling to the first use.
+    MindSpore parses functions called in a graph, but executes a constexpr; so kernels are compiled on first
+    use.
     """
 
     @cache
@@ -25,7 +26,7 @@ def operator_of(name: str, infer: Infer, bprop: Infer | None = None, infer_dtype
     return ops.constexpr(make, reuse_result=False)
 
 
-# Outputs have the shapes and types of inputs. MindSpore inspects these: no lambdas, no star arguments.
+# Shapes and types of outputs from those of inputs. MindSpore inspects these: no lambdas, no star arguments.
 
 
 def _like_x_shift_scale(x: Any, shift: Any, scale: Any) -> Any:
@@ -100,7 +101,7 @@ def _like_channel(last: Any, channel: Any) -> Any:
     return channel
 
 
-# Gradients that also give what the forward gave: a product that follows need not keep it.
+# Gradients that also return the forward result, so that a following product need not store it.
 layer_norm_grad = operator_of("LatteLayerNormGrad", _like_x_shift_scale_x)
 bias_gelu_grad = operator_of("LatteBiasGeluGrad", _like_x_bias_x)
 # dout (..., N), weight (N, K) -> dout @ weight (..., K)
@@ -114,7 +115,7 @@ _column_sum = operator_of("LatteColumnSum", _like_bias)
 _attention_grad = operator_of("LatteAttentionGrad", _like_qkv_bias)
 
 
-# Outputs are taken by place: unpacked, they give the graph of a recomputed block a cycle.
+# Outputs are indexed: unpacking them would create a cycle in the graph of a recomputed block.
 
 
 def _layer_norm_bprop(
@@ -167,7 +168,7 @@ gated_residual = operator_of("LatteGatedResidual", _like_x_gate_y_bias, _gated_r
 bias_gelu = operator_of("LatteBiasGelu", _like_x, _bias_gelu_bprop)
 # x (..., D) -> x sigmoid(x)
 silu = operator_of("LatteSilu", _like_only_x, _silu_bprop)
-# x (..., N) -> its softmax over the last axis
+# x (..., N) -> softmax over the last axis
 softmax = operator_of("LatteSoftmax", _like_only_x, _softmax_bprop)
 # x (..., K), weight (N, K) -> x @ weight.T (..., N)
 product = operator_of("LatteProduct", _product_shape, _product_bprop, _product_dtype)
@@ -175,7 +176,7 @@ product = operator_of("LatteProduct", _product_shape, _product_bprop, _product_d
 add_bias = operator_of("LatteAddBias", _like_x, _add_bias_bprop)
 # qkv (B, N, 3D), bias (3D), facts (3): see `attention_facts` -> (B, N, D)
 attention = operator_of("LatteAttention", _attention_out_shape, _attention_bprop, _attention_out_dtype)
-# anything, channel (1) int64 -> a count (1) int64: see `signal.announce`
+# any tensor, channel (1) int64 -> count (1) int64: see `signal.announce`
 announce = operator_of("LatteAnnounce", _like_channel)
 
 
@@ -184,7 +185,7 @@ def _zeros(width: int) -> Tensor:
     return ms.Tensor([0.0] * width, ms.float32)
 
 
-# width -> a constant of zeros: the bias of what has none
+# width -> a constant of zeros: the bias of operators without one
 zeros: Any = ops.constexpr(_zeros, reuse_result=False)
 
 
@@ -193,5 +194,5 @@ def _attention_facts(num_heads: int, num_frames: int, axis: str) -> Tensor:
     return ms.Tensor([num_heads, num_frames, int(axis == "time")], ms.int64)
 
 
-# (num_heads, num_frames, axis) -> the constant that tells the kernel how to read its input
+# (num_heads, num_frames, axis) -> a constant that describes the layout to the kernel
 attention_facts: Any = ops.constexpr(_attention_facts, reuse_result=False)

@@ -1,7 +1,7 @@
-"""The compiled kernels on NumPy arrays, called as they are: no graph, so nothing for MindSpore to compile.
+"""Call the compiled kernels directly on NumPy arrays, without a graph for MindSpore to compile.
 
-A model's `construct` runs on arrays as on tensors, since every function of `operators` takes both. Without a
-gradient. Weights are MindSpore's parameters, read where they lie; those of 16 bits become float32.
+A model's `construct` runs on arrays as on tensors, since every function of `operators` accepts both; there
+are no gradients. Weights are MindSpore's parameters, read in place; 16-bit ones are converted to float32.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ LARGEST_KEPT = 1 << 30  # bytes
 
 
 def array(values: Any) -> Array:
-    """A parameter's or an array's numbers as float32, side by side; a copy only where they are not."""
+    """A parameter or array as contiguous float32; copied only if necessary."""
     numbers = values if isinstance(values, np.ndarray) else values.asnumpy()
     return np.ascontiguousarray(numbers, np.float32)
 
 
 def call(name: str, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
-    """What a kernel of one output makes of float32 inputs; a constant of integers is passed as it is."""
+    """Call a kernel with one output on float32 inputs; integer constants are passed unchanged."""
     output = np.empty(shape, np.float32)
     arrays = [one if isinstance(one, np.ndarray) and one.dtype == np.int64 else array(one) for one in inputs]
     arrays.append(output)
@@ -41,12 +41,12 @@ def call(name: str, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
         None,
     )
     if status:
-        raise MemoryError(f"no memory for {name} of {[one.shape for one in arrays]}")
+        raise MemoryError(f"not enough memory for {name} of {[one.shape for one in arrays]}")
     return output
 
 
 def product(x: Array, weight: Any) -> Array:
-    """x (..., inputs) times the transpose of `weight`, (outputs, ...) with `inputs` numbers a row."""
+    """x (..., inputs) @ weight.T, with `weight` (outputs, ...) flattened to (outputs, inputs)."""
     matrix = array(weight).reshape(len(weight), -1)
     return call("LatteProduct", (x, matrix), (*x.shape[:-1], len(weight)))
 
@@ -117,7 +117,7 @@ def double(x: Array) -> Array:
 
 @cache
 def zeros(width: int) -> Array:
-    """The bias of what has none."""
+    """A zero bias."""
     return np.zeros(width, np.float32)
 
 
@@ -139,7 +139,7 @@ def _kernel(name: str) -> Any:
 
 @cache
 def _keep_memory() -> None:
-    """Have what large arrays leave be taken by the next ones. Else the system clears all their pages anew."""
+    """Keep freed memory of large arrays for reuse; otherwise the system clears new pages each time."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's
         mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT)
         mallopt(_M_TRIM_THRESHOLD, LARGEST_KEPT)

@@ -1,4 +1,4 @@
-// Group normalisation (Wu & He 2018) with SiLU behind it, and nearest-neighbour doubling, over float32 images (N, C, H, W), each
+// Group normalisation (Wu & He 2018) followed by SiLU, and nearest-neighbour upsampling, over float32 images (N, C, H, W), each
 // one pass with its gradient.
 #include <cmath>
 #include <vector>
@@ -10,7 +10,7 @@
 namespace latte {
 namespace {
 
-// A group of channels of one image is one stretch of memory.
+// A group of channels of one image is contiguous in memory.
 struct Groups {
   int64_t batch, channels, pixels, groups;
   float eps;
@@ -28,7 +28,7 @@ struct Moments {
   float mean, rstd;
 };
 
-// Sums of a stretch at a time in float, of the stretches in double: a group may hold a million numbers.
+// Sums of parts in float, of all parts in double: a group may have a million numbers.
 template <class Term>
 double sum_of(int64_t count, const Term& term) {
   constexpr int64_t kStretch = 4096;
@@ -70,7 +70,7 @@ void group_norm(const Groups& d, const float* x, const float* scale, const float
   });
 }
 
-// dx holds the gradient of the normalised, scaled and shifted numbers on the way.
+// dx temporarily contains the gradient of the normalised, scaled and shifted numbers.
 void group_norm_gradient(const Groups& d, const float* x, const float* scale, const float* shift, const float* dout, float* dx,
                          float* dscale, float* dshift) {
   std::vector<float> scales(d.batch * d.channels), shifts(d.batch * d.channels);
@@ -142,7 +142,7 @@ LATTE_KERNEL(LatteGroupNormGrad) {
   return 0;
 }
 
-// x (N, C, H, W) -> (N, C, 2H, 2W), each pixel four times
+// x (N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour
 LATTE_KERNEL(LatteDouble) {
   using namespace latte;
   const float* x = floats(params, 0);

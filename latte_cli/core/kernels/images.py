@@ -1,4 +1,4 @@
-"""The compiled kernels for images (N, C, H, W), float32, as MindSpore operators with their gradients."""
+"""The compiled kernels for images (N, C, H, W), float32, as MindSpore operators with gradients."""
 
 from functools import cache
 from typing import Any
@@ -75,13 +75,13 @@ def _double_bprop(x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
     return (_double_grad()(dout),)
 
 
-# x (N, C, H, W), weight (O, C, kh, kw) of odd sides, bias (O) -> (N, O, H, W), zeros around
+# x (N, C, H, W), weight (O, C, kh, kw) of odd size, bias (O) -> (N, O, H, W), zero padding
 convolve_same = operator_of("LatteConvolution", _same_shape, _convolution_bprop, _convolved_dtype)
-# the same at every second pixel, nothing around -> (N, O, (H - kh) // 2 + 1, (W - kw) // 2 + 1)
+# the same with stride 2, no padding -> (N, O, (H - kh) // 2 + 1, (W - kw) // 2 + 1)
 convolve_halving = operator_of("LatteConvolution", _halved_shape, _convolution_bprop, _convolved_dtype)
-# x, scale (C), shift (C), facts (3): see `group_norm_facts` -> x normalised by groups of channels
+# x, scale (C), shift (C), facts (3): see `group_norm_facts` -> group normalisation of x
 group_norm = operator_of("LatteGroupNorm", _like_normalised, _group_norm_bprop)
-# x (N, C, H, W) -> (N, C, 2H, 2W), each pixel four times
+# x (N, C, H, W) -> (N, C, 2H, 2W), nearest neighbour
 double = operator_of("LatteDouble", _doubled_shape, _double_bprop, _doubled_dtype)
 
 
@@ -90,5 +90,5 @@ def _group_norm_facts(groups: int, eps: float, silu: bool) -> Tensor:
     return ms.Tensor([groups, eps, silu], ms.float32)
 
 
-# (groups, eps, whether SiLU follows) -> the constant that tells the kernel
+# (groups, eps, whether SiLU follows) -> a constant with these for the kernel
 group_norm_facts: Any = ops.constexpr(_group_norm_facts, reuse_result=False)

@@ -1,4 +1,4 @@
-// The end of a process whose own work is done.
+// Exit code of a process that has finished its work.
 #include <csignal>
 #include <initializer_list>
 #include <unistd.h>
@@ -11,7 +11,7 @@ void leave(int) { _exit(exit_code); }
 
 }  // namespace
 
-// From now on a fault ends the process at once, with this exit code.
+// From now on a fault signal ends the process immediately, with this exit code.
 extern "C" void latte_leave_at_a_fault(int code) {
   exit_code = code;
   for (const int fault : {SIGSEGV, SIGBUS, SIGABRT}) std::signal(fault, leave);

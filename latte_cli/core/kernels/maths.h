@@ -6,7 +6,7 @@
 
 namespace latte {
 
-// e^x to about 1e-7 relative for x in [-87.3, 88.3], held to the value at the nearer end outside of it.
+// e^x to about 1e-7 relative for x in [-87.3, 88.3], clamped outside of it.
 inline float exp_fast(float x) {
   x = x < -87.3f ? -87.3f : x;  // written so that NaN fails both comparisons and passes through
   x = x > 88.3f ? 88.3f : x;
@@ -23,7 +23,7 @@ inline float exp_fast(float x) {
   p = p * r * r + r + 1.0f;
   int32_t bits;
   std::memcpy(&bits, &shifted, sizeof(bits));
-  bits = static_cast<int32_t>((static_cast<uint32_t>(bits) + 127u) << 23);  // the shifter's own bits leave by the top
+  bits = static_cast<int32_t>((static_cast<uint32_t>(bits) + 127u) << 23);  // the shifter's bits overflow
   float power;
   std::memcpy(&power, &bits, sizeof(power));
   return p * power;

@@ -1,5 +1,5 @@
-// Small matrix products on buffers whose rows are padded to whole vectors: for attention's heads, which a library call each
-// would be too small for.
+// Small matrix products on buffers with rows padded to complete vectors: for attention's heads, which are too small for calls of
+// a library.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace latte {
 
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kPanel = 4;  // floats in a vector; vectors of a tile's width, by the number of registers
+constexpr int kLanes = 16, kPanel = 4;  // floats per vector; vectors of a tile's width, limited by registers
 #elif defined(__AVX__)
 constexpr int kLanes = 8, kPanel = 2;
 #elif defined(__aarch64__)
@@ -19,10 +19,10 @@ constexpr int kTileRows = 6;
 
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
-// The row length, in floats, for `width` numbers: whole vectors, an odd number of them so that rows do not share cache sets.
+// The row length, in floats, for `width` numbers: an odd number of complete vectors, so that rows do not share cache sets.
 inline int64_t padded(int64_t width) { return (((width + kLanes - 1) / kLanes) | 1) * kLanes; }
 
-// Where a factor's element (i, k) is: at data + i * row + k * column.
+// Element (i, k) of a factor is at data + i * row + k * column.
 struct Strided {
   const float* data;
   int64_t row, column;
@@ -73,8 +73,8 @@ inline void panel(int64_t height, int64_t depth, Strided a, const float* b, int6
   }
 }
 
-// c (height x width) = a (height x depth) b (depth x width), or c += with `add`. b's and c's rows hold padded(width) floats; what
-// is past `width` in c is not meant for reading.
+// c (height x width) = a (height x depth) b (depth x width), or c += with `add`. b's and c's rows have padded(width) floats; values
+// past `width` in c are undefined.
 inline void multiply(int64_t height, int64_t width, int64_t depth, Strided a, const float* b, int64_t b_row, float* c,
                      int64_t c_row, bool add) {
   int64_t vectors = (width + kLanes - 1) / kLanes;

@@ -1,9 +1,9 @@
-"""The model's arithmetic apart from its matrix products, at home in `ms.jit`, pynative and their gradients.
+"""The model's operators, for `ms.jit` and pynative mode, with gradients.
 
 On a CPU each function is one pass of compiled C++ (fused.py; built on first use), elsewhere MindSpore's
-operators (plain.py). Both work in float32 and return the type they are given: `selection.kernels_available`.
-Ascend has an attention of its own (flash.py). Given NumPy's arrays in place of tensors, a function calls the
-compiled C++ itself (host.py), on a CPU alone and without a gradient.
+operators (plain.py), see `selection.kernels_available`. Both compute in float32 and return the input type.
+Ascend has a separate attention (flash.py). Given NumPy arrays instead of tensors, a function calls the
+compiled C++ directly (host.py), only on a CPU and without gradients.
 """
 
 import mindspore as ms
@@ -28,7 +28,7 @@ def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Give x + gate * (y + bias), `bias` being that of the projection that made y: fused, it costs nothing.
+    """Compute x + gate * (y + bias); `bias` belongs to the projection that computed y and is fused here.
 
     x, y: (B, N, D); gate: (B, D); bias: (D). Returns (B, N, D) in x's type.
     """
@@ -42,7 +42,7 @@ def gated_residual(x: Tensor, gate: Tensor, y: Tensor, bias: Tensor | None = Non
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """Give GELU in its tanh form: x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). x: (..., D)."""
+    """Compute GELU (tanh form): x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). x: (..., D)."""
     if not isinstance(x, Tensor):
         return host.bias_gelu(x, host.zeros(x.shape[-1]))
     if use_fused():
@@ -51,7 +51,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
-    """Give gelu_tanh(x + bias), in one pass. x: (..., D); bias: (D)."""
+    """Compute gelu_tanh(x + bias) in one pass. x: (..., D); bias: (D)."""
     if not isinstance(x, Tensor):
         return host.bias_gelu(x, bias)
     if use_fused():
@@ -60,14 +60,14 @@ def bias_gelu_tanh(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def silu(x: Tensor) -> Tensor:
-    """Give x sigmoid(x). x: (..., D)."""
+    """Compute x sigmoid(x). x: (..., D)."""
     if not isinstance(x, Tensor):
         return host.silu(x)
     return fused.silu()(x.astype(ms.float32)).astype(x.dtype) if use_fused() else ops.silu(x)
 
 
 def softmax(x: Tensor) -> Tensor:
-    """Give the softmax over the last axis. x: (..., N)."""
+    """Compute the softmax over the last axis. x: (..., N)."""
     if not isinstance(x, Tensor):
         return host.softmax(x)
     wide = x.astype(ms.float32)
@@ -75,7 +75,7 @@ def softmax(x: Tensor) -> Tensor:
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
-    """Give x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
+    """Compute x + bias, and the bias's gradient in one pass. x: (..., D); bias: (D)."""
     if not isinstance(x, Tensor):
         return host.add_bias(x, bias)
     if use_fused():
@@ -84,12 +84,12 @@ def add_bias(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor:
-    """Give product(x, weight) + bias. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
+    """Compute product(x, weight) + bias. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
     return add_bias(product(x, weight, dtype=dtype), bias)
 
 
 def product(x: Tensor, weight: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor:
-    """Give x @ weight.T in `dtype`. x: (..., inputs); weight: (outputs, inputs). Returns (..., outputs)."""
+    """Compute x @ weight.T in `dtype`. x: (..., inputs); weight: (outputs, inputs)."""
     if not isinstance(x, Tensor):
         return host.product(x, weight)
     if dtype == ms.float32 and use_fused():
@@ -101,10 +101,11 @@ def product(x: Tensor, weight: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor
 def norm_linear(
     x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor, *, dtype: ms.Type, frugal: bool = True
 ) -> Tensor:
-    """Give modulated_layer_norm(x, shift, scale) @ weight.T, multiplied in `dtype`.
+    """Compute modulated_layer_norm(x, shift, scale) @ weight.T, multiplied in `dtype`.
 
     x: (B, N, D); shift, scale: (B, D); weight: (outputs, D). Returns (B, N, outputs) in `dtype`. `frugal`:
-    where the kernels can, the gradient keeps x alone; a cell that is recomputed cannot have that too.
+    with with the compiled kernels, store only x for the gradient; cannot be combined with recomputing the
+    cell.
     """
     if not isinstance(x, Tensor):
         return host.product(host.layer_norm(x, shift, scale), weight)
@@ -114,7 +115,7 @@ def norm_linear(
 
 
 def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, *, dtype: ms.Type, frugal: bool = True) -> Tensor:
-    """Give gelu_tanh(x + bias) @ weight.T, multiplied in `dtype`; `frugal` as in `norm_linear`.
+    """Compute gelu_tanh(x + bias) @ weight.T, multiplied in `dtype`; `frugal` as in `norm_linear`.
 
     x: (..., D); bias: (D); weight: (outputs, D). Returns (..., outputs) in `dtype`.
     """
@@ -134,11 +135,11 @@ def attention(
     bias: Tensor | None = None,
     flash_attention: bool = False,
 ) -> Tensor:
-    """Attend within each frame (`axis` "space") or each token's course over the frames ("time"), per head.
+    """Multi-head attention within each frame (`axis` "space") or over the frames ("time").
 
-    qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; `bias` (3 * D) is yet to be
-    added to it; scale 1 / sqrt(head_dim). Returns (B, num_frames * T, D). Its gradient keeps nothing but qkv.
-    flash_attention: by Ascend's operator (flash.py).
+    qkv: (B, num_frames * T, 3 * D), ordered (3, heads, head_dim) as in timm; `bias` (3 * D) is added to it;
+    scale 1 / sqrt(head_dim). Returns (B, num_frames * T, D). Only qkv is stored for the gradient.
+    flash_attention: use Ascend's operator (flash.py).
     """
     if not isinstance(qkv, Tensor):
         return host.attention(qkv, num_heads, num_frames, axis, bias)
@@ -171,32 +172,32 @@ def text_attention(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor
 
 
 def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Cut (B, parts * D) into parts of (B, D)."""
+    """Split (B, parts * D) into parts (B, D)."""
     return ops.chunk(x, parts, 1) if isinstance(x, Tensor) else tuple(np.split(x, parts, 1))
 
 
 def concat(parts: tuple[Tensor, ...], axis: int) -> Tensor:
-    """Join arrays along an axis."""
+    """Concatenate along an axis."""
     return ops.concat(parts, axis) if isinstance(parts[0], Tensor) else np.concatenate(parts, axis)
 
 
 def rows(table: Tensor, places: Tensor) -> Tensor:
-    """Rows (B, D) of a table by their places (B), int."""
+    """Rows (B, D) of a table by indices (B), int."""
     return ops.gather(table, places, 0) if isinstance(places, Tensor) else host.array(table)[places]
 
 
 def add_spread(x: Tensor, table: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Give x plus a table that is reshaped to `shape`, then repeated along the axes of length 1."""
+    """Add a table to x, reshaped to `shape` and broadcast along axes of length 1."""
     if not isinstance(x, Tensor):
         return x + host.array(table).reshape(shape)
     return x + ops.broadcast_to(table.astype(x.dtype).reshape(shape), x.shape)
 
 
 def like(parameter: Tensor, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
-    """The parameter in `dtype`, or where x is NumPy's as an array."""
+    """The parameter in `dtype`, or as an array if x is a NumPy array."""
     return parameter.astype(dtype) if isinstance(x, Tensor) else host.array(parameter)
 
 
 def zeros(width: int, x: Tensor, dtype: ms.Type = ms.float32) -> Tensor:
-    """(width) zeros in `dtype`, or where x is NumPy's an array of them."""
+    """Zeros (width) in `dtype`, or as an array if x is a NumPy array."""
     return ops.zeros((width,), dtype) if isinstance(x, Tensor) else host.zeros(width)

@@ -1,4 +1,4 @@
-// One pass over all tensors of a model for what training does between two gradients. Called through ctypes.
+// Optimizer operations, each one pass over all tensors of a model. Called through ctypes.
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -35,17 +35,17 @@ void for_pieces(const std::vector<Piece>& cut, const Body& body) {
 
 using namespace latte;
 
-// What a step's update is made of; see optimizer.py, which mirrors it.
+// The constants of a step's update; mirrored in optimizer.py.
 struct Update {
-  float factor;                 // times the gradient
-  float fresh1, keep2, fresh2;  // 1 - beta1, beta2, 1 - beta2, each rounded from double: 1 - 0.999f is off by 5e-5
+  float factor;                 // of the gradient
+  float fresh1, keep2, fresh2;  // 1 - beta1, beta2, 1 - beta2, each rounded from double: 1 - 0.999f has an error of 5e-5
   float rate;                   // learning rate / (1 - beta1^t)
   float root;                   // 1 / sqrt(1 - beta2^t)
   float epsilon;
   float keep_average, fresh_average;  // decay of the averaged weights, 1 - decay
 };
 
-// AdamW as torch.optim.AdamW computes it (Loshchilov and Hutter 2019), then the averages: all in place.
+// AdamW as in torch.optim.AdamW (Loshchilov and Hutter 2019), then the averages, all in place.
 // shrink[i] = 1 - learning rate * weight decay of tensor i; averages may be null.
 extern "C" void latte_adamw_ema(int64_t tensors, const int64_t* sizes, const float* const* gradients, float* const* parameters,
                                 float* const* means, float* const* squares, float* const* averages, const float* shrink,

@@ -1,6 +1,7 @@
-"""What training does between two gradients, in place: on a CPU, NumPy shares MindSpore's memory.
+"""Optimizer operations in place: on a CPU, NumPy shares MindSpore's memory.
 
-With the compiled kernels each function is one pass over all tensors; without, NumPy's operations, one by one.
+With the compiled kernels each function is one pass over all tensors, otherwise a sequence of NumPy
+operations.
 """
 
 import ctypes
@@ -16,11 +17,11 @@ from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.build import library_path
 from latte_cli.core.kernels.selection import kernels_available
 
-Values: TypeAlias = Tensor | Array  # float32, its numbers side by side
+Values: TypeAlias = Tensor | Array  # contiguous float32
 
 
 class Buffers(NamedTuple):
-    """What a step updates in place: a float32 tensor or array for each parameter, of the same shapes.
+    """The buffers that a step updates in place: a float32 tensor or array for each parameter, of its shape.
 
     `decays` are the parameters' weight decays; `averages` (of the weights) may be None.
     """
@@ -43,11 +44,11 @@ def adamw_ema(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> None:
-    """Take an AdamW step as torch.optim.AdamW does, then decay the averages towards the new parameters.
+    """Do an AdamW step like torch.optim.AdamW, then update the averages.
 
     `step` counts from 0; `factor` multiplies the gradients (clipping, loss scale); `average` is the averages'
-    decay: average <- decay * average + (1 - decay) * parameter. The same bits for any number of threads.
-    Raises ValueError for what is not float32, or not in memory that can be shared.
+    decay: average <- decay * average + (1 - decay) * parameter. Bit-identical for any number of threads.
+    Raises ValueError for values that are not float32 or cannot be updated in place.
     """
     correction1, correction2 = (1 - beta ** (step + 1) for beta in betas)
     update = _Update(
@@ -86,7 +87,7 @@ def adamw_ema(
 
 
 def global_norm(values: Sequence[Values]) -> float:
-    """Give the root of the sum of all squares, summed in float64 in a fixed order."""
+    """The root of the sum of all squares, summed in float64 in a fixed order."""
     arrays = [_array(value) for value in values]
     if kernels_available():
         return math.sqrt(_library().latte_sum_squares(len(arrays), _sizes(arrays), _addresses(arrays)))
@@ -94,7 +95,7 @@ def global_norm(values: Sequence[Values]) -> float:
 
 
 def accumulate(sums: Sequence[Values], values: Sequence[Values]) -> None:
-    """Add to `sums`, in place, the values of the same places."""
+    """Add values to `sums`, in place."""
     totals, arrays = [_shared(one) for one in sums], [_array(value) for value in values]
     _check_sizes(totals, arrays)
     if kernels_available():
@@ -142,7 +143,7 @@ def _array(value: Values) -> Array:
 
 
 def _shared(value: Values) -> Array:
-    """Give an array whose changes `value` sees."""
+    """An array that shares memory with `value`."""
     array = _array(value)
     origin = value.data_ptr() if isinstance(value, Tensor) else value.ctypes.data
     if array.ctypes.data != origin or not array.flags.writeable:

@@ -1,5 +1,5 @@
-// A persistent thread pool for short kernels. Work is cut into numbered tasks whose results do not depend on which thread runs
-// them, so a kernel gives the same bits for any number of threads.
+// A persistent thread pool for short kernels. Work is split into numbered tasks whose results do not depend on the thread, so a
+// kernel's results are bit-identical for any number of threads.
 #pragma once
 
 #include <sched.h>
@@ -19,8 +19,8 @@
 
 namespace latte {
 
-// Numbers below 1.2e-38 are zero while a task runs. Whether they are is a flag of each thread, which libraries set in some and
-// not in others, so that a task's result would depend on the thread that takes it.
+// Flushes numbers below 1.2e-38 to zero while a task runs. This is a flag of each thread, which libraries set in some threads only,
+// so that without this a task's result would depend on its thread.
 class TinyIsZero {
 #if defined(__SSE__)
  public:
@@ -118,7 +118,7 @@ class Pool {
   const pid_t owner_;
   int workers_ = 0;
   std::mutex run_mutex_;  // one parallel kernel at a time
-  std::mutex mutex_;      // guards what follows
+  std::mutex mutex_;      // guards the following members
   std::condition_variable wake_, done_;
   const std::function<void(int64_t)>* task_ = nullptr;
   int64_t tasks_ = 0;
@@ -127,7 +127,7 @@ class Pool {
   std::atomic<int64_t> next_{0};
 };
 
-// Waking a thread costs about 10 us: small work (`cost` in rough element operations) stays on the caller's.
+// Waking a thread takes about 10 us: small work (`cost` in rough element operations) runs on the caller's thread.
 inline void parallel_for(int64_t tasks, int64_t cost, const std::function<void(int64_t)>& task) {
   if (cost < 65536) {
     const TinyIsZero flags;

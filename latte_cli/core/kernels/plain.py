@@ -1,4 +1,4 @@
-"""The path of MindSpore's own operators: any device, any float type, no compiler. Slower on a CPU."""
+"""The operators with MindSpore's own: for any device and float type, without a compiler; slower on a CPU."""
 
 import mindspore as ms
 import numpy as np
@@ -10,7 +10,7 @@ GELU_B = 0.044715
 
 
 def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """The operators' form of `kernels.modulated_layer_norm`."""
+    """See `operators.modulated_layer_norm`."""
     width = (x.shape[2],)
     wide = x.astype(ms.float32)
     ones, zeros = ops.ones(width, ms.float32), ops.zeros(width, ms.float32)
@@ -19,24 +19,24 @@ def modulated_layer_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def gated_residual(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
-    """The operators' form of `kernels.gated_residual`."""
+    """See `operators.gated_residual`."""
     return x + _spread(gate, x) * y.astype(x.dtype)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """The operators' form of `kernels.gelu_tanh`; the operator of that name is ten times as slow on a CPU."""
+    """See `operators.gelu_tanh`; MindSpore's own is ten times as slow on a CPU."""
     wide = x.astype(ms.float32)
     return (wide * ops.sigmoid(GELU_A * wide * (1 + GELU_B * wide * wide))).astype(x.dtype)
 
 
 def softmax(x: Tensor) -> Tensor:
-    """The operators' form of `kernels.softmax`."""
-    # In pynative MindSpore's gradient is wrong after a row of one, whose softmax is 1.
+    """See `operators.softmax`."""
+    # In pynative mode MindSpore's gradient is wrong for rows of one element, whose softmax is 1.
     return ops.ones_like(x) if x.shape[-1] == 1 else ops.softmax(x, -1)
 
 
 def attention(qkv: Tensor, num_heads: int, num_frames: int, axis: str) -> Tensor:
-    """The operators' form of `kernels.attention`; softmax in float32."""
+    """See `operators.attention`; softmax in float32."""
     clips, number, channels = qkv.shape
     tokens, width = number // num_frames, channels // 3
     head_dim = width // num_heads

@@ -11,14 +11,14 @@
 namespace latte {
 namespace {
 
-constexpr int64_t kWidth = kPanel * kLanes;  // columns a panel
-constexpr int64_t kRows = 16 * kTileRows;    // rows a task
-constexpr int64_t kStripRows = 8 * kTileRows;  // the same of what is read across its rows
+constexpr int64_t kWidth = kPanel * kLanes;  // columns per panel
+constexpr int64_t kRows = 16 * kTileRows;    // rows per task
+constexpr int64_t kStripRows = 8 * kTileRows;  // the same for operands read across rows
 constexpr int64_t kPacked = 1 << 21;           // numbers of b that are packed at once
-constexpr int64_t kFewRows = 4;                // up to here packing would take longer than the product
+constexpr int64_t kFewRows = 4;                // up to this number packing would take longer than the product
 constexpr int64_t kDepth = 512;              // of a panel that stays in a core's cache
 
-// c (rows x columns) = a (rows x depth) b (depth x columns); c's rows lie side by side.
+// c (rows x columns) = a (rows x depth) b (depth x columns); c is contiguous.
 struct Product {
   Strided a, b;
   float* c;
@@ -30,7 +30,7 @@ struct Product {
   int64_t at_once() const { return lies_across() ? kStripRows : kRows; }
 };
 
-// Memory of this thread, kept from call to call.
+// Memory of this thread, reused between calls.
 float* packing(int64_t floats) {
   static thread_local std::unique_ptr<float, decltype(&std::free)> memory(nullptr, &std::free);
   static thread_local int64_t size = 0;
@@ -41,7 +41,7 @@ float* packing(int64_t floats) {
   return memory.get();
 }
 
-// `width` columns of `depth` rows of b, side by side: element (k, j) at to[k * kWidth + j], zeros from `width` on.
+// `width` columns of `depth` rows of b, packed: element (k, j) at to[k * kWidth + j], zeros from `width` on.
 void pack(Strided b, int64_t depth, int64_t width, float* __restrict to) {
   for (int64_t k = 0; k < depth; k += kLanes) {
     const int64_t deep = std::min<int64_t>(kLanes, depth - k);
@@ -100,7 +100,7 @@ int compute(const Product& p) {
   return 0;
 }
 
-// The same of few rows, with b's columns read where they lie.
+// The same for few rows, with b's columns read in place.
 int compute_few(const Product& p) {
   parallel_for(p.panels(), p.rows * p.columns * p.depth / 4, [&](int64_t panel) {
     for (int64_t j = panel * kWidth; j < panel * kWidth + p.width(panel); ++j) {
@@ -116,7 +116,7 @@ int compute_few(const Product& p) {
   return 0;
 }
 
-// What precedes the last axis counts as one.
+// All axes before the last are treated as one.
 int64_t rows_of(const int64_t* shape, int ndim) {
   int64_t rows = 1;
   for (int i = 0; i + 1 < ndim; ++i) rows *= shape[i];

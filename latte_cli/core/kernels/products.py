@@ -1,6 +1,6 @@
-"""Products with what precedes them: the backward pass computes again what it would have to keep.
+"""Matrix products fused with the preceding operator, whose result is recomputed in the backward pass.
 
-Compiled kernels only, float32.
+For the compiled kernels only, float32.
 """
 
 from mindspore import Tensor, nn
@@ -9,7 +9,7 @@ from latte_cli.core.kernels import fused
 
 
 class NormLinear(nn.Cell):
-    """layer_norm(x) (1 + scale) + shift, times weight.T: (B, N, D) to (B, N, outputs)."""
+    """(layer_norm(x) (1 + scale) + shift) @ weight.T: (B, N, D) to (B, N, outputs)."""
 
     def construct(self, x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
         return fused.product()(fused.layer_norm()(x, shift, scale), weight)
@@ -24,7 +24,7 @@ class NormLinear(nn.Cell):
 
 
 class GeluLinear(nn.Cell):
-    """gelu_tanh(x + bias) times weight.T: (..., D) to (..., outputs)."""
+    """gelu_tanh(x + bias) @ weight.T: (..., D) to (..., outputs)."""
 
     def construct(self, x: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
         return fused.product()(fused.bias_gelu()(x, bias), weight)

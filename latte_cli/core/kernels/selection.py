@@ -1,4 +1,4 @@
-"""Which of the two paths runs: the compiled kernels, or MindSpore's operators."""
+"""Select the implementation: the compiled kernels or MindSpore's operators."""
 
 import os
 from typing import Any
@@ -12,10 +12,10 @@ _forced: list[bool | None] = [None]
 
 
 def kernels_available() -> bool:
-    """Tell whether the compiled kernels are used: on a CPU, built, neither forced off nor LATTE_KERNELS=off.
+    """Whether the compiled kernels are used: on a CPU, if built, unless forced off or LATTE_KERNELS=off.
 
-    The first call compiles them (some ten seconds, once a machine). Functions that `ms.jit` has already
-    compiled keep the path they were compiled with.
+    The first call compiles them (some ten seconds, once per machine). Functions already compiled by `ms.jit`
+    keep their implementation.
     """
     if ms.get_context("device_target") != "CPU":
         return False
@@ -28,9 +28,9 @@ def kernels_available() -> bool:
 
 
 def force_kernels(use: bool | None) -> None:
-    """Choose the path from here on: True the compiled kernels if there are any, False never, None either."""
+    """Force the compiled kernels on (True, if available) or off (False); None restores the default."""
     _forced[0] = use
 
 
-# `kernels_available` within what is compiled: run there, not parsed.
+# `kernels_available` for compiled functions: executed, not parsed.
 use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)

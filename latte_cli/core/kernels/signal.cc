@@ -1,4 +1,4 @@
-// How a compiled function tells that it is done: its last operator raises a count, and whoever waits for that sleeps.
+// Signals the end of a compiled function: its last operator increments a count, on which the caller sleeps.
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Counts {
   std::condition_variable changed;
   std::unordered_map<int64_t, int64_t> of;
 
-  // Never destroyed: MindSpore's threads may outlive what is static.
+  // Never destroyed: MindSpore's threads may outlive static objects.
   static Counts& instance() {
     static Counts* counts = new Counts();
     return *counts;
@@ -27,7 +27,7 @@ struct Counts {
 
 using namespace latte;
 
-// anything, channel (1) int64 -> how often the channel was raised (1) int64
+// any tensor, channel (1) int64 -> the channel's count (1) int64
 LATTE_KERNEL(LatteAnnounce) {
   Counts& counts = Counts::instance();
   const int64_t channel = *static_cast<const int64_t*>(params[1]);
@@ -39,14 +39,14 @@ LATTE_KERNEL(LatteAnnounce) {
   return 0;
 }
 
-// How often a channel was raised so far.
+// The count of a channel.
 extern "C" int64_t latte_announced(int64_t channel) {
   Counts& counts = Counts::instance();
   std::lock_guard<std::mutex> lock(counts.mutex);
   return counts.of[channel];
 }
 
-// Sleeps until a channel was raised more than `seen` times, `seconds` at most; returns whether it was.
+// Sleeps until a channel's count exceeds `seen`, at most `seconds`; returns whether it does.
 extern "C" int latte_wait(int64_t channel, int64_t seen, double seconds) {
   Counts& counts = Counts::instance();
   std::unique_lock<std::mutex> lock(counts.mutex);

@@ -1,4 +1,4 @@
-"""Knowing when a compiled function is done without asking MindSpore, which on a CPU waits by spinning."""
+"""Wait for a compiled function to finish without MindSpore, which waits by spinning on a CPU."""
 
 import ctypes
 import time
@@ -13,31 +13,31 @@ from latte_cli.core.kernels import fused
 from latte_cli.core.kernels.build import library_path
 from latte_cli.core.kernels.selection import kernels_available, use_fused
 
-SLICE_SECONDS = 0.2  # of sleep at a time, so that Ctrl-C is heard
-LONGEST_SECONDS = 60.0  # then MindSpore is asked after all: a function that failed never announces itself
+SLICE_SECONDS = 0.2  # maximum sleep, so that Ctrl-C is handled
+LONGEST_SECONDS = 60.0  # then wait with MindSpore after all: a failed function never signals
 
 _channels = count()
 
 
 def new_channel() -> int:
-    """Give a number for `announce` that nothing else in this process uses."""
+    """A channel number for `announce` that is unique in this process."""
     return next(_channels)
 
 
 def announce(last: Tensor, channel: int) -> Tensor:
-    """Raise a channel's count once `last` is computed; to be among what a compiled function returns."""
+    """Increment a channel's count once `last` is computed; must be among the function's results."""
     if use_fused():
         return fused.announce()(last, _channel(channel))
     return last
 
 
 def announced(channel: int) -> int:
-    """Give how often a channel was raised so far."""
+    """The count of a channel."""
     return int(_library().latte_announced(channel)) if kernels_available() else 0
 
 
 def wait(channel: int, seen: int) -> None:
-    """Sleep until a channel was raised more often than `seen`; without the kernels return at once."""
+    """Sleep until a channel's count exceeds `seen`; without the kernels return at once."""
     if not kernels_available():
         return
     end = time.monotonic() + LONGEST_SECONDS

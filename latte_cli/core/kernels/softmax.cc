@@ -1,4 +1,4 @@
-// Softmax over the last axis of float32, one pass with its gradient. MindSpore's own is off by 27 units in the last place.
+// Softmax over the last axis of float32, one pass with its gradient. MindSpore's has errors of 27 units in the last place.
 #include "maths.h"
 #include "operator.h"
 #include "parallel.h"
@@ -7,7 +7,7 @@ namespace latte {
 namespace {
 
 constexpr int64_t kRows = 16;
-constexpr int64_t kCost = 12;  // of a number, in additions
+constexpr int64_t kCost = 12;  // per number, in additions
 
 struct Rows {
   int64_t rows = 1, width;

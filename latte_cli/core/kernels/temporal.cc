@@ -1,8 +1,8 @@
 // The temporal half of a video decoder's block over the frames of one clip, (C, H, W) each: normalisation over all frames and
-// SiLU, then each pixel with the same one of the frames before and after it, both twice; a share of that is added to the frames.
+// SiLU, then a convolution of each pixel over the previous, current and next frame, both twice; a share of the result is added.
 //
-// A tile is the same few pixels of every frame. What lies between the two convolutions is computed twice, first for its mean and
-// variance, so that nothing but the frames themselves is ever held of the whole clip. They need not lie side by side in memory.
+// A tile is the same few pixels of every frame. The values between the two convolutions are computed twice, first for their mean
+// and variance, so that only the frames themselves are stored for the complete clip. Frames need not be contiguous in memory.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -14,9 +14,9 @@
 namespace latte {
 namespace {
 
-constexpr int64_t kTileFloats = int64_t{1} << 18;  // of one of a tile's two buffers: they stay in the second-level cache
+constexpr int64_t kTileFloats = int64_t{1} << 18;  // of one of a tile's two buffers, which fit the L2 cache
 constexpr int64_t kLeastPixels = 16, kMostPixels = 128;
-constexpr int64_t kDepth = 128;  // in channels a product
+constexpr int64_t kDepth = 128;  // in channels per product
 
 struct Clip {
   float* const* images;
@@ -33,7 +33,7 @@ struct Clip {
   int64_t cost() const { return frames * channels * channels * pixels; }
 };
 
-// x normalised is x * factor + rest, for each channel.
+// Normalised x is x * factor + rest, for each channel.
 struct Affine {
   std::vector<float> factor, rest;
 };
@@ -51,7 +51,7 @@ Affine affine(const Clip& d, const std::vector<double>& sums, const std::vector<
   return found;
 }
 
-// Adds a stretch's sum and sum of squares, a few numbers at a time in float.
+// Adds the sum and sum of squares of a range, a few numbers at a time in float.
 void add_sums(const float* from, int64_t count, double& sum, double& square) {
   constexpr int64_t kStretch = 512;
   for (int64_t start = 0; start < count; start += kStretch) {
@@ -77,7 +77,7 @@ Affine input_affine(const Clip& d, const float* scale, const float* shift) {
   return affine(d, sums, squares, scale, shift);
 }
 
-// A filter (outs, ins, 3) as [tap][in][out]: rows of a tile lie side by side.
+// A filter (outs, ins, 3) as [tap][in][out], so that rows of a tile are contiguous.
 std::vector<float> packed(const float* filter, int64_t channels) {
   std::vector<float> to(3 * channels * channels);
   for (int64_t o = 0; o < channels; ++o) {
@@ -104,7 +104,7 @@ struct Tile {
   std::vector<float> first, second;
 };
 
-// Leaves what lies between the convolutions, without its bias, in `second`.
+// Writes the values between the convolutions, without bias, to `second`.
 void between(const Clip& d, int64_t start, const Affine& norm, const std::vector<float>& filter, Tile& tile) {
   const int64_t at_once = d.at_once(), row = d.row(), now = std::min(at_once, d.pixels - start);
   for (int64_t c = 0; c < d.channels; ++c) {

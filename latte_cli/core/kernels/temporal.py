@@ -1,4 +1,4 @@
-"""The temporal half of a video decoder's block, by a compiled kernel that changes frames where they lie."""
+"""The temporal half of a video decoder's block, as a compiled in-place kernel."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ def temporal_block(
 ) -> None:
     """Add share * conv(silu(norm(conv(silu(norm(frames)))))) to frames of one shape (1, C, H, W), in place.
 
-    Norms are over groups of channels of all frames, convolutions over three frames, zeros around. weights:
-    scale (C), shift (C), filter (C, C, 3) and bias (C), twice; contiguous float32, as the frames are.
+    Norms are over groups of channels of all frames, convolutions over three frames with zero padding.
+    weights: scale (C), shift (C), filter (C, C, 3) and bias (C), twice; weights and frames are contiguous
+    float32.
     """
     channels, pixels = frames[0].shape[1], frames[0].shape[2] * frames[0].shape[3]
     sizes = (len(frames), channels, pixels, groups)

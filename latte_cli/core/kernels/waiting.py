@@ -1,4 +1,4 @@
-"""Functions of arrays: compiled, whose callers sleep until the results are there, or computed at once."""
+"""Functions of arrays: compiled (callers sleep until the results are computed), or run directly on NumPy."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -12,14 +12,14 @@ from latte_cli.core.kernels import signal
 from latte_cli.core.kernels.selection import kernels_available
 
 Function: TypeAlias = Callable[..., tuple[Any, Any]]
-"""From arrays to (results, last): `last` is the one among them that is computed last."""
+"""Maps arrays to (results, last); `last` is the result that is computed last."""
 
 
 class Compiled:
-    """A function under `ms.jit`, compiled at the first call for shapes that must not change afterwards.
+    """A function under `ms.jit`, compiled on the first call; input shapes must not change.
 
-    On a CPU MindSpore waits for results by spinning, which takes a core from the threads that compute them;
-    here the caller sleeps until the function says that it is done.
+    On a CPU MindSpore waits for results by spinning, which takes a core from the computing threads; here the
+    caller sleeps until the function signals.
     """
 
     def __init__(self, function: Function):
@@ -29,12 +29,12 @@ class Compiled:
             results, last = function(*inputs)
             return results, signal.announce(last, channel)
 
-        # MindSpore knows functions by name and line: two of one name, it says, are one compiled again.
+        # MindSpore identifies functions by name and line: it would take two of the same name for one.
         run.__name__ = function.__name__
         self._run = ms.jit(run)
 
     def __call__(self, *inputs: Any) -> Any:
-        """The results, computed."""
+        """Compute the results."""
         seen = signal.announced(self._channel)
         results, _ = self._run(*inputs)
         signal.wait(self._channel, seen)
@@ -43,10 +43,11 @@ class Compiled:
 
 
 class Inference:
-    """A function without a gradient. With the compiled kernels it runs as it is, on NumPy's arrays: compiling
-    it would take seconds, and gain nothing. Without them it is `Compiled`.
+    """A function without gradients: run on NumPy arrays if there are compiled kernels, else `Compiled`.
 
-    Results are arrays or tensors, to be given back as inputs, or read with `np.asarray`.
+    Compiling a graph would take seconds and would not be faster.
+
+    Results are arrays or tensors, which can be used as inputs or read with `np.asarray`.
     """
 
     def __init__(self, function: Function):
@@ -54,7 +55,7 @@ class Inference:
         self._compiled = None if kernels_available() else Compiled(function)
 
     def __call__(self, *inputs: Any) -> Any:
-        """The results of NumPy's arrays, or of earlier results."""
+        """Compute the results for NumPy arrays or earlier results."""
         if self._compiled is None:
             return self._function(*inputs)[0]
         return self._compiled(*[Tensor(one) if isinstance(one, np.ndarray) else one for one in inputs])

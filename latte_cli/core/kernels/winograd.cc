@@ -1,9 +1,9 @@
 // Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin & Gray 2016): tiles of 4 x 4 output pixels, each from 6 x 6 input pixels.
 //
 // Both axes are interpolated at 0, +-3/4, +-3/2 and infinity, which are exact in binary: over 256 channels the error is 7 times
-// that of a direct sum in float32 (root mean square 1.5e-6 of the result's), where the usual 0, +-1, +-2 and infinity make it 15.
-// For every place of the 6 x 6, tiles and filters meet in a matrix product over the channels. What is done tile by tile only moves
-// numbers; all arithmetic is on whole vectors, so that a tile's result does not depend on its place among others.
+// that of a direct sum in float32 (root mean square 1.5e-6 of the result's), with the usual 0, +-1, +-2 and infinity it is 15.
+// For every position of the 6 x 6, tiles and filters are combined by a matrix product over the channels. Work per tile only moves
+// numbers; all arithmetic is on complete vectors, so that a tile's result does not depend on its position among others.
 #include "winograd.h"
 
 #include <algorithm>
@@ -17,14 +17,14 @@ namespace latte {
 namespace {
 
 constexpr int kIn = 6, kOut = 4, kPlaces = kIn * kIn;     // pixels of a tile's side: read, written; places of a tile read
-constexpr float kA = 0.75f, kB = 1.5f;                    // the points beside 0 and infinity, with both signs
+constexpr float kA = 0.75f, kB = 1.5f;                    // the points other than 0 and infinity, with both signs
 constexpr float kA2 = kA * kA, kB2 = kB * kB, kSum = kA2 + kB2, kProduct = kA2 * kB2;
 constexpr int kVectors = 3, kWidth = kVectors * kLanes;   // tiles of a panel
-constexpr int kRows = kPanel >= 4 ? 8 : 4;                // out channels of a product's tile, by the number of registers
-constexpr int64_t kOuts = 32;                             // out channels a task
-constexpr int64_t kDepth = 128;                           // in channels a product: kWidth of each stay in the first-level cache
-constexpr int64_t kReadFloats = int64_t{4} << 20;         // of transformed tiles at a time: some of the last-level cache
-constexpr int64_t kTaskPanels = 11;                       // a task's, for which its filters are transformed once
+constexpr int kRows = kPanel >= 4 ? 8 : 4;                // out channels of a product's tile, limited by registers
+constexpr int64_t kOuts = 32;                             // out channels per task
+constexpr int64_t kDepth = 128;                           // in channels per product: kWidth of each fit the L1 cache
+constexpr int64_t kReadFloats = int64_t{4} << 20;         // of transformed tiles at a time: part of the last-level cache
+constexpr int64_t kTaskPanels = 11;                       // panels per task, for which its filters are transformed once
 
 // Six pixels of a line, or six sums of such, to the six values at the points: the columns of B.
 inline void read_points(const Lanes* d, int step, Lanes* t) {
@@ -82,7 +82,7 @@ struct Tiles {
   }
 };
 
-// Memory that a thread keeps, grown as needed and aligned to whole cache lines.
+// Memory reused by a thread, grown as needed and aligned to cache lines.
 float* room(std::vector<float>& kept, int64_t count) {
   constexpr int64_t kLine = 64 / sizeof(float);
   kept.resize(std::max<size_t>(kept.size(), count + kLine));
@@ -92,7 +92,7 @@ float* room(std::vector<float>& kept, int64_t count) {
 inline Lanes& lanes(float* p) { return *reinterpret_cast<Lanes*>(p); }
 inline const Lanes& lanes(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
 
-// Every fourth pixel of a line, beginning at its first, second, third and fourth.
+// Every fourth pixel of a line, starting at the first, second, third and fourth.
 inline void part(const float* __restrict line, float* __restrict first, float* __restrict second, float* __restrict third,
                  float* __restrict fourth) {
   for (int t = 0; t < kLanes; ++t) {
@@ -103,7 +103,7 @@ inline void part(const float* __restrict line, float* __restrict first, float* _
   }
 }
 
-// The other way round; the parts are `step` apart.
+// The inverse; the parts are `step` apart.
 inline void join(const float* __restrict parts, int step, float* __restrict line) {
   for (int t = 0; t < kLanes; ++t) {
     for (int p = 0; p < kOut; ++p) line[kOut * t + p] = parts[p * step + t];
@@ -241,7 +241,7 @@ void multiply_place(int64_t blocks, int64_t ins, const float* filters, const flo
 
 }  // namespace
 
-// Few out channels do not repay the reading of many in channels, small images leave most of a panel empty.
+// Not worthwhile for few out channels with many in channels, or for small images, which leave most of a panel empty.
 bool WinogradSize::pays() const { return outs >= 8 && 4 * outs >= ins && height * width > 64; }
 
 void winograd(const WinogradSize& s, const float* x, const Filter& filter, const float* bias, float* out) {

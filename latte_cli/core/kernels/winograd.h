@@ -1,11 +1,11 @@
-// Convolution by a filter of 3 x 3 over float32 images, zeros around, in a quarter of the multiplications (winograd.cc).
+// Convolution with a 3 x 3 filter over float32 images, zero padding, with a quarter of the multiplications (winograd.cc).
 #pragma once
 
 #include <cstdint>
 
 namespace latte {
 
-// Where a filter's weight (out channel, in channel, tap) is: at data + out * out_step + in * in_step + tap * tap_step.
+// A filter's weight (out channel, in channel, tap) is at data + out * out_step + in * in_step + tap * tap_step.
 struct Filter {
   const float* data;
   int64_t out_step, in_step, tap_step;
@@ -14,7 +14,7 @@ struct Filter {
 struct WinogradSize {
   int64_t batch, ins, outs, height, width;
 
-  // Whether it pays: a matter of the layer alone, never of the batch, in which an image's numbers may not depend on its company.
+  // Whether it is faster; depends only on the layer, not on the batch, since an image's result must not depend on other images.
   bool pays() const;
 };
 

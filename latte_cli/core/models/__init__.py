@@ -1,1 +1,1 @@
-"""The networks: Latte and what surrounds it."""
+"""The networks: transformers, autoencoder, text encoders, I3D."""

@@ -1,4 +1,4 @@
-"""What the rest of the program asks of an architecture, and of a transformer built by one."""
+"""The interfaces of an architecture and of its transformer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,45 +14,45 @@ from latte_cli.core.models.sizes import ModelSize, Sizes
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import Settings
 
-CHANGES = ".lora_"  # in the names of parameters that are low-rank changes
+CHANGES = ".lora_"  # part of the names of LoRA parameters
 
 
 class Transformer(Protocol):
-    """A MindSpore cell that predicts the noise in latents, and its variance where that is learned."""
+    """A MindSpore cell that predicts the noise in latents and, if learned, its variance."""
 
     timestep_embedder: ClassVar[str]
-    """How the parameters' names begin that embed the timestep: every block adds to their gradients."""
+    """Name prefix of the timestep embedder's parameters: every block adds to their gradients."""
     learn_sigma: bool
     num_classes: int | None
-    """Classes that its condition is one of; None when it has none."""
+    """Number of classes of the condition; None without class condition."""
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """(F, C, h, w) of the clips that it makes."""
+        """(F, C, h, w) of a clip's latents."""
 
     def config(self) -> dict[str, Any] | None:
-        """What stands beside its checkpoints as config.json; None for no such file."""
+        """The config.json to write next to checkpoints, or None."""
 
     def every_block(self) -> Iterable[Any]:
-        """The blocks, each a cell with a `recompute` of its own."""
+        """The blocks, cells with a `recompute` method."""
 
     def lora_targets(self) -> Iterable[tuple[str, Any]]:
-        """Name and cell of each projection that low-rank changes can be added to."""
+        """Name and cell of each projection to which LoRA can be added."""
 
     def use_flash_attention(self) -> None:
-        """Have every block attend by Ascend's fused operator; to be called before anything is compiled."""
+        """Use Ascend's fused attention operator in every block; call before compilation."""
 
     def prepare(self, condition: Any) -> tuple[Any, ...]:
-        """What the blocks take of a condition, whatever the latents and timesteps.
+        """Compute the blocks' inputs that depend on the condition only.
 
-        `condition` is that of a clip and of I still images after it: (B, 1 + I) class labels or (B, 1 + I, N,
-        D) text states.
+        `condition`, of a clip and of I still images after it: (B, 1 + I) class labels or (B, 1 + I, N, D)
+        text states.
         """
 
     def predict(self, x_t: Any, sinusoids: Any, prepared: tuple[Any, ...]) -> Any:
-        """Predict for noised latents (B, F + I, C, h, w): (B, F + I, C or 2C, h, w) float32.
+        """Predict from noised latents (B, F + I, C, h, w): (B, F + I, C or 2C, h, w) float32.
 
-        `sinusoids` are (B, 256), `timestep_rows` of the timesteps, which need not be whole.
+        `sinusoids` (B, 256) are `timestep_rows` of the timesteps, which may be fractional.
         """
 
     def modulation(self, sinusoids: Any, prepared: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -68,7 +68,7 @@ class Transformer(Protocol):
         """Tokens after the blocks to what `predict` gives."""
 
     def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Any:
-        """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
+        """`prepare` the condition and `predict` at integer timesteps (B,)."""
 
     def cells_and_names(self) -> Iterable[tuple[str, Any]]: ...
     def get_parameters(self) -> Iterable[Any]: ...
@@ -77,50 +77,50 @@ class Transformer(Protocol):
 
 
 class Architecture(ABC):
-    """A row of the table of architectures. Only `build`, `shell` and `initialise` import MindSpore."""
+    """An architecture. Only `build`, `shell` and `initialise` import MindSpore."""
 
     presets: ClassVar[Mapping[str, ModelSize]]
-    """Its named sizes."""
+    """Named sizes."""
     preset_names: ClassVar[str]
-    """Their names in words."""
+    """The presets' names, for messages."""
     text_kind: ClassVar[TextKind]
-    """The text encoder whose states it reads, with condition: text."""
+    """The kind of text encoder, for condition: text."""
     layout: ClassVar[Layout]
-    """What its checkpoints are called among those of `latte convert`."""
+    """The kind of its checkpoints in `latte convert`."""
     parts: ClassVar[Mapping[str, Callable[[str], bool]]] = MappingProxyType({"all": lambda name: True})
-    """For each train.part that it has: whether the parameter of a name is trained."""
+    """For each supported train.part: whether a parameter, by name, is trained."""
 
     def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
-        """What it cannot do of what an experiment asks for, as by the rules of `experiment.rules`."""
+        """Settings of an experiment that it does not support, as in `experiment.rules`."""
         yield from ()
 
     @abstractmethod
     def sizes(self, settings: Settings) -> Sizes:
-        """The transformer's sizes. Raises LatteError when the settings name no whole size."""
+        """The transformer's sizes. Raises LatteError if the settings do not define all of them."""
 
     @abstractmethod
     def text_width(self, settings: Settings) -> int:
-        """Width of the text states that it reads."""
+        """Width of its text states."""
 
     @abstractmethod
     def build(self, settings: Settings, *, dtype: str = "float32") -> Transformer:
-        """The transformer that training begins with; `dtype` is the arithmetic of its blocks."""
+        """Build the transformer for training; `dtype` is the type of its blocks' products."""
 
     @abstractmethod
     def shell(self, settings: Settings, checkpoint: Path) -> Transformer:
-        """The transformer that a run's checkpoint is loaded into, its parameters zero."""
+        """Build the transformer for loading a run's checkpoint, with zero parameters."""
 
     @abstractmethod
     def initialise(self, model: Transformer, seed: int) -> None:
-        """Give every parameter its starting value, a function of the seed and the parameter alone."""
+        """Initialise every parameter; values depend only on the seed and the parameter."""
 
     @abstractmethod
     def read(self, path: Path) -> Mapping[str, NDArray[Any]]:
-        """The weights in a file or folder by the transformer's names.
+        """Read the weights in a file or folder, by the transformer's names.
 
-        Raises LatteError when they are another model's, or damaged.
+        Raises LatteError if they are damaged or belong to another model.
         """
 
     def adapt(self, model: Transformer, weights: dict[str, NDArray[Any]]) -> list[str]:
-        """Change weights to start from so that they fit where that can be; a line on each that is changed."""
+        """Adapt initial weights to the model where possible; returns a note on each change."""
         return []

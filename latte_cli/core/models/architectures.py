@@ -10,20 +10,20 @@ ARCHITECTURES: dict[str, Architecture] = {"latte": LatteArchitecture(), "latte-t
 
 
 def architecture_of(settings: Settings) -> Architecture:
-    """The row of the table that model.architecture names."""
+    """The architecture of the setting model.architecture."""
     return ARCHITECTURES[settings.model.architecture]
 
 
 def sizes_of(settings: Settings) -> Sizes:
-    """The sizes of an experiment's transformer. Raises LatteError as the architecture's function does."""
+    """The sizes of an experiment's transformer. Raises LatteError like `Architecture.sizes`."""
     return architecture_of(settings).sizes(settings)
 
 
 def build_model(settings: Settings, *, dtype: str = "float32") -> Transformer:
-    """The transformer of an experiment, every parameter where settings.seed has it start.
+    """Build the transformer of an experiment, initialised from settings.seed.
 
-    What train.part leaves alone is frozen; where low-rank changes are trained, they are added. `dtype` is the
-    arithmetic of the blocks' matrix products. Raises LatteError as the architecture's functions do.
+    Parameters outside train.part are frozen; for part: lora, LoRA is added. `dtype` is the type of the
+    blocks' matrix products. Raises LatteError like the methods of `Architecture`.
     """
     from latte_cli.core.models.lora import add_lora, train_only
 

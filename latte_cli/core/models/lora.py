@@ -1,7 +1,7 @@
-"""Low-rank changes of a transformer's projections (Hu et al. 2021, arXiv 2106.09685).
+"""LoRA: low-rank adaptation of a transformer's projections (Hu et al. 2021, arXiv 2106.09685).
 
-A projection's weight W becomes W + alpha / rank * B A, of which only A (rank, inputs) and B (outputs, rank)
-are trained. MindONE's peft knows only MindSpore's own layers; the names in a file are peft's all the same.
+A projection's weight W becomes W + alpha / rank * B A; only A (rank, inputs) and B (outputs, rank) are
+trained. MindONE's peft supports only MindSpore's own layers; the names in files are those of peft.
 """
 
 import math
@@ -21,29 +21,29 @@ from latte_cli.core.errors import LatteError, found
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.rng import Stream, draw
 
-PREFIX = "transformer."  # of the names in a file, as diffusers writes them
+PREFIX = "transformer."  # of the names in a file, as in diffusers
 PREFIXES = ("base_model.model.", PREFIX)
-FIRST_PLACE = 1 << 20  # of the draws, after those of the transformer's own parameters
+FIRST_PLACE = 1 << 20  # of the random streams, after those of the transformer's parameters
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank changes by the name of the projection they belong to: A (rank, inputs), B (outputs, rank)."""
+    """LoRA factors by projection: A (rank, inputs), B (outputs, rank)."""
 
     rank: int
     alpha: float
     factors: Mapping[str, tuple[Array, Array]]
 
     def change(self, projection: str) -> Array:
-        """What is added to that projection's weight: (outputs, inputs)."""
+        """The update of a projection's weight: (outputs, inputs)."""
         a, b = self.factors[projection]
         return (self.alpha / self.rank) * (b @ a)
 
 
 def add_lora(model: Transformer, *, rank: int, alpha: float, seed: int) -> None:
-    """Give every projection that can have one a low-rank change. Before anything is compiled.
+    """Add LoRA to all projections that support it; call before compilation.
 
-    Changes start at zero: A is uniform within 1 / sqrt(inputs), as in peft, B zero.
+    Updates start at zero: A is uniform within 1 / sqrt(inputs), as in peft, and B is zero.
     """
     for place, (name, projection) in enumerate(model.lora_targets()):
         outputs, inputs = projection.weight.shape
@@ -53,13 +53,13 @@ def add_lora(model: Transformer, *, rank: int, alpha: float, seed: int) -> None:
 
 
 def train_only(model: Transformer, is_trained: Callable[[str], bool]) -> None:
-    """Freeze every parameter but those whose names `is_trained`."""
+    """Freeze all parameters except those for which `is_trained(name)`."""
     for parameter in model.trainable_params():
         parameter.requires_grad = is_trained(parameter.name)
 
 
 def lora_of(model: Transformer, parameters: Mapping[str, Array] | None = None) -> Lora:
-    """The changes that a model has; `parameters` by name in place of its own, as the averaged ones."""
+    """The LoRA of a model; `parameters` replaces the model's own, for example by averages."""
     factors, rank, scale = {}, 0, 0.0
     for name, projection in model.lora_targets():
         if projection.lora_scale:
@@ -73,7 +73,7 @@ def lora_of(model: Transformer, parameters: Mapping[str, Array] | None = None) -
 
 
 def save_lora(target: Path, lora: Lora, *, dtype: str = "float32") -> None:
-    """Write a .safetensors file that `latte sample --lora` and peft read; whole or not at all."""
+    """Write a .safetensors file for `latte sample --lora` and peft, atomically."""
     arrays = {}
     for name, (a, b) in lora.factors.items():
         arrays[f"{PREFIX}{name}.lora_A.weight"], arrays[f"{PREFIX}{name}.lora_B.weight"] = a, b
@@ -81,9 +81,9 @@ def save_lora(target: Path, lora: Lora, *, dtype: str = "float32") -> None:
 
 
 def load_lora(path: Path) -> Lora:
-    """Read a file of low-rank changes. Raises LatteError when it holds something else.
+    """Read a LoRA file. Raises LatteError if it contains something else.
 
-    Without an alpha beside the weights it is the rank, as in peft.
+    If the file states no alpha, it is the rank, as in peft.
     """
     weights = open_weights(path)
     halves: dict[str, dict[str, Array]] = {}
@@ -94,7 +94,7 @@ def load_lora(path: Path) -> Lora:
         projection, dot, factor = bare.rpartition(".lora_")
         if not dot or factor not in ("A.weight", "B.weight"):
             raise LatteError(
-                f"{path}: found {name}, expected low-rank changes: names that end in lora_A.weight"
+                f"{path}: found {name}, expected LoRA weights: names that end with lora_A.weight"
             )
         halves.setdefault(projection, {})[factor[0]] = weights.read(name).astype(np.float32)
     factors = {}
@@ -106,13 +106,13 @@ def load_lora(path: Path) -> Lora:
     ranks = sorted({len(a) for a, _ in factors.values()})
     if len(ranks) > 1:
         raise LatteError(
-            f"{path}: found the ranks {ranks[0]} and {ranks[-1]}, expected one of all projections"
+            f"{path}: found ranks {ranks[0]} and {ranks[-1]}, expected the same for all projections"
         )
     return Lora(ranks[0], _alpha(weights.metadata.get("alpha", str(ranks[0])), path), factors)
 
 
 def _alpha(text: str, path: Path) -> float:
-    """What a file's metadata says that changes are scaled by, times the rank."""
+    """The alpha in a file's metadata."""
     try:
         alpha = float(text)
     except ValueError:
@@ -123,20 +123,20 @@ def _alpha(text: str, path: Path) -> float:
 
 
 def with_lora(weights: Mapping[str, Array], lora: Lora, *, source: str) -> "Changed":
-    """The weights with the changes added, each when it is read.
+    """The weights with LoRA added, each when it is read.
 
-    Raises LatteError naming `source` when the changes are another model's.
+    Raises LatteError naming `source` if the LoRA belongs to another model.
     """
     for name, (a, b) in lora.factors.items():
         shape = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else None
         if shape != (len(b), a.shape[1]):
             mine = f"{name}: found ({len(b)}, {a.shape[1]})"
-            raise LatteError(f"{source}: {mine}, expected {shape or 'a projection that the transformer has'}")
+            raise LatteError(f"{source}: {mine}, expected {shape or 'a projection of the transformer'}")
     return Changed(weights, lora)
 
 
 class Changed(Mapping[str, Array]):
-    """Weights by name with low-rank changes added."""
+    """Weights by name, with LoRA added."""
 
     def __init__(self, weights: Mapping[str, Array], lora: Lora):
         self.weights, self.lora = weights, lora
@@ -155,7 +155,7 @@ class Changed(Mapping[str, Array]):
 
 
 def set_factors(projection: Any, name: str, factors: tuple[Array, Array], scale: float) -> None:
-    """Have a projection add `scale` times B A to its weight."""
+    """Set a projection's LoRA: `scale` times B A is added to its weight."""
     for letter, values in zip("AB", factors, strict=True):
         cell = ms.nn.Cell()
         setattr(projection, f"lora_{letter}", cell)

@@ -1,7 +1,7 @@
 # ruff: noqa: A001, A002  (the parameters keep the names that mint gives them)
-"""What MindONE's schedulers need on a CPU: kernels that `mindspore.mint` has for Ascend only; silent imports.
+"""CPU replacements of Ascend-only `mindspore.mint` functions used by MindONE's schedulers; silent imports.
 
-Each function below has the name, the parameters and the result of the `mint` function whose place it takes.
+Each function below has the name, parameters and result of the `mint` function that it replaces.
 """
 
 import logging
@@ -16,9 +16,9 @@ from mindspore import Tensor, mint, ops
 
 
 def supply_cpu_kernels() -> None:
-    """Put operators that run on a CPU in the place of MindSpore's Ascend-only ones.
+    """Replace MindSpore's Ascend-only operators with ones that run on a CPU.
 
-    On another device, and when called again, it does nothing. Call it before MindONE makes a scheduler.
+    Does nothing on other devices and on repeated calls. Call it before MindONE creates a scheduler.
     """
     if ms.get_context("device_target") != "CPU" or mint.stack is stack:
         return
@@ -30,7 +30,7 @@ def supply_cpu_kernels() -> None:
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Import MindONE and transformers without their chatter: prints on stdout, warnings, notes."""
+    """Import MindONE and transformers without their output: prints to stdout, warnings, notes."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -66,7 +66,7 @@ def repeat_interleave(
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Places that are not zero: (count, axes), or a tensor for each axis."""
+    """Indices of non-zero elements: (count, axes), or a tensor for each axis."""
     places = ops.NonZero()(input)
     return tuple(places[:, axis] for axis in range(input.ndim)) if as_tuple else places
 

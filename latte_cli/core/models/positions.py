@@ -1,4 +1,4 @@
-"""Sine-cosine tables of positions and timesteps, as NumPy float64."""
+"""Sine-cosine embeddings of positions and timesteps, in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ TIMESTEP_CHANNELS = 256  # sinusoids of a timestep, before its MLP (Peebles & Xi
 
 
 def position_table(width: int, positions: NDArray[np.int64] | Doubles) -> Doubles:
-    """Sines then cosines of (N,) positions at width / 2 frequencies (Vaswani et al. 2017, section 3.5).
+    """Sines, then cosines, of (N,) positions at width / 2 frequencies (Vaswani et al. 2017, section 3.5).
 
     Returns (N, width); width is even.
     """
@@ -19,7 +19,7 @@ def position_table(width: int, positions: NDArray[np.int64] | Doubles) -> Double
 
 
 def token_table(width: int, grid: int) -> Doubles:
-    """Where a token is in its frame: half the channels hold its column, half its row (Peebles & Xie 2023).
+    """Spatial position embedding: half of the channels for the column, half for the row (Peebles & Xie 2023).
 
     Returns (grid * grid, width); width is a multiple of 4.
     """
@@ -28,7 +28,7 @@ def token_table(width: int, grid: int) -> Doubles:
 
 
 def frame_table(width: int, num_frames: int) -> Doubles:
-    """Where a frame is in its clip: (num_frames, width); width is even."""
+    """Temporal position embedding: (num_frames, width); width is even."""
     return position_table(width, np.arange(num_frames))
 
 
@@ -38,10 +38,10 @@ def timestep_table(width: int, num_timesteps: int) -> NDArray[np.float32]:
 
 
 def timestep_rows(width: int, timesteps: NDArray[np.int64] | Doubles) -> NDArray[np.float32]:
-    """Cosines then sines of timesteps (N,), frequencies falling to 1 / 10000 (Nichol et al. 2022, GLIDE).
+    """Cosines, then sines, of timesteps (N,), frequencies from 1 to 1 / 10000 (Nichol et al. 2022, GLIDE).
 
-    Returns (N, width) float32. Frequencies and angles are rounded to float32 where the original rounds them,
-    since published models were trained so: it moves an angle near 1000 by up to 3e-5.
+    Returns (N, width) float32. Frequencies and angles are rounded to float32 as in the original, with which
+    published models were trained: this changes an angle near 1000 by up to 3e-5.
     """
     half = width // 2
     exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)

@@ -1,4 +1,4 @@
-"""The size of a transformer: named, given by number, and what it comes to."""
+"""Sizes of a transformer: presets, explicit settings, and the resolved sizes."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -8,7 +8,7 @@ from latte_cli.core.settings.schema import ModelSettings
 
 
 class ModelSize(NamedTuple):
-    """What a preset fixes; the same four numbers may be given one by one."""
+    """The sizes of a preset, which can also be set explicitly."""
 
     hidden_size: int
     depth: int
@@ -17,7 +17,7 @@ class ModelSize(NamedTuple):
 
 
 class Sizes(Protocol):
-    """What the work and the memory of a transformer follow from; `depth` counts every block."""
+    """The sizes that determine a transformer's compute and memory; `depth` counts all blocks."""
 
     @property
     def hidden_size(self) -> int: ...
@@ -49,15 +49,15 @@ class Sizes(Protocol):
 
 
 def example_of(presets: Mapping[str, ModelSize]) -> str:
-    """A preset, for a message."""
+    """An example of a preset, for messages."""
     first = next(iter(presets))
     return first if len(presets) == 1 else f"such as {first}"
 
 
 def model_size(model: ModelSettings, presets: Mapping[str, ModelSize]) -> ModelSize:
-    """The preset's numbers, each replaced by the model section's own where it gives one.
+    """The preset's sizes, overridden by those of the model section.
 
-    Raises LatteError when the preset is unknown or a number is given by neither.
+    Raises LatteError if the preset is unknown or a size is not defined.
     """
     if model.preset is not None and model.preset not in presets:
         raise LatteError(f'model.preset: found "{model.preset}", expected one of {", ".join(presets)}')
@@ -71,5 +71,5 @@ def model_size(model: ModelSettings, presets: Mapping[str, ModelSize]) -> ModelS
 
 
 def linear(inputs: int, outputs: int) -> int:
-    """Numbers of a linear layer with a bias."""
+    """Number of parameters of a linear layer with bias."""
     return inputs * outputs + outputs

@@ -1,4 +1,4 @@
-"""Setting a transformer's parameters."""
+"""Load weights into a transformer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
 def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
-    """Set every parameter from `weights`, which must hold exactly the model's names and shapes.
+    """Set every parameter from `weights`, which must have exactly the model's names and shapes.
 
-    Raises LatteError: `source`, and the first names that are missing, unexpected, misshapen or not finite.
+    Raises LatteError with `source` and the first names that are missing, unexpected, misshapen or not finite.
     """
     parameters = {parameter.name: parameter for parameter in model.get_parameters()}
     faults = [f"{name} is missing" for name in parameters if name not in weights]
@@ -29,7 +29,7 @@ def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, sou
         if tuple(values.shape) != tuple(parameter.shape):
             faults.append(f"{name} is {tuple(values.shape)}, expected {tuple(parameter.shape)}")
         elif not np.isfinite(values).all():
-            faults.append(f"{name} holds numbers that are not finite")
+            faults.append(f"{name} contains numbers that are not finite")
         elif not faults:
             set_parameter(parameter, values)
     if faults:
@@ -38,10 +38,10 @@ def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, sou
 
 
 def set_parameter(parameter: Parameter, values: NDArray[Any]) -> None:
-    """Give a parameter new values of its shape, in its own type."""
-    # Parameter.set_data leaves functions that are already compiled with the old values.
+    """Assign new values of the same shape to a parameter, in its type."""
+    # Parameter.set_data does not affect functions that are already compiled.
     tensor = Tensor(np.ascontiguousarray(values, dtype=np.float32), parameter.dtype)
-    if parameter.dtype == ms.bfloat16:  # which a CPU cannot assign
+    if parameter.dtype == ms.bfloat16:  # a CPU cannot assign it
         parameter.set_data(tensor)
     else:
         ops.assign(parameter, tensor)

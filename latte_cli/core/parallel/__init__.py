@@ -1,1 +1,1 @@
-"""Many workers: who this process is, starting them, watching them, and what they compute together."""
+"""Distributed runs: rank and size, starting and watching workers, collective operations."""

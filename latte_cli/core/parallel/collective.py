@@ -1,6 +1,6 @@
-"""What the workers compute together: averages of gradients and of numbers, the same bits in all of them.
+"""Collective operations of the workers: averages of gradients and numbers, bit-identical in all workers.
 
-MindSpore's CPU has AllReduce as a sum in float32 and float16; Barrier, other types and reductions fail.
+On a CPU MindSpore supports only AllReduce, as a sum in float32 and float16; all else fails.
 """
 
 import os
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel import scheduler, shared_memory
-from latte_cli.core.parallel.leaving import note_meeting
+from latte_cli.core.parallel.shutdown import note_meeting
 from latte_cli.core.parallel.worker import CORES
 from latte_cli.core.parallel.world import World
 
-SECONDS_TO_WAIT = 7 * 24 * 3600  # for the last worker to come to a sum, on a CPU
-CHUNK = 8 * 2**20  # numbers that MindSpore sums at once, so that buffers stay small: 32 MiB
+SECONDS_TO_WAIT = 7 * 24 * 3600  # for the last worker to reach a sum, on a CPU
+CHUNK = 8 * 2**20  # numbers that MindSpore sums at a time, which keeps buffers small: 32 MiB
 
 Reals = NDArray[np.float32]
 
 
 class Collective:
-    """The workers of a run, seen from one of them. With a single one, nothing is computed or sent.
+    """The collective operations of a run's workers; no-ops for a single worker.
 
     Every method must be called by all workers, in the same order.
     """
@@ -38,16 +38,16 @@ class Collective:
         chunk: int = CHUNK,
         on_device: bool = False,
     ):
-        """Use `join`. total: replaces numbers, `chunk` at most, by their sums over all workers."""
+        """Use `join`. total: replaces up to `chunk` numbers with their sums over all workers."""
         self.world = world
         self._total = total
         self._chunk = chunk
         self._on_device = on_device
 
     def average(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """Each tensor's mean over the workers, in its own shape and dtype; not for use inside ms.jit.
+        """Each tensor's mean over the workers, with the same shape and dtype; not for use in ms.jit.
 
-        On a CPU in the memory of `tensors`, where that can be written.
+        On a CPU computed in place if the memory of `tensors` is writable.
         """
         if self.world.size == 1:
             return tuple(tensors)
@@ -61,7 +61,7 @@ class Collective:
         return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
-        """Each number's mean over the workers, in float32 if there are several."""
+        """Each number's mean over the workers, in float32 for several workers."""
         if self.world.size == 1:
             return tuple(values)
         numbers = np.array(values, np.float32)
@@ -69,7 +69,7 @@ class Collective:
         return tuple(float(number) for number in numbers / np.float32(self.world.size))
 
     def anywhere(self, fact: bool) -> bool:
-        """Whether it is a fact for any worker: to stop, say, all at the same step."""
+        """Whether `fact` is true for any worker, for example to stop all of them at the same step."""
         return self.mean([float(fact)])[0] > 0
 
     def broadcast(self, value: int) -> int:
@@ -80,12 +80,12 @@ class Collective:
         return sum(int(part) << shift for part, shift in zip(parts, (0, 16, 32, 48), strict=True))
 
     def barrier(self) -> None:
-        """Return once all workers are here."""
+        """Wait for all workers."""
         self.anywhere(False)
 
 
 def join(world: World) -> Collective:
-    """Meet the other workers, on the device that MindSpore was set to; returns once all are there.
+    """Initialise communication with the other workers on MindSpore's device; waits for all of them.
 
     Not for msrun's scheduler, which calls `scheduler.serve`. Raises LatteError when they do not meet.
     """
@@ -100,8 +100,8 @@ def join(world: World) -> Collective:
     if on_cpu and world.launcher == "rank table":
         raise LatteError("RANK_TABLE_FILE: a rank table is for Ascend, expected msrun or mpirun on a CPU")
     if on_cpu:
-        # A sum fails 30 s after the first worker is there. One may be hours behind, writing or encoding; dead
-        # ones are noticed by whoever launched them, and by MindSpore's heartbeats.
+        # By default a sum fails 30 s after the first worker reaches it. A worker may be hours behind, writing
+        # or encoding; dead workers are detected by the launcher and by MindSpore's heartbeats.
         os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", str(SECONDS_TO_WAIT))
     try:
         with _all_cores():
@@ -109,12 +109,12 @@ def join(world: World) -> Collective:
     except RuntimeError as error:
         reason = next(line for line in str(error).splitlines() if line.strip())
         raise LatteError(
-            f"{world.launcher}: worker {world.rank} could not meet the others: {reason}"
+            f"{world.launcher}: worker {world.rank} could not connect to the others: {reason}"
         ) from error
     found = World(communication.get_rank(), communication.get_group_size(), world.local_rank, world.launcher)
     if found != world:
         raise LatteError(
-            f"{world.launcher}: found worker {found.rank} of {found.size}, the environment says"
+            f"{world.launcher}: found worker {found.rank} of {found.size}, but the environment has"
             f" {world.rank} of {world.size}"
         )
     if not on_cpu:
@@ -126,10 +126,10 @@ def join(world: World) -> Collective:
 
 @contextmanager
 def _all_cores() -> Iterator[None]:
-    """Run on all cores that the launcher gave its workers, of which each is bound to a share.
+    """Temporarily use all cores of the launcher's workers, each of which is bound to a share.
 
-    On a single one, MindSpore's thread that hears of a connection is woken before the one that made it has
-    noted it; the connection is then given up and tried again, ten times and more.
+    On a single core, MindSpore's thread that receives a connection may run before the one that made it has
+    registered it; the connection is then dropped and retried ten times and more.
     """
     cores = os.environ.get(CORES)
     if not cores:
@@ -144,7 +144,7 @@ def _all_cores() -> Iterator[None]:
 
 
 def _cut(arrays: Sequence[Reals], most: int) -> Iterator[list[Reals]]:
-    """The numbers of flat arrays in turn, `most` at a time, as views."""
+    """Views of at most `most` numbers of flat arrays, in order."""
     pieces: list[Reals] = []
     room = most
     for array in arrays:
@@ -161,7 +161,7 @@ def _cut(arrays: Sequence[Reals], most: int) -> Iterator[list[Reals]]:
 
 
 def _own_numbers(tensor: Any) -> Reals:
-    """A tensor's numbers in its own memory where that can be written, else a copy; contiguous float32."""
+    """A tensor's numbers as contiguous float32: a view if its memory is writable, else a copy."""
     array = tensor.asnumpy()
     if _is_own(tensor, array) and array.flags.writeable and array.flags.c_contiguous:
         return array
@@ -169,7 +169,7 @@ def _own_numbers(tensor: Any) -> Reals:
 
 
 def _with_numbers(tensor: Any, array: Reals) -> Any:
-    """The tensor itself if the numbers are in its memory, else one of its type with them."""
+    """The tensor itself if the array shares its memory, else a new tensor of the same type."""
     from mindspore import Tensor
 
     return tensor if _is_own(tensor, array) else Tensor(array).astype(tensor.dtype)
@@ -181,14 +181,14 @@ def _is_own(tensor: Any, array: NDArray[Any]) -> bool:
 
 @lru_cache(maxsize=1)
 def _all_reduce() -> Any:
-    """MindSpore's sum over all workers; made once, since making it costs more than a small sum."""
+    """MindSpore's sum over all workers; created once, which costs more than a small sum."""
     from mindspore import ops
 
     return ops.AllReduce()
 
 
 def _sum_on_host(arrays: Sequence[Reals]) -> None:
-    """Replace numbers by their sums over all workers, by MindSpore."""
+    """Replace numbers with their sums over all workers, computed by MindSpore."""
     from mindspore import Tensor
 
     sums = _all_reduce()(Tensor(np.concatenate(arrays))).asnumpy()

@@ -1,4 +1,4 @@
-"""What starts the workers of this machine: msrun, mpirun, or an Ascend rank table."""
+"""The commands that start the workers of this machine: msrun, mpirun, or one per device of a rank table."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel import worker
 from latte_cli.core.parallel.world import read_rank_table
 
-DEFAULT_PORT = 8118  # msrun's own; several machines must agree on one
-MEETING_SECONDS = {False: 120, True: 600}  # how long workers wait for each other: of one machine, of several
+DEFAULT_PORT = 8118  # msrun's default; all machines must use the same
+MEETING_SECONDS = {False: 120, True: 600}  # time-out for connecting: on one machine, on several
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which workers there are, and where they meet."""
+    """The workers of a run, and the address of the scheduler."""
 
     workers: int
-    """On this machine; as many on every other."""
+    """Workers on this machine; every machine has the same number."""
     nodes: int = 1
     node_rank: int = 0
     master_addr: str = "127.0.0.1"
@@ -32,12 +32,12 @@ class Cluster:
 
     @property
     def size(self) -> int:
-        """Workers of all machines."""
+        """Workers on all machines."""
         return self.workers * self.nodes
 
     @property
     def meeting_place(self) -> tuple[str, int]:
-        """Where workers of several machines meet."""
+        """Address of the scheduler, for several machines."""
         return self.master_addr, self.master_port or DEFAULT_PORT
 
     @property
@@ -48,14 +48,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Start:
-    """One process to start, and what it finds in its environment beside ours."""
+    """A process to start, and additional environment variables."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
 
 
 def check_cluster(cluster: Cluster) -> None:
-    """Raise LatteError for workers that cannot be started so."""
+    """Raise LatteError if the workers cannot be started this way."""
     if cluster.workers < 1:
         raise LatteError(f"--parallel: found {cluster.workers}, expected at least 1")
     if cluster.nodes < 1 or not 0 <= cluster.node_rank < cluster.nodes:
@@ -69,7 +69,7 @@ def check_cluster(cluster: Cluster) -> None:
     elif cluster.launcher == "mpirun":
         if cluster.nodes > 1:
             raise LatteError(
-                "--nodes: mpirun knows its machines itself: run the command under mpirun --hostfile FILE,"
+                "--nodes: with mpirun, run the command under mpirun --hostfile FILE,"
                 " without --nodes and --parallel"
             )
         if shutil.which("mpirun") is None:
@@ -79,7 +79,7 @@ def check_cluster(cluster: Cluster) -> None:
 
 
 def starts(command: Sequence[str], cluster: Cluster, log_dir: Path) -> list[Start]:
-    """The processes whose children are this machine's workers, each running `command` through worker.py."""
+    """The processes that start this machine's workers, each running `command` through worker.py."""
     if cluster.rank_table is not None:
         return _by_rank_table(command, cluster, cluster.rank_table)
     port = cluster.master_port or (free_port() if cluster.nodes == 1 else DEFAULT_PORT)
@@ -89,7 +89,7 @@ def starts(command: Sequence[str], cluster: Cluster, log_dir: Path) -> list[Star
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
+    """A TCP port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
@@ -108,18 +108,18 @@ def _by_msrun(command: Sequence[str], cluster: Cluster, port: int, log_dir: Path
         "master_port": port,
         "cluster_time_out": MEETING_SECONDS[cluster.nodes > 1],
         "log_dir": log_dir,
-        # Joining, it would kill all workers the moment one ends with a signal's exit code, unsaved or not.
+        # With --join, it would kill all workers as soon as one exits with a signal's code, before they save.
         "join": False,
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     start = [str(msrun)] if msrun.exists() else module
-    # It runs what it finds as `python3` on the PATH, whatever Python it runs in itself.
+    # It runs the `python3` on the PATH, independently of its own Python.
     path = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
     return Start([*start, *flags, "python3", worker.__file__, *command], {"PATH": path})
 
 
 def _by_mpirun(command: Sequence[str], cluster: Cluster, port: int) -> Start:
-    """https://www.mindspore.cn/tutorials/en/r2.10.0/parallel/mpirun.html; the workers bind themselves."""
+    """https://www.mindspore.cn/tutorials/en/r2.10.0/parallel/mpirun.html; workers set their own affinity."""
     flags = ["-n", str(cluster.workers), "--oversubscribe", "--bind-to", "none"]
     if os.geteuid() == 0:
         flags.append("--allow-run-as-root")
@@ -128,7 +128,7 @@ def _by_mpirun(command: Sequence[str], cluster: Cluster, port: int) -> Start:
 
 
 def _by_rank_table(command: Sequence[str], cluster: Cluster, rank_table: Path) -> list[Start]:
-    """https://www.mindspore.cn/tutorials/en/r2.7.0/parallel/rank_table.html: one process a card."""
+    """https://www.mindspore.cn/tutorials/en/r2.7.0/parallel/rank_table.html: one process per device."""
     devices = sorted(read_rank_table(rank_table)[cluster.node_rank].items())
     return [
         Start(
@@ -155,4 +155,4 @@ def _check_rank_table(cluster: Cluster, rank_table: Path) -> None:
         )
     in_order = [rank for devices in servers for rank in sorted(devices)]
     if in_order != sorted(in_order):
-        raise LatteError(f"{rank_table}: found the ranks {in_order}, expected them machine by machine")
+        raise LatteError(f"{rank_table}: found ranks {in_order}, expected them machine by machine")

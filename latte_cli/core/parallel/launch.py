@@ -1,4 +1,4 @@
-"""Start a command as many workers, show the first one's progress, and see all of them to the end together."""
+"""Start a command as several workers, show the first one's progress, and wait for all of them."""
 
 import os
 import shutil
@@ -13,18 +13,18 @@ from latte_cli.core.parallel.worker import CORES
 
 
 def same_command() -> list[str]:
-    """The command line that this process was started with, to run it again as workers."""
+    """The command line of this process, to run it again as workers."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def launch(command: Sequence[str], cluster: Cluster, *, log_dir: Path, collective: bool = True) -> int:
     """Run `command` as this machine's workers of `cluster` and return its exit code.
 
-    Each finds its place with `current_world`, bound to its share of the cores we may use. collective: whether
-    they will `join`. What rank 0 writes appears on our stdout and stderr; the rest is in log_dir. SIGTERM,
-    SIGHUP and Ctrl-C reach all workers, which may save and stop; the second one kills them. Raises
-    LatteError, with the reason and the log's path, when a worker ends in any other way: the others are
-    killed.
+    Workers find their rank with `current_world` and are bound to a share of the available cores. collective:
+    whether they call `join`. The output of rank 0 appears on our stdout and stderr; the others write to
+    log_dir. SIGTERM, SIGHUP and Ctrl-C are forwarded to all workers, which may save and stop; a second one
+    kills them. Raises LatteError, with the reason and the log's path, if a worker ends otherwise; the others
+    are killed.
     """
     check_cluster(cluster)
     log_dir = log_dir.resolve()
@@ -32,7 +32,7 @@ def launch(command: Sequence[str], cluster: Cluster, *, log_dir: Path, collectiv
     run = Run(cluster, log_dir, collective=collective)
     environment = _environment(cluster, log_dir, collective=collective)
     try:
-        with on_stop_signals(lambda number, _: run.ask(number)):  # to us: for the workers instead
+        with on_stop_signals(lambda number, _: run.ask(number)):  # forwarded to the workers
             for start in starts(command, cluster, log_dir):
                 run.begin(start, environment)
             return run.watch()
@@ -41,7 +41,7 @@ def launch(command: Sequence[str], cluster: Cluster, *, log_dir: Path, collectiv
 
 
 def _environment(cluster: Cluster, log_dir: Path, *, collective: bool) -> dict[str, str]:
-    """What worker.py reads, and what makes the workers write to their logs as they would to our terminal."""
+    """Environment for worker.py, and variables that make workers format logs for our terminal."""
     ours = {
         "LATTE_LAUNCHER_PID": str(os.getpid()),
         "LATTE_LOGS": str(log_dir),

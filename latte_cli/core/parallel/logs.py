@@ -1,4 +1,4 @@
-"""Workers' logs: showing the first worker's as it grows, and finding the reason a worker ended."""
+"""Workers' logs: forward the first worker's output, and find the reason why a worker ended."""
 
 import re
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TAIL_BYTES = 64 * 1024
-LONGEST_REASON = 300  # characters: the line is for a terminal, the rest is in the log
+LONGEST_REASON = 300  # characters, for a terminal; the log has the complete text
 MINDSPORE_LINE = re.compile(rb"\[(DEBUG|INFO|WARNING|ERROR|CRITICAL|TRACE)\] [A-Z_]+\(\d+,")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)(:|$)")
@@ -14,14 +14,14 @@ NOT_A_REASON = re.compile(r"\s|-{4,}|- [A-Z]|mindspore/|\(called from|\d+ (warni
 
 
 class Relay:
-    """Copies what is added to a log, but for MindSpore's own lines, as soon as it is there."""
+    """Forwards new lines of a log, except MindSpore's own."""
 
     def __init__(self, log: Path, to: BinaryIO):
         self.log, self.to = log, to
         self.read, self.held = 0, b""
 
     def pump(self, *, last: bool = False) -> None:
-        """Copy what is new; `last`: also what may yet become a line of MindSpore's."""
+        """Forward new content; `last`: including an incomplete line."""
         try:
             with self.log.open("rb") as file:
                 file.seek(self.read)
@@ -36,13 +36,13 @@ class Relay:
         if not holds:
             shown.append(rest)
         if any(shown):
-            with suppress(OSError):  # nobody reads it any more: the log has it, and the workers go on
+            with suppress(OSError):  # the reader is gone: the log has the output, and the workers continue
                 self.to.write(b"".join(shown))
                 self.to.flush()
 
 
 def last_error(log: Path) -> str:
-    """The line of a log that says why its process ended, as far as one can be told; "" in an empty log."""
+    """The line of a log that most likely explains why its process ended; "" for an empty log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""MindSpore's scheduler, a process that introduces workers to each other; mpirun starts none."""
+"""MindSpore's scheduler, the process through which workers connect; mpirun does not start one."""
 
 import os
 import socket
@@ -24,15 +24,15 @@ def serve() -> None:
 
 
 def meet_under_mpirun(world: World) -> None:
-    """Have MindSpore's CPU collectives work under mpirun; by itself, it uses MPI for cards only.
+    """Make MindSpore's CPU collectives work under mpirun, which MindSpore supports for accelerators only.
 
-    Sets the variables that msrun would have set; rank 0 starts the scheduler. Raises LatteError when the
-    workers are on several machines and nobody said where to meet.
+    Sets the variables that msrun would set; rank 0 starts the scheduler. Raises LatteError if the workers are
+    on several machines and no address is given.
     """
     local_size = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", world.size))
     if local_size != world.size and not {"MS_SCHED_HOST", "MS_SCHED_PORT"} <= os.environ.keys():
         raise LatteError(
-            "mpirun: found workers on several machines: say where rank 0 is with"
+            "mpirun: found workers on several machines: give the address of rank 0 with"
             " mpirun -x MS_SCHED_HOST=its-address -x MS_SCHED_PORT=8118"
         )
     host = os.environ.get("MS_SCHED_HOST", "127.0.0.1")
@@ -58,7 +58,7 @@ def meet_under_mpirun(world: World) -> None:
 
 
 def _port_of_job() -> int:
-    """The same port in all workers of a job, likely another one in another job."""
+    """A port that is the same in all workers of a job and most likely differs between jobs."""
     job = os.environ.get("PMIX_NAMESPACE", "") + os.environ.get("OMPI_MCA_orte_hnp_uri", "")  # noqa: SIM112 - Open MPI spells it so
     return 10000 + zlib.crc32(job.encode()) % 20000
 

@@ -1,7 +1,7 @@
-"""Sums over the workers of one machine through memory they share.
+"""Sums over the workers of one machine through shared memory.
 
-MindSpore's CPU collectives send everything through local sockets, at about 40 ns of processor time a number
-and some milliseconds a call.
+MindSpore's CPU collectives send everything through local sockets, at about 40 ns of processor time per number
+and some milliseconds per call.
 """
 
 import mmap
@@ -17,33 +17,33 @@ from numpy.typing import NDArray
 
 from latte_cli.core.parallel.world import World
 
-FOLDER = Path("/dev/shm")  # memory, where Linux has it
-NAME_PARTS, PART_BITS = 4, 24  # a random name, in numbers that float32 holds exactly
-MOST_HALVINGS = 6  # of what is asked for, until it fits: containers often have 64 MiB
-COUNT_BYTES = 4096  # before the numbers: a page for the count at which workers meet
+FOLDER = Path("/dev/shm")  # shared memory on Linux
+NAME_PARTS, PART_BITS = 4, 24  # a random name, as numbers that float32 represents exactly
+MOST_HALVINGS = 6  # of the size, until it fits: containers often have 64 MiB
+COUNT_BYTES = 4096  # before the numbers: a page for the barrier's counter
 
 Reals = NDArray[np.float32]
 Total = Callable[[Sequence[Reals]], None]
 
 
 def open_total(world: World, through: Total) -> tuple[Total, int] | None:
-    """What replaces numbers by their sums over all workers, added by rank, and how many it takes at once.
+    """A function that replaces numbers with their sums over all workers, added by rank, and its most numbers.
 
-    through: the same by other means, for a few numbers. None unless every worker sees the same memory and it
-    has room. To be called by all workers.
+    through: a slower function of the same kind, used to set this one up. Returns None unless all workers
+    share the memory and there is enough of it. Must be called by all workers.
     """
     made = _create(world.size) if world.rank == 0 else None
-    told = np.array([*made.parts, made.halvings] if made else [0] * (NAME_PARTS + 1), np.float32)
-    through([told])
-    chunk = _most(world.size) >> int(told[-1])
+    message = np.array([*made.parts, made.halvings] if made else [0] * (NAME_PARTS + 1), np.float32)
+    through([message])
+    chunk = _most(world.size) >> int(message[-1])
     shared = None
-    with suppress(OSError), _path(told[:-1]).open("r+b") as file:
+    with suppress(OSError), _path(message[:-1]).open("r+b") as file:
         shared = mmap.mmap(file.fileno(), _bytes(world.size, chunk))
     barrier = None if shared is None else _open_barrier(shared, world.size)
     ready = np.array([shared is not None, barrier is not None], np.float32)
     through([ready])
     if made:
-        _path(np.array(made.parts)).unlink()  # the memory stays until the last worker has ended
+        _path(np.array(made.parts)).unlink()  # the memory exists until the last worker has ended
     if shared is None or ready[0] != world.size:
         return None
     meet = (
@@ -51,7 +51,7 @@ def open_total(world: World, through: Total) -> tuple[Total, int] | None:
         if barrier is not None and ready[1] == world.size
         else lambda: through([np.zeros(1, np.float32)])
     )
-    # Two halves in turn: nobody writes to one again before all have met once more, hence read it.
+    # Two alternating halves: a half is reused only after all workers have passed the next barrier.
     halves = np.frombuffer(shared, np.float32, offset=COUNT_BYTES).reshape(2, world.size, chunk)
     turn = 0
 
@@ -75,14 +75,14 @@ def _open_barrier(shared: mmap.mmap, workers: int) -> Callable[[], None] | None:
 
 
 class _Made(NamedTuple):
-    """A file of shared memory: the parts of its random name, and how often its size was halved to fit."""
+    """A shared-memory file: the parts of its random name, and how often its size was halved to fit."""
 
     parts: list[int]
     halvings: int
 
 
 def _create(workers: int) -> _Made | None:
-    """A file with all its memory reserved; None if there is no room."""
+    """Create a file with all its memory reserved; None if there is not enough."""
     parts = [int.from_bytes(os.urandom(PART_BITS // 8), "big") for _ in range(NAME_PARTS)]
     path = _path(np.array(parts))
     try:
@@ -91,7 +91,7 @@ def _create(workers: int) -> _Made | None:
         return None
     try:
         for halvings in range(MOST_HALVINGS):
-            with suppress(OSError):  # too large. Unreserved, a full folder would be a SIGBUS later
+            with suppress(OSError):  # too large; without reservation, a full folder would cause SIGBUS later
                 os.posix_fallocate(descriptor, 0, _bytes(workers, _most(workers) >> halvings))
                 return _Made(parts, halvings)
     finally:
@@ -101,7 +101,7 @@ def _create(workers: int) -> _Made | None:
 
 
 def _most(workers: int) -> int:
-    """Numbers at once: 8 M, fewer if there are many workers."""
+    """Maximum count of numbers: 8 M, fewer for many workers."""
     return min(8 * 2**20, 2**25 // workers)
 
 

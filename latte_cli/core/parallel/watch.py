@@ -1,4 +1,4 @@
-"""Watching the workers of a launch: passing on what is asked of them, and ending all when one fails."""
+"""Watch the workers of a launch: forward stop signals, and end all workers if one fails."""
 
 import os
 import signal
@@ -12,17 +12,17 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel.commands import Cluster, Start
 from latte_cli.core.parallel.crew import Member, end, wait_until
 from latte_cli.core.parallel.logs import Relay, last_error
-from latte_cli.core.parallel.meeting import Meeting
+from latte_cli.core.parallel.rendezvous import Meeting
 
 SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_TO_BEGIN = 300.0  # msrun imports MindSpore first: 3 s, minutes on a machine that is busy
-SECONDS_TO_STOP = 60.0  # for the others, once one has stopped as asked
-SECONDS_TO_LEAVE = 20.0  # for workers of other machines, to take leave of the scheduler
+SECONDS_TO_BEGIN = 300.0  # msrun imports MindSpore first: 3 s, minutes on a busy machine
+SECONDS_TO_STOP = 60.0  # for the others, after one has stopped on request
+SECONDS_TO_LEAVE = 20.0  # for workers of other machines to disconnect from the scheduler
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a worker that saved and stopped
 
 
 class Run:
-    """The workers of one launch, and what they have been asked."""
+    """The workers of one launch, and the stop signals sent to them."""
 
     def __init__(self, cluster: Cluster, log_dir: Path, *, collective: bool):
         self.cluster = cluster
@@ -34,7 +34,7 @@ class Run:
         self.scheduler = Member(log_dir, "scheduler") if serves and first else None
         self.meeting = Meeting(cluster.meeting_place) if serves and not first else None
         self.asked: signal.Signals | None = None
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.stopped_since: float | None = None
         self.begun = time.monotonic()
         streams = {".log": sys.stderr.buffer, ".out": sys.stdout.buffer} if first else {}
@@ -53,18 +53,18 @@ class Run:
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C reaches the workers through us, once
+                    start_new_session=True,  # Ctrl-C reaches the workers only through us
                 )
             )
 
     def ask(self, number: int) -> None:
-        """Have all workers stop; asked again, kill them."""
+        """Ask all workers to stop; the second time, kill them."""
         again = self.asked is not None
         self.asked = signal.SIGKILL if again else signal.Signals(number)
-        self.told = set()
+        self.reported = set()
 
     def watch(self) -> int:
-        """See the workers to their end."""
+        """Wait until all workers have ended; return the exit code."""
         while True:
             self._tell()
             codes = {worker.name: worker.poll() for worker in self.workers}
@@ -81,16 +81,16 @@ class Run:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """End all processes."""
         end(self._members())
         for starter in self.starters:
             with suppress(subprocess.TimeoutExpired):
-                starter.wait(5)  # it ends by itself once its workers have
+                starter.wait(5)  # ends by itself after its workers
             if starter.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(starter.pid, signal.SIGKILL)
                 starter.wait()
-        end(self._members())  # one that the launcher was just about to start
+        end(self._members())  # including one that the launcher was about to start
         for relay in self.relays:
             relay.pump(last=True)
         if self.meeting is not None:
@@ -100,16 +100,16 @@ class Run:
         return [*self.workers, *([self.scheduler] if self.scheduler else [])]
 
     def _tell(self) -> None:
-        """Pass on what was asked to those who have not heard it, as they begin."""
+        """Forward the stop signal to workers that have not received it, as they start."""
         if self.asked is None:
             return
         for worker in self.workers:
-            if worker.name not in self.told and worker.pid is not None:
+            if worker.name not in self.reported and worker.pid is not None:
                 worker.send(self.asked)
-                self.told.add(worker.name)
+                self.reported.add(worker.name)
 
     def _check(self, worker: Member, code: int | None) -> None:
-        """Raise LatteError if a worker ended in a way that nobody asked for."""
+        """Raise LatteError if a worker ended unexpectedly."""
         if code is None or code == 0:
             return
         if code in STOPPED or (self.asked is not None and code < 0):
@@ -128,12 +128,12 @@ class Run:
         raise LatteError(f"{where} ended: {reason}; its log: {worker.log}")
 
     def _check_others(self) -> None:
-        """Raise LatteError if the launcher, or a machine that we cannot see, has failed."""
+        """Raise LatteError if the launcher or another machine has failed."""
         up = all(worker.pid is not None for worker in self.workers)
         failed = [starter.returncode for starter in self.starters if starter.poll()]
         late = not up and time.monotonic() - self.begun > SECONDS_TO_BEGIN
         if not up and (failed or late) and self.asked is None:
-            reason = last_error(self.starter_log) or "the workers did not begin"
+            reason = last_error(self.starter_log) or "the workers did not start"
             raise LatteError(f"{self.cluster.launcher}: {reason}; its log: {self.starter_log}")
         if not up and failed:
             raise SystemExit(128 + int(self.asked or 0))
@@ -147,7 +147,7 @@ class Run:
             )
 
     def _finish(self, codes: list[int]) -> int:
-        """The exit code once all workers have ended well or as asked."""
+        """The exit code after all workers have finished or stopped on request."""
         scheduler = self.scheduler
         if scheduler and self.cluster.nodes > 1:
             wait_until(lambda: scheduler.poll() is not None, SECONDS_TO_LEAVE)

@@ -1,7 +1,7 @@
-"""What every launcher starts in place of a worker: it runs the command on its share of the cores.
+"""Wrapper that launchers start for each worker: runs the command on its share of the cores.
 
-It tells the launcher the worker's process and how it ended through files, and outlives neither the one nor
-the other. Run as a script, by any Python from 3.7, with the standard library alone.
+It reports the worker's process id and exit code through files, and ends with the worker and with the
+launcher. Run as a script with any Python from 3.7, using only the standard library.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import subprocess
 import sys
 import time
 
-SERVE = "from mindspore.communication import init; init()"  # MindSpore's scheduler: it ends with the workers
-CORES = "LATTE_CORES"  # those of all workers of this machine, by number
+SERVE = "from mindspore.communication import init; init()"  # MindSpore's scheduler; ends with the workers
+CORES = "LATTE_CORES"  # core numbers of all workers on this machine
 SECONDS_BETWEEN_LOOKS = 0.1
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def main() -> None:
-    """Run the command of the arguments as the worker that the environment says."""
+    """Run the command of the arguments as the worker described by the environment."""
     environment = dict(os.environ)
     launcher_pid = int(environment.pop("LATTE_LAUNCHER_PID"))
     logs = environment.pop("LATTE_LOGS")
@@ -31,7 +31,7 @@ def main() -> None:
     command = sys.argv[1:]
     if environment.get("MS_ROLE") == "MS_SCHED":
         if not serves or node_rank > 0:
-            return  # nobody will call on it; or two "machines" are one, and the first has it
+            return  # the scheduler is not needed, or two "machines" are one and the first runs it
         name, command = "scheduler", [environment.pop("LATTE_PYTHON"), "-c", SERVE]
     else:
         rank = _first(environment, "OMPI_COMM_WORLD_RANK", "MS_NODE_ID", "RANK_ID")
@@ -48,7 +48,7 @@ def _first(environment: dict[str, str], *names: str) -> int:
 
 
 def _share(cores: list[int], local_rank: int, local_size: int) -> None:
-    """Bind to this worker's cores. MindSpore sizes its thread pools by them when it is loaded."""
+    """Bind to this worker's cores, from which MindSpore derives the sizes of its thread pools."""
     if not cores or not hasattr(os, "sched_setaffinity"):
         return
     each = len(cores) // local_size
@@ -57,7 +57,7 @@ def _share(cores: list[int], local_rank: int, local_size: int) -> None:
 
 
 def _redirect(stem: str, merged: bool, first: bool) -> None:
-    """Write to a log of our own where all workers share one stream; keep the first one's results apart."""
+    """Redirect output to separate logs if all workers share a stream; keeps the first one's stdout apart."""
     if merged:
         _point(stem + ".log", 1, 2)
     if first:
@@ -72,7 +72,7 @@ def _point(path: str, *descriptors: int) -> None:
 
 
 def _supervise(command: list[str], environment: dict[str, str], stem: str, launcher_pid: int) -> None:
-    """Run the command to its end, or the launcher's, and write down how it ended."""
+    """Run the command until it or the launcher ends, and write its exit code."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def die_with_parent() -> None:
@@ -92,13 +92,13 @@ def _supervise(command: list[str], environment: dict[str, str], stem: str, launc
     _write(stem + ".pid", f"{process.pid} {os.getpid()}")
     while process.poll() is None:
         if not lives(launcher_pid):
-            process.kill()  # as if the machine had stopped: whoever resumes must not meet this worker
+            process.kill()  # immediately: a resumed run must not run next to this worker
         time.sleep(SECONDS_BETWEEN_LOOKS)
     _write(stem + ".exit", str(process.returncode))
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Whether a process is running (and not a zombie)."""
     try:
         os.kill(pid, 0)
         with open(f"/proc/{pid}/stat") as file:
@@ -106,7 +106,7 @@ def lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # another user's, or a system without /proc
+        return True  # of another user, or a system without /proc
 
 
 def _write(path: str, text: str) -> None:

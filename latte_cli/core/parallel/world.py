@@ -1,4 +1,4 @@
-"""Who this process is among the workers, read from what launchers leave in the environment. No MindSpore."""
+"""This process's rank and the number of workers, from launchers' environment variables. No MindSpore."""
 
 import os
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from latte_cli.core.storage.json_files import Model, read_json
 
 Launcher = Literal["msrun", "mpirun", "rank table"]
 
-FAILURE = "LATTE_WORKER_FAILURE"  # where a worker that we launched leaves its reason for ending
+FAILURE = "LATTE_WORKER_FAILURE"  # file to which a worker that we launched writes the reason of a failure
 
 
 class _Device(Model):
-    """A device of a rank table, whose numbers Ascend's tools write as text."""
+    """A device of a rank table; Ascend's tools write its numbers as text."""
 
     model_config = ConfigDict(strict=False)
 
@@ -30,34 +30,34 @@ class _Server(Model):
 
 
 class _RankTable(Model):
-    """An Ascend rank table, as far as it tells the ranks."""
+    """The part of an Ascend rank table that defines the ranks."""
 
     server_list: tuple[_Server, ...]
 
 
 @dataclass(frozen=True)
 class World:
-    """This worker's place: `rank` of `size`, `local_rank` on its machine, and who launched it, if anyone."""
+    """This worker's `rank` of `size`, `local_rank` on its machine, and launcher, if any."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     launcher: Launcher | None = None
     is_scheduler: bool = False
-    """msrun starts one process more, by the same command, only to introduce the workers to each other."""
+    """msrun starts an additional process with the same command as the scheduler."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the worker that writes."""
+        """Whether this is the worker that writes files."""
         return self.rank == 0 and not self.is_scheduler
 
 
 def current_world(environment: Mapping[str, str] = os.environ) -> World:
-    """This process's place, by msrun, mpirun or a rank table; one worker alone where none launched it.
+    """This process's rank and size from msrun, mpirun or a rank table; a single worker without launcher.
 
-    Raises LatteError when a launcher's variables are incomplete or contradict each other.
+    Raises LatteError if a launcher's variables are incomplete or inconsistent.
     """
-    # msrun first: it may itself have been started by mpirun, once a machine, or been given a rank table.
+    # msrun first: it may be started by mpirun, once per machine, or with a rank table.
     if "MS_ROLE" in environment:
         return _from_msrun(environment)
     if "OMPI_COMM_WORLD_RANK" in environment:
@@ -75,7 +75,7 @@ def _from_msrun(environment: Mapping[str, str]) -> World:
         return World(size=size, launcher="msrun", is_scheduler=True)
     if "MS_NODE_ID" not in environment:
         raise LatteError(
-            "msrun: found no MS_NODE_ID, so this worker's rank is unknown: with several machines, give"
+            "msrun: found no MS_NODE_ID, so the worker's rank is unknown: with several machines, give"
             " msrun --node_rank"
         )
     rank = _number(environment, "MS_NODE_ID")
@@ -91,21 +91,21 @@ def _from_rank_table(environment: Mapping[str, str]) -> World:
 
 
 def read_rank_table(path: Path) -> list[dict[int, int]]:
-    """The devices of each machine of an Ascend rank table, by rank.
+    """The devices of each machine in an Ascend rank table, by rank.
 
-    Raises LatteError when the file is not a rank table, or its ranks are not 0, 1, ... once each.
+    Raises LatteError if the file is not a rank table or its ranks are not exactly 0, 1, ...
     """
     table = read_json(path, _RankTable, expected="a rank table")
     servers = [{device.rank_id: device.device_id for device in server.device} for server in table.server_list]
     listed = sum(len(server.device) for server in table.server_list)
     ranks = sorted(rank for server in servers for rank in server)
     if not ranks or ranks != list(range(listed)):
-        raise LatteError(f"{path}: found the ranks {ranks}, expected 0, 1, ... once each")
+        raise LatteError(f"{path}: found ranks {ranks}, expected 0, 1, ... once each")
     return servers
 
 
 def report_failure(reason: str) -> bool:
-    """Leave the reason this worker ends for whoever launched it to show; False where nobody reads it."""
+    """Write the reason of a failure for the launcher to show; False if there is none."""
     path = os.environ.get(FAILURE)
     if path is None:
         return False

@@ -1,1 +1,1 @@
-"""What a command would do and cost, told without MindSpore."""
+"""Plans: what a command will do, and its estimated cost. Does not import MindSpore."""

@@ -1,4 +1,4 @@
-"""What `latte cache` has still to do, checked and estimated for its plan without MindSpore."""
+"""The remaining work of `latte cache`, for its plan. Does not import MindSpore."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pe
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, frames_at_once
 from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time
 from latte_cli.core.planning.room import check_memory
 from latte_cli.core.planning.units import bytes_of
@@ -24,7 +24,7 @@ FLOAT32 = 4
 
 
 def add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrite: bool) -> None:
-    """Rows on the videos, disk, memory and time to come; what stands in the way becomes a problem."""
+    """Add rows on videos, disk, memory and time; a LatteError becomes a problem of the plan."""
     try:
         _add_caching(plan, settings, resume=resume, overwrite=overwrite)
     except LatteError as error:
@@ -52,7 +52,7 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
     plan.add("disk", f"about {bytes_of(frames * expected.frame_bytes())}")
     autoencoder, images = open_autoencoder(settings.vae.weights), settings.vae.batch_frames
-    plan.add("memory", f"about {bytes_of(_memory(settings, autoencoder))} a worker, beside MindSpore itself")
+    plan.add("memory", f"about {bytes_of(_memory(settings, autoencoder))} per worker, plus MindSpore itself")
     batches = math.ceil(frames * (1 + expected.mirror) / images)
     add_time(
         plan,
@@ -63,14 +63,14 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
 
 
 def check_encoding_memory(settings: Settings) -> None:
-    """Raise LatteError when a batch of frames cannot be encoded, by the least that it takes."""
+    """Raise LatteError if a batch of frames cannot be encoded, by a lower bound of the memory."""
     least = _memory(settings, open_autoencoder(settings.vae.weights))
     lower = "vae.chunk_frames, data.workers or data.image_size"
     check_memory("encoding takes", least, settings.device, lower=lower)
 
 
 def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
-    """Operations of encoding one image: two a multiply-add, those of the convolutions and linear layers."""
+    """Operations of the convolutions and linear layers for one image, two per multiply-add."""
     return sum(
         2 * math.prod(shape) * (image_size // _shrunk(name)) ** 2
         for name, shape in shapes.items()
@@ -79,7 +79,7 @@ def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
 
 
 def _shrunk(name: str) -> int:
-    """How many times smaller than the image's side that is which a layer of the encoder writes."""
+    """Downsampling factor of an encoder layer's output."""
     if name.startswith("encoder.conv_in."):
         return 1
     level = re.match(r"encoder\.down_blocks\.(\d+)\.(downsamplers)?", name)
@@ -87,10 +87,10 @@ def _shrunk(name: str) -> int:
 
 
 def _memory(settings: Settings, autoencoder: Autoencoder) -> int:
-    """Bytes of the weights, of the values of the frames encoded at once, and of frames read ahead of it."""
+    """Bytes of weights, of the values of frames encoded together, and of prefetched frames."""
     side, images = settings.data.image_size, settings.vae.batch_frames
     weights = sum(math.prod(shape) for shape in autoencoder.shapes.values())
-    a_frame = bytes_a_frame("encoding", autoencoder.shape, side, side)
+    a_frame = bytes_per_frame("encoding", autoencoder.shape, side, side)
     at_once = min(images, frames_at_once(settings.vae.chunk_frames, a_frame))
     ahead = settings.data.workers * PIECES_AHEAD * images * 3 * side**2 * (1 + settings.cache.mirror)
     return FLOAT32 * (weights + ahead) + at_once * a_frame + OVERHEAD

@@ -1,4 +1,4 @@
-"""Memory and arithmetic of a model, from its shape alone."""
+"""Estimate the memory and arithmetic of a model from its shape."""
 
 import time
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.settings.schema import TrainSettings
 
 FLOAT32, HALF = 4, 2
-# Numbers that a block keeps for its backward pass, a token: this many times hidden_size, and this many times
+# Values that a block stores per token for its backward pass: this many times hidden_size, and this many times
 # heads x keys for the attention weights (Korthikanti et al. 2022, section 4, counts 17 and 2.5 with all
-# operators fused; about twice that is kept by operators that each save their inputs).
+# operators fused; operators that each save their inputs store about twice as many).
 KEPT_WIDTHS, KEPT_WEIGHTS = 34, 5
-# At the very least, with all else computed again: the input, queries, keys and values, the attention's
-# output, and the MLP's inner width.
+# The minimum, with everything else recomputed: the input, queries, keys and values, the attention's
+# output, and the MLP's inner values.
 LEAST_KEPT_WIDTHS = 9
-KEPT_TEXT_WIDTHS = 12  # of these, the share of an attention's queries and outputs: that to the text
-BUSY_FRACTION = 0.5  # of a processor's speed at matrix products that a whole step reaches
+KEPT_TEXT_WIDTHS = 12  # of these, the share of cross-attention's queries and outputs
+BUSY_FRACTION = 0.5  # of the speed of matrix products that a complete step reaches
 
 
 class Memory(NamedTuple):
-    """Bytes that a training step holds, by purpose."""
+    """Bytes of a training step, by purpose."""
 
     weights: int
     gradients: int
@@ -32,17 +32,17 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         return sum(self)
 
 
 def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
-    """Bytes of one worker's training step; those of the autoencoder and of MindSpore itself come on top.
+    """Bytes of one worker's training step, without the autoencoder and MindSpore itself.
 
-    Weights are float32, as are gradients, AdamW's two moments and the EMA of those that are trained;
-    activations, and a second copy of the weights when it is a half, have the size of train.dtype. With
-    recompute, each block keeps its input only, and one pair of blocks at a time keeps the rest. Previews have
-    a model of their own in float32.
+    Weights are float32, and so are gradients, AdamW's two moments and the EMA of trained weights;
+    activations, and a second copy of the weights for 16-bit types, have train.dtype. With recompute, each
+    block stores only its input, and one pair of blocks at a time stores the rest. Previews use a separate
+    float32 model.
     """
     number = FLOAT32 if train.dtype == "float32" else HALF
     trained, every = shape.trained_parameters(), shape.parameters()
@@ -66,18 +66,18 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
 
 
 def checkpoint_bytes(shape: Sizes, train: TrainSettings) -> int:
-    """Bytes of a training checkpoint: weights, their averages and AdamW's two moments, in float32.
+    """Bytes of a training checkpoint: weights, averages and AdamW's two moments, in float32.
 
-    Of low-rank changes, these alone are written.
+    For LoRA, only its parameters.
     """
     trained = shape.trained_parameters()
     return 2 * FLOAT32 * (trained + (trained if train.trains_lora else shape.parameters()))
 
 
 def denoising_memory(shape: Sizes, *, clips: int) -> tuple[int, int]:
-    """Bytes of the weights, and of the values where `clips` clips are widest: in a block around its GELU.
+    """Bytes of the weights, and peak bytes of the values of `clips` clips, at a block's GELU.
 
-    Weights and values are float32; MindSpore itself comes on top.
+    Both are float32, without MindSpore itself.
     """
     tokens = clips * shape.num_frames * shape.tokens
     widest = tokens * (2 * shape.hidden_size + 2 * shape.mlp_size)
@@ -85,22 +85,22 @@ def denoising_memory(shape: Sizes, *, clips: int) -> tuple[int, int]:
 
 
 def least_activations(shape: Sizes, train: TrainSettings) -> int:
-    """Bytes that a step's backward pass cannot do without, however its operators are fused."""
+    """Minimum bytes of activations for a step's backward pass, for any fusion of operators."""
     number = FLOAT32 if train.dtype == "float32" else HALF
     widths = shape.depth + LEAST_KEPT_WIDTHS if train.recompute else shape.depth * LEAST_KEPT_WIDTHS
     return number * widths * train.batch_size * shape.num_frames * shape.tokens * shape.hidden_size
 
 
 def forward_flops(shape: Sizes, *, tokens: int | None = None) -> int:
-    """Floating-point operations of one clip's forward pass: two a multiply-add, matrix products only.
+    """Floating-point operations of one clip's forward pass: matrix products only, two per multiply-add.
 
-    tokens: of a frame, where its size is not the shape's.
+    tokens: tokens per frame, if different from the shape's.
     """
     width, frames, tokens = shape.hidden_size, shape.num_frames, tokens or shape.tokens
-    dense = 4 * width * width + 2 * width * shape.mlp_size  # of a token in a block
+    dense = 4 * width * width + 2 * width * shape.mlp_size  # per token and block
     outside = shape.patch_size**2 * (shape.in_channels + shape.out_channels) * width
-    attention = width * (tokens + frames)  # of a token in a pair of blocks: scores, then the weighted sum
-    # Of a token in a spatial block that reads text: query, output, scores and the weighted sum.
+    attention = width * (tokens + frames)  # per token and pair of blocks: scores, then the weighted sum
+    # Per token in a spatial block with cross-attention: query, output, scores and the weighted sum.
     reading = 2 * width * width + 2 * width * shape.text_tokens if shape.text_tokens else 0
     every_token = shape.depth * dense + shape.depth // 2 * (2 * attention + reading) + outside
     text = shape.depth // 2 * 2 * width * width * shape.text_tokens  # its keys and values
@@ -108,16 +108,16 @@ def forward_flops(shape: Sizes, *, tokens: int | None = None) -> int:
 
 
 def step_flops(shape: Sizes, train: TrainSettings) -> int:
-    """Operations of one worker's optimizer step: a backward pass costs two forward ones, recompute one."""
+    """Operations of one worker's optimizer step: a backward pass costs two forward passes, recompute one."""
     passes = 4 if train.recompute else 3
     return passes * train.batch_size * train.accumulation * forward_flops(shape)
 
 
 def processor_speed() -> float:
-    """Operations a second of this processor at float32 matrix products, measured in about 50 ms."""
+    """Operations per second of float32 matrix products on this processor, measured in about 50 ms."""
     matrix = np.ones((1024, 1024), np.float32)
     seconds = []
-    for _ in range(4):  # the first one starts threads; others may be held up by other programs
+    for _ in range(4):  # the first one starts threads; others may be delayed by other programs
         start = time.perf_counter()
         np.matmul(matrix, matrix)
         seconds.append(time.perf_counter() - start)
@@ -125,5 +125,5 @@ def processor_speed() -> float:
 
 
 def _kept_inside(shape: Sizes, keys: int) -> int:
-    """Numbers that a block keeps, a token, when each token looks at `keys` others."""
+    """Values that a block stores per token if each token attends to `keys` others."""
     return KEPT_WIDTHS * shape.hidden_size + KEPT_WEIGHTS * shape.num_heads * keys

@@ -1,4 +1,4 @@
-"""How a clip's latents would become frames, told without MindSpore."""
+"""The decoding of latents, for plans. Does not import MindSpore."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ from latte_cli.core.planning.plan import Plan
 def add_decoding(
     plan: Plan, weights: str | None, *, frames: int, size: tuple[int, int], asked: Literal["auto"] | int
 ) -> None:
-    """A row on how many of a clip's frames of `size` pixels (height, width) are decoded at once.
+    """Add a row on how many of a clip's frames of `size` pixels (height, width) are decoded at once.
 
-    An autoencoder that cannot be opened, and frames that do not fit into the free memory, become a problem.
+    An autoencoder that cannot be opened, or frames that do not fit into memory, become a problem of the plan.
     """
 
     def add() -> None:

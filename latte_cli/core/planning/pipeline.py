@@ -1,4 +1,4 @@
-"""What sampling from a text-to-video pipeline would do, told from its small files and headers."""
+"""The plan of sampling from a text-to-video pipeline, from its small files and headers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,10 +71,10 @@ def pipeline_plan(
         decoder=decoder,
     )
     parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
-    each = f" a worker, {workers} workers" if workers > 1 else ""
-    plan.add("memory", f"about {bytes_of(memory.peak)} at most{each}: {parts}")
+    each = f" per worker, {workers} workers" if workers > 1 else ""
+    plan.add("memory", f"at most about {bytes_of(memory.peak)}{each}: {parts}")
     if spec.temporal_decoder and decoder is not None:
-        plan.add("decoding", f"{min(frames, CHUNK)} frames together by {decoder}")
+        plan.add("decoding", f"{min(frames, CHUNK)} frames together with {decoder}")
         widths = open_temporal_decoder(decoder)[0].block_out_channels
         plan.check(lambda: check_temporal(widths, min(frames, CHUNK), *pixels))
     elif decoder is not None:

@@ -1,4 +1,4 @@
-"""How much memory sampling from a pipeline takes, stage by stage: told from its small files and headers."""
+"""Estimate the memory of sampling from a pipeline, by stage, from its small files and headers."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,27 +9,27 @@ from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO
 from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.text.memory import encoding_memory
-from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, frames_at_once, temporal_bytes
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, frames_at_once, temporal_bytes
 
 FLOAT = 4  # bytes of the arithmetic
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 class SamplingMemory(NamedTuple):
-    """Bytes of each stage. The texts are done before the transformer comes, the autoencoder stands by."""
+    """Bytes per stage. Texts are encoded before the transformer is loaded; the autoencoder stays loaded."""
 
     text_encoder: int
-    """Of the largest matrix, since weights are read one at a time, and the values of the texts."""
+    """The largest matrix, since weights are read one at a time, and the values of the texts."""
     transformer: int
     activations: int
-    """Of the largest block, estimated."""
+    """The values of the largest block, estimated."""
     autoencoder: int
     decoding: int
-    """Of a chunk of frames, estimated."""
+    """The values of a chunk of frames, estimated."""
 
     @property
     def peak(self) -> int:
-        """The most that is held at once."""
+        """The peak over all stages."""
         denoising = self.transformer + self.autoencoder + max(self.activations, self.decoding)
         return max(self.text_encoder, denoising)
 
@@ -45,23 +45,22 @@ def sampling_memory(
     chunk_frames: Literal["auto"] | int = "auto",
     decoder: Path | None = None,
 ) -> SamplingMemory:
-    """The memory that a clip of `num_frames` frames of `size` (height, width) pixels takes.
+    """The memory for a clip of `num_frames` frames of `size` (height, width) pixels.
 
-    texts: how many there are to encode. decoder: the folder of what makes frames of latents, the autoencoder
-    or the temporal decoder.
+    texts: number of texts to encode. decoder: folder of the autoencoder or the temporal decoder.
 
-    Raises LatteError when weights are missing or torn.
+    Raises LatteError if weights are missing or damaged.
     """
     shape, rows = pipeline.shape, 2 if guided else 1
     patch = VAE_FACTOR * shape.patch_size
     frame = (size[0] // patch) * (size[1] // patch)
     tokens = rows * num_frames * frame
-    wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the widest moment: before and after the GELU
+    wide = tokens * shape.hidden_size * (2 + 2 * MLP_RATIO)  # the peak: before and after the GELU
     scores = 2 * tokens * shape.num_heads * max(frame, pipeline.text.max_tokens)
     weights = decoding = 0
     if decoder == pipeline.vae:
         autoencoder = open_autoencoder(str(decoder))
-        a_frame = bytes_a_frame("decoding", autoencoder.shape, *size)
+        a_frame = bytes_per_frame("decoding", autoencoder.shape, *size)
         decoding = OVERHEAD + min(num_frames, frames_at_once(chunk_frames, a_frame)) * a_frame
         weights = autoencoder.mapped.parameters()
     elif decoder is not None:

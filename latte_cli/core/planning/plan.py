@@ -1,4 +1,4 @@
-"""What a command would do, and what stands in its way, without importing MindSpore."""
+"""Plans of the commands: their work and problems that prevent it. Does not import MindSpore."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,51 +33,51 @@ from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_s
 from latte_cli.core.settings.schema import DataSettings, Settings
 
 PROMPTS_SHOWN = 3
-SCAN_SECONDS = 0.5  # a plan answers at once: videos beyond this are listed, not opened
+SCAN_SECONDS = 0.5  # time limit for opening videos; the others are only listed
 
 
 @dataclass
 class Plan:
-    """Lines that describe the work, and one line for each thing that must be put right first."""
+    """Rows that describe the work, and the problems that must be fixed first, one line each."""
 
     rows: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def add(self, name: str, text: str) -> None:
-        """One more line."""
+        """Add a row."""
         self.rows.append((name, text))
 
     def check(self, test: Callable[[], None]) -> None:
-        """Run a test; its LatteError becomes a problem."""
+        """Run a test; a LatteError becomes a problem."""
         try:
             test()
         except LatteError as error:
             self.problems.append(str(error))
 
     def require(self, name: str, path: Path | str | None) -> None:
-        """A setting's file or folder must be there, where one is set."""
+        """Require that the file or folder of a setting exists, if it is set."""
         if path is not None and not Path(path).exists():
             self.problems.append(f"{name}: {path}: no such file or folder")
 
     def demand(self) -> None:
-        """Raise LatteError with all problems, if there are any."""
+        """Raise LatteError with all problems, if any."""
         if len(self.problems) == 1:
             raise LatteError(self.problems[0])
         if self.problems:
-            heading = f"{len(self.problems)} things are missing or wrong"
+            heading = f"{len(self.problems)} problems"
             raise LatteError("\n  ".join([heading, *self.problems]))
 
 
 def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
-    """Size, memory, time and data of a training run."""
+    """The plan of a training run: size, memory, time and data."""
     plan, train, shape = Plan(), settings.train, sizes_of(settings)
     _add_model(plan, shape)
     global_batch = train.batch_size * train.accumulation * workers
     shared = f", shared by {workers} workers" if workers > 1 else ""
-    plan.add("clips a step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
+    plan.add("clips per step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
     memory = training_memory(shape, train)
     parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
-    plan.add("memory", f"about {bytes_of(memory.total)} a worker: {parts}")
+    plan.add("memory", f"about {bytes_of(memory.total)} per worker: {parts}")
     plan.check(lambda: check_training_memory(shape, train, settings.device))
     add_time(plan, train.steps, step_flops(shape, train), "step")
     if settings.cache.dir is None:
@@ -100,7 +100,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
 
 
 def cache_plan(settings: Settings, *, encodes: bool = True) -> Plan:
-    """What caching would read and write; `encodes`: whether it needs the videos, and what encodes them."""
+    """The plan of caching; `encodes`: whether it needs videos and encoders."""
     plan = Plan()
     try:
         videos, _ = labelled_videos(settings.data)
@@ -138,9 +138,9 @@ def sample_plan(
     out: Path | None = None,
     full_steps: FullSteps | None = None,
 ) -> Plan:
-    """Size, time and files of sampling into `out`.
+    """The plan of sampling into `out`: size, time and files.
 
-    decodes: whether latents become pixels. most_steps: the most that a line of a file of prompts asks for.
+    decodes: whether latents are decoded. most_steps: maximum of --steps in a prompts file.
     full_steps: those of a clip that is made again; else the settings choose.
     """
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
@@ -164,7 +164,7 @@ def sample_plan(
     except LatteError as error:
         plan.problems.append(str(error))
     if settings.train.trains_lora:
-        plan.add("weights changed", str(settings.train.init_from))
+        plan.add("base weights", str(settings.train.init_from))
         plan.require("train.init_from", settings.train.init_from)
     if decodes:
         _require_vae(plan, settings)
@@ -199,16 +199,16 @@ def _add_model(plan: Plan, shape: Sizes) -> None:
 
 
 def add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
-    """A row on how long steps of so many operations take on this processor."""
+    """Add a row on the time of steps with this many operations on this processor."""
     speed = processor_speed() * BUSY_FRACTION
     seconds = operations / speed
-    work = f"{operations / 1e12:.3g} TFLOP a {unit}"
-    rough = f"roughly {duration(seconds)} a {unit}, {duration(seconds * steps)} for {steps:,}"
+    work = f"{operations / 1e12:.3g} TFLOP per {unit}"
+    rough = f"roughly {duration(seconds)} per {unit}, {duration(seconds * steps)} for {steps:,}"
     plan.add("time", f"{work}; on this processor {rough}")
 
 
 def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
-    """Look at the videos: how many there are, and whether they give clips."""
+    """Add rows on the videos: their number, and whether they are long enough."""
     data = settings.data
     try:
         found = scan(data, seconds=SCAN_SECONDS)
@@ -217,12 +217,12 @@ def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
     except LatteError as error:
         plan.problems.append(str(error))
         plan.add("data", f"{data.root}: not ready")
-        plan.add("steps an epoch", "unknown: no videos found")
+        plan.add("steps per epoch", "unknown: no videos found")
         return
     count = len(found.videos) - len(found.opened.left_out)
     text = f"{clips_root(data.root or Path())}: {_videos(count)}"
     if not found.complete:
-        text += f", {len(found.opened.videos)} of them opened so far"
+        text += f", {len(found.opened.videos)} of them checked"
     if found.opened.left_out:
         text += f", {len(found.opened.left_out)} left out"
     plan.add("data", text)
@@ -232,7 +232,7 @@ def _add_videos(plan: Plan, settings: Settings, global_batch: int) -> None:
 
 
 def _add_cache(plan: Plan, settings: Settings, global_batch: int) -> None:
-    """Open the cache: whether it is of these settings, and how many of its videos give clips."""
+    """Add rows on the cache, checked against the settings."""
     try:
         index, _ = open_cache(settings)
         if settings.model.condition == "class" and settings.model.num_classes is not None:
@@ -261,11 +261,11 @@ def _add_epoch(plan: Plan, settings: Settings, names: Sequence[str], global_batc
     except LatteError as error:
         plan.problems.append(str(error))
     epochs = short(steps * global_batch / videos)
-    plan.add("steps an epoch", f"{short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
+    plan.add("steps per epoch", f"{short(videos / global_batch)}: {steps:,} steps are {epochs} epochs")
 
 
 def _add_text(plan: Plan, settings: Settings) -> None:
-    """Look at the text encoder."""
+    """Add a row on the text encoder."""
     try:
         found = text_folder(settings)
         plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")
@@ -274,7 +274,7 @@ def _add_text(plan: Plan, settings: Settings) -> None:
 
 
 def _add_captions(plan: Plan, settings: Settings, *, trains: bool) -> None:
-    """Look at the captions, once nothing else is missing; a cache that `trains` reads must hold them all."""
+    """Add rows on the captions if there are no other problems; for training, the cache must contain all."""
     if plan.problems:
         return
     root, cache = settings.data.root, settings.cache.dir

@@ -1,4 +1,4 @@
-"""What this machine has no room for: refused before anything is made or loaded."""
+"""Check memory and folders before anything is created or loaded."""
 
 import os
 import tempfile
@@ -11,12 +11,13 @@ from latte_cli.core.planning.cost import FLOAT32, least_activations, training_me
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import TrainSettings
 
-ACCELERATOR = 512 * 10**9  # bytes: more than any has, where it is not known which is meant
+ACCELERATOR = 512 * 10**9  # bytes: more than any accelerator has, if the device is unknown
 
 
 def check_memory(name: str, needed: int, device: str, *, lower: str) -> None:
-    """Raise LatteError naming what takes at least `needed` bytes, where `device` (cpu, ascend, gpu, auto)
-    cannot have them; `lower`: the settings to lower."""
+    """Raise LatteError if `device` (cpu, ascend, gpu, auto) cannot have `needed` bytes.
+
+    name: begins the message. lower: the settings to lower."""
     here = machine_memory()
     limit = here if device == "cpu" else max(here, ACCELERATOR)
     if needed > limit:
@@ -28,7 +29,7 @@ def check_memory(name: str, needed: int, device: str, *, lower: str) -> None:
 
 
 def check_training_memory(shape: Sizes, train: TrainSettings, device: str) -> None:
-    """Raise LatteError when a training step cannot fit, by the least that it can take."""
+    """Raise LatteError if a training step cannot fit, by a lower bound of the memory."""
     memory = training_memory(shape, train)
     fixed = memory.total - memory.activations
     check_memory("model: training takes", fixed, device, lower="model.depth or model.hidden_size")
@@ -38,16 +39,16 @@ def check_training_memory(shape: Sizes, train: TrainSettings, device: str) -> No
 
 
 def check_sampling_memory(shape: Sizes, device: str) -> None:
-    """Raise LatteError when a clip cannot be sampled, by its weights and the values of a block."""
+    """Raise LatteError if a clip cannot be sampled, by the memory of weights and a block's values."""
     tokens = shape.num_frames * shape.tokens * shape.hidden_size
     lower = "model.depth, model.hidden_size, data.image_size or data.num_frames"
     check_memory("sampling takes", FLOAT32 * (shape.parameters() + 3 * tokens), device, lower=lower)
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Raise LatteError unless files can be written into a folder, which need not be there yet.
+    """Raise LatteError if files cannot be written into a folder, which may not exist yet.
 
-    A folder of its own is made there and removed: permissions alone do not tell, as in /proc.
+    Creates and removes a temporary folder: permissions are not sufficient, for example in /proc.
     """
     place = folder
     try:

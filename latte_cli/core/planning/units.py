@@ -1,8 +1,8 @@
-"""Numbers for people to read."""
+"""Format numbers with units."""
 
 
 def short(number: float) -> str:
-    """Three digits, no exponent: 13,600 or 0.125."""
+    """Three significant digits without exponent: 13,600 or 0.125."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

@@ -1,1 +1,1 @@
-"""One readable use case a module: convert, cache, train, sample, bench."""
+"""One use case per module: convert, cache, train, sample, evaluate, bench."""

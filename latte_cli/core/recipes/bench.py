@@ -1,4 +1,4 @@
-"""Measure training, encoding and sampling on this machine, each in a process of its own."""
+"""Measure training, encoding and sampling on this machine, each in a separate process."""
 
 import json
 import os
@@ -25,19 +25,19 @@ from latte_cli.core.storage.json_files import read_json
 
 FORMAT = "latte bench 1"
 WORKER = "latte_cli.core.bench.worker"
-# The steps that each sampler is usually given; the experiment's own sampler has its own.
+# The usual number of steps of each sampler; the experiment's sampler has its own.
 USUAL_STEPS = {"ddpm": 250, "ddim": 50, "dpm++": 25}
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What is measured next, `done` of `total` being behind; at the end, all that was found."""
+    """The next measurement, after `done` of `total`; at the end, all results."""
 
     done: int
     total: int
     doing: str
     found: Mapping[str, Any] | None = None
-    """What bench.json holds; with `comparison` and `differences` when there was something to compare with."""
+    """The contents of bench.json, with `comparison` and `differences` if there is an earlier benchmark."""
 
 
 def run(
@@ -48,10 +48,11 @@ def run(
     out: Path | None = None,
     against: Path | None = None,
 ) -> Iterator[BenchReport]:
-    """Measure every row, then, but for `rows_alone`, encoding and every sampler; a report before each.
+    """Measure every row and, unless `rows_alone`, encoding and every sampler; yields before each.
 
-    out: a JSON file for all of it, with its chart beside it as .png. against: an earlier `out`. What cannot
-    be measured says why in its entry and does not end the run. Raises LatteError for what a user can fix.
+    out: JSON file for the results, with a chart next to it as .png. against: an earlier `out`. An entry that
+    cannot be measured states the reason and does not end the run. Raises LatteError for errors a user can
+    fix.
     """
     old = None if against is None else read(against)
     jobs: list[tuple[str, Any]] = [("train", row) for row in rows]
@@ -86,7 +87,7 @@ def run(
 def plan(
     settings: Settings, rows: Sequence[Row], *, out: Path | None = None, against: Path | None = None
 ) -> Plan:
-    """What would be measured, on what."""
+    """The plan of the measurements."""
     result = Plan()
     for row in rows:
         result.add("row", str(row))
@@ -107,7 +108,7 @@ def plan(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """An earlier benchmark. Raises LatteError when the file holds none."""
+    """Read an earlier benchmark. Raises LatteError if the file is not one."""
     try:
         read_json(path, Benchmark, expected="a file of latte bench --out")
         return read_json(path, dict[str, Any])
@@ -116,7 +117,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _cores_a_card(rows: Sequence[Row]) -> int | None:
-    """On a CPU a card is a share of the cores, the same in every row; None when no row has several."""
+    """Cores per worker on a CPU, the same in every row; None if no row has several workers."""
     most = max((row.cards for row in rows), default=1)
     if most == 1 or not hasattr(os, "sched_getaffinity"):
         return None
@@ -124,7 +125,7 @@ def _cores_a_card(rows: Sequence[Row]) -> int | None:
 
 
 def _row(row: Row, settings: Settings, device: str, share: int | None) -> dict[str, Any]:
-    """A row of the table with its measurement, or the problem; `share`: cores a card."""
+    """A row of the table with its measurement, or the problem; `share`: cores per worker."""
     asked: dict[str, Any] = to_json(row)
     if share is not None:
         asked["cores"] = share * row.cards
@@ -134,7 +135,7 @@ def _row(row: Row, settings: Settings, device: str, share: int | None) -> dict[s
 
 
 def _entry(kind: str, subject: Any, settings: Settings) -> dict[str, Any]:
-    """Encoding, or sampling by the sampler `subject`: its measurement or the problem."""
+    """The measurement of encoding, or of sampling with sampler `subject`, or the problem."""
     no_vae = lacks_vae(settings)
     if kind == "encode":
         return {"problem": no_vae} if no_vae else _measured(kind, settings)
@@ -150,13 +151,13 @@ def _entry(kind: str, subject: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _measured(kind: str, settings: Settings, **details: Any) -> dict[str, Any]:
-    """The result of a worker's job; its `problem` when there is none."""
+    """The result of a worker's job, or its `problem`."""
     with tempfile.TemporaryDirectory(prefix="latte-bench-") as name:
         folder = Path(name)
         job, result, log = folder / "job.json", folder / "result.json", folder / "log"
         job.write_text(json.dumps({"kind": kind, "settings": settings.model_dump(mode="json"), **details}))
         command = [sys.executable, "-m", WORKER, str(job), str(result)]
-        # In our working directory, where the experiment's paths start; a failed compile leaves files there.
+        # In our working directory, for relative paths; failed compilations leave files there.
         with log.open("wb") as file:
             done = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False)
         if result.exists():
@@ -167,7 +168,7 @@ def _measured(kind: str, settings: Settings, **details: Any) -> dict[str, Any]:
 def _reason(code: int, log: str) -> str:
     """Why a worker ended without a result."""
     if code == -signal.SIGKILL:
-        return "killed, as when memory runs out"
+        return "killed, for example because memory ran out"
     lines = [line for line in log.splitlines() if line.strip()]
     return f"ended with code {code}: {lines[-1] if lines else 'no message'}"
 

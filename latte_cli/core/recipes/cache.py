@@ -1,5 +1,4 @@
-"""Encode every video once, so that training reads latents; any number of crashes ends in the same cache as
-none."""
+"""Encode every video once, so that training reads latents. Interrupted runs produce the same cache."""
 
 import logging
 import time
@@ -18,9 +17,9 @@ from latte_cli.core.data.latent_cache.classes import classify
 from latte_cli.core.data.latent_cache.job import JOB, Job, read_job, write_job
 from latte_cli.core.data.latent_cache.manifest import (
     Header,
-    mend_manifest,
     read_header,
     read_manifest,
+    repair_manifest,
     write_header,
     write_manifest,
 )
@@ -51,16 +50,15 @@ from latte_cli.core.storage.lock import only_run
 log = logging.getLogger(__name__)
 
 Encode = Callable[[Array], Array]
-KEPT = "what is done is kept: run the same command again to go on"
+KEPT = "finished entries are kept: run the same command again to continue"
 
 
 @dataclass(frozen=True)
 class CacheReport:
-    """How far a run is: all of its videos and frames, those that were there before included in `skipped`
-    alone."""
+    """Progress of a run; videos and frames that were already cached are counted in `skipped` only."""
 
     doing: Literal["looking", "encoding", "reading"]
-    """Opening videos, encoding them, or encoding captions, which are then what `videos` counts."""
+    """The activity: opening videos, encoding them, or encoding captions, which `videos` then counts."""
     videos: int
     total_videos: int
     frames: int
@@ -78,12 +76,12 @@ def run(
     overwrite: bool = False,
     encode: Encode | None = None,
 ) -> Iterator[CacheReport]:
-    """Encode what is not in the cache yet, yielding how far it is.
+    """Encode everything that is not yet in the cache, yielding the progress.
 
     workers: processes on this machine that share the videos by running this command; the files are the same.
-    resume: place of the first video to look at, in the sorted order; None looks at all. overwrite: remove the
-    cache first. encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder.
-    Raises LatteError when a video failed, at the end, and when the run cannot go on; what is done is kept.
+    resume: index of the first video, in sorted order; None for all. overwrite: remove the cache first.
+    encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder. Raises
+    LatteError at the end if videos failed, or if the run cannot continue; finished entries are kept.
     """
     with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
         yield from preparing
@@ -101,7 +99,7 @@ def run(
 
 
 def _launch(settings: Settings, job: Job, workers: int, status: Status) -> None:
-    """Have workers do the job. Raises KeyboardInterrupt when they were asked to stop."""
+    """Run the job with workers. Raises KeyboardInterrupt if they were stopped."""
     log_dir = settings.run_dir / "logs" / "cache"
     try:
         code = launch(same_command(), Cluster(workers), log_dir=log_dir, collective=False)
@@ -112,7 +110,7 @@ def _launch(settings: Settings, job: Job, workers: int, status: Status) -> None:
 
 
 def run_share(settings: Settings, *, rank: int, world: int) -> Iterator[CacheReport]:
-    """One worker's share of a run that `run` prepared; what failed is left for it to find."""
+    """One worker's share of a run prepared by `run`; failed videos are written to a file for it."""
     job = read_job(_folder(settings))
     status = Status()
     yield from work(settings, job, status=status, rank=rank, world=world)
@@ -122,10 +120,10 @@ def run_share(settings: Settings, *, rank: int, world: int) -> Iterator[CacheRep
 def prepared(
     settings: Settings, *, status: Status, resume: int | None = None, overwrite: bool = False
 ) -> Iterator[Iterator[CacheReport]]:
-    """Hold the cache's folder while workers fill it, and put together what they entered when they are done.
+    """Lock the cache's folder while workers fill it, and merge their entries at the end.
 
-    Gives the reports of finding out what there is to do, to be read to the end; then every worker's
-    `read_job` has it.
+    The context is an iterator over reports of the preparation, which must be exhausted; after that `read_job`
+    returns the job.
     """
     folder = _folder(settings)
     videos, _ = labelled_videos(settings.data)
@@ -139,35 +137,34 @@ def prepared(
             clear_texts(folder)
         else:
             clear_up(folder)
-        mend_manifest(folder)
+        repair_manifest(folder)
         header = _agree(folder, header, settings)
         try:
             yield _prepare(folder, header, videos, settings, status)
-            with suppress(LatteError):  # no room to tidy up: what is there is right
+            with suppress(LatteError):  # no space for the clean-up: the files are correct
                 entries = read_manifest(folder)
                 write_manifest(folder, entries.values())
                 trim_plan(folder, entries)
         finally:
             clear_up(folder)
             with suppress(LatteError):
-                mend_manifest(folder)
+                repair_manifest(folder)
             (folder / JOB).unlink(missing_ok=True)
             clear_barren(folder)
 
 
 def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
-    """Check every entry of the cache; with `repair`, faulty ones are struck off, so that a run encodes them
-    anew.
+    """Check every entry of the cache; with `repair`, remove faulty ones so that a run encodes them again.
 
-    The videos, the autoencoder and the text encoder are compared with the cache's where they are at hand.
+    If available, the videos, the autoencoder and the text encoder are compared with those of the cache.
     """
     folder = _folder(settings)
     header = read_header(folder)
     if header is None:
-        raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
+        raise LatteError(f"cache.dir: {folder}: contains no cache: run latte cache first")
     vae = vae_hash(settings) if _has_vae(settings) else header.vae
     if differences := header.differences(Header.of(settings, vae), reading=True):
-        raise LatteError(f"cache.dir: {folder}: all of it is stale: {'; '.join(differences)}")
+        raise LatteError(f"cache.dir: {folder}: all entries are stale: {'; '.join(differences)}")
     at_hand = settings.data.root is not None and settings.data.root.exists()
     videos, unlisted = labelled_videos(settings.data) if at_hand else (None, [])
     texts = texts_to_check(settings, videos)
@@ -176,7 +173,7 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
         yield from checks()
         return
     with only_run(folder, "latte cache"):
-        mend_manifest(folder)
+        repair_manifest(folder)
         faults: dict[str, EntryFault] = {}
         for checked in checks():
             if checked.fault is not None:
@@ -187,17 +184,17 @@ def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
 
 
 def _has_vae(settings: Settings) -> bool:
-    """Whether the autoencoder is at hand; one that is named, but not there, is said in a warning."""
+    """Whether the autoencoder is available; logs a warning if the file does not exist."""
     weights = settings.vae.weights
     if weights is None or weights == "demo":
         return weights is not None
     if not (there := Path(weights).exists()):
-        log.warning("vae.weights: %s: no such file: not compared with the cache's autoencoder", weights)
+        log.warning("vae.weights: %s: no such file; not compared with the cache's autoencoder", weights)
     return there
 
 
 def _texts(settings: Settings) -> Iterator[CacheReport]:
-    """Encode the captions that are not in the cache yet, if it is to hold any."""
+    """Encode the captions that are not yet in the cache, if it stores captions."""
     if stores_texts(settings):
         names = [video.name for video in labelled_videos(settings.data)[0]]
         for done, total in cache_texts(settings, _folder(settings), names):
@@ -213,7 +210,7 @@ def work(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[CacheReport]:
-    """Encode this worker's share of the job: every `world`-th group from `rank` on."""
+    """Encode this worker's share of the job: every `world`-th group from `rank`."""
     groups = job.groups[rank::world]
     writer = CacheWriter(settings, job, groups, status, rank, world)
     if encode is None:
@@ -244,7 +241,7 @@ def work(
 
 
 def _complain(settings: Settings, status: Status) -> None:
-    """Raise LatteError when videos failed."""
+    """Raise LatteError if videos failed."""
     if status.failed:
         first = status.failed[0]
         count = f"{len(status.failed)} of {status.looked_at} videos could not be cached"
@@ -253,12 +250,12 @@ def _complain(settings: Settings, status: Status) -> None:
 
 def _folder(settings: Settings) -> Path:
     if settings.cache.dir is None:
-        raise LatteError("cache.dir: not set: expected a folder for the latents (--out)")
+        raise LatteError("cache.dir: not set, expected a folder for the latents (--out)")
     return settings.cache.dir
 
 
 def _agree(folder: Path, expected: Header, settings: Settings) -> Header:
-    """The header of the cache that is there, or a new one, written."""
+    """The header of the existing cache, or a new one, which is written."""
     found = agreed_header(folder, expected)
     if found is not None:
         return found
@@ -273,7 +270,7 @@ def _agree(folder: Path, expected: Header, settings: Settings) -> Header:
 def _prepare(
     folder: Path, header: Header, videos: Sequence[VideoFile], settings: Settings, status: Status
 ) -> Iterator[CacheReport]:
-    """Find out what is to be done; videos that cannot even be opened fail here."""
+    """Determine the job; videos that cannot be opened fail here."""
     before = read_manifest(folder)
     entries, videos = classify(before, videos, settings)
     if entries != before:

@@ -1,4 +1,4 @@
-"""`latte convert`: any published checkpoint in, exactly its weights out."""
+"""Convert any published checkpoint, keeping its weights exactly."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -26,23 +26,22 @@ _SUFFIXES: dict[Program, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What a conversion found and wrote; `--report` writes it as JSON."""
+    """The result of a conversion; `--report` writes it as JSON."""
 
     kind: Kind
     weights: str
-    """The set taken: ema, model, or bare when the file holds only one."""
+    """The converted set: ema, model, or bare if the file has only one."""
     preset: str | None
     parameters: int
-    """Numbers in all the tensors taken."""
+    """Number of converted parameters."""
     taken: list[str]
-    """Every tensor taken, by its name in the source."""
+    """Every converted tensor, by its name in the source."""
     renamed: dict[str, str]
-    """Those of them whose name in the target differs -> that name."""
+    """Renamed tensors and their names in the target."""
     ignored: dict[str, str]
-    """What was left -> the reason."""
+    """Ignored entries and the reason."""
     source_sha256: str | None
-    """Of the source (of its parts, one after the other, when there are several); only reckoned for
-    `--report`."""
+    """SHA-256 of the source (of all its shards, concatenated); only computed for `--report`."""
     target: str
     description: dict[str, object] = field(default_factory=dict)
     """The model's sizes by name."""
@@ -61,19 +60,18 @@ def run(
     force: bool = False,
     dry_run: bool = False,
 ) -> ConvertReport:
-    """Convert `source` to `target`, or with `dry_run` only check that it can be done.
+    """Convert `source` to `target`, or with `dry_run` only check that this is possible.
 
-    The target holds the source's numbers exactly, in their own type unless `dtype` rounds them. Without a
-    target it is put beside the source. With `parts`, a folder of what else a text-to-video pipeline is made
-    of, the target is a pipeline folder. Raises LatteError, before anything is written, for whatever a user
-    can put right.
+    The target contains the source's numbers exactly, unless `dtype` rounds them. The default target is next
+    to the source. With `parts`, a folder with the other parts of a text-to-video pipeline, the target is a
+    pipeline folder. Raises LatteError for errors a user can fix, before anything is written.
     """
     if not source.exists():
         raise LatteError(f"{source}: no such file or folder")
     if parts is not None:
         kind, target = _pipeline_kind(kind), _pipeline_target(target, force=force)
     else:
-        target = target or _beside(source, to)
+        target = target or _default_target(source, to)
         _check_target(source, target, to=to, force=force)
     mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
     if parts is not None:
@@ -91,7 +89,7 @@ def run(
 
 
 def describe(report: ConvertReport) -> str:
-    """The model in one sentence: preset or sizes, condition, frames, and how many numbers it has."""
+    """Describe the model in one line: preset or sizes, condition, frames, and number of parameters."""
     sizes = dict(report.description)
     count = f"{report.parameters:,} parameters"
     if report.kind != "latte":
@@ -112,7 +110,7 @@ def describe(report: ConvertReport) -> str:
     return f"{report.preset or size}: {', '.join(words)}"
 
 
-def _beside(source: Path, to: Program) -> Path:
+def _default_target(source: Path, to: Program) -> Path:
     folder = source.resolve() if source.name in ("", ".", "..") else source
     stem = folder.name if folder.is_dir() else folder.name.removesuffix(".index.json").rpartition(".")[0]
     return folder.with_name(f"{stem or folder.name}{_SUFFIXES[to][0]}")
@@ -123,11 +121,11 @@ def _check_target(source: Path, target: Path, *, to: Program, force: bool) -> No
         expected = " or ".join(_SUFFIXES[to])
         raise LatteError(f"{target}: found suffix {target.suffix!r}, expected {expected} with --to {to}")
     if target.exists() and target.samefile(source):
-        raise LatteError(f"{target}: is the source itself; name another file with --target")
+        raise LatteError(f"{target}: is the source itself; give another --target")
     if target.is_dir():
         raise LatteError(f"{target}: is a folder, expected a file")
     if target.exists() and not force:
-        raise LatteError(f"{target}: exists already; --force replaces it")
+        raise LatteError(f"{target}: already exists; use --force to replace it")
 
 
 def _pipeline_kind(kind: str) -> Literal["t2v"]:
@@ -140,12 +138,12 @@ def _pipeline_target(target: Path | None, *, force: bool) -> Path:
     if target is None:
         raise LatteError("--target: not given, expected a folder for the pipeline, such as models/Latte-1")
     if target.exists() and not force:
-        raise LatteError(f"{target}: exists already; --force replaces it")
+        raise LatteError(f"{target}: already exists; use --force to replace it")
     return target
 
 
 def _write(mapped: Mapped, target: Path, *, dtype: str | None, to: Program) -> None:
-    # The original's sample.py looks for these entries in a .pt file; what diffusers loads has none.
+    # The original's sample.py expects these entries in a .pt file; files for diffusers have none.
     section = "model" if mapped.weights.section == "model" else "ema"
     entry = section if mapped.kind == "latte" and to == "torch" else None
     path = mapped.weights.path

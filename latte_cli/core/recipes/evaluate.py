@@ -1,4 +1,4 @@
-"""How good generated clips are: FVD against real clips, PSNR and SSIM to the nearest of them."""
+"""Evaluate generated clips: FVD against real clips, PSNR and SSIM to the nearest of them."""
 
 import json
 import math
@@ -30,12 +30,12 @@ from latte_cli.core.report.page import RunReport
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import new_folder, remove_folder, write_file
 
-LOGS = "logs"  # of workers, beside the features; they stay where a worker fails
+LOGS = "logs"  # of workers, next to the features; kept if a worker fails
 
 
 @dataclass(frozen=True)
 class EvalJob:
-    """What is compared, and how."""
+    """The clips to compare, and the protocol."""
 
     real: Path
     generated: Path
@@ -46,7 +46,7 @@ class EvalJob:
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """How far it is; `found` with the last one: the figures and the protocol, as --report writes them."""
+    """Progress; the last one has `found`, the results and the protocol as written by --report."""
 
     doing: str
     done: int
@@ -61,21 +61,21 @@ class _Draw:
 
 
 def check(job: EvalJob) -> None:
-    """Raise LatteError for what cannot be measured, before anything is read."""
+    """Raise LatteError for invalid options, before anything is read."""
     protocol = job.protocol
     if "fvd" not in protocol.metrics:
         return
     if job.i3d is None:
-        raise LatteError(f"--i3d: not given, expected the weights of the network behind FVD: {HOW_TO_GET}")
+        raise LatteError(f"--i3d: not given, expected the weights of FVD's network: {HOW_TO_GET}")
     if protocol.num_frames < MIN_FRAMES:
         raise LatteError(
-            f"--num-frames: found {protocol.num_frames}, expected {MIN_FRAMES} or more: I3D sees no fewer"
+            f"--num-frames: found {protocol.num_frames}, expected {MIN_FRAMES} or more, as required by I3D"
         )
     read_i3d(job.i3d)
 
 
 def plan(job: EvalJob, *, made: int | None = None, workers: int = 1) -> Plan:
-    """What would be done. made: so many generated clips are yet to be sampled."""
+    """The plan. made: number of generated clips that will be sampled."""
     found, protocol = Plan(), job.protocol
     found.check(lambda: check(job))
     counts = []
@@ -106,14 +106,14 @@ def plan(job: EvalJob, *, made: int | None = None, workers: int = 1) -> Plan:
 
 
 def run(job: EvalJob, *, report: Path | None = None, workers: int = 1) -> Iterator[EvaluateReport]:
-    """Measure, yielding how far it is; the last report holds the figures, which `report` gets as JSON.
+    """Measure, yielding the progress; the last report has the results, also written to `report` as JSON.
 
-    workers: processes that share the clips' features. Raises LatteError for what a user can fix, and
-    SystemExit with the workers' exit code when they were stopped.
+    workers: processes that share the computation of features. Raises LatteError for errors a user can fix,
+    and SystemExit with the workers' exit code if they were stopped.
     """
     check(job)
     if report is not None:
-        with new_folder(report.absolute().parent):  # or it fails now, not after hours
+        with new_folder(report.absolute().parent):  # fail now, not after hours
             pass
     sets, draws, size = _prepared(job)
     figures: dict[str, list[float]] = {metric: [] for metric in job.protocol.metrics}
@@ -148,14 +148,12 @@ def note_figures(settings: Settings, found: dict[str, Any]) -> None:
 
 
 def run_share(job: EvalJob, world: World) -> Iterator[EvaluateReport]:
-    """One worker's share: the features of every so many of the clips, left where `run` finds them.
+    """Compute one worker's share of the features and cache them for `run`.
 
-    Raises LatteError under a launcher of somebody else, where nobody would put the shares together.
+    Raises LatteError under another launcher, where nothing would merge the shares.
     """
     if FAILURE not in os.environ:
-        raise LatteError(
-            f"{world.launcher}: evaluate starts its workers itself: give --parallel {world.size}"
-        )
+        raise LatteError(f"{world.launcher}: evaluate starts its workers itself: use --parallel {world.size}")
     _, draws, size = _prepared(job)
     features = _features(job, size)
     shares = [
@@ -173,24 +171,24 @@ def run_share(job: EvalJob, world: World) -> Iterator[EvaluateReport]:
 
 
 def _sides(job: EvalJob) -> list[tuple[str, Path, int]]:
-    """Flag, path and the fewest frames of a video, for each set."""
+    """Flag, path and minimum frames per video, for each set."""
     protocol = job.protocol
     span = (protocol.num_frames - 1) * protocol.real_stride + 1
     return [("--real", job.real, span), ("--generated", job.generated, protocol.num_frames)]
 
 
 def _prepared(job: EvalJob) -> tuple[list[ClipSet], list[_Draw], int]:
-    """Both sets, the clips of every draw, and the side of a frame. Raises LatteError as `run`."""
+    """Both sets, the clips of every draw, and the frame size. Raises LatteError like `run`."""
     protocol = job.protocol
     sets = [open_clips(flag, path, needed=needed) for flag, path, needed in _sides(job)]
     if protocol.clips is not None and len(sets[1].items) < protocol.clips:
         raise LatteError(_too_few(job, len(sets[1].items)))
     clips, size = protocol.clips or len(sets[1].items), common_size(sets[1], protocol)
     if "fvd" in protocol.metrics and clips < 2:
-        raise LatteError(f"--generated: {job.generated}: FVD wants two clips or more, found one")
+        raise LatteError(f"--generated: {job.generated}: found one clip, FVD needs two or more")
     if "ssim" in protocol.metrics and size < WINDOW:
         raise LatteError(
-            f"--generated: {job.generated}: frames of {size} pixels, SSIM wants {WINDOW} or more"
+            f"--generated: {job.generated}: found frames of {size} pixels, SSIM needs {WINDOW} or more"
         )
     draws = []
     for number in range(protocol.draws):
@@ -213,7 +211,7 @@ def _prepared(job: EvalJob) -> tuple[list[ClipSet], list[_Draw], int]:
 
 def _too_few(job: EvalJob, found: int) -> str:
     expected = job.protocol.clips
-    return f"--generated: {job.generated}: holds {found} clips, expected {expected} (--clips)"
+    return f"--generated: {job.generated}: found {found} clips, expected {expected} (--clips)"
 
 
 def _features(job: EvalJob, size: int) -> Features:
@@ -222,7 +220,7 @@ def _features(job: EvalJob, size: int) -> Features:
 
 
 def _all(lists: "Iterator[list[Place]]") -> list[Place]:
-    """The places of several lists, each once."""
+    """The distinct places of several lists."""
     return list(dict.fromkeys(place for places in lists for place in places))
 
 
@@ -254,7 +252,7 @@ def _measure_likeness(
 def _summary(
     job: EvalJob, sets: Sequence[ClipSet], draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
 ) -> dict[str, Any]:
-    """The figures with their spread, what to mind about them, and every choice."""
+    """The results with their spread, remarks, and every choice of the protocol."""
     protocol = job.protocol
     choices = described(protocol) | {
         "clips": {"real": len(draws[0].real), "generated": len(draws[0].generated)},
@@ -262,7 +260,7 @@ def _summary(
         "left_out": {"real": sets[0].left_out, "generated": sets[1].left_out},
         "size": size,
         "size_from": "the first generated clip" if protocol.size is None else "--size",
-        "nearest": "the real clip of the draw at the least squared distance in pixels",
+        "nearest": "the real clip of the draw with the smallest squared pixel distance",
         "real": str(job.real),
         "generated": str(job.generated),
         "latte": __version__,
@@ -272,7 +270,7 @@ def _summary(
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation over the draws; null where a clip equals a real one, its PSNR infinite."""
+    """Mean and standard deviation over the draws; null if a clip equals a real one (infinite PSNR)."""
     finite = all(math.isfinite(value) for value in values)
     return {
         "value": float(np.mean(values)) if finite else None,
@@ -282,14 +280,14 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _remarks(draws: Sequence[_Draw], figures: dict[str, list[float]]) -> Iterator[str]:
-    """What would mislead whoever reads the figures alone."""
+    """Remarks on results that could be misinterpreted."""
     fewest = min(min(len(one.real), len(one.generated)) for one in draws)
     if "fvd" in figures and fewest <= NUM_CLASSES:
         yield (
-            f"fvd: {fewest} clips are too few for {NUM_CLASSES} dimensions: the figure is larger than that of"
-            " more clips, and to be compared with the same number only"
+            f"fvd: {fewest} clips are few for {NUM_CLASSES} dimensions: the value is biased upwards; compare"
+            " it only with values of the same number of clips"
         )
     if len(draws) > 1 and all(one == draws[0] for one in draws):
-        yield "spread: every draw is of the same clips, since there are no others"
+        yield "spread: all draws use the same clips, since there are no others"
     if any(not math.isfinite(value) for values in figures.values() for value in values):
         yield "psnr: infinite, since a generated clip equals a real one"

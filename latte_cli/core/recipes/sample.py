@@ -1,4 +1,4 @@
-"""Make clips from a run's checkpoint or a text-to-video pipeline, each with the spec that makes it again."""
+"""Sample clips from a run's checkpoint or a text-to-video pipeline, each with a spec that reproduces it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ IMAGE_FORMATS: tuple[Format, ...] = ("png",)
 
 @dataclass(frozen=True)
 class ClipJob:
-    """Clips to make, where they go, and what makes them."""
+    """The clips to make, their files, and the generator."""
 
     generator: Generator
     specs: Sequence[ClipSpec]
@@ -42,9 +42,9 @@ class ClipJob:
     """Of the run whose samples/ the clips go to, if it is one's."""
 
     def run(self, *, workers: int = 1) -> Iterator[SampleReport]:
-        """Make the clips, yielding a report a step; files appear whole, clip by clip.
+        """Make the clips, yielding every step; files are written atomically, clip by clip.
 
-        workers: processes that share the clips. Raises LatteError for what a user can fix.
+        workers: processes that share the clips. Raises LatteError for errors a user can fix.
         """
         yield from make_all(self.generator, self.specs, self.target, workers)
         if self.report is not None:
@@ -53,19 +53,19 @@ class ClipJob:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `latte sample` would do, told from small files and headers."""
+    """The plan and the job of `latte sample`, prepared from small files and headers."""
 
     settings: Settings | None
-    """With the pipeline's defaults; None for a replay."""
+    """Including the pipeline's defaults; None for a replay."""
     plan: Plan
     job: Callable[[], ClipJob]
-    """The job, once the plan has no problems."""
+    """The job, if the plan has no problems."""
 
 
 def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepared:
-    """The plan and the job of what settings and flags ask for.
+    """The plan and the job for settings and flags.
 
-    Raises LatteError naming the file, setting or option at fault.
+    Raises LatteError naming the invalid file, setting or option.
     """
     if settings.sample.pipeline is None:
         plan = _run_plan(settings, request)
@@ -78,9 +78,9 @@ def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepar
 
 
 def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
-    """The plan and the job of making a clip again: the same bytes, next to its sidecar or in `out`.
+    """The plan and the job for reproducing a clip exactly, next to its sidecar or in `out`.
 
-    Raises LatteError when it is not a sidecar, or a file it names has changed.
+    Raises LatteError if it is not a sidecar, or if a file that it refers to has changed.
     """
     spec = read_spec(sidecar)
     target = ClipFiles(out or sidecar.parent, spec.formats, spec.fps)
@@ -103,7 +103,7 @@ def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
 
 
 def run(settings: Settings, request: Request | None = None, *, workers: int = 1) -> Iterator[SampleReport]:
-    """Sample, yielding a report a step. Raises LatteError for what a user can fix."""
+    """Sample, yielding every step. Raises LatteError for errors a user can fix."""
     request = request or Request()
     if settings.sample.pipeline is not None:
         settings = with_pipeline_defaults(settings, request)
@@ -111,7 +111,7 @@ def run(settings: Settings, request: Request | None = None, *, workers: int = 1)
 
 
 def share(settings: Settings, request: Request, world: World) -> Iterator[SampleReport]:
-    """Make one worker's share of a job that has several."""
+    """Make one worker's share of a job with several workers."""
     target = target_of(settings, request)
 
     def generator(spec: ClipSpec) -> Generator:
@@ -123,7 +123,7 @@ def share(settings: Settings, request: Request, world: World) -> Iterator[Sample
 
 
 def target_of(settings: Settings, request: Request) -> ClipFiles:
-    """Where the clips go, and as what: the folder asked for, else samples/ of the run, else samples/ here."""
+    """Folder and formats of the clips; the folder is by default samples/ in the run folder, or ./samples."""
     of_run = settings.sample.pipeline is None or "run_dir" in settings.model_fields_set
     folder = request.out or (settings.run_dir if of_run else Path()) / SAMPLES
     formats = request.formats or (IMAGE_FORMATS if request.num_frames == 1 else DEFAULT_FORMATS)
@@ -131,7 +131,7 @@ def target_of(settings: Settings, request: Request) -> ClipFiles:
 
 
 def job_of(settings: Settings, request: Request) -> ClipJob:
-    """The job of settings and flags. Raises LatteError naming the file, setting or option at fault."""
+    """The job for settings and flags. Raises LatteError naming the invalid file, setting or option."""
     if settings.sample.pipeline is not None:
         return _pipeline_job(settings, *_pipeline_clips(settings, request))
     target = target_of(settings, request)
@@ -143,7 +143,7 @@ def job_of(settings: Settings, request: Request) -> ClipJob:
 def _pipeline_clips(
     settings: Settings, request: Request
 ) -> tuple[PipelineGenerator, Sequence[PipelineSpec], ClipFiles]:
-    """The clips of prompts, from a pipeline folder that is opened once."""
+    """The clips of prompts, with the pipeline folder opened once."""
     target = target_of(settings, request)
     pipeline = open_pipeline(settings.sample.pipeline, decodes=target.decodes)
     generator, specs = PipelineGenerator(pipeline), pipeline_specs(settings, request, target, pipeline)
@@ -179,7 +179,7 @@ def _run_plan(settings: Settings, request: Request) -> Plan:
 
 
 def _with_memory(plan: Plan, settings: Settings, target: ClipFiles) -> Plan:
-    """The plan of a run's clips with how they are decoded, and the memory of it all."""
+    """Add decoding and memory to the plan of a run's clips."""
     if target.decodes and not plan.problems:
         data, vae = settings.data, settings.vae
         size = (data.image_size, data.image_size)

@@ -1,4 +1,4 @@
-"""Train Latte from an experiment file, and leave a run folder that sampling and resuming read."""
+"""Train Latte from an experiment file and write a run folder for sampling and resuming."""
 
 import logging
 import random
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.runs import checkpoints, digest_of
 from latte_cli.core.data.captions.files import texts_of
-from latte_cli.core.data.captions.states import told
+from latte_cli.core.data.captions.states import model_input
 from latte_cli.core.data.clips.batches import ClipSource
 from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.data.clips.memory import MemorySource
@@ -36,8 +36,8 @@ from latte_cli.core.training.stopping import stop_requests
 
 if TYPE_CHECKING:
     from latte_cli.core.models.vae.autoencoder import Vae
+    from latte_cli.core.training.captioning import CaptionSampler
     from latte_cli.core.training.report import TrainReport
-    from latte_cli.core.training.telling import Telling
     from latte_cli.core.training.trainer import Trainer
     from latte_cli.core.training.validation import Validation
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """Captions, or frames, encoded into memory so far."""
+    """Progress of encoding captions or frames into memory."""
 
     done: int
     total: int
@@ -55,15 +55,14 @@ class EncodeReport:
 def run(
     settings: Settings, *, resume: Path | Literal["auto"] | None = None, allow_changes: bool = False
 ) -> "Iterator[EncodeReport | TrainReport]":
-    """Train, yielding a report a step (see `Trainer.run`); the run folder, held until it ends, has all
-    that it leaves.
+    """Train, yielding every step (see `Trainer.run`); the run folder is locked meanwhile.
 
-    resume: a checkpoint to go on from, or "auto": the run folder's newest, if there is one. Raises LatteError
-    for what a user can fix, before anything heavy is imported where that can be known. Started by a launcher,
-    it is one of the run's workers, of which only the first writes.
+    resume: a checkpoint, or "auto" for the newest in the run folder, if any. Raises LatteError for errors a
+    user can fix, before heavy imports where possible. Under a launcher this is one of the run's workers, of
+    which only the first one writes files.
     """
     world = current_world()
-    # Whoever launched workers holds the folder for them.
+    # For workers, the launching process holds the lock.
     with only_run(settings.run_dir, "latte train") if world.launcher is None else nullcontext():
         yield from _run(settings, world, resume=resume, allow_changes=allow_changes)
 
@@ -83,8 +82,10 @@ def _run(
     collective = join(world)
     if checkpoint is not None and not allow_changes:
         _check_same_run(settings, checkpoint, clips.fingerprint, workers=world.size)
-    telling = yield from _told(settings, source, dropout=settings.model.condition_dropout)
-    trainer = _trainer(settings, checkpoint, clips=clips.fingerprint, collective=collective, telling=telling)
+    captions = yield from _load_captions(settings, source, dropout=settings.model.condition_dropout)
+    trainer = _trainer(
+        settings, checkpoint, clips=clips.fingerprint, collective=collective, captions=captions
+    )
     load = cache(lambda: _load_vae(settings))
     validate = None
     if clips.validation is not None and settings.train.validate_every:
@@ -114,19 +115,19 @@ def _run(
 def run_parallel(
     settings: Settings, cluster: Cluster, *, resume: Path | Literal["auto"] | None = None
 ) -> int:
-    """`run` as this machine's workers of `cluster`, which run this same command; returns the exit code."""
+    """Run this command as this machine's workers of `cluster`; return the exit code."""
     with only_run(settings.run_dir, "latte train"):
         _checkpoint(settings, resume)
         return launch(same_command(), cluster, log_dir=settings.run_dir / "logs" / "train")
 
 
 def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Path | None:
-    """The checkpoint to go on from; a run folder in use is refused unless it is resumed."""
+    """The checkpoint to resume from; raises LatteError if the folder contains a run that is not resumed."""
     found = checkpoints(settings.run_dir / "ckpt")
     if resume is None and found:
         raise LatteError(
-            f"{settings.run_dir}: holds a run already, up to {found[-1].name}: go on with --resume auto,"
-            " or name another --run-dir"
+            f"{settings.run_dir}: already contains a run (last checkpoint {found[-1].name}); use"
+            " --resume auto or another --run-dir"
         )
     if isinstance(resume, Path):
         if not resume.is_file():
@@ -136,7 +137,7 @@ def _checkpoint(settings: Settings, resume: Path | Literal["auto"] | None) -> Pa
 
 
 def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers: int) -> None:
-    """Raise LatteError when a checkpoint is of other settings or clips, and so would not be gone on with."""
+    """Raise LatteError if a checkpoint's settings or clips differ from this run's."""
     from latte_cli.core.training.state import read_progress
 
     before, train = read_progress(checkpoint), settings.train
@@ -145,24 +146,24 @@ def _check_same_run(settings: Settings, checkpoint: Path, clips: str, *, workers
     if before.data != clips:
         captions = " or their captions" if settings.model.condition == "text" else ""
         raise LatteError(
-            f"{checkpoint}: the videos of data.root{captions} have changed since: clips would come in another"
-            " order. Put them back, or go on with --allow-changes"
+            f"{checkpoint}: the videos of data.root{captions} have changed, which changes the order of clips."
+            " Restore them, or use --allow-changes"
         )
     start, layout = train.init_from, architecture_of(settings).layout
     if train.trains_lora and start is not None and before.base != digest_of(start, layout):
         raise LatteError(
-            f"{checkpoint}: train.init_from {train.init_from} holds other weights than those changed:"
-            " put them back, or go on with --allow-changes"
+            f"{checkpoint}: train.init_from {train.init_from} contains other weights than the run started"
+            " from. Restore them, or use --allow-changes"
         )
 
 
-def _told(
+def _load_captions(
     settings: Settings, source: ClipSource, *, dropout: float
-) -> "Generator[EncodeReport, None, Telling | None]":
-    """What clips with captions are told: states of the cache, or encoded now and kept in memory."""
+) -> "Generator[EncodeReport, None, CaptionSampler | None]":
+    """Load captions' states from the cache, or encode them and keep them in memory."""
     if not isinstance(source, CaptionedSource):
         return None
-    from latte_cli.core.training.telling import Telling
+    from latte_cli.core.training.captioning import CaptionSampler
 
     texts, folder = texts_of(source.captions), settings.cache.dir
     header = cached_header(settings)
@@ -176,9 +177,9 @@ def _told(
             yield EncodeReport(len(kept_states), len(texts))
 
         def states(text: str) -> Array:
-            return told(kept_states[text], kind)
+            return model_input(kept_states[text], kind)
 
-    return Telling(source.captions, states, dropout=dropout)
+    return CaptionSampler(source.captions, states, dropout=dropout)
 
 
 def _trainer(
@@ -187,21 +188,28 @@ def _trainer(
     *,
     clips: str,
     collective: Collective,
-    telling: "Telling | None",
+    captions: "CaptionSampler | None",
 ) -> "Trainer":
-    """The model and optimizer, fresh, from other weights, or as a checkpoint left them."""
+    """Create model and optimizer: newly initialised, from other weights, or from a checkpoint."""
     from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.training.starting import set_start
     from latte_cli.core.training.trainer import Trainer
 
     model = build_model(settings, dtype=settings.train.dtype)
     start = settings.train.init_from
-    # Checkpoints of low-rank changes hold these alone.
+    # LoRA checkpoints contain only the LoRA parameters.
     if start is not None and (checkpoint is None or settings.train.trains_lora):
         for note in set_start(architecture_of(settings), model, start):
             log.warning("train.init_from: %s", note)
     schedule = make_schedule(settings.diffusion)
-    trainer = Trainer(settings, model, schedule=schedule, clips=clips, collective=collective, telling=telling)
+    trainer = Trainer(
+        settings,
+        model,
+        schedule=schedule,
+        clips=clips,
+        collective=collective,
+        captions=captions,
+    )
     if checkpoint is not None:
         trainer.resume(checkpoint)
     return trainer
@@ -210,7 +218,7 @@ def _trainer(
 def _previews(
     trainer: "Trainer", load: "Callable[[], Vae]", stopping: Callable[[], bool]
 ) -> Callable[[int], object]:
-    """What draws the preview of a step. The other workers do not wait for it, but at their next sum."""
+    """A function that samples a preview. Other workers wait only at their next collective operation."""
     from latte_cli.core.training.previews import Previews
 
     weights = trainer.optimizer.averaged(trainer.model.get_parameters())
@@ -226,7 +234,7 @@ def _validation(
     settings = trainer.settings
     of_folder = isinstance(settings.data.validation, Path)
     texts = validation_settings(settings) if of_folder else settings
-    telling = yield from _told(texts, source, dropout=0.0)
+    captions = yield from _load_captions(texts, source, dropout=0.0)
     weights = trainer.optimizer.averaged(trainer.model.get_parameters())
     validation = Validation(
         settings,
@@ -234,7 +242,7 @@ def _validation(
         source,
         schedule=trainer.schedule,
         collective=trainer.collective,
-        telling=telling,
+        captions=captions,
     )
     for done in validation.read(load().encode if source.content == "frames" else None):
         yield EncodeReport(done, validation.number)
@@ -250,9 +258,9 @@ def _load_vae(settings: Settings) -> "Vae":
 def _encode(
     memory: MemorySource, encode: Callable[[Array], Array], folder: Path, collective: Collective
 ) -> Iterator[EncodeReport]:
-    """Encode everything into memory. Workers encode a share each and exchange them through files in `folder`.
+    """Encode everything into memory. Each worker encodes a share; they exchange files in `folder`.
 
-    What another worker's file does not bring, as from a machine with a disk of its own, each encodes itself.
+    Shares that are not visible, for example on another machine's disk, are encoded by each worker.
     """
     rank, size = collective.world.rank, collective.world.size
     done = 0
@@ -261,7 +269,7 @@ def _encode(
         yield EncodeReport(done, memory.total)
     if size == 1:
         return
-    # A name of this launch: a file of one that was killed may be of other videos.
+    # Named after this launch: files of a killed run may be of other videos.
     token = collective.broadcast(random.getrandbits(32))
     files = [folder / f".moments-{token}-{worker}.partial.npz" for worker in range(size)]
     memory.write_share(files[rank])

@@ -1,1 +1,1 @@
-"""`report.html` of a run folder: one page of its settings, curves, previews, samples and figures."""
+"""`report.html` of a run folder: a page with settings, curves, previews, samples and results."""

@@ -1,4 +1,4 @@
-"""The previews and samples of a run folder, each with what is told of it, embedded as far as they fit."""
+"""The previews and samples of a run folder with descriptions, embedded up to a size limit."""
 
 import base64
 import re
@@ -19,11 +19,11 @@ PREVIEW = re.compile(r"step-(\d{8,})-(.+)")
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of the page: `source` is a data URI, or None where it is only linked."""
+    """A clip of the page: `source` is a data URI, or None if it is only linked."""
 
     name: str
     link: str
-    """Relative to the page."""
+    """Path relative to the page."""
     kind: Literal["video", "image"]
     facts: tuple[tuple[str, str], ...]
     source: str | None = None
@@ -31,21 +31,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The clips of a run, and how many of them are embedded."""
+    """The clips of a run, and the number of embedded ones."""
 
     samples: tuple[Clip, ...]
     previews: tuple[tuple[int, tuple[Clip, ...]], ...]
-    """By step, in order."""
+    """Previews by step, in order."""
     embedded: int
     total: int
     digests: dict[str, str]
-    """SHA-256 of the files that the samples were made from, by their paths."""
+    """SHA-256 of the files that determine the samples, by path."""
     unread: int
-    """Sidecars that cannot be read."""
+    """Number of sidecars that cannot be read."""
 
 
 def gallery(run_dir: Path, *, most_bytes: int = EMBED_BYTES) -> Gallery:
-    """The clips in a run's samples/; samples are embedded first, then previews from the newest back."""
+    """The clips in a run's samples/; samples are embedded first, then previews from newest to oldest."""
     folder = run_dir / "samples"
     embed = _Embedder(run_dir, most_bytes)
     specs, unread = _specs(folder)
@@ -61,7 +61,7 @@ def gallery(run_dir: Path, *, most_bytes: int = EMBED_BYTES) -> Gallery:
 
 
 class _Embedder:
-    """Embeds files until they are as many bytes as are allowed."""
+    """Embeds files up to a total number of bytes."""
 
     def __init__(self, run_dir: Path, most_bytes: int) -> None:
         self.run_dir = run_dir
@@ -87,13 +87,13 @@ class _Embedder:
 
 
 def _specs(folder: Path) -> tuple[list[ClipSpec], int]:
-    """The specs of the sidecars of a folder, in the order of their names, and how many cannot be read."""
+    """The specs of a folder's sidecars, sorted by name, and the number of unreadable ones."""
     specs = [_spec(path) for path in sorted(folder.glob("*.json"))]
     return [spec for spec in specs if spec is not None], specs.count(None)
 
 
 def _spec(sidecar: Path) -> ClipSpec | None:
-    """What a sidecar tells, if it can be read; whether its files have changed since is not looked at."""
+    """The spec of a sidecar, or None if it cannot be read; does not check whether files have changed."""
     try:
         return parse_spec(read_json(sidecar, dict[str, Any]), source=str(sidecar))
     except LatteError:
@@ -118,7 +118,7 @@ def _previews(folder: Path) -> dict[int, list[tuple[str, Path]]]:
 
 
 def _facts(spec: ClipSpec) -> list[tuple[str, str]]:
-    """What is told of a sample."""
+    """The description of a sample."""
     facts: list[tuple[str, str | None]] = [
         ("prompt", spec.prompt),
         ("negative prompt", spec.negative_prompt or None),

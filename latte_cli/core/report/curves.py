@@ -7,8 +7,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 480, 220  # of a chart, in units of its view box
 LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 24  # margins, for the numbers of the axes
-MOST_POINTS = 500  # of a curve: beyond them, neighbours are averaged
-LOG_RANGE = 20  # largest over smallest value from which an axis is logarithmic
+MOST_POINTS = 500  # of a curve; for more, neighbours are averaged
+LOG_RANGE = 20  # ratio of largest to smallest value from which an axis is logarithmic
 TICKS = 5
 CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Loss", ("loss", "mse", "validation_loss")),
@@ -16,14 +16,14 @@ CURVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Gradient norm", ("grad_norm",)),
     ("Frames per second", ("frames_per_second",)),
 )
-"""Charts, and the numbers of metrics.jsonl in each."""
+"""Charts, and the metrics in each."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A number at an axis, `at` a place of the view box."""
+    """A number on an axis, at position `at` of the view box."""
 
     at: float
     text: str
@@ -49,7 +49,7 @@ class Chart:
 
 
 def charts(lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """The charts of a run's lines of metrics, over their steps; numbers that no line has are left out."""
+    """The charts of a run's metrics over steps; metrics without values are omitted."""
     found = []
     for title, names in CURVES:
         series = {name: points for name in names if (points := _points(lines, name))}
@@ -59,7 +59,7 @@ def charts(lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def _points(lines: Iterable[Mapping[str, Any]], name: str) -> list[Point]:
-    """(step, value) of each line that has the number; those that are not finite are left out."""
+    """(step, value) of each line with a finite value of the metric."""
     points = [
         (float(line["step"]), float(line[name]))
         for line in lines
@@ -100,13 +100,13 @@ def _chart(title: str, series: Mapping[str, Sequence[Point]]) -> Chart:
 
 
 def _widened(low: float, high: float) -> Point:
-    """A range with some room at both ends; a single value gets a range around it."""
+    """A range with margins at both ends; for a single value, a range around it."""
     room = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     return low - room, high + room
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """At most TICKS + 1 numbers of a range, evenly spaced by 1, 2 or 5 times a power of ten."""
+    """At most TICKS + 1 numbers in a range, spaced by 1, 2 or 5 times a power of ten."""
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -115,7 +115,7 @@ def round_numbers(low: float, high: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """The powers of ten of a range; of a short one, twice and five times these too."""
+    """The powers of ten in a range; for a short one, also their multiples by 2 and 5."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if len(exponents) <= 4 else (1,)
     numbers = [factor * 10.0**exponent for exponent in exponents for factor in factors]

@@ -1,4 +1,4 @@
-"""The figures of `latte evaluate` in a run folder."""
+"""The results of `latte evaluate` in a run folder."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ METRICS = {"fvd": "FVD", "psnr": "PSNR (dB)", "ssim": "SSIM"}
 
 
 class Figure(Model):
-    """One figure: its mean over the draws, null if infinite, and their standard deviation."""
+    """A result: the mean over the draws (null if infinite) and their standard deviation."""
 
     value: float | None
     spread: float | None = None
 
 
 class Evaluation(Model):
-    """What `latte evaluate --report` writes, as far as it is shown."""
+    """The shown part of a file of `latte evaluate --report`."""
 
     fvd: Figure | None = None
     psnr: Figure | None = None
@@ -28,6 +28,6 @@ class Evaluation(Model):
 
 
 def evaluation(run_dir: Path) -> Evaluation | None:
-    """The figures of a run, if it was evaluated. Raises LatteError for a file that cannot be read."""
+    """The results of a run, if it was evaluated. Raises LatteError if the file cannot be read."""
     path = run_dir / EVALUATION
     return read_json(path, Evaluation) if path.exists() else None

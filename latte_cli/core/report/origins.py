@@ -1,4 +1,4 @@
-"""What made a run: a line of commands.jsonl for each command that wrote into its folder."""
+"""The origin of a run: commands.jsonl has one line per command that wrote into its folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ COMMANDS = "commands.jsonl"
 
 
 class Origin(Model):
-    """A command, when it began, and the machine and versions it ran with."""
+    """A command with its start time, machine and versions."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -21,10 +21,10 @@ class Origin(Model):
 
 
 def note_command(run_dir: Path, origin: Origin) -> None:
-    """Add a command to those of a run. Raises LatteError when it cannot be written."""
+    """Append a command to commands.jsonl. Raises LatteError if it cannot be written."""
     Journal(run_dir / COMMANDS, Origin).append([origin])
 
 
 def origins(run_dir: Path) -> list[Origin]:
-    """The commands that a run was made by, in order."""
+    """The commands of a run, in order."""
     return list(Journal(run_dir / COMMANDS, Origin).read(skip_damaged=True))

@@ -1,4 +1,4 @@
-"""Write the page: what the files of a run folder tell, by one template that escapes whatever it is given."""
+"""Write the page from the files of a run folder, with a template that escapes all values."""
 
 import logging
 import shlex
@@ -30,7 +30,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 @dataclass(frozen=True)
 class Row:
-    """A setting: its path, its value as in a YAML file, and whether that is not the default."""
+    """A setting: its path, its value as in YAML, and whether it differs from the default."""
 
     path: str
     value: str
@@ -38,7 +38,7 @@ class Row:
 
 
 class RunReport:
-    """report.html of a run, kept up to date by this process's command; what goes wrong is a warning."""
+    """Keeps report.html of a run up to date; errors are logged as warnings."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -49,7 +49,7 @@ class RunReport:
         )
 
     def follow(self, step: int) -> None:
-        """Update the page in the step after a checkpoint or a preview, when these are there."""
+        """Update the page in the step after a checkpoint or a preview."""
         train, before = self.settings.train, step - 1
         if any(
             every and before and before % every == 0
@@ -58,22 +58,21 @@ class RunReport:
             self.update()
 
     def update(self) -> None:
-        """Write the page anew from the files of the run's folder; the first time, note the command there."""
+        """Write the page from the files of the run's folder; the first time, also record the command."""
         try:
             if self._origin is not None:
                 note_command(self.settings.run_dir, self._origin)
                 self._origin = None
             write_report(self.settings)
-        except Exception as error:  # noqa: BLE001 (a page about a run is no reason to end it)
+        except Exception as error:  # noqa: BLE001 (an error in the page must not end the run)
             reason = str(error) if isinstance(error, LatteError) else f"{type(error).__name__}: {error}"
             log.warning("no %s: %s", REPORT, reason)
 
 
 def write_report(settings: Settings) -> Path:
-    """Write report.html of a run from the files of its folder; it appears whole.
+    """Write report.html of a run from the files of its folder, atomically.
 
-    settings: shown where the folder has no settings.yaml of its own. Raises LatteError when it cannot be
-    written.
+    settings: shown if the folder has no settings.yaml. Raises LatteError if it cannot be written.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -105,7 +104,7 @@ def write_report(settings: Settings) -> Path:
 
 
 def setting_rows(section: Section, defaults: Section, prefix: str = "") -> Iterator[Row]:
-    """Every setting, sections flattened."""
+    """Every setting, with sections flattened."""
     for name in type(section).model_fields:
         value, default = getattr(section, name), getattr(defaults, name)
         if isinstance(value, Section):
@@ -116,7 +115,7 @@ def setting_rows(section: Section, defaults: Section, prefix: str = "") -> Itera
 
 
 def _settings_of(run_dir: Path, settings: Settings) -> Settings:
-    """The settings that a run was trained with, where its folder has them and they can still be read."""
+    """The settings of a run from its folder, if they can be read, else `settings`."""
     path = run_dir / "settings.yaml"
     if not path.exists():
         return settings

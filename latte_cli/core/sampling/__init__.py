@@ -1,1 +1,1 @@
-"""From noise to files: clips of a run's model or of a pipeline."""
+"""Sample clips from a run or a pipeline and write them to files."""

@@ -1,4 +1,4 @@
-"""From latents to pixels."""
+"""Decode latents to pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +23,9 @@ def load_decoder(settings: VaeSettings, height: int, width: int) -> Decode:
 
 
 def load_temporal(folder: Path, scaling_factor: float, size: tuple[int, int, int]) -> Decode:
-    """The same by Latte-1's temporal decoder. size: frames, height and width of the clips.
+    """The same with Latte-1's temporal decoder. size: frames, height and width of the clips.
 
-    Raises LatteError when frames that are decoded together do not fit into memory.
+    Raises LatteError if frames that are decoded together do not fit into memory.
     """
     temporal, (frames, height, width) = load_temporal_decoder(folder, scaling_factor=scaling_factor), size
     check_temporal(temporal.decoder.shape.block_out_channels, min(frames, CHUNK), height, width)

@@ -1,6 +1,6 @@
-"""One clip at a time, from noise to latents to frames: what `sample` and the previews of training share.
+"""Denoise one clip at a time; used by `latte sample` and the previews of training.
 
-Clips are denoised alone: each depends on its own seed, bit for bit, and not on how many are made with it.
+A clip depends only on its own seed, bit for bit, and not on the other clips.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
 from latte_cli.core.rng import Stream, draw
 
 Condition = tuple[NDArray[Any], NDArray[Any]]
-"""What the model is told of one clip, and what guidance leads away from, (1, ...) each."""
+"""The condition of one clip and the one that guidance steers away from, (1, ...) each."""
 
 Walk = Callable[[Model, FloatArray, Callable[[int], np.random.Generator]], Iterator[Any]]
-"""A sampler and its schedule: (model, x_t, random numbers of a step by its index) to a report per step."""
+"""A sampler with its schedule: maps (model, x_t, random generator of a step by index) to steps."""
 
 
 class Denoiser:
-    """A transformer on the host: from a condition to a float32 model of (x_t, timesteps) that is told it.
+    """A transformer for samplers: maps a condition to a float32 model of (x_t, timesteps) on the host.
 
-    What depends on the condition alone is computed once, for however many steps. Where it has to be compiled,
-    it is at the first call for each number of rows: one with guidance, another without.
+    Values that depend only on the condition are computed once for all steps. If it must be compiled, this is
+    done on the first call for each number of rows (with and without guidance).
     """
 
     def __init__(self, model: Transformer):
@@ -131,7 +131,7 @@ class Trajectory:
 
 
 def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:
-    """One of our samplers, ddpm where none is named, over the steps of a schedule."""
+    """A sampler by name (default ddpm), applied to a schedule."""
     sampler = SAMPLERS[name or "ddpm"]
 
     def walk(model: Model, x_t: FloatArray, random: Callable[[int], np.random.Generator]) -> Iterator[Step]:
@@ -165,6 +165,6 @@ def pipeline_walk(pipeline: PipelineFolder, steps: int, *, sampler: str | None, 
 
 
 def class_condition(label: int | None, num_classes: int | None) -> Condition:
-    """The condition of a model of classes, or of none: its label, and the label that means no class."""
+    """The condition of a class-conditional model (label and null label) or of an unconditional one."""
     null = num_classes or 0
     return np.array([null if label is None else label], np.int32), np.array([null], np.int32)

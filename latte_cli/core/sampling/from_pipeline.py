@@ -1,4 +1,4 @@
-"""Clips of a text-to-video pipeline: the specs that prompts come to, and the generator of its weights."""
+"""Clips of a text-to-video pipeline: specs from prompts, and the generator."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,11 +39,11 @@ from latte_cli.core.storage.json_files import check_json
 if TYPE_CHECKING:
     from latte_cli.core.sampling.denoise import Condition, Denoiser, Trajectory
 
-STEPS, GUIDANCE_SCALE = 50, 7.5  # of Latte-1, where nothing else is asked for
+STEPS, GUIDANCE_SCALE = 50, 7.5  # defaults of Latte-1
 
 
 def with_pipeline_defaults(settings: Settings, request: Request) -> Settings:
-    """The settings with a pipeline's own numbers where the experiment gives none."""
+    """The settings with a pipeline's defaults where the experiment sets none."""
     sample = settings.sample
     own: dict[str, Any] = {"sampler": None, "steps": STEPS, "guidance_scale": GUIDANCE_SCALE}
     if request.initial_latents is None:
@@ -56,10 +56,10 @@ def with_pipeline_defaults(settings: Settings, request: Request) -> Settings:
 def pipeline_specs(
     settings: Settings, request: Request, target: ClipFiles, pipeline: PipelineFolder
 ) -> list[PipelineSpec]:
-    """The clips that are asked of a pipeline: every prompt as often as there are samples, seeds one apart.
+    """The specs of the requested clips: sample.num_samples per prompt, with consecutive seeds.
 
-    settings: `with_pipeline_defaults`. The files' digests are yet to be added by `with_digests`. Raises
-    LatteError naming the setting or option at fault.
+    settings: from `with_pipeline_defaults`. The files' digests are added later by `with_digests`. Raises
+    LatteError naming the invalid setting or option.
     """
     sample, path, lines = settings.sample, request.initial_latents, request.prompts
     if sample.respacing is not None:
@@ -73,12 +73,12 @@ def pipeline_specs(
         if "num_samples" not in sample.model_fields_set:
             number = max(1, rows // len(lines))
         if rows != number * len(lines):
-            expected = f"expected a clip each: {len(lines)} prompts x {number} samples"
+            expected = f"expected one per clip: {len(lines)} prompts x {number} samples"
             raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {expected}")
     if request.lora is not None and not request.lora.is_file():
         raise LatteError(f"--lora: {request.lora}: no such file")
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
-    pipeline_files(pipeline, decoder=decoder)  # weights that are missing are told before any is read
+    pipeline_files(pipeline, decoder=decoder)  # reports missing weights before any is read
     clips = [(line, further) for line in lines for further in range(number)]
     reuse = reuse_file(sample, pipeline.path)
     specs = []
@@ -137,9 +137,9 @@ def with_digests(
 def clip_shape(
     pipeline: PipelineFolder, num_frames: int | None, height: int | None, width: int | None
 ) -> tuple[int, int, int, int]:
-    """(F, 4, h, w) of a clip's latents; sizes in pixels, None as the transformer was trained.
+    """(F, 4, h, w) of a clip's latents; sizes in pixels, by default those of training.
 
-    Raises LatteError for a size that is not a complete number of patches.
+    Raises LatteError for a size that is not a multiple of the patch size.
     """
     shape = pipeline.shape
     native, unit = shape.sample_size * VAE_FACTOR, VAE_FACTOR * shape.patch_size
@@ -151,10 +151,10 @@ def clip_shape(
 
 
 def decoder_of(pipeline: PipelineFolder, temporal: Switch, *, frames: int) -> Path:
-    """The folder of what makes frames of latents: the temporal decoder, or the autoencoder.
+    """The folder of the decoder: the temporal decoder or the autoencoder.
 
-    temporal: sample.temporal_decoder; auto takes it for more than one frame where the folder has it. Raises
-    LatteError when it is asked for and not there.
+    temporal: sample.temporal_decoder; auto selects it for more than one frame if it exists. Raises LatteError
+    if it is requested and missing.
     """
     found = pipeline.temporal_decoder.is_dir()
     if temporal is True and not found:
@@ -164,13 +164,13 @@ def decoder_of(pipeline: PipelineFolder, temporal: Switch, *, frames: int) -> Pa
 
 
 class PipelineGenerator:
-    """Makes clips with a pipeline: its text encoder first, then its transformer and its autoencoder."""
+    """Generates clips with a pipeline: text encoder, then transformer, then autoencoder."""
 
     def __init__(self, pipeline: PipelineFolder):
         self.pipeline = pipeline
 
     def check(self, specs: Sequence[PipelineSpec]) -> None:
-        """Raise LatteError for clips that cannot be made, told from small files and headers."""
+        """Raise LatteError for clips that cannot be made; reads only small files and headers."""
         pipeline, spec = self.pipeline, specs[0]
         mapped = map_weights(open_weights(pipeline.transformer, kind="t2v"), "t2v")
         check_sizes(mapped, pipeline.shape, f"that of {pipeline.transformer / CONFIG}")
@@ -188,7 +188,7 @@ class PipelineGenerator:
             open_weights(spec.lora)
 
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
-        """See `Generator`. The specs are `PipelineSpec`s that `check` passes."""
+        """See `Generator`. The specs are `PipelineSpec`s accepted by `check`."""
         clips = [spec for spec in specs if isinstance(spec, PipelineSpec)]
         conditions: list[Condition] = []
         make, plan = (
@@ -241,7 +241,7 @@ class PipelineGenerator:
         return make
 
     def _weights(self, spec: PipelineSpec) -> Mapping[str, Array]:
-        """The transformer's weights, still in their files, with the low-rank changes that the spec names."""
+        """The transformer's weights, read on demand, with the spec's LoRA added."""
         mapped = map_weights(open_weights(self.pipeline.transformer, kind="t2v"), "t2v")
         weights: Mapping[str, Array] = LazyWeights(mapped)
         if spec.lora is None:
@@ -251,7 +251,7 @@ class PipelineGenerator:
         return with_lora(weights, load_lora(spec.lora), source=str(spec.lora))
 
     def _encode(self, clips: Sequence[PipelineSpec]) -> "Iterator[Condition]":
-        """Each prompt's packed states and its negative's, (1, N, D + 1) each; every text is encoded once."""
+        """The packed states of each prompt and its negative, (1, N, D + 1) each; texts are encoded once."""
         from latte_cli.core.models.text.encoder import TextEncoder, TextStates, pipeline_states
 
         texts = list(dict.fromkeys(text for clip in clips for text in (clip.prompt, clip.negative_prompt)))
@@ -261,8 +261,8 @@ class PipelineGenerator:
         for clip in clips:
             while not {clip.prompt, clip.negative_prompt} <= known.keys():
                 known[texts[len(known)]] = next(states)
-            told, untold = pipeline_states(known[clip.prompt], known[clip.negative_prompt])
-            yield told[None], untold[None]
+            conditional, unconditional = pipeline_states(known[clip.prompt], known[clip.negative_prompt])
+            yield conditional[None], unconditional[None]
 
     def _denoiser(self, spec: PipelineSpec, weights: Mapping[str, Array]) -> "Denoiser":
         import mindspore as ms
@@ -271,7 +271,7 @@ class PipelineGenerator:
         from latte_cli.core.models.weights import load_weights
         from latte_cli.core.sampling.denoise import Denoiser
 
-        # A CPU multiplies in float32 alone at any speed; elsewhere in the type of the weights.
+        # On a CPU only float32 products are fast; elsewhere the weights' type is used.
         dtype = "float32" if ms.get_context("device_target") == "CPU" else spec.dtype
         size = (spec.height // VAE_FACTOR, spec.width // VAE_FACTOR)
         model = make_transformer(
@@ -297,5 +297,5 @@ class PipelineGenerator:
 
 
 def generator_of(spec: PipelineSpec, *, decodes: bool) -> PipelineGenerator:
-    """The generator of a clip's pipeline. Raises LatteError as `open_pipeline`."""
+    """The generator for a clip's pipeline. Raises LatteError like `open_pipeline`."""
     return PipelineGenerator(open_pipeline(spec.pipeline, decodes=decodes))

@@ -1,4 +1,4 @@
-"""Clips of a run: the specs that its settings come to, and the generator of its checkpoint's weights."""
+"""Clips of a run: specs from its settings, and the generator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunClip:
-    """What sets one clip of a run apart from the others."""
+    """The values that differ between the clips of a run."""
 
     name: str
     seed: int
@@ -39,7 +39,7 @@ class RunClip:
 
 
 def run_clips(settings: Settings, prompts: Sequence[PromptLine], number: int) -> Iterator[RunClip]:
-    """`number` clips of each prompt, or of none. Seeds are one apart; class labels come in turn."""
+    """`number` clips per prompt, or without prompts. Seeds are consecutive; class labels are cycled."""
     sample, labels = settings.sample, settings.sample.class_labels or range(settings.model.num_classes or 0)
     for first, line in enumerate(prompts):
         for further in range(number):
@@ -52,7 +52,7 @@ def run_clips(settings: Settings, prompts: Sequence[PromptLine], number: int) ->
 
 
 def run_specs(settings: Settings, checkpoint: Path, request: Request, target: ClipFiles) -> list[RunSpec]:
-    """The clips that are asked of a run. Raises LatteError for files that are missing or do not fit."""
+    """The specs of the requested clips. Raises LatteError for missing or invalid files."""
     path, prompts = request.initial_latents, request.prompts
     number, groups = settings.sample.num_samples, max(1, len(prompts))
     files = [*checkpoint_files(settings, checkpoint), path]
@@ -101,7 +101,7 @@ def run_weights(spec: RunSpec) -> tuple[str, ...]:
 
 
 class RunGenerator:
-    """Makes clips with a checkpoint's averaged weights."""
+    """Generates clips with a checkpoint's averaged weights."""
 
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
         """See `Generator`. The specs are `RunSpec`s of one checkpoint."""
@@ -139,7 +139,7 @@ class RunGenerator:
                 evaluations=evaluations,
                 condition=conditions[place] if conditions else class_condition(clip.class_label, classes),
                 seed=clip.seed,
-                guidance_scale=guidance_of(sample, told=bool(conditions) or classes is not None),
+                guidance_scale=guidance_of(sample, conditional=bool(conditions) or classes is not None),
                 guidance_every=sample.guidance_every,
                 full_steps=clip.full_steps,
                 initial_latents=initial[place],
@@ -151,22 +151,22 @@ class RunGenerator:
 
 
 def walk_of(settings: Settings, sample: SampleSettings) -> "tuple[int, Walk]":
-    """The number of steps, and the sampler over them."""
+    """The number of steps, and the sampler."""
     from latte_cli.core.sampling.denoise import sampler_walk
 
     schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
     return schedule.num_timesteps, sampler_walk(sample.sampler, schedule, eta=sample.eta)
 
 
-def guidance_of(sample: SampleSettings, *, told: bool) -> float:
-    """The scale of guidance: 1, which is none, for a model that is told nothing to be led away from."""
-    return sample.guidance_scale if told else 1.0
+def guidance_of(sample: SampleSettings, *, conditional: bool) -> float:
+    """The guidance scale; 1 (none) for an unconditional model."""
+    return sample.guidance_scale if conditional else 1.0
 
 
 def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
-    """The transformer with a checkpoint's averaged weights.
+    """Load the transformer with a checkpoint's averaged weights.
 
-    Raises LatteError when they do not fit it, or the weights that low-rank changes belong to have changed.
+    Raises LatteError if they do not fit, or if the base weights of a LoRA run have changed.
     """
     from latte_cli.core.models.weights import load_weights
 
@@ -194,16 +194,16 @@ def encode_prompts(settings: Settings, texts: Sequence[tuple[str, str]]) -> "lis
 
 
 def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
-    """The files that make a run's transformer as a checkpoint left it, or weights that take its place.
+    """The files of a checkpoint's transformer, or of the weights used instead.
 
-    Raises LatteError when one is missing.
+    Raises LatteError if one is missing.
     """
     layout = architecture_of(settings).layout
     if not settings.train.trains_lora:
         return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
     changes = lora_file(checkpoint)
     if not changes.is_file():
-        raise LatteError(f"{changes}: no such file, expected the low-rank changes of {checkpoint.name}")
+        raise LatteError(f"{changes}: no such file, expected the LoRA weights of {checkpoint.name}")
     return [changes, *open_weights(base_weights(settings), kind=layout).files]
 
 
@@ -214,17 +214,17 @@ def clip_shape(settings: Settings) -> tuple[int, ...]:
 
 
 def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
-    """The weights that a run started from, with its low-rank changes added."""
+    """The weights that a run started from, with its LoRA added."""
     from latte_cli.core.models.lora import load_lora, with_lora
 
     start, changes = base_weights(settings), lora_file(checkpoint)
     if checkpoint != changes and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
-        raise LatteError(f"{checkpoint}: train.init_from {start} holds other weights than those changed")
+        raise LatteError(f"{checkpoint}: train.init_from {start} contains other weights than in training")
     return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
 
 
 def _vae_files(settings: Settings) -> list[Path]:
-    """The autoencoder's files, except for the one in the package."""
+    """The autoencoder's files, except the one shipped with the package."""
     if settings.vae.weights == DEMO:
         return []
     files = find_autoencoder(settings.vae.weights)

@@ -1,4 +1,4 @@
-"""What makes clips of specs: a run's checkpoint or a text-to-video pipeline, behind one protocol."""
+"""The protocol of generators, which make clips from specs: of a run's checkpoint or of a pipeline."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ClipStep:
-    """Clip `clip`, from 0, after `step` of `steps`; `plan` has the number of steps of every clip.
+    """Clip `clip` (from 0) after `step` of `steps`; `plan` has the number of steps of every clip.
 
-    `latents` (F, 4, h, w), scaled, are those after the step, where given; the last step has them, and
-    frames (F, H, W, 3) where they are decoded. Step 0 is that the clip's prompt has been encoded.
+    `latents` (F, 4, h, w), scaled, may be given; the last step always has them, and frames (F, H, W, 3) if
+    decoded. Step 0 means that the clip's prompt has been encoded.
     """
 
     clip: int
@@ -33,18 +33,18 @@ class ClipStep:
 
     @property
     def is_last(self) -> bool:
-        """Whether it finishes the clip."""
+        """Whether this is the clip's last step."""
         return self.step == self.steps
 
 
 class Generator(Protocol):
-    """Makes the clips of one run of `latte sample`: of one checkpoint or pipeline, all of one size."""
+    """Generates the clips of one `latte sample`, from one checkpoint or pipeline, all of the same size."""
 
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
-        """The steps of the clips in order; a clip depends on its spec alone, bit for bit on a CPU.
+        """Yield the steps of the clips in order; a clip depends only on its spec, bit for bit on a CPU.
 
-        decodes: whether latents become frames; without it no autoencoder is loaded. Raises LatteError for
-        what a user can fix, before anything slow is loaded where it can be told.
+        decodes: whether to decode latents; otherwise no autoencoder is loaded. Raises LatteError for errors a
+        user can fix, before slow loading where possible.
         """
 
     def trajectories(self, specs: Sequence[ClipSpec]) -> "list[Trajectory]":
@@ -54,7 +54,7 @@ class Generator(Protocol):
 def clip_steps(
     steps: Iterable[Any], decode: Callable[[Array], Frames] | None, *, clip: int, plan: tuple[int, ...]
 ) -> Iterator[ClipStep]:
-    """What `denoise` reports of one clip as `ClipStep`s; the last one's latents are decoded, if any are."""
+    """Convert the steps of `denoise` for one clip to `ClipStep`s; the last one is decoded if needed."""
     for step in steps:
         done, latents = step.index + 1, np.asarray(step.x_t[0], np.float32)
         frames = decode(latents) if decode and done == step.total else None

@@ -1,6 +1,6 @@
-"""Writing clips: MP4, GIF, contact sheets and grids; the same frames give the same bytes.
+"""Write clips as MP4, GIF, contact sheets and grids; equal frames give equal bytes.
 
-Frames are uint8 RGB, (F, H, W, 3) a clip, (N, F, H, W, 3) several. Files appear whole or not at all.
+Frames are uint8 RGB, (F, H, W, 3) for a clip, (N, F, H, W, 3) for several. Files are written atomically.
 """
 
 import math
@@ -16,19 +16,18 @@ from latte_cli.core.storage.files import atomic_file
 
 Frames = NDArray[np.uint8]
 
-MP4_QUALITY = 12  # x264's constant rate factor: 0 lossless, 23 its default, 18 about invisible
+MP4_QUALITY = 12  # x264's constant rate factor: 0 is lossless, 18 nearly so visually, 23 the default
 SHEET_COLUMNS = 8
 BORDER = 2  # pixels between the pictures of a sheet or grid
-# One thread, no dates and no encoder's name in the file: equal frames, equal bytes.
+# One thread, no dates and no encoder name in the file, so that equal frames give equal bytes.
 REPRODUCIBLE = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
-NO_SEI = ["-bsf:v", "filter_units=remove_types=6"]  # H.264 unit 6 carries x264's version and options
+NO_SEI = ["-bsf:v", "filter_units=remove_types=6"]  # H.264 unit 6 contains x264's version and options
 
 
 def write_mp4(path: Path, frames: Frames, fps: float) -> None:
-    """Write a clip as H.264 in MP4, playable everywhere (yuv420p); odd sides are padded by repeating the last
-    pixel.
+    """Write a clip as H.264 in MP4 (yuv420p); odd sizes are padded by repeating the last pixel.
 
-    Raises LatteError when ffmpeg fails or the file cannot be written.
+    Raises LatteError if ffmpeg fails or the file cannot be written.
     """
     import imageio_ffmpeg
 
@@ -61,8 +60,7 @@ def write_mp4(path: Path, frames: Frames, fps: float) -> None:
 
 
 def write_gif(path: Path, frames: Frames, fps: float) -> None:
-    """Write a clip as an endless GIF, each frame with its own 256 colours; GIF keeps time in hundredths of a
-    second."""
+    """Write a clip as a looping GIF with 256 colours per frame; delays are in hundredths of a second."""
     pictures = [Image.fromarray(frame).quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
     with atomic_file(path) as partial:
         pictures[0].save(
@@ -77,14 +75,13 @@ def write_gif(path: Path, frames: Frames, fps: float) -> None:
 
 
 def write_png(path: Path, picture: Frames) -> None:
-    """Write one picture (H, W, 3)."""
+    """Write an image (H, W, 3)."""
     with atomic_file(path) as partial:
         Image.fromarray(picture).save(partial, "PNG")
 
 
 def contact_sheet(clips: Frames, columns: int = SHEET_COLUMNS) -> Frames:
-    """One picture (H, W, 3) of clips (N, F, H, W, 3): the frames of each in rows of `columns`, a new row a
-    clip."""
+    """An image (H, W, 3) of clips' frames (N, F, H, W, 3), in rows of `columns`; each clip starts a row."""
     num_clips, num_frames = clips.shape[:2]
     columns = min(columns, num_frames)
     rows = math.ceil(num_frames / columns)
@@ -94,8 +91,7 @@ def contact_sheet(clips: Frames, columns: int = SHEET_COLUMNS) -> Frames:
 
 
 def grid(clips: Frames) -> Frames:
-    """One clip (F, H, W, 3) that shows clips (N, F, H, W, 3) side by side, near a square; empty places are
-    white."""
+    """A clip (F, H, W, 3) that shows clips (N, F, H, W, 3) in a nearly square grid; empty cells are white."""
     num_clips = clips.shape[0]
     columns = math.ceil(math.sqrt(num_clips))
     rows = math.ceil(num_clips / columns)
@@ -105,7 +101,7 @@ def grid(clips: Frames) -> Frames:
 
 
 def _tile(pictures: Frames) -> Frames:
-    """Pictures (rows, columns, F, H, W, 3) laid out with white borders between: (F, H', W', 3)."""
+    """Tile images (rows, columns, F, H, W, 3) with white borders: (F, H', W', 3)."""
     rows, columns, num_frames, height, width, _ = pictures.shape
     shape = (num_frames, rows * (height + BORDER) - BORDER, columns * (width + BORDER) - BORDER, 3)
     page = np.full(shape, 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Noise that clips start from, where it comes from a file and not from their seeds."""
+"""Initial noise from a file instead of the seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from latte_cli.core.sampling.spec import ClipSpec
 
 
 def read_noise(path: Path, expected: tuple[int, ...]) -> Array:
-    """Noise (N, F, 4, h, w) from a .npy. Raises LatteError when it is none, or not (N, *expected)."""
+    """Read noise (N, F, 4, h, w) from a .npy. Raises LatteError if its shape is not (N, *expected)."""
     try:
-        noise = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
+        noise = np.load(path, mmap_mode="r")  # a header may claim more than the file contains
     except (OSError, ValueError, EOFError) as error:
         raise LatteError(f"{path}: cannot be read as a .npy of noise: {error}") from error
     if not isinstance(noise, np.ndarray):
@@ -26,9 +26,9 @@ def read_noise(path: Path, expected: tuple[int, ...]) -> Array:
 
 
 def initial_latents(specs: Sequence[ClipSpec], expected: tuple[int, ...]) -> list[Array | None]:
-    """The row of noise that each clip of one run starts from, or None for its seed's.
+    """The initial noise of each clip, or None to use its seed.
 
-    expected: (F, 4, h, w). Raises LatteError for a file that does not hold it.
+    expected: (F, 4, h, w). Raises LatteError if the file does not contain it.
     """
     path = specs[0].initial_latents
     if path is None:

@@ -1,4 +1,4 @@
-"""`ClipSpec`: everything that makes one clip. Its dump as JSON is the sidecar written next to the clip."""
+"""`ClipSpec`: everything that determines a clip. Its JSON is the sidecar written next to the clip."""
 
 import json
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from latte_cli.core.storage.json_files import Count, Digest, Model, parse_json, 
 from latte_cli.core.storage.names import FileName
 
 Format = Literal["mp4", "gif", "png", "latents", "frames"]
-SIDECAR = "a sidecar that `latte sample` wrote"
-MAX_CLIPS = 1_000_000  # of one run of `latte sample`: what a clip's row is below
+SIDECAR = "a sidecar of `latte sample`"
+MAX_CLIPS = 1_000_000  # of one `latte sample`; a clip's row is below this
 MAX_FRAMES, MAX_SIDE, MAX_STEPS, MAX_FPS = 1 << 16, 1 << 14, 1 << 20, 1000
 
 
@@ -38,41 +38,41 @@ Steps = Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_STEPS), 
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller asks for besides the settings; None leaves it to the run or the pipeline."""
+    """Options of a caller in addition to the settings; None: the default of the run or the pipeline."""
 
     prompts: Sequence[PromptLine] = ()
     checkpoint: Path | None = None
-    """Of a run; else its newest."""
+    """Checkpoint of a run; default: its newest."""
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
     lora: Path | None = None
     initial_latents: Path | None = None
-    """A .npy of noise (N, F, 4, h, w), one clip per row."""
+    """A .npy of noise (N, F, 4, h, w), one row per clip."""
     formats: tuple[Format, ...] | None = None
     out: Path | None = None
 
 
 class ClipSpec(Model):
-    """What every clip's spec holds."""
+    """The fields common to all specs."""
 
     latte: str = __version__
-    """The version that wrote it."""
+    """The version of latte that wrote it."""
     name: FileName
-    """Of the clip's files, without their suffixes."""
+    """Name of the clip's files, without suffixes."""
     seed: int = Field(ge=0, le=LARGEST_SEED)
     row: int = Field(ge=0, lt=MAX_CLIPS)
-    """The clip's place in its run, and in the noise of `initial_latents`."""
+    """The clip's index in its run, and in the noise of `initial_latents`."""
     prompt: str | None = None
     negative_prompt: str | None = None
     initial_latents: Path | None
     sha256: dict[str, Digest]
-    """Of every file that the clip is made from, by its path."""
+    """Digest of every file that determines the clip, by path."""
     full_steps: Steps | None = None
     """Indices of the model evaluations that compute the transformer's blocks; None: all."""
     formats: tuple[Format, ...] = Field(min_length=1)
     files: tuple[FileName, ...] = ()
-    """That were written; none yet where the clip is still to be made."""
+    """Written formats; empty before the clip is made."""
 
 
 class RunSpec(ClipSpec):
@@ -86,11 +86,11 @@ class RunSpec(ClipSpec):
 
     @property
     def fps(self) -> int:
-        """Frames a second of the clip's files."""
+        """Frames per second of the clip's files."""
         return self.settings.sample.fps
 
     def sample_settings(self) -> SampleSettings:
-        """How this clip is sampled."""
+        """The sampling settings of this clip."""
         sample = self.settings.sample
         update: dict[str, Any] = {"num_samples": 1, "seed": self.seed}
         if self.steps is not None:
@@ -112,20 +112,20 @@ class PipelineSpec(ClipSpec):
     guidance_every: int = Field(1, ge=1)
     pipeline: Path
     scheduler: str | None = None
-    """Class of the pipeline's own scheduler, where no sampler takes its place."""
+    """Class of the pipeline's scheduler, if no sampler replaces it."""
     sampler: Literal["ddpm", "ddim", "dpm++"] | None
     eta: float = Field(ge=0, le=1)
     num_frames: int = Field(ge=1, le=MAX_FRAMES)
     height: int = Field(ge=1, le=MAX_SIDE)
     width: int = Field(ge=1, le=MAX_SIDE)
     dtype: Dtype
-    """Of the weights in memory."""
+    """Type of the weights in memory."""
     clean_caption: bool = False
-    """Sidecars from before cleaning have none."""
+    """Missing in sidecars of versions without caption cleaning."""
     lora: Path | None
     chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)]
     temporal_decoder: bool = False
-    """Whether its frames are decoded together. Sidecars from before it was known have none."""
+    """Whether frames are decoded together. Missing in sidecars of older versions."""
     fps: int = Field(ge=1, le=MAX_FPS)
     device: Literal["auto", "cpu", "ascend", "gpu"]
 
@@ -138,9 +138,9 @@ def write_spec(folder: Path, spec: ClipSpec) -> Path:
 
 
 def read_spec(path: Path) -> RunSpec | PipelineSpec:
-    """The spec of a clip from its sidecar.
+    """Read the spec of a clip from its sidecar.
 
-    Raises LatteError naming the field at fault, or a file that has changed since or is gone.
+    Raises LatteError naming an invalid field, or a file that has changed or is missing.
     """
     content = read_json(path, dict[str, Any], missing="expected the .json next to a sample", expected=SIDECAR)
     if not {"pipeline", "checkpoint"} & content.keys():
@@ -155,16 +155,16 @@ def read_spec(path: Path) -> RunSpec | PipelineSpec:
 
 
 def parse_spec(content: dict[str, Any], *, source: str) -> RunSpec | PipelineSpec:
-    """The spec that a JSON object holds. Raises LatteError naming `source` and the field at fault."""
+    """Parse a spec from a JSON object. Raises LatteError naming `source` and the invalid field."""
     if "pipeline" in content:
         return parse_json(json.dumps(content).encode(), PipelineSpec, source=source)
     if isinstance(settings := content.get("settings"), dict) and isinstance(settings.get("text", {}), dict):
-        text = {"clean_caption": False} | settings.get("text", {})  # prompts from before cleaning had none
+        text = {"clean_caption": False} | settings.get("text", {})  # older sidecars
         content = content | {"settings": settings | {"text": text}}
     return parse_json(json.dumps(content).encode(), RunSpec, source=source)
 
 
 def _broken_rule(spec: RunSpec) -> Fault | None:
-    """The first rule that a run's settings break, with those of the clip in their place."""
+    """The first rule violated by a run's settings combined with those of the clip, or None."""
     settings = spec.settings.model_copy(update={"sample": spec.sample_settings()})
     return next(broken_rules(settings, "sample"), None)

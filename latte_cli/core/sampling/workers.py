@@ -1,7 +1,7 @@
-"""Clips shared among workers of this machine, which leave the very files that one would have left.
+"""Share clips among workers of this machine; the files are identical to those of a single worker.
 
-Whoever starts the workers writes down the spec of each clip; a worker makes every so many of them, and the
-grid is made at the end.
+The launching process writes the specs of all clips; each worker makes a share of them, and the grid is made
+at the end.
 """
 
 import json
@@ -27,16 +27,16 @@ from latte_cli.core.storage.files import atomic_file, new_folder, write_file
 from latte_cli.core.storage.json_files import BULKY_BYTES, read_json
 
 LOGS = "logs"  # of the workers, in the clips' folder
-WORK = "clips.json"  # there: what there is to do
+WORK = "clips.json"  # in this folder: the specs
 
 
 def make_all(
     generator: Generator, specs: Sequence[ClipSpec], target: ClipFiles, workers: int = 1
 ) -> Iterator[SampleReport]:
-    """Make and write all clips, in this process or by several workers that run this same command.
+    """Make and write all clips, in this process or with several workers that run this command.
 
-    Workers call `make_share`; their files are reported once all are there. Raises LatteError where clips
-    cannot be written, before any is made, and SystemExit with the workers' exit code when they were stopped.
+    Workers call `make_share`; their files are reported when all are written. Raises LatteError if clips
+    cannot be written, before any is made, and SystemExit with the workers' exit code if they were stopped.
     """
     with new_folder(target.folder):
         if workers == 1 or len(specs) == 1:
@@ -68,22 +68,20 @@ def _make_together(specs: Sequence[ClipSpec], target: ClipFiles, workers: int) -
 
 
 def has_work(target: ClipFiles) -> bool:
-    """Whether workers of this command are to sample now."""
+    """Whether this process's workers were started for sampling."""
     return (target.folder / LOGS / WORK).is_file()
 
 
 def make_share(
     target: ClipFiles, generator_of: Callable[[ClipSpec], Generator], world: World
 ) -> Iterator[SampleReport]:
-    """One worker's share of what `make_all` wrote down.
+    """Make one worker's share of the clips of `make_all`.
 
-    Raises LatteError where it wrote nothing: under a launcher of somebody else.
+    Raises LatteError if there are no specs, under another launcher.
     """
     logs = target.folder / LOGS
     if not has_work(target):
-        raise LatteError(
-            f"{world.launcher}: sampling starts its workers itself: give --parallel {world.size}"
-        )
+        raise LatteError(f"{world.launcher}: sampling starts its workers itself: use --parallel {world.size}")
     contents = read_json(logs / WORK, list[dict[str, Any]], most=BULKY_BYTES)
     mine = [parse_spec(content, source=str(logs / WORK)) for content in contents[world.rank :: world.size]]
 
@@ -96,5 +94,5 @@ def make_share(
 
 
 def _frames(logs: Path, name: str) -> Path:
-    """Where a worker leaves a clip's frames for the grid."""
+    """The file of a clip's frames for the grid."""
     return logs / f"{name}.frames.npy"

@@ -1,4 +1,4 @@
-"""Clips as files: each in its formats, its spec next to it as JSON, and all clips side by side."""
+"""Write clips in the requested formats, with their specs as JSON, and a grid of all clips."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,16 +16,17 @@ from latte_cli.core.storage.files import atomic_file
 
 LATENTS: Format = "latents"
 FRAMES: Format = "frames"
-"""Of `latte evaluate`: (F, H, W, 3) uint8 as .npy, as they were decoded, without a file of all clips."""
+"""For `latte evaluate`: decoded frames (F, H, W, 3) uint8 as .npy, without a grid of all clips."""
 DEFAULT_FORMATS: tuple[Format, ...] = ("mp4", "png")
 
 
 @dataclass(frozen=True)
 class SampleReport:
-    """A step of a clip, and the files that were written since the report before.
+    """A step of a clip, and the files written since the previous report.
 
-    `plan` has the steps of every clip; step 0 is that the clip's prompt was read. A clip's files are told
-    by a report of the next one, or the last; `frames` are theirs, (F, H, W, 3) uint8, where it was decoded.
+    `plan` has the number of steps of every clip; step 0 means that the clip's prompt was encoded. A clip's
+    files are in a report of the next clip, or in the last one; `frames` are its frames, (F, H, W, 3) uint8,
+    if decoded.
     """
 
     clip: int
@@ -36,27 +37,27 @@ class SampleReport:
 
     @property
     def done(self) -> int:
-        """Steps done of all clips together."""
+        """Steps done, over all clips."""
         return sum(self.plan[: self.clip]) + self.step
 
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """Where clips are written, and as what."""
+    """Folder and formats of clips."""
 
     folder: Path
     formats: tuple[Format, ...] = DEFAULT_FORMATS
-    """Of mp4, gif, png and latents; or frames alone."""
+    """Any of mp4, gif, png and latents; or frames only."""
     fps: int = 8
 
     @property
     def decodes(self) -> bool:
-        """Whether any of it takes pixels."""
+        """Whether any format needs pixels."""
         return set(self.formats) != {LATENTS}
 
     @property
     def shows_all(self) -> bool:
-        """Whether there is a file of all clips together."""
+        """Whether to write a grid of all clips."""
         return self.decodes and self.formats != (FRAMES,)
 
 
@@ -67,11 +68,11 @@ def write_clips(
     *,
     keep: Callable[[str, Frames], None] | None = None,
 ) -> Iterator[SampleReport]:
-    """Write each clip with its sidecar while the next one's steps go on, and all of them together at the end.
+    """Write each clip with its sidecar during the steps of the next one, and a grid at the end.
 
-    specs: of the clips, in the order of the steps. keep: takes a clip's name and
-    frames, in place of the files of all together. Yields a report a step, and further ones for what is
-    written after the last. However it ends, a clip whose writing has begun is written to its end.
+    specs: of the clips, in the order of the steps. keep: called with a clip's name and frames, instead of
+    writing a grid. Yields a report per step, and more for files written after the last step. A clip whose
+    writing has begun is always completed.
     """
     pictures: list[Frames] = []
     writing: Future[list[Path]] | None = None
@@ -85,7 +86,7 @@ def write_clips(
         written = {"formats": target.formats, "files": tuple(file.name for file in files)}
         return [*files, write_spec(target.folder, spec.model_copy(update=written))]
 
-    # Decoding is not done here: MindSpore fails where one thread compiles while another computes.
+    # Decoding is not done here: MindSpore fails if one thread compiles while another computes.
     with ThreadPoolExecutor(1) as writer:
         for step in steps:
             at = (step.clip, step.step, step.plan)
@@ -105,9 +106,9 @@ def write_clips(
 
 
 def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames | None) -> list[Path]:
-    """Write a clip in each format, and give the files; a png is its contact sheet.
+    """Write a clip in each format and return the files; png is a contact sheet.
 
-    Without frames, latents alone are written.
+    Without frames, only latents are written.
     """
     files = []
     for suffix in target.formats:
@@ -131,7 +132,7 @@ def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames |
 
 
 def write_grid(target: ClipFiles, pictures: Sequence[Frames]) -> list[Path]:
-    """Write several clips side by side: a still of all their frames, and a clip; of images a still alone."""
+    """Write several clips side by side: an image of all frames, and a clip; for images only an image."""
     together = np.stack(pictures)
     still, moving = target.folder / "grid.png", target.folder / "grid.mp4"
     if together.shape[1] == 1:
@@ -143,5 +144,5 @@ def write_grid(target: ClipFiles, pictures: Sequence[Frames]) -> list[Path]:
 
 
 def digests(paths: Iterable[Path | None]) -> dict[str, str]:
-    """The SHA-256 of each file by its path, for a spec."""
+    """The SHA-256 of each file, by path, for a spec."""
     return {str(path): digest_of_files([path]) for path in paths if path is not None}

@@ -1,4 +1,4 @@
-"""Pictures of numbers."""
+"""Charts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ def loss_curve(metrics: Path, target: Path) -> None:
 
 
 def bench_chart(found: Mapping[str, Any], target: Path) -> None:
-    """Draw what `latte bench` found as a PNG: training by row and sampling by sampler, those with numbers."""
+    """Plot results of `latte bench` as a PNG: training by row, sampling by sampler; skips failed entries."""
     from matplotlib.figure import Figure
 
     rows = [entry for entry in found["train"] if "problem" not in entry]
@@ -53,8 +53,8 @@ def bench_chart(found: Mapping[str, Any], target: Path) -> None:
     lower.set_yticks(
         range(len(samplers)), [f"{entry['sampler']}, {entry['steps']} steps" for entry in samplers]
     )
-    upper.set(xlabel="images a second in training (with quartiles)", title=found["machine"]["processor"])
-    lower.set(xlabel="seconds a video in sampling")
+    upper.set(xlabel="training: images per second (with quartiles)", title=found["machine"]["processor"])
+    lower.set(xlabel="sampling: seconds per video")
     for axes in (upper, lower):
         axes.invert_yaxis()
         axes.grid(visible=True, axis="x", alpha=0.3)

@@ -1,4 +1,4 @@
-"""The numbers of metrics.jsonl once more, as event files that TensorBoard draws."""
+"""The metrics of a run as TensorBoard event files."""
 
 import logging
 import time
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class EventLog:
-    """Scalars of a run in a new event file of `folder`, written at once.
+    """Writes scalars to a new event file in `folder`, unbuffered.
 
-    `next_step` is the first step to come: what earlier files hold from there on, TensorBoard drops. Files
-    that cannot be written are one warning, and the end of the log, not of the run.
+    `next_step` is the first step to come: TensorBoard drops events of earlier files from this step. A write
+    error is logged once and ends the log, not the run.
     """
 
     def __init__(self, folder: Path, *, next_step: int):
@@ -22,7 +22,7 @@ class EventLog:
         self._writer: EventsWriter | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # TensorBoard reads files in the order of their names: a number tells those of one second apart.
+            # TensorBoard reads files in the order of their names: a counter orders those of the same second.
             self._writer = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir())):04d}")
             start = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=next_step, session_log=start))
@@ -30,7 +30,7 @@ class EventLog:
             self._give_up(error)
 
     def add(self, line: Mapping[str, float]) -> None:
-        """Write a line of metrics, each number under its name, at the line's step."""
+        """Write the values of a metrics line at its step."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 

@@ -1,4 +1,4 @@
-"""What a training step is a function of, drawn on the host from (seed, step, place in the global batch)."""
+"""Random inputs of a training step, drawn on the host from (seed, step, place in the global batch)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from latte_cli.core.data.latent_cache.numpy_files import stored_noise
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import ModelSettings, Settings
-from latte_cli.core.training.telling import Telling
+from latte_cli.core.training.captioning import CaptionSampler
 
 
 class StepInputs(NamedTuple):
     """The arguments of a compiled step.
 
     x_start, eps: (B, F + I, C, h, w) float32, I still images after a clip's frames; timesteps: (B,) int32;
-    columns: (B, K) float32 of `Schedule.training_columns`; condition: (B, 1 + I) int32 labels, the clip's and
-    its images', or (B, 1 + I, N, D) float32 text states: (77, 768) for Latte, (120, D + 1) for LatteT2V.
+    columns: (B, K) float32 from `Schedule.training_columns`; condition: (B, 1 + I) int32 labels of the clip
+    and its images, or (B, 1 + I, N, D) float32 text states: (77, 768) for Latte, (120, D + 1) for LatteT2V.
     """
 
     x_start: Array
@@ -37,12 +37,12 @@ def draw_inputs(
     *,
     settings: Settings,
     schedule: Schedule,
-    telling: Telling | None = None,
+    captions: CaptionSampler | None = None,
     timesteps: NDArray[np.int64] | None = None,
 ) -> StepInputs:
     """Each clip's timestep and noise, with its condition. x_start: the batch's latents, (B, F, C, h, w).
 
-    telling: what clips are told, for condition: text; timesteps: (B,), where they are not drawn.
+    captions: text conditions, for condition: text; timesteps: (B,), where they are not drawn.
     """
     seed = settings.seed
     if timesteps is None:
@@ -51,8 +51,8 @@ def draw_inputs(
         ]
         timesteps = np.array(steps)
     condition: NDArray[np.int32] | Array
-    if telling is not None:
-        condition = telling(batch, num_frames=settings.data.num_frames, seed=seed)
+    if captions is not None:
+        condition = captions(batch, num_frames=settings.data.num_frames, seed=seed)
     else:
         condition = labels_or_null(batch, settings.model, seed)
     noises = [
@@ -69,10 +69,10 @@ def draw_inputs(
 
 
 def labels_or_null(batch: Batch, model: ModelSettings, seed: int) -> NDArray[np.int32]:
-    """The class labels (B, 1 + I), a clip's, then those of the I still images after it.
+    """The class labels (B, 1 + I) of a clip and of the I still images after it.
 
-    Each is dropped to the null label by itself, as often as `condition_dropout` says; without classes all are
-    zero.
+    Each is independently replaced by the null label with probability `condition_dropout`; without classes all
+    are zero.
     """
     labels = np.hstack([batch.class_labels[:, None], batch.image_labels.reshape(len(batch.places), -1)])
     if model.num_classes is None:
@@ -84,10 +84,10 @@ def labels_or_null(batch: Batch, model: ModelSettings, seed: int) -> NDArray[np.
 def latents_of(
     batch: Batch, encode: Callable[[Array], Array] | None, *, scaling_factor: float, seed: int, stored: bool
 ) -> Array:
-    """The batch's scaled latents (B, F, 4, h, w), drawn from the autoencoder's moments.
+    """The batch's scaled latents (B, F, 4, h, w), sampled from the autoencoder's moments.
 
-    `encode` gives moments (N, 8, h, w) of frames (N, 3, H, W); only a batch of frames needs it. stored: draw
-    each frame once and for all, as a cache of samples does (cache.store: sample), else afresh each time.
+    `encode` maps frames (N, 3, H, W) to moments (N, 8, h, w); needed only for batches of frames. stored:
+    always use the same sample for a frame, as in a cache of samples (cache.store: sample).
     """
     if batch.content == "latents":
         return batch.values
@@ -112,5 +112,5 @@ def latents_of(
 
 
 def at(batch: Batch, seed: int, stream: Stream, place: int) -> np.random.Generator:
-    """The generator of one purpose for the clip at `place`."""
+    """The generator of a stream for the clip at `place`."""
     return draw(seed, stream, batch.step, int(place))

@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, a line every so many steps."""
+"""metrics.jsonl: one line per train.log_every steps."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from latte_cli.core.storage.json_files import Model
 
 
 class MetricsLine(Model):
-    """A line: the step that ended it, and means over the steps since the line before."""
+    """A line: its last step, and means over the steps since the previous line."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=True)
 
@@ -20,12 +20,12 @@ class MetricsLine(Model):
 
 
 def metrics_journal(path: Path) -> Journal[MetricsLine]:
-    """The lines of a metrics.jsonl."""
+    """The journal of a metrics.jsonl."""
     return Journal(path, MetricsLine)
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again: those after the checkpoint."""
+    """Remove the lines of steps after the checkpoint, which will be repeated."""
     if path.exists():
         journal = metrics_journal(path)
         journal.replace([line for line in journal.read(skip_damaged=True) if line.step <= step])

@@ -1,4 +1,4 @@
-"""AdamW, the rate's schedule and the averaged weights that sampling uses."""
+"""AdamW, the learning-rate schedule, and the averaged weights (EMA) for sampling."""
 
 from collections.abc import Iterable, Sequence
 from math import cos, pi
@@ -10,11 +10,11 @@ from mindspore import Parameter, Tensor, ops
 from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
 from latte_cli.core.settings.schema import TrainSettings
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, which the original keeps
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, used by the original
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
-    """The rate of optimizer step `step`, counted from 0: a rise from zero, then what `schedule` says."""
+    """The learning rate of optimizer step `step`, from 0: linear warm-up from zero, then `schedule`."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -23,22 +23,22 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
 
 
 def average_decay(settings: TrainSettings, step: int) -> float:
-    """The averaged weights' decay at `step`: (1 + step) / (10 + step), until it reaches `ema_decay`."""
+    """The averaged weights' decay at `step`: (1 + step) / (10 + step), at most `ema_decay`."""
     return min(settings.ema_decay, (1 + step) / (10 + step))
 
 
 def clip_factor(settings: TrainSettings, step: int, *, norm: float) -> float:
-    """What brings gradients of global norm `norm` down to `clip_norm`, from step `clip_start` on; else 1."""
+    """The factor that clips gradients of norm `norm` to `clip_norm`, from step `clip_start`; else 1."""
     if settings.clip_norm is None or step < settings.clip_start:
         return 1.0
     return min(1.0, settings.clip_norm / (norm + 1e-6))
 
 
 class AdamW:
-    """AdamW as PyTorch computes it (Loshchilov & Hutter 2019), with the averaged weights in the same pass.
+    """AdamW as in PyTorch (Loshchilov & Hutter 2019), updating the averaged weights in the same pass.
 
-    Moments and averages are float32 parameters, one for each trained parameter. Weight decay is for matrices:
-    not for biases. On a CPU a step is one pass over shared memory, elsewhere a compiled function.
+    Moments and averages are float32 parameters, one per trained parameter. Weight decay applies to matrices
+    only. On a CPU a step is one pass over shared memory, elsewhere a compiled function.
     """
 
     def __init__(self, parameters: Sequence[Parameter], *, weight_decay: float = 0.0):
@@ -58,9 +58,9 @@ class AdamW:
     def apply(
         self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float
     ) -> None:
-        """Take one step with `gradients` times `factor`; `average` is the decay of the averaged weights.
+        """Apply one step with `gradients` times `factor`; `average` is the decay of the averaged weights.
 
-        gradients: a mutable tuple. `step` counts from 0: it fixes the bias correction.
+        gradients: a mutable tuple. `step` counts from 0 and determines the bias correction.
         """
         if self.in_place:
             buffers = Buffers(self.trained, self.means, self.squares, self.averages, self.decays)
@@ -68,7 +68,8 @@ class AdamW:
             adamw_ema(buffers, gradients, step=step, betas=(BETA1, BETA2), **options)
             return
         correction1, correction2 = 1.0 - BETA1 ** (step + 1), 1.0 - BETA2 ** (step + 1)
-        # ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one: scaled, they agree.
+        # ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one: scaling makes them
+        # equal.
         numbers = (1 - correction1, 1 - correction2, rate, EPSILON * np.sqrt(correction2), average, factor)
         self._compiled(gradients, ms.mutable(tuple(Tensor(number, ms.float32) for number in numbers)))
 

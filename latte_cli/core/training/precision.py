@@ -1,4 +1,4 @@
-"""Loss scaling: keeps float16 gradients off zero (Micikevicius et al. 2018)."""
+"""Loss scaling, which prevents underflow of float16 gradients (Micikevicius et al. 2018)."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -14,24 +14,24 @@ GOOD_STEPS_TO_GROW = 2000  # PyTorch's GradScaler
 
 @dataclass(frozen=True)
 class LossScale:
-    """What the loss is multiplied by before the backward pass, and how it has fared.
+    """The factor of the loss before the backward pass, and its history.
 
-    It halves at an overflow, whose step is dropped, and doubles after `GOOD_STEPS_TO_GROW` good steps.
+    It is halved on overflow, and the step is skipped; it is doubled after `GOOD_STEPS_TO_GROW` good steps.
     """
 
     value: Annotated[float, Field(gt=0)] = 1.0
     dynamic: bool = False
     good_steps: Count = 0
     dropped: Count = 0
-    """Steps dropped so far."""
+    """Number of skipped steps."""
 
     @classmethod
     def for_dtype(cls, dtype: str) -> "LossScale":
-        """Dynamic for float16; 1 for the others, whose range needs none."""
+        """Dynamic for float16; 1 for the other types, whose range is sufficient."""
         return cls(FIRST_SCALE, dynamic=True) if dtype == "float16" else cls()
 
     def after(self, *, overflow: bool) -> "LossScale":
-        """The scale after a step whose gradients overflowed or not."""
+        """The scale after a step, with or without overflow."""
         if not self.dynamic:
             return self
         if overflow:

@@ -1,4 +1,4 @@
-"""Clips drawn from the averaged weights while training goes on. They never change a run, nor end it."""
+"""Clips sampled from the averaged weights during training. They never change or end a run."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +28,10 @@ MOST_CLIPS = 3
 
 
 class Previews:
-    """Draws the first clips that `latte sample` would, of a run's averaged weights, into its samples/.
+    """Samples the first clips of `latte sample` from a run's averaged weights, into its samples/.
 
-    `weights`: the averaged ones, and those that are not trained, by name; `load` gives the autoencoder. From
-    the first preview on it holds a model of its own, since the training step's must not change under it.
+    `weights`: averaged weights, and those that are not trained, by name; `load` returns the autoencoder. Uses
+    a separate model, created for the first preview, because the model of the training step must not change.
     """
 
     def __init__(self, settings: Settings, weights: Mapping[str, Parameter], load: "Callable[[], Vae]"):
@@ -44,9 +44,9 @@ class Previews:
         self._failed = False
 
     def draw(self, step: int, *, stopping: Callable[[], bool] = lambda: False) -> list[Path]:
-        """Write the clips of `step` as mp4 and contact sheet, and give their paths; fewer when `stopping`.
+        """Write the clips of `step` as mp4 and contact sheet and return their paths; fewer if `stopping`.
 
-        Whatever goes wrong is one warning, and the last that this run tries.
+        Any error is logged as one warning and disables further previews.
         """
         files: list[Path] = []
         if self._failed:
@@ -58,33 +58,33 @@ class Previews:
                 files += self._draw(f"step-{step:08d}-{clip.name}", denoiser, clip, stopping)
         except Exception as error:  # noqa: BLE001 (out of memory, a full disk, a lost file: no reason to end a run)
             self._failed = True
-            log.warning("no preview of step %d, and none from here on: %s", step, _reason(error))
+            log.warning("no preview of step %d; previews are disabled: %s", step, _reason(error))
         return files
 
     def _clips(self) -> Iterator[RunClip]:
-        """The clips that sampling would draw. Raises LatteError for a model of texts without any."""
+        """The clips to sample. Raises LatteError if a text-conditional model has no prompts."""
         settings, sample = self.settings, self.settings.sample
         lines = prompts_of(settings)
         if settings.model.condition == "text" and not lines:
-            raise LatteError("sample.prompts: found none, expected the texts to draw")
+            raise LatteError("sample.prompts: not set, expected prompts for previews")
         return islice(run_clips(settings, lines, sample.num_samples), MOST_CLIPS)
 
-    def _told(self, prompt: str) -> Condition:
-        """What the model is told for a prompt; all are encoded the first time, and the encoder gone again."""
+    def _condition(self, prompt: str) -> Condition:
+        """The condition of a prompt; all prompts are encoded on the first call, then the encoder is freed."""
         if not self._texts:
             prompts = self.settings.sample.prompts[:MOST_CLIPS]
             negative = self.settings.sample.negative_prompt
-            told = encode_prompts(self.settings, [(text, negative) for text in prompts])
-            self._texts = dict(zip(prompts, told, strict=True))
+            encoded = encode_prompts(self.settings, [(text, negative) for text in prompts])
+            self._texts = dict(zip(prompts, encoded, strict=True))
         return self._texts[prompt]
 
     def _draw(self, name: str, denoiser: Denoiser, clip: RunClip, stopping: Callable[[], bool]) -> list[Path]:
         settings, sample = self.settings, self.settings.sample
         if clip.line is not None:
-            condition = self._told(clip.line.text)
+            condition = self._condition(clip.line.text)
         else:
             condition = class_condition(clip.class_label, denoiser.num_classes)
-        told = clip.line is not None or denoiser.num_classes is not None
+        conditional = clip.line is not None or denoiser.num_classes is not None
         evaluations, walk = walk_of(settings, sample)
         trajectory = Trajectory(
             denoiser=denoiser,
@@ -92,7 +92,7 @@ class Previews:
             evaluations=evaluations,
             condition=condition,
             seed=clip.seed,
-            guidance_scale=guidance_of(sample, told=told),
+            guidance_scale=guidance_of(sample, conditional=conditional),
             guidance_every=sample.guidance_every,
             # Evenly spaced: a calibration would be of other weights.
             full_steps=full_steps_of(sample, run_setup(settings, sample), None),
@@ -108,7 +108,7 @@ class Previews:
         return write_clip(target, name, latents=latents, frames=frames)
 
     def _denoiser_of_now(self) -> Denoiser:
-        """A compiled model with the averaged weights as they are."""
+        """A compiled model with the current averaged weights."""
         if self._model is None or self._denoiser is None:
             self._model = build_model(self.settings)
             self._denoiser = Denoiser(self._model)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside checkpoints and previews, from its first step on."""
+"""The files of a run other than checkpoints and previews."""
 
 import logging
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class RunRecord:
-    """settings.yaml, metrics.jsonl, tensorboard/ and the loss curve of a run that goes on from `step`.
+    """settings.yaml, metrics.jsonl, tensorboard/ and the loss curve of a run that continues from `step`.
 
-    Nothing is written before the first step is done: a run that never was leaves nothing.
+    Nothing is written before the first step is done, so a run that fails earlier leaves no files.
     """
 
     def __init__(self, settings: Settings, *, step: int):
@@ -25,7 +25,7 @@ class RunRecord:
         self._events: EventLog | None = None
 
     def add(self, line: Mapping[str, float] | None) -> None:
-        """Note that a step is done, with its line of metrics where it has one."""
+        """Record a finished step, with its line of metrics, if any."""
         if self._events is None:
             self._events = self._begin()
         if line is not None:
@@ -33,7 +33,7 @@ class RunRecord:
             self._events.add(line)
 
     def draw(self) -> None:
-        """Draw the loss curve; a run is not ended by a picture that cannot be drawn."""
+        """Plot the loss curve; errors are logged and do not end the run."""
         from latte_cli.core.training.charts import loss_curve
 
         if not self.metrics.exists():
@@ -44,7 +44,7 @@ class RunRecord:
             log.warning("no loss curve: %s", error)
 
     def _begin(self) -> EventLog:
-        """Write the settings, and clear up after a run that was killed."""
+        """Write the settings, and clean up after a killed run."""
         folder = self.settings.run_dir
         write_file(folder / "settings.yaml", dump_settings(self.settings))
         cut_metrics(self.metrics, self.start)

@@ -1,4 +1,4 @@
-"""Which settings a run may change when it goes on, and which would make it another run."""
+"""Settings that may and may not change when a run is resumed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import Settings
 
-# What may change without changing a step: where things are, how fast they go, what is written when.
+# Settings that do not affect training steps: locations, speed, and what is written when.
 FREE = {
     "run_dir",
     "device",
     "sample",
     "bench",
     "data.root",
-    "data.captions",  # what they say is in the fingerprint of the clips
+    "data.captions",  # their contents are in the fingerprint of the clips
     "data.workers",
     "vae.chunk_frames",
     "cache.dir",
@@ -29,14 +29,14 @@ FREE = {
     "train.validate_clips",
     "train.keep_best",
     "train.init_from",
-    # What matters of these is their product, with the workers: see check_global_batch.
+    # Only their product with the number of workers matters: see check_global_batch.
     "train.batch_size",
     "train.accumulation",
 }
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Each setting that differs and matters, as `path was before, now after`."""
+    """Each relevant setting that differs, as `path was before, now after`."""
     for name in sorted(before.keys() | after.keys()):
         path = prefix + name
         old, new = before.get(name), after.get(name)
@@ -49,29 +49,29 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "
 
 
 def check_unchanged(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raise LatteError when the settings of a checkpoint and of the run that goes on from it differ.
+    """Raise LatteError if the settings of a checkpoint and of the resumed run differ.
 
-    A setting that the checkpoint is older than was its default.
+    Settings that did not exist when the checkpoint was written are assumed to have been the default.
     """
     found = list(changes(_completed(before, Settings().model_dump(mode="json")), after))
     if found:
         raise LatteError(
-            f"{checkpoint}: the run was made with other settings: {'; '.join(found)}. Set them back, or go on"
-            " with them by --allow-changes"
+            f"{checkpoint}: the run has other settings: {'; '.join(found)}. Restore them, or use"
+            " --allow-changes"
         )
 
 
 def check_global_batch(checkpoint: Path, before: int, after: int) -> None:
-    """Raise LatteError when a step does not take as many clips as it did."""
+    """Raise LatteError if the number of clips per step has changed."""
     if before != after:
         raise LatteError(
-            f"{checkpoint}: a step took {before} clips, now train.batch_size x train.accumulation x workers"
-            f" is {after}. Set them so that it is {before} again, or go on with {after} by --allow-changes"
+            f"{checkpoint}: the global batch was {before}, now train.batch_size x train.accumulation x"
+            f" workers is {after}. Restore {before}, or use --allow-changes"
         )
 
 
 def _completed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, and the defaults of what they do not name."""
+    """`values`, completed with defaults."""
     completed = {**defaults, **values}
     for name, default in defaults.items():
         if isinstance(default, Mapping) and isinstance(completed[name], Mapping):
@@ -85,5 +85,5 @@ def _only_moves(path: str, old: Any, new: Any) -> bool:
 
 
 def _steps_may_grow(path: str, after: Mapping[str, Any]) -> bool:
-    """A longer run repeats the shorter one unless the rate falls towards the last step."""
+    """Whether train.steps may grow: not if the learning rate decays towards the last step."""
     return path == "train.steps" and after.get("schedule") == "constant"

@@ -1,6 +1,6 @@
-"""Dataset sinking: MindSpore moves the inputs of the steps to come to the device while it computes.
+"""Data sinking: MindSpore copies the inputs of the next steps to the device during computation.
 
-To MindSpore's documentation, **untested on Ascend and GPU**: a CPU has no such queue.
+Follows MindSpore's documentation, **untested on Ascend and GPU**: a CPU has no such queue.
 https://www.mindspore.cn/docs/en/stable/api_python/mindspore/mindspore.data_sink.html
 """
 
@@ -16,9 +16,10 @@ from latte_cli.core.training.step import GradientStep, Losses
 
 
 class Feed:
-    """`number` step inputs as a GeneratorDataset reads them: more than once, from the first one each time.
+    """`number` step inputs for a GeneratorDataset, which may iterate several times from the beginning.
 
-    `make` begins anew at each call. What is read ahead and not trained on is drawn again by a resumed run.
+    `make` starts from the beginning on each call. Inputs that are prefetched but not used are drawn again by
+    a resumed run.
     """
 
     def __init__(self, make: Callable[[], Iterator[StepInputs]], number: int):
@@ -33,7 +34,7 @@ class Feed:
 
 
 class SunkStep:
-    """`GradientStep` whose inputs come from a feed, one at each call."""
+    """`GradientStep` with inputs from a feed, one per call."""
 
     def __init__(self, gradients: GradientStep, feed: Feed):
         self._scale = 1.0
@@ -48,7 +49,7 @@ class SunkStep:
         def take(*inputs: Tensor) -> tuple[Losses, tuple[Tensor, ...]]:
             return gradients.on_tensors(inputs, self._scale)
 
-        # One at a time: the loss scale of a step is known after the step before.
+        # One at a time: the loss scale of a step depends on the previous step.
         self._take = ms.data_sink(take, dataset, sink_size=1)
 
     def __call__(self, scale: float) -> tuple[Losses, tuple[Tensor, ...]]:

@@ -1,4 +1,4 @@
-"""Starting a run from other weights, where classes, frames or sizes have changed."""
+"""Initialise a run from other weights, possibly with other classes, frames or sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from latte_cli.core.models.weights import load_weights
 
 
 def set_start(architecture: Architecture, model: Transformer, path: Path) -> list[str]:
-    """Set a fresh model's parameters from a file or folder of weights; gives a line on each not so set.
+    """Initialise a model from a weights file or folder; returns a note on each parameter set otherwise.
 
-    Raises LatteError when they do not fit.
+    Raises LatteError if they do not fit.
     """
     return start_from(architecture, model, architecture.read(path), source=str(path))
 
@@ -21,10 +21,10 @@ def set_start(architecture: Architecture, model: Transformer, path: Path) -> lis
 def start_from(
     architecture: Architecture, model: Transformer, weights: Mapping[str, NDArray[Any]], *, source: str
 ) -> list[str]:
-    """Set a fresh model's parameters from `weights`; low-rank changes stay as they are.
+    """Initialise a model from `weights`, except LoRA parameters.
 
-    Gives a line on each parameter that is not so set, see `Architecture.adapt`. Raises LatteError naming
-    `source` for any difference that it cannot mend.
+    Returns a note on each parameter set otherwise, see `Architecture.adapt`. Raises LatteError naming
+    `source` for differences that cannot be adapted.
     """
     values = dict(weights)
     values |= {p.name: p.asnumpy() for p in model.get_parameters() if CHANGES in p.name}

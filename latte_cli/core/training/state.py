@@ -1,4 +1,4 @@
-"""A run on disk: checkpoints that hold all that training goes on from."""
+"""Training checkpoints with the complete state of a run."""
 
 import json
 import zlib
@@ -34,22 +34,22 @@ from latte_cli.core.training.precision import LossScale
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is, beside its weights: the step to do next, and what the next line of metrics adds up."""
+    """The state of a run other than its weights: the next step, and sums for the next line of metrics."""
 
     step: Count = 0
     loss_scale: LossScale = field(default_factory=LossScale)
     window: Mapping[str, float] = field(default_factory=dict)
-    """Sums of the steps since the last line of metrics."""
+    """Sums over the steps since the last line of metrics."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The settings of the run, as in its settings.yaml."""
     data: str = ""
     """Fingerprint of the clips and their order."""
     clips_taken: Count = 0
-    """Clips of all workers' steps so far: where the next step's stand in the endless row of epochs."""
+    """Clips of all workers so far: the next step's position in the infinite sequence of epochs."""
     global_batch: Count = 0
-    """Clips a step, of all workers."""
+    """Clips per step, over all workers."""
     base: str = ""
-    """SHA-256 of the weights that low-rank changes are added to."""
+    """SHA-256 of the base weights of LoRA."""
     best: Best | None = None
     """With train.keep_best."""
 
@@ -57,11 +57,11 @@ class Progress:
 def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = False) -> dict[str, Parameter]:
     """Every tensor of a run by its name in a checkpoint: model/, ema/ and optimizer/.
 
-    trained_only: without those that training leaves alone.
+    trained_only: without parameters that are not trained.
     """
     parameters = optimizer.trained if trained_only else model.get_parameters()
     tensors = {f"model/{parameter.name}": parameter for parameter in parameters}
-    # What is not trained, as the position tables, is its own average.
+    # Parameters that are not trained, such as position tables, equal their average.
     tensors |= {f"ema/{name.removeprefix('model/')}": parameter for name, parameter in tensors.items()}
     for place, parameter in enumerate(optimizer.trained):
         tensors[f"ema/{parameter.name}"] = optimizer.averages[place]
@@ -73,7 +73,7 @@ def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = Fal
 def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progress, *, keep: int) -> Path:
     """Write a checkpoint whole, then remove all but the best and the newest `keep`; returns its path.
 
-    Raises LatteError when it cannot be written; earlier checkpoints are then still there.
+    Raises LatteError if it cannot be written; earlier checkpoints are kept in this case.
     """
     arrays = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in tensors.items()}
     checksums = {name: zlib.crc32(array.data) for name, array in arrays.items()}
@@ -96,9 +96,9 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
     return path
 
 
-def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Parameter]) -> None:
-    """Write what stands beside a checkpoint, before that appears: its config.json, if the model has one, and
-    the averages of low-rank changes, if there are any."""
+def save_companions(checkpoint: Path, model: Transformer, tensors: Mapping[str, Parameter]) -> None:
+    """Write the files next to a checkpoint, before the checkpoint itself: config.json, if the model has one,
+    and the averaged LoRA, if there is one."""
     if (config := model.config()) is not None:
         write_file(checkpoint.with_name(CONFIG), json.dumps(config, indent=1) + "\n")
     averages = {
@@ -111,21 +111,21 @@ def save_beside(checkpoint: Path, model: Transformer, tensors: Mapping[str, Para
 
 
 def read_progress(path: Path) -> Progress:
-    """Where the run of a checkpoint was. Raises LatteError for a file that is not a training checkpoint."""
+    """Read the progress from a checkpoint. Raises LatteError if it is not a training checkpoint."""
     return read_run(path, Progress)
 
 
 def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
     """Set every tensor of a run from a checkpoint.
 
-    Raises LatteError when the file is torn, a byte has changed, or it is of another model.
+    Raises LatteError if the file is damaged or of another model.
     """
     with open_checkpoint(path) as file:
         text = (file.metadata() or {}).get("crc32", "")
         checksums = parse_json(text.encode(), dict[str, Any], source=f"{path}: crc32")
         others = sorted(tensors.keys() ^ checksums.keys())
         if others:
-            raise LatteError(f"{path}: holds another model: {others[0]} is not in both")
+            raise LatteError(f"{path}: contains another model: {others[0]} is not in both")
         for name, parameter in tensors.items():
             array: NDArray[np.float32] = file.get_tensor(name)
             if zlib.crc32(np.ascontiguousarray(array).data) != checksums[name]:

@@ -1,4 +1,4 @@
-"""The compiled heart of training: noise the latents, predict the noise, and differentiate the loss."""
+"""The compiled part of a training step: add noise, predict it, and compute the loss's gradients."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -13,11 +13,11 @@ from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.training.inputs import StepInputs
 
 Gradients: TypeAlias = tuple[Tensor, ...]
-"""One tensor a trained parameter, in a mutable tuple: a plain one is a constant to a compiled function."""
+"""One tensor per trained parameter, in a mutable tuple: in compiled functions plain ones are constants."""
 
 
 class Losses(NamedTuple):
-    """A pass's loss and its two parts, means over its clips."""
+    """The loss of a pass and its two parts, as means over clips."""
 
     loss: float
     mse: float
@@ -25,14 +25,14 @@ class Losses(NamedTuple):
 
 
 class GradientStep:
-    """The forward and backward pass: inputs to losses and gradients.
+    """The forward and backward pass: maps inputs to losses and gradients.
 
-    It compiles at the first call, for shapes that must not change afterwards.
+    Compiled on the first call; shapes must not change.
     """
 
     def __init__(self, model: Transformer):
         parameters = ms.ParameterTuple(model.trainable_params())
-        # The way back ends where the timestep is embedded, since every block adds to that.
+        # The backward pass finishes at the timestep embedder, to whose gradients every block adds.
         names = [parameter.name for parameter in parameters]
         last = next((i for i, name in enumerate(names) if name.startswith(model.timestep_embedder)), 0)
         learn_sigma = model.learn_sigma
@@ -52,17 +52,17 @@ class GradientStep:
         self._compiled = Compiled(gradient_step)
 
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, Gradients]:
-        """Losses, free of `scale`, and the gradients of the loss times `scale`."""
+        """Losses, without `scale`, and the gradients of the loss times `scale`."""
         return self.on_tensors(tuple(map(Tensor, inputs)), scale)
 
     def on_tensors(self, inputs: tuple[Tensor, ...], scale: float = 1.0) -> tuple[Losses, Gradients]:
-        """The same of inputs that are on the device already."""
+        """The same for inputs that are already on the device."""
         losses, gradients = self._compiled(*inputs, Tensor(scale, ms.float32))
         return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
 
 
 def add_gradients(sums: Gradients, gradients: Gradients) -> Gradients:
-    """The sums pair by pair; on a CPU in the memory of `sums`."""
+    """Add gradients to `sums`; on a CPU in place."""
     if ms.get_context("device_target") == "CPU":
         optimizer.accumulate(sums, gradients)
         return sums
@@ -70,7 +70,7 @@ def add_gradients(sums: Gradients, gradients: Gradients) -> Gradients:
 
 
 def global_norm(gradients: Gradients) -> float:
-    """Root of the sum of the squares of all gradients."""
+    """The L2 norm of all gradients."""
     if ms.get_context("device_target") == "CPU":
         return optimizer.global_norm(gradients)
     return float(_norm(gradients).asnumpy())

@@ -1,4 +1,4 @@
-"""Stopping between two steps when the user or the system asks for it."""
+"""Stop between steps on request of the user or the system."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from latte_cli.core.interrupts import on_stop_signals
 
 
 class StopRequest:
-    """Whether a signal that asks to stop came: MindSpore makes Ctrl-C SIGTERM, so nobody can tell which."""
+    """Whether a stop signal was received. MindSpore turns Ctrl-C into SIGTERM, so these are not distinct."""
 
     came = False
 
@@ -16,16 +16,16 @@ class StopRequest:
         return self.came
 
     def finish(self) -> None:
-        """End as Ctrl-C does, once all is saved. Raises KeyboardInterrupt if a signal came."""
+        """Raise KeyboardInterrupt if a signal was received; call after saving."""
         if self.came:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request; a second one stops at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request; a second one stops immediately.
 
-    Signals reach the main thread alone: in another one the request never comes.
+    Only the main thread receives signals: in another thread there is never a request.
     """
     request = StopRequest()
 

@@ -1,4 +1,4 @@
-"""The training loop: a generator of reports, which the CLI draws, tests read and bench times."""
+"""The training loop: a generator of reports, used by the CLI, tests and bench."""
 
 import logging
 import math
@@ -22,6 +22,7 @@ from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import StepInputs, draw_inputs, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 from latte_cli.core.training.precision import LossScale
@@ -31,24 +32,23 @@ from latte_cli.core.training.state import (
     Progress,
     load_state,
     read_progress,
-    save_beside,
+    save_companions,
     save_state,
     tensors_of,
 )
 from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
-from latte_cli.core.training.telling import Telling
 from latte_cli.core.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
-Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # loss scale to losses and scaled gradients
+Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # maps loss scale to losses and scaled gradients
 
 
 class Trainer:
-    """A run in memory: the model, its optimizer, and where the run is.
+    """The state of a run in memory: model, optimizer and progress.
 
-    Of several workers, which `collective` joins, each has one; they stay equal, and only the first writes.
-    `telling` gives what clips are told, for condition: text.
+    With several workers, connected by `collective`, each has a Trainer with identical state, and only the
+    first one writes files. `captions` provides text conditions, for condition: text.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Trainer:
         schedule: Schedule,
         clips: str = "",
         collective: Collective | None = None,
-        telling: Telling | None = None,
+        captions: CaptionSampler | None = None,
     ):
         self.settings = settings
-        self.telling = telling
+        self.captions = captions
         self.collective = collective or Collective(World(), lambda _: None)
         self.model = model
         self.schedule = schedule
@@ -89,7 +89,7 @@ class Trainer:
         )
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of this run. Raises LatteError when it is torn or of another model."""
+        """Resume from a checkpoint. Raises LatteError if it is damaged or of another model."""
         found = read_progress(path)
         load_state(path, self.tensors)
         self.progress = replace(
@@ -101,11 +101,11 @@ class Trainer:
         )
 
     def save(self) -> Path | None:
-        """Write a checkpoint of the steps done so far, if this is the worker that writes."""
+        """Write a checkpoint, if this is the worker that writes files."""
         if not self.collective.world.is_first:
             return None
         folder = self.settings.run_dir / "ckpt"
-        save_beside(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
+        save_companions(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
         return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
 
     def run(
@@ -117,9 +117,9 @@ class Trainer:
         preview: Callable[[int], object] | None = None,
         validate: Validation | None = None,
     ) -> Iterator[TrainReport]:
-        """Train to the last step, yielding a report a step; save as the settings say, and when `stopping`.
+        """Train to the last step, yielding every step; saves according to the settings, and when `stopping`.
 
-        All workers stop after the step at which one is `stopping`. `preview` is called with each
+        All workers stop after the step at which one is `stopping`. `preview` is called after every
         `train.preview_every`-th step, once that is done and saved; `validate` gives the loss of every
         `train.validate_every`-th and of the last. Raises LatteError when the loss is not finite any more; the
         last checkpoint is from before.
@@ -138,7 +138,7 @@ class Trainer:
         try:
             while self.progress.step < train.steps:
                 report, improved = self._logged(self.step(take), validate)
-                # Whoever reads this writes its line of metrics, before the checkpoint that is past it.
+                # The caller writes the line of metrics before the next checkpoint is saved.
                 yield report
                 done = self.collective.anywhere(stopping()) or report.step == train.steps
                 if done or improved or report.step % train.checkpoint_every == 0:
@@ -153,7 +153,7 @@ class Trainer:
     def _inputs(
         self, source: ClipSource, encode: Callable[[Array], Array] | None, start: Progress
     ) -> Generator[StepInputs, None, None]:
-        """The inputs of one pass after another, from `start` on, drawn as they are asked for."""
+        """The inputs of consecutive passes from `start`, drawn on demand."""
         settings = self.settings
         stream = batches(
             source,
@@ -173,11 +173,11 @@ class Trainer:
                     stored=settings.cache.store == "sample",
                 )
                 yield draw_inputs(
-                    batch, x_start, settings=settings, schedule=self.schedule, telling=self.telling
+                    batch, x_start, settings=settings, schedule=self.schedule, captions=self.captions
                 )
 
     def step(self, take: Pass) -> TrainReport:
-        """Take one optimizer step on the next passes."""
+        """Do one optimizer step on the next passes."""
         settings, step, scale = self.settings, self.progress.step, self.progress.loss_scale
         train = settings.train
         start = time.perf_counter()
@@ -238,7 +238,7 @@ class Trainer:
         return True
 
     def _accumulate(self, take: Pass) -> tuple[Losses, tuple[Tensor, ...]]:
-        """All workers' means of the losses, and of the scaled gradients summed over a step's passes."""
+        """Means over workers of the losses, and of the scaled gradients accumulated over a step's passes."""
         passes, total = [], None
         for _ in range(self.settings.train.accumulation):
             losses, gradients = take(self.progress.loss_scale.value)
@@ -251,7 +251,7 @@ class Trainer:
         return Losses(*means), total
 
     def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
-        """Count a step, and add it to the window unless it was dropped."""
+        """Count a step, and add it to the window unless it was skipped."""
         window = dict(self.progress.window)
         if not overflow:
             for name, value in {**measured, "steps": 1.0}.items():
@@ -266,7 +266,7 @@ class Trainer:
 
 
 def _base_digest(settings: Settings) -> str:
-    """Which weights low-rank changes are added to; empty where all is trained."""
+    """Digest of the base weights of LoRA; empty without LoRA."""
     train = settings.train
     if not train.trains_lora or train.init_from is None:
         return ""
@@ -275,6 +275,6 @@ def _base_digest(settings: Settings) -> str:
 
 def _not_finite(losses: Losses, norm: float, step: int) -> str:
     return (
-        f"train: the loss is {losses.loss:g} and the gradients' norm {norm:g} at step {step}: stopped;"
-        " the last checkpoint is from before. A smaller train.learning_rate or a train.clip_norm may help"
+        f"train: the loss is {losses.loss:g} and the gradient norm {norm:g} at step {step}: stopped;"
+        " the last checkpoint is from an earlier step. Try a smaller train.learning_rate or train.clip_norm"
     )

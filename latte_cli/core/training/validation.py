@@ -25,15 +25,15 @@ from latte_cli.core.models.architectures import build_model
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.clips import source_fingerprint
 from latte_cli.core.training.inputs import StepInputs, at, draw_inputs, latents_of
-from latte_cli.core.training.telling import Telling
 
 
 class Validation:
     """The loss of a model on fixed clips of `source`, of which each worker takes its share.
 
-    model: see `averaged_model`; telling: what clips are told, for condition: text. It compiles at the first
+    model: see `averaged_model`; captions: text conditions, for condition: text. It compiles at the first
     call.
     """
 
@@ -45,11 +45,11 @@ class Validation:
         *,
         schedule: Schedule,
         collective: Collective,
-        telling: Telling | None = None,
+        captions: CaptionSampler | None = None,
     ):
         self.settings = _without_chance(settings)
         self.stored_seed = settings.seed
-        self.source, self.schedule, self.collective, self.telling = source, schedule, collective, telling
+        self.source, self.schedule, self.collective, self.captions = source, schedule, collective, captions
         self.number = settings.train.validate_clips
         self.fingerprint = f"{source_fingerprint(source)} {self.number}"
         self.clips: list[Batch] = []
@@ -97,7 +97,7 @@ class Validation:
             batch.values,
             settings=self.settings,
             schedule=self.schedule,
-            telling=self.telling,
+            captions=self.captions,
             timesteps=((strata + np.array(within)) * steps / self.number).astype(np.int64),
         )
 

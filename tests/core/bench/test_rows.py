@@ -55,7 +55,7 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     assert lack(row, "cpu") == NOT_HERE == "not on this device"
     assert lack(row, "ascend") is None
     (row,) = parse_rows(["sink=on,cache=off"], EXPERIMENT)
-    assert lack(row, "ascend") == "frames are encoded between two steps: expected cache=on"
+    assert lack(row, "ascend") == "frames are encoded between steps: expected cache=on"
 
 
 @pytest.mark.parametrize(

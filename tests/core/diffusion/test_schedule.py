@@ -59,7 +59,7 @@ def test_a_refused_ddim_string_names_the_nearest_that_work() -> None:
     with pytest.raises(LatteError) as caught:
         space_timesteps(1000, "ddim37")
     assert str(caught.value) == (
-        'sample.respacing: found "ddim37", but no whole stride over 1000 timesteps keeps 37 of them;'
+        'sample.respacing: found "ddim37", but no integer stride over 1000 timesteps gives 37 of them;'
         " expected, for example, ddim36 or ddim38"
     )
 

@@ -60,15 +60,15 @@ def test_a_whole_run_ends_where_the_originals_ends(path: Path) -> None:
     model = denoiser(Path(run["model"]).parent.name)
     schedule = make_schedule(DiffusionSettings(), run["timestep_respacing"])
     np.testing.assert_array_equal(schedule.timestep_map, golden["timestep_map"])
-    told, untold, scale = labels([0]), labels([0]), 1.0
+    conditional, unconditional, scale = labels([0]), labels([0]), 1.0
     rows = len(golden["z"])
     if "y" in golden:
         # The original keeps two copies of every clip, and ddpm gives each its own noise: the first counts.
         rows //= 2
-        told, untold = np.split(labels(golden["y"]), 2)
+        conditional, unconditional = np.split(labels(golden["y"]), 2)
         scale = float(golden["cfg_scale"])
     steps = SAMPLERS[run["method"]](
-        guided(model, told, untold, scale),
+        guided(model, conditional, unconditional, scale),
         golden["z"][:rows],
         schedule,
         lambda index: golden["noise"][index, :rows],
@@ -88,9 +88,9 @@ def test_a_whole_run_ends_where_the_originals_ends(path: Path) -> None:
 def test_guidance_equals_the_originals_forward_pass(scale: float) -> None:
     folder = GOLDEN / "latte" / "class"
     inputs, golden = np.load(folder / "inputs.npz"), np.load(folder / "golden_ema.npz")
-    told, untold = np.split(labels(inputs["y_cfg"]), 2)
-    rows = len(told)
-    model = guided(denoiser("class"), told, untold, scale)
+    conditional, unconditional = np.split(labels(inputs["y_cfg"]), 2)
+    rows = len(conditional)
+    model = guided(denoiser("class"), conditional, unconditional, scale)
     output = model(inputs["x_cfg"][:rows], inputs["t_cfg"][:rows])
     np.testing.assert_allclose(output, golden[f"out_cfg_{scale}"][:rows], rtol=0, atol=1e-4)
 
@@ -101,6 +101,6 @@ def test_the_model_predicts_what_the_original_predicts_on_noised_latents(name: s
     columns = make_schedule(DiffusionSettings()).training_columns(golden["t"])
     x_t = q_sample(golden["x_start"], golden["noise"], columns)
     np.testing.assert_allclose(x_t, golden["x_t"], rtol=0, atol=1e-6)
-    told = labels(golden["y"] if "y" in golden else [0] * len(x_t))
-    output = denoiser(name)(told)(x_t, golden["t"])
+    conditional = labels(golden["y"] if "y" in golden else [0] * len(x_t))
+    output = denoiser(name)(conditional)(x_t, golden["t"])
     np.testing.assert_allclose(output, golden["model_output"], rtol=0, atol=1e-4)

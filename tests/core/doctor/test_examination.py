@@ -219,7 +219,7 @@ def test_a_run_folder_in_use_is_a_problem_and_a_stale_lock_is_none(folder: Path,
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         (wrong,) = _wrong(examine())
-        assert wrong.found == "run: another command is at work on it"
+        assert wrong.found == "run: another command is using it"
     assert _wrong(examine()) == []
 
 

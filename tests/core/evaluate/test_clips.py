@@ -135,7 +135,9 @@ def test_arrays_that_are_no_clips_are_refused_in_a_line(
 def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"--real: .*/none: no such file or folder"):
         open_clips("--real", tmp_path / "none", needed=1)
-    with pytest.raises(LatteError, match=r"--real: .*: holds no clips: expected folders of images, or files"):
+    with pytest.raises(
+        LatteError, match=r"--real: .*: contains no clips; expected folders of images or files"
+    ):
         open_clips("--real", tmp_path, needed=1)
 
 

@@ -128,10 +128,10 @@ def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
     ("text", "fault"),
     [
         ("model: {preset: Latte-XL/3}", 'model.preset: found "Latte-XL/3", expected Latte-XL, -L, -B or -S with /2, /4 or /8; did you mean Latte-XL/2?'),
-        ("model: {depth: 4}", "model: no size; expected hidden_size, num_heads, patch_size by number, or model.preset such as Latte-XL/2"),
-        ("model: {preset: Latte-S/2, depth: 3}", "model.depth: found 3, expected an even number: spatial and temporal blocks in turn"),
+        ("model: {depth: 4}", "model: size not defined; expected hidden_size, num_heads, patch_size, or model.preset such as Latte-XL/2"),
+        ("model: {preset: Latte-S/2, depth: 3}", "model.depth: found 3, expected an even number: spatial and temporal blocks alternate"),
         ("model: {preset: Latte-S/2, num_heads: 5}", "model.num_heads: found 5, expected a divisor of hidden_size 384"),
-        ("model: {preset: Latte-S/2, hidden_size: 6}", "model.hidden_size: found 6, expected a multiple of 4: sines and cosines of two directions"),
+        ("model: {preset: Latte-S/2, hidden_size: 6}", "model.hidden_size: found 6, expected a multiple of 4: sines and cosines for two axes"),
         ("model: {preset: Latte-S/8}\ndata: {image_size: 96}", "data.image_size: found 96, expected a multiple of 64: patch_size 8 x 8"),
         ("train: {validate_every: 5}", "train.validate_every: found 5, expected 0, or data.validation: a folder of videos, or a share of data.root's"),
         ("train: {keep_best: true}", "train.keep_best: found true, expected false, or steps in train.validate_every"),
@@ -139,14 +139,14 @@ def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
         ("model: {num_classes: 3}", "model.num_classes: found 3, expected null, for condition: none"),
         ("model: {condition: class, num_classes: 3}\nsample: {class_labels: [0, 3]}", "sample.class_labels: found 3, expected labels from 0 to 2 (model.num_classes 3)"),
         ("sample: {class_labels: [0]}", "sample.class_labels: found labels, expected none for condition: none"),
-        ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, expected false, or cache.mirror: true, since the cache holds no mirrored clips"),
-        ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
-        ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", expected "250", "ddim50", "10,20,30" or the like, of 1000 steps'),
+        ("data: {random_flip: true}\ncache: {dir: c}", "data.random_flip: found true, expected false, or cache.mirror: true, since the cache contains no mirrored clips"),
+        ("sample: {respacing: ddim37}", 'sample.respacing: found "ddim37", expected "250", "ddim50", "10,20,30" or similar, for 1000 steps'),
+        ("sample: {respacing: '500,501'}", 'sample.respacing: found "500,501", expected "250", "ddim50", "10,20,30" or similar, for 1000 steps'),
         ("model: {architecture: latte-t2v, preset: Latte-S/2, condition: text}", 'model.preset: found "Latte-S/2", expected Latte-1'),
         ("model: {architecture: latte-t2v, preset: Latte-1}", 'model.condition: found "none", expected text, for architecture: latte-t2v'),
         ("model: {architecture: latte-t2v, preset: Latte-1, condition: text, mlp_ratio: 2}", "model.mlp_ratio: found 2.0, expected 4, for architecture: latte-t2v"),
         ("train: {part: temporal}", 'train.part: found "temporal", expected all, for architecture: latte'),
-        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, expected weights to change, for part: lora: a pipeline folder or a transformer's weights"),
+        ("model: {architecture: latte-t2v, preset: Latte-1, condition: text}\ntrain: {part: lora}", "train.init_from: not set, expected weights to adapt, for part: lora: a pipeline folder or a transformer's weights"),
         ("sample: {prompts: [a cat]}", "sample.prompts: found prompts, expected none for condition: none"),
         ("sample: {steps: 1001}", "sample.steps: found 1001, expected at most diffusion.num_timesteps 1000"),
     ],
@@ -177,7 +177,7 @@ def test_all_faults_are_reported_together_those_of_single_values_first(experimen
         "sky.yaml: 3 faults\n"
         f"  seed: found -1, expected an integer, at least 0, at most {2**63 - 1}\n"
         "  train.learning_rte: unknown key; did you mean train.learning_rate?\n"
-        "  model.depth: found 3, expected an even number: spatial and temporal blocks in turn"
+        "  model.depth: found 3, expected an even number: spatial and temporal blocks alternate"
     )
 
 

@@ -110,5 +110,5 @@ def test_an_array_that_does_not_lie_side_by_side_is_read_as_what_it_is() -> None
 
 def test_a_kernel_that_has_no_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_kernel", lambda name: lambda *arguments: 1)
-    with pytest.raises(MemoryError, match=r"no memory for LatteSilu of \[\(2, 36\), \(2, 36\)\]"):
+    with pytest.raises(MemoryError, match=r"not enough memory for LatteSilu of \[\(2, 36\), \(2, 36\)\]"):
         kernels.silu(np.ones(VECTOR, np.float32))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from latte_cli.core.data.captions.states import MAX_TOKENS, told
+from latte_cli.core.data.captions.states import MAX_TOKENS, model_input
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import ARCHITECTURES, build_model, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
@@ -49,7 +49,9 @@ def test_a_transformer_is_its_prediction_told_what_it_prepared_once(architecture
     load_weights(model, values, source="random")
     row = ARCHITECTURES[architecture]
     tokens, width = MAX_TOKENS[row.text_kind], row.text_width(expected)
-    states = told(generator.standard_normal((tokens, width), np.float32) / 10, row.text_kind)[None, None]
+    states = model_input(generator.standard_normal((tokens, width), np.float32) / 10, row.text_kind)[
+        None, None
+    ]
     x_t, timesteps = generator.standard_normal((1, *model.clip_shape), np.float32), np.array([37], np.int32)
     assert model.clip_shape == (3, 4, 8, 8)
     whole = model(*map(Tensor, (x_t, timesteps, states))).asnumpy()

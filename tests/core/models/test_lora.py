@@ -84,7 +84,7 @@ def test_the_names_in_a_file_are_those_of_peft_and_diffusers(tmp_path: Path) -> 
 
 def test_a_file_of_something_else_is_refused() -> None:
     path = FOLDER / "diffusion_pytorch_model.safetensors"
-    with pytest.raises(LatteError, match=r"expected low-rank changes: names that end in lora_A\.weight"):
+    with pytest.raises(LatteError, match=r"expected LoRA weights: names that end with lora_A\.weight"):
         load_lora(path)
 
 
@@ -122,7 +122,7 @@ def test_factors_of_several_ranks_are_refused(tmp_path: Path) -> None:
     save_file(factors, path)
     with pytest.raises(LatteError) as refusal:
         load_lora(path)
-    assert str(refusal.value) == f"{path}: found the ranks 2 and 3, expected one of all projections"
+    assert str(refusal.value) == f"{path}: found ranks 2 and 3, expected the same for all projections"
 
 
 @pytest.mark.parametrize("alpha", ["x", "nan", "inf", ""])

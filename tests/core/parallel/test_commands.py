@@ -66,7 +66,7 @@ def test_a_rank_table_starts_one_process_for_each_device_of_this_machine(tmp_pat
         (Cluster(2, master_port=80), "--master-port: found 80, expected 1024 to 65535"),
         (
             Cluster(2, nodes=2, launcher="mpirun"),
-            "--nodes: mpirun knows its machines itself: run the command under mpirun --hostfile FILE, without"
+            "--nodes: with mpirun, run the command under mpirun --hostfile FILE, without"
             " --nodes and --parallel",
         ),
     ],

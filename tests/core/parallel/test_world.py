@@ -91,10 +91,10 @@ def test_msrun_on_several_machines_must_say_which_is_which() -> None:
             '{"server_list": [{"device": [{"rank_id": "x", "device_id": 0}]}]}',
             r"rank_id: found \"x\", expected an integer",
         ),
-        ('{"server_list": []}', r"found the ranks \[\], expected 0, 1, ... once each"),
+        ('{"server_list": []}', r"found ranks \[\], expected 0, 1, ... once each"),
         (
             '{"server_list": [{"device": [{"rank_id": 1, "device_id": 0}]}]}',
-            r"found the ranks \[1\], expected 0, 1",
+            r"found ranks \[1\], expected 0, 1",
         ),
     ],
 )

@@ -65,14 +65,14 @@ def test_a_plan_tells_memory_and_time_whatever_the_format_of_the_weights(
 
 def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path) -> None:
     assert plan_of(settings, resume=3).problems == [
-        "--resume 3: expected auto, or the place of a video: 0 to 2"
+        "--resume 3: expected auto, or the index of a video: 0 to 2"
     ]
     list(cache.run(settings, status=Status(), encode=encode))
     data = settings.data.model_copy(update={"image_size": 32})
     larger = settings.model_copy(update={"data": data})
     assert plan_of(larger).problems == [
         f"cache.dir: {tmp_path}/cache: data.image_size: the cache was made with 16, this run has 32:"
-        " name another --out, or --overwrite it"
+        " use another --out, or --overwrite"
     ]
     assert plan_of(larger, overwrite=True).problems == []
 

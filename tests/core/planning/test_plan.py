@@ -44,7 +44,7 @@ def test_a_training_plan_says_steps_an_epoch_over_all_workers(tmp_path: Path) ->
     plan = train_plan(Settings(data=data, model=MODEL, vae=VAE, train=train), workers=2)
     assert plan.problems == []
     assert row(plan, "data") == f"{tmp_path}: 6 videos"
-    assert row(plan, "steps an epoch") == "1.5: 9 steps are 6 epochs"
+    assert row(plan, "steps per epoch") == "1.5: 9 steps are 6 epochs"
 
 
 def test_a_clip_longer_than_every_video_is_a_problem(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
         f"data.captions: {tmp_path}/captions.csv: no such file or folder",
         f"train.init_from: {tmp_path}/start.ckpt: no such file or folder",
     ]
-    with pytest.raises(LatteError, match=r"^4 things are missing or wrong\n  data\.root: "):
+    with pytest.raises(LatteError, match=r"^4 problems\n  data\.root: "):
         plan.demand()
 
 

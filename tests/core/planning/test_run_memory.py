@@ -21,7 +21,7 @@ def test_latents_take_the_weights_and_two_clips_around_a_gelu() -> None:
     assert plan.rows == [
         (
             "memory",
-            f"about {(weights + 4 * values) / 1e3:.0f} kB a worker, beside MindSpore itself:"
+            f"about {(weights + 4 * values) / 1e3:.0f} kB per worker, plus MindSpore itself:"
             f" weights {weights / 1e3:.0f} kB, activations {4 * values / 1e3:.0f} kB",
         )
     ]

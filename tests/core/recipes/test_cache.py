@@ -288,7 +288,7 @@ def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..
     assert list(read_manifest(settings.cache.dir)) == ["class1/v1", "class1/v3"]  # type: ignore[arg-type]
     status, _ = run(settings, resume=1)
     assert status.saved == 2
-    assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the place of a video: 0 to 4"
+    assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the index of a video: 0 to 4"
 
 
 def test_overwrite_makes_the_cache_anew_with_other_settings(experiment: Callable[..., Settings]) -> None:
@@ -298,7 +298,7 @@ def test_overwrite_makes_the_cache_anew_with_other_settings(experiment: Callable
     assert error == (
         f"cache.dir: {other.cache.dir}: cache.type: the cache was made with mindrecord, this run has numpy; "
         "cache.dtype: the cache was made with float32, this run has float16: "
-        "name another --out, or --overwrite it"
+        "use another --out, or --overwrite"
     )
     keep = other.cache.dir / "notes.txt"  # type: ignore[operator]
     keep.write_text("mine")
@@ -323,7 +323,7 @@ def test_a_cache_of_another_autoencoder_or_size_is_refused_by_training(
     assert "data.image_size: the cache was made with 16, this run has 32" in str(caught.value)
     (tmp_path / "vae.ckpt").write_bytes(b"weights")
     flipped = settings.model_copy(update={"data": settings.data.model_copy(update={"random_flip": True})})
-    with pytest.raises(LatteError, match=r"data\.random_flip: the cache .* holds no mirrored copies"):
+    with pytest.raises(LatteError, match=r"data\.random_flip: the cache .* contains no mirrored copies"):
         open_cache(flipped)
 
 
@@ -381,7 +381,7 @@ def test_verify_compares_the_autoencoder_where_it_is_at_hand(
     settings = experiment()
     run(settings)
     (tmp_path / "vae.ckpt").write_bytes(b"other weights")
-    with pytest.raises(LatteError, match=r"all of it is stale: vae\.weights: the cache was made with "):
+    with pytest.raises(LatteError, match=r"all entries are stale: vae\.weights: the cache was made with "):
         list(cache.verify(settings))
     (tmp_path / "vae.ckpt").unlink()
     assert [checked.fault for checked in cache.verify(settings)] == [None] * 5
@@ -463,7 +463,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing_that_was_whole(
     with files_at_most(size):
         _, error = run(full)
     assert "cannot be written: " in error
-    assert error.endswith("; what is done is kept: run the same command again to go on")
+    assert error.endswith("; finished entries are kept: run the same command again to continue")
     assert not list((tmp_path / "full").rglob("*partial*"))
     assert run(full)[1] == ""
     assert content(tmp_path / "full") == content(whole.cache.dir)  # type: ignore[arg-type]
@@ -524,7 +524,7 @@ def test_mindones_folders_of_a_file_a_frame_can_be_trained_from(
     assert source.content == "latents"
     np.testing.assert_array_equal(source.read(0, [11, 9, 10], mirror=False), latents[[11, 9, 10]])
     other = settings.model_copy(update={"data": settings.data.model_copy(update={"image_size": 32})})
-    with pytest.raises(LatteError, match=r"holds no latents of \(4, 4, 4\), as data\.image_size 32 wants"):
+    with pytest.raises(LatteError, match=r"contains no latents of shape \(4, 4, 4\), as required by"):
         open_cache(other)
 
 
@@ -533,7 +533,7 @@ def test_what_is_no_cache_says_what_to_do(experiment: Callable[..., Settings], t
     with pytest.raises(LatteError, match=r"cache\.dir: .*/cache: no such folder: run latte cache first"):
         open_cache(settings)
     (tmp_path / "cache").mkdir()
-    with pytest.raises(LatteError, match=r"cache\.dir: .*/cache: holds no cache: run latte cache first"):
+    with pytest.raises(LatteError, match=r"cache\.dir: .*/cache: contains no cache: run latte cache first"):
         open_cache(settings)
 
 

@@ -106,7 +106,7 @@ def test_a_new_class_takes_its_sorted_place_or_else_the_next_number(
     add_videos(tmp_path / "root", "eel/a")
     run(settings)
     assert classes(settings) == known | {"eel/a": 5}
-    assert caplog.messages == ["new class eel: number 5, as the others keep theirs"]
+    assert caplog.messages == ["new class eel gets number 5; the others keep their numbers"]
     run(settings)
     assert len(caplog.messages) == 1
 
@@ -160,7 +160,7 @@ def test_an_older_cache_that_may_lack_classes_is_refused_for_a_model_of_classes_
         open_cache(settings)
     assert str(caught.value) == (
         f"cache.dir: {tmp_path}/cache: the classes of its videos are not stored, and data.root has no folder "
-        "bee: point data.root at all of the videos, or set data.labels"
+        "bee: set data.root to the folder of all videos, or set data.labels"
     )
     numbered = {"ant/a": 0, "bee/a": 1, "cow/a": 2}
     assert classes(settings.model_copy(update={"model": ModelSettings()})) == numbered
@@ -197,5 +197,5 @@ def test_a_cache_of_mindone_is_numbered_by_all_of_its_folders_or_refused(
     theirs = settings.model_copy(update={"cache": CacheSettings(dir=tmp_path / "mindone")})
     assert classes(theirs) == {"bee/a": 1, "cow/a": 2}
     shutil.rmtree(tmp_path / "root")
-    with pytest.raises(LatteError, match=r"has no folder bee: point data.root at all of the videos"):
+    with pytest.raises(LatteError, match=r"has no folder bee: set data.root to the folder of all videos"):
         open_cache(theirs)

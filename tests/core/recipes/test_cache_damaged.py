@@ -124,7 +124,9 @@ def test_a_manifest_of_other_sizes_is_refused_and_mended(
     with pytest.raises(LatteError) as caught:
         open_cache(settings)
     shapes = "shape: found (9000, 8000, 2000, 2000), expected (9000, 8, 2, 2)"
-    assert str(caught.value) == f"{manifest}: cats/a: {shapes}; latte cache encodes anew what is damaged"
+    assert (
+        str(caught.value) == f"{manifest}: cats/a: {shapes}; run latte cache to encode damaged entries again"
+    )
     assert {fault for fault, _ in faults(settings)} == {"torn"}
     assert run(settings) == 4
     assert faults(settings) == []
@@ -206,7 +208,7 @@ def test_shards_of_a_cache_of_other_settings_are_refused(
     with pytest.raises(LatteError) as caught:
         open_cache(settings)
     shard = tmp_path / "cache" / "shard-00000.mindrecord"
-    assert str(caught.value) == f"{shard}: is of another cache: it was made with other settings"
+    assert str(caught.value) == f"{shard}: belongs to another cache: it was made with other settings"
     assert {kind for kind, _ in faults(settings)} == {"torn"}
 
 

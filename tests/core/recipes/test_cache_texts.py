@@ -103,7 +103,7 @@ def test_a_changed_caption_is_refused_by_training_and_alone_encoded_by_the_next_
         StoredTexts(data / "cache", header, ["", "a blue cat", "the sea"])
     count = "1 of 3 captions, the first 'a blue cat'"
     assert str(refusal.value) == (
-        f"cache.dir: {data}/cache: holds no states of {count}: run latte cache again"
+        f"cache.dir: {data}/cache: contains no states of {count}: run latte cache again"
     )
     assert [kind for kind, _ in faults(settings)] == ["missing"]
     fill(settings)
@@ -153,15 +153,15 @@ def test_states_of_another_encoder_are_refused_and_the_difference_is_named(data:
     settings = settings_in(data, text={"encoder": str(data / "other"), "dtype": "float16"})
     first, second = (encoder_digest(find_text_encoder(path))[:12] for path in (PIPELINE, data / "other"))
     difference = (
-        f"cache.dir: {data}/cache: text.encoder: the cached captions were read with {first}, this run has"
-        f" {second}; text.dtype: the cached captions were read with float32, this run has float16"
+        f"cache.dir: {data}/cache: text.encoder: the captions were encoded with {first}, this run has"
+        f" {second}; text.dtype: the captions were encoded with float32, this run has float16"
     )
     with pytest.raises(LatteError) as refusal:
         cached_header(settings)
     assert str(refusal.value) == difference
     with pytest.raises(LatteError) as refusal:
         fill(settings)
-    hint = f"remove {data}/cache/text, and latte cache encodes the captions anew"
+    hint = f"remove {data}/cache/text to encode the captions again"
     assert str(refusal.value) == f"{difference}: {hint}"
 
 

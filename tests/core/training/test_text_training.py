@@ -14,11 +14,11 @@ from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import architecture_of, build_model
-from latte_cli.core.models.latte_t2v.sizes import shape_beside
+from latte_cli.core.models.latte_t2v.sizes import shape_next_to
 from latte_cli.core.models.lora import load_lora
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.starting import set_start
-from latte_cli.core.training.telling import Telling
 from latte_cli.core.training.trainer import Trainer
 from tests.core.models.latte_t2v.golden import PIPELINE, SIZE
 
@@ -59,8 +59,8 @@ def trainer_of(settings: Settings) -> Trainer:
     model = build_model(settings, dtype=settings.train.dtype)
     if settings.train.init_from is not None:
         set_start(architecture_of(settings), model, settings.train.init_from)
-    telling = Telling(SOURCE.captions, STATES.__getitem__, dropout=settings.model.condition_dropout)
-    return Trainer(settings, model, schedule=make_schedule(settings.diffusion), telling=telling)
+    sampler = CaptionSampler(SOURCE.captions, STATES.__getitem__, dropout=settings.model.condition_dropout)
+    return Trainer(settings, model, schedule=make_schedule(settings.diffusion), captions=sampler)
 
 
 def values_of(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -113,7 +113,7 @@ def test_only_what_is_trained_has_changed(whole: Trainer) -> None:
 
 def test_a_checkpoint_beside_its_shape_is_a_transformer_that_sampling_reads(whole: Trainer) -> None:
     path = whole.settings.run_dir / "ckpt" / "step-00000004.safetensors"
-    assert shape_beside(path) == whole.model.shape
+    assert shape_next_to(path) == whole.model.shape
     if whole.settings.train.part == "lora":  # the changes alone
         with pytest.raises(LatteError, match=r"step-00000004\.safetensors: "):
             map_weights(open_weights(path, kind="t2v"), "t2v")

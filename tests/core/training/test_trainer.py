@@ -173,7 +173,9 @@ def test_a_step_of_as_many_clips_goes_on_with_the_same_clips(tmp_path: Path) -> 
     assert (second.progress.clips_taken, second.progress.global_batch) == (12, 4)
     found = [report.losses.loss for report in second.run(Moments(), None)]
     np.testing.assert_allclose(found, [report.losses.loss for report in expected[3:]], rtol=1e-5)
-    with pytest.raises(LatteError, match=r"^x: a step took 4 clips, now .* workers is 6\. .*--allow-changes"):
+    with pytest.raises(
+        LatteError, match=r"^x: the global batch was 4, now .* workers is 6\. .*--allow-changes"
+    ):
         check_global_batch(Path("x"), 4, 6)
 
 

@@ -163,8 +163,8 @@ def _check_local_header(content: memoryview, entry: _Entry, *, before: int) -> i
     name_start = entry.header + _LOCAL_SIZE
     start = name_start + name_length + extra_length
     same_name = content[name_start : name_start + name_length] == entry.name.encode()
-    told = not flags & _SIZES_AFTER
-    same_sizes = not told or method or (crc == entry.crc and {size, packed} <= {entry.size, _IN_ZIP64})
+    sizes_known = not flags & _SIZES_AFTER
+    same_sizes = not sizes_known or method or (crc == entry.crc and {size, packed} <= {entry.size, _IN_ZIP64})
     if flags != entry.flags or method != entry.method or not same_name or not same_sizes:
         raise RefusedError(f"the header of {shown(entry.name)} disagrees with the zip's directory")
     if start + entry.size > before:

@@ -153,8 +153,8 @@ def dense(name: str, inputs: int, outputs: int) -> dict[str, Shape]:
 
 def _width(shapes: Mapping[str, Shape]) -> int:
     """The hidden size on which most of the tensors that show it agree."""
-    telling = {"x_embedder.proj.bias": 0, "t_embedder.mlp.2.bias": 0, "pos_embed": 2, "temp_embed": 2}
-    votes = [_axis(shapes, name, axis) for name, axis in telling.items()]
+    shown = {"x_embedder.proj.bias": 0, "t_embedder.mlp.2.bias": 0, "pos_embed": 2, "temp_embed": 2}
+    votes = [_axis(shapes, name, axis) for name, axis in shown.items()]
     votes.append(_axis(shapes, "final_layer.linear.weight", 1))
     return Counter(vote for vote in votes if vote).most_common(1)[0][0] if any(votes) else 0
 

@@ -1,4 +1,4 @@
-"""Captions of videos: a CSV or JSON-lines file, a folder of .txt files, or a .txt beside each video."""
+"""Captions of videos: a CSV or JSON-lines file, a folder of .txt files, or a .txt file next to each video."""
 
 import csv
 import logging
@@ -17,20 +17,20 @@ from latte_cli.core.storage.json_files import Model, open_regular, read_json_lin
 log = logging.getLogger(__name__)
 
 Captions: TypeAlias = Mapping[str, tuple[str, ...]]
-"""A video's name -> its captions, at least one."""
+"""Maps a video's name to its captions, at least one."""
 CSV_ROW = "video,caption with quotes around a caption that has commas"
 Entry: TypeAlias = tuple[int, str, str]
-"""A line's number, the video and the caption on it."""
-LONGEST = 1 << 17  # characters of a caption, as csv bounds a cell: longer ones are damage
-NO_CAPTION = ""  # what dropped captions are in training, and no prompt in sampling
+"""Line number, video and caption."""
+LONGEST = 1 << 17  # characters of a caption, the csv module's limit of a cell
+NO_CAPTION = ""  # replaces dropped captions in training; the empty prompt in sampling
 
 
 def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captions:
-    """The captions of each named video; videos without one are absent.
+    """The captions of each named video; videos without captions are absent.
 
-    path: a .csv or .jsonl file, whose rows name a video with or without its suffix; a folder, which holds
-    `<name>.txt` for a video; or None: each video's .txt stands beside it under `root`. Several rows, or lines
-    of a .txt, are several captions. Raises LatteError naming the line at fault, or when there are none.
+    path: a .csv or .jsonl file whose rows name a video with or without its suffix; a folder with `<name>.txt`
+    for each video; or None for a .txt file next to each video under `root`. Several rows, or several lines of
+    a .txt, are several captions. Raises LatteError naming the invalid line, or if there are no captions.
     """
     if path is not None and not path.exists():
         raise LatteError(f"data.captions: {path}: no such file or folder")
@@ -40,7 +40,7 @@ def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captio
         captions = _from_table(path, names, root)
     if not captions:
         where = (
-            f"beside the {len(names)} videos of {root}"
+            f"next to the {len(names)} videos of {root}"
             if path is None
             else f"in {path} for a video of {root}"
         )
@@ -49,31 +49,31 @@ def read_captions(path: Path | None, names: Sequence[str], root: Path) -> Captio
 
 
 def choose_caption(captions: Sequence[str], *, seed: int, epoch: int, video: int) -> str:
-    """One of a video's captions, another each epoch: a function of (seed, epoch, the video's place) alone."""
+    """Choose one of a video's captions; depends only on (seed, epoch, the video's index)."""
     if len(captions) == 1:
         return captions[0]
     return captions[int(draw(seed, Stream.CAPTION, epoch, video).integers(len(captions)))]
 
 
 def distinct(captions: Captions) -> list[str]:
-    """Every caption once, in the order of their first appearance."""
+    """The distinct captions, in the order of first appearance."""
     return list(dict.fromkeys(text for texts in captions.values() for text in texts))
 
 
 def texts_of(captions: Captions) -> list[str]:
-    """Every text that a clip may be told, each once: the empty one, of dropped captions, among them."""
+    """The distinct texts that may condition a clip, including the empty text of dropped captions."""
     return list(dict.fromkeys([NO_CAPTION, *distinct(captions)]))
 
 
 def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The lines of each video's .txt file that are not empty."""
+    """The non-empty lines of each video's .txt file."""
     captions = {}
     for name in names:
         path = folder / _text_name(name)
         if path.is_file():
             lines = tuple(line.strip() for line in _read(path).splitlines() if line.strip())
             if not lines:
-                raise LatteError(f"data.captions: {path}: is empty, expected a caption a line")
+                raise LatteError(f"data.captions: {path}: is empty, expected one caption per line")
             if (longest := max(map(len, lines))) > LONGEST:
                 fault = f"found a line of {longest:,} characters, expected at most {LONGEST:,}"
                 raise LatteError(f"data.captions: {path}: {fault}")
@@ -82,7 +82,7 @@ def _from_texts(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]
 
 
 def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple[str, ...]]:
-    """The rows of a file, by the video that they name."""
+    """The captions of a file, by video."""
     rows = _csv_rows(path) if path.suffix.lower() in (".csv", ".tsv") else _json_rows(path)
     bare = {_without_suffix(name): name for name in names}
     known = {name: name for name in names}
@@ -98,15 +98,15 @@ def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple
         else:
             captions.setdefault(name, []).append(caption.strip())
     if unknown and captions:
-        found = f"{len(unknown)} of its rows name no video"
+        found = f"{len(unknown)} rows match no video"
         log.warning("%s: %s, the first %s", path, found, unknown[0])
     return {name: tuple(dict.fromkeys(texts)) for name, texts in captions.items()}
 
 
 def _csv_rows(path: Path) -> Iterator[Entry]:
-    """The rows of a CSV file: its columns named video and caption, or its only two."""
+    """The rows of a CSV file: the columns video and caption, or its only two columns."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    csv.field_size_limit(LONGEST)  # as it is unless some library has raised it
+    csv.field_size_limit(LONGEST)  # the default, in case a library has changed it
     reader = csv.reader(StringIO(_read(path), newline=""), delimiter=delimiter, strict=True)
     video, caption, cells = 0, 1, 0
     try:
@@ -116,7 +116,7 @@ def _csv_rows(path: Path) -> Iterator[Entry]:
                 video, caption, cells = names.index("video"), names.index("caption"), len(row)
             elif any(names):
                 cells = cells or 2
-                if len(row) != cells:  # most often a caption with commas and without quotes
+                if len(row) != cells:  # usually a caption with commas and without quotes
                     raise LatteError(_fault(path, reader.line_num, repr(delimiter.join(row)), CSV_ROW))
                 yield reader.line_num, row[video].strip(), row[caption]
     except csv.Error as error:
@@ -124,7 +124,7 @@ def _csv_rows(path: Path) -> Iterator[Entry]:
 
 
 class _Row(Model):
-    """A line of a JSON-lines file, whose caption may be a list."""
+    """A line of a JSON-lines file; the caption may be a list."""
 
     video: str
     caption: tuple[Annotated[str, Field(max_length=LONGEST)], ...] = Field(min_length=1)
@@ -149,7 +149,7 @@ def _json_rows(path: Path) -> Iterator[Entry]:
 
 
 def _relative(video: str, root: Path) -> str:
-    """A path of a row as a video's name: relative to `root`, where it is absolute or begins with it."""
+    """Convert a path to a video's name: made relative to `root` if it is absolute or begins with it."""
     path = Path(video.replace("\\", "/"))
     for base in (root, root.resolve()):
         if path.is_relative_to(base):
@@ -158,12 +158,12 @@ def _relative(video: str, root: Path) -> str:
 
 
 def _text_name(name: str) -> str:
-    """The .txt of a video: a movie's suffix is replaced; a folder of images keeps its whole name."""
+    """The .txt of a video: replaces a movie's suffix, appends to the name of a folder of images."""
     return f"{_without_suffix(name)}.txt"
 
 
 def _without_suffix(name: str) -> str:
-    """A video's name without its suffix; a folder of images has none, whatever dots are in it."""
+    """A video's name without its suffix; the names of folders of images are kept, even with dots."""
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.suffix.lower() in VIDEO_SUFFIXES else name
 

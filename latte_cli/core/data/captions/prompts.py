@@ -1,4 +1,4 @@
-"""A file of prompts: a line a prompt, with what is special to it at its end."""
+"""A file of prompts: one per line, optionally followed by options for this prompt."""
 
 import re
 import sys
@@ -12,14 +12,14 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import LARGEST_SEED, Settings
 
 OPTIONS: dict[str, Callable[[str], Any]] = {"seed": int, "steps": int, "guidance-scale": float}
-LONGEST_SLUG = 40  # characters of a prompt in the names of its files
+LONGEST_SLUG = 40  # characters of the prompt in file names
 LEAST = {"seed": 0, "steps": 1, "guidance-scale": 0.0}
 MOST = {"seed": LARGEST_SEED, "steps": sys.maxsize, "guidance-scale": sys.float_info.max}
 
 
 @dataclass(frozen=True)
 class PromptLine:
-    """A prompt, and what its line says besides."""
+    """A prompt and the options on its line."""
 
     text: str
     seed: int | None = None
@@ -28,17 +28,17 @@ class PromptLine:
 
 
 def prompts_of(settings: Settings) -> list[PromptLine]:
-    """The prompts of a run, sample.prompts; none for a model that takes no text."""
+    """The prompts of a run, sample.prompts; empty if the model has no text condition."""
     if settings.model.condition != "text":
         return []
     return [PromptLine(text) for text in settings.sample.prompts]
 
 
 def read_prompts(path: Path) -> list[PromptLine]:
-    """The prompts of a file. Empty lines and lines starting with # are passed over.
+    """Read the prompts of a file. Empty lines and lines starting with # are ignored.
 
-    A line may end in `--seed N`, `--steps N` and `--guidance-scale X`; these alone make an empty prompt.
-    Raises LatteError naming the line.
+    A line may end with `--seed N`, `--steps N` and `--guidance-scale X`; a line of options only is an empty
+    prompt. Raises LatteError naming the invalid line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -51,12 +51,12 @@ def read_prompts(path: Path) -> list[PromptLine]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not prompts:
-        raise LatteError(f"--prompts-file: {path}: holds no prompts")
+        raise LatteError(f"--prompts-file: {path}: contains no prompts")
     return prompts
 
 
 def parse_prompt(line: str, *, source: str) -> PromptLine:
-    """A line's prompt and options. Raises LatteError naming `source`."""
+    """Parse a line into prompt and options. Raises LatteError naming `source`."""
     if len(line) > LONGEST:
         raise LatteError(f"{source}: found {len(line):,} characters, expected at most {LONGEST:,}")
     text, *rest = re.split(r"(?:^|(?<=\s))--(?=[a-z])", line.strip())
@@ -80,12 +80,12 @@ def parse_prompt(line: str, *, source: str) -> PromptLine:
 
 
 def named(place: int, seed: int, text: str) -> str:
-    """The name of a prompt's clip, the one at `place`."""
+    """The file name of a prompt's clip, the one at `place`."""
     return "-".join(filter(None, (f"{place:03d}-seed{seed}", slug(text))))
 
 
 def slug(text: str) -> str:
-    """The beginning of a prompt as a part of a file's name: its words in lower case, joined by dashes."""
+    """The beginning of a prompt for use in a file name: its words in lower case, joined by dashes."""
     words = re.findall(r"\w+", text.lower())
     kept = ""
     for word in words:

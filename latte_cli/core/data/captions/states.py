@@ -1,4 +1,4 @@
-"""A text's states as they are kept, and as a model is told them."""
+"""Hidden states of a text: as stored, and as input of the model."""
 
 from typing import Literal
 
@@ -7,19 +7,19 @@ import numpy as np
 from latte_cli.core.arrays import Array
 
 Kind = Literal["t5", "clip"]
-MAX_TOKENS: dict[Kind, int] = {"t5": 120, "clip": 77}  # as the originals pad and cut
+MAX_TOKENS: dict[Kind, int] = {"t5": 120, "clip": 77}  # the length to which the originals pad and truncate
 
 
-def kept(states: Array, tokens: int, kind: Kind) -> Array:
-    """What is kept of a text's states (max_tokens, width), of which `tokens` are the text.
+def states_to_store(states: Array, tokens: int, kind: Kind) -> Array:
+    """The part of a text's states (max_tokens, width) to store; `tokens` is the length without padding.
 
-    T5's padding is masked, so it is cut off; CLIP's is part of what Latte reads.
+    T5's padding is masked, so it is removed; CLIP's is part of Latte's input.
     """
     return states[:tokens] if kind == "t5" else states
 
 
-def told(states: Array, kind: Kind) -> Array:
-    """What a model is told for kept states: `StepInputs.condition` of one clip, float32.
+def model_input(states: Array, kind: Kind) -> Array:
+    """The model's input for stored states: `StepInputs.condition` of one clip, float32.
 
     CLIP, for Latte: the states of all tokens, (77, width). T5, for LatteT2V: states and mask, 1 at tokens,
     (120, width + 1); the masked rest is zero.

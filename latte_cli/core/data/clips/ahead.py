@@ -1,4 +1,4 @@
-"""Whole videos decoded ahead of the encoder, in order, on threads."""
+"""Decode complete videos ahead of the encoder, in order, in threads."""
 
 import queue
 from collections import deque
@@ -17,12 +17,12 @@ from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.data.videos.video import ShortVideoError, Video, VideoError
 from latte_cli.core.settings.schema import DataSettings
 
-PIECES_AHEAD = 4  # of each video that is open
+PIECES_AHEAD = 4  # per open video
 
 
 @dataclass(frozen=True)
 class VideoState:
-    """What a video was when it was decoded."""
+    """State of a video file when it was decoded."""
 
     size: int
     mtime_ns: int
@@ -32,24 +32,23 @@ class VideoState:
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames that follow each other in a video, the end of it, or its failure."""
+    """Consecutive frames of a video, its end, or its failure."""
 
     video: VideoFile
     frames: NDArray[np.float32] | None = None
-    """(n, copies, 3, H, W) in [-1, 1]; copies: the frame, and its mirror image if wanted."""
+    """(n, copies, 3, H, W) in [-1, 1]; copies: the frame and, if requested, its mirror image."""
     source: VideoState | None = None
     """Set on the last piece, which has no frames."""
     fault: str | None = None
-    """Why the video is given up, on the last piece."""
+    """Why the video failed, on the last piece."""
 
 
 def decode_ahead(
     videos: Sequence[VideoFile], data: DataSettings, *, piece_frames: int, mirror: bool
 ) -> Iterator[Piece]:
-    """The pieces of every video in turn, data.workers videos decoding at a time; memory is bounded by their
-    pieces.
+    """Yield the pieces of all videos in order, decoding data.workers videos at a time with bounded memory.
 
-    Threads stop when the iterator is closed. An exception that is not a VideoError is raised here.
+    Threads stop when the iterator is closed. Exceptions other than VideoError are raised here.
     """
     stopped = Event()
     open_ones: deque[queue.Queue[Piece | BaseException]] = deque()
@@ -108,7 +107,7 @@ class _Decoder:
         with suppress(_Stopped):
             try:
                 self._decode()
-            except Exception as error:  # noqa: BLE001 (it is raised again where the pieces are read)
+            except Exception as error:  # noqa: BLE001 (raised again by the reader of the pieces)
                 self._put(error)
 
     def _decode(self) -> None:
@@ -118,7 +117,7 @@ class _Decoder:
             frames = self._decode_frames(reader)
             source = VideoState(size, mtime_ns, source_hash(self.video.path), frames)
             if source_state(self.video.path) != (size, mtime_ns):
-                raise VideoError(self.video.path, "changed while it was read")
+                raise VideoError(self.video.path, "changed while being read")
         except VideoError as error:
             self._put(Piece(self.video, fault=error.reason))
         except OSError as error:
@@ -127,7 +126,7 @@ class _Decoder:
             self._put(Piece(self.video, source=source))
 
     def _decode_frames(self, reader: Video) -> int:
-        """Put every frame that can be decoded, and count them. A file that ends early ends there."""
+        """Put all frames that can be decoded and return their number. A truncated file ends early."""
         first, total = 0, len(reader)
         while first < total:
             indices = range(first, min(first + self.piece_frames, total))
@@ -150,7 +149,7 @@ class _Decoder:
             pass
 
     def _offer(self, piece: Piece | BaseException) -> bool:
-        """Try for a moment to hand a piece over. Raises _Stopped when nobody wants it any more."""
+        """Try briefly to put a piece into the queue. Raises _Stopped if the reader has stopped."""
         if self.stopped.is_set():
             raise _Stopped
         try:
@@ -161,4 +160,4 @@ class _Decoder:
 
 
 class _Stopped(BaseException):
-    """The pieces are not wanted any more."""
+    """The reader of the pieces has stopped."""

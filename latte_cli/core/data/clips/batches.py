@@ -1,15 +1,12 @@
-"""Batches of clips: which clip is where is a function of (seed, step, place), decoded ahead of training by
-threads.
+"""Batches of clips, determined by (seed, step, place) and decoded ahead of training in threads.
 
-Step s of a run takes the places 0 .. G - 1 of its global batch, G = batch_size * accumulation * workers of
-the run. In the endless row of epochs, each a permutation of the videos of its own, place p of step s stands
-at position s * G + p. Forward pass a of worker r has the places (a * world + r) * batch_size and on, so that
-one worker with batch 4, two with batch 2, and one with batch 2 accumulated twice see the same clips in the
-same places.
+Step s of a run has places 0 .. G - 1 of its global batch, G = batch_size * accumulation * workers. Place p of
+step s takes position s * G + p in the infinite sequence of epochs, each epoch a permutation of the videos.
+Forward pass a of worker r has the batch_size places from (a * world + r) * batch_size. So one worker with
+batch 4, two with batch 2, and one with batch 2 accumulated twice see the same clips in the same places.
 
-A video that cannot be read when its turn comes is named once and its place goes to the next of that epoch's
-permutation that can be read, with the place's own draws: again a function of (seed, step, place) and the
-files.
+A video that cannot be read is reported once and replaced by the next readable one of the epoch's permutation,
+with the random draws of its place. So the clip still depends only on (seed, step, place) and the files.
 """
 
 import logging
@@ -37,17 +34,17 @@ BATCHES_AHEAD = 2
 
 
 class ClipSource(Protocol):
-    """Videos that clips are cut from. Read by several threads at once."""
+    """Videos from which clips are cut. Must be thread-safe."""
 
     content: Content
-    """What read gives: pixels in [-1, 1], the autoencoder's moments, or scaled latents."""
+    """The values that read returns: pixels in [-1, 1], the autoencoder's moments, or scaled latents."""
 
     names: tuple[str, ...]
-    """The videos' names."""
+    """Names of the videos."""
     frames: tuple[int, ...]
-    """The number of frames of each."""
+    """Number of frames of each video."""
     labels: tuple[int | None, ...]
-    """The class of each, if it has one."""
+    """Class of each video, or None."""
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
         """Frames of one video: (N, C, H, W) float32. Raises VideoError."""
@@ -56,7 +53,7 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the places of a step are shared among workers and forward passes."""
+    """Distribution of a step's places over workers and forward passes."""
 
     batch_size: int
     accumulation: int = 1
@@ -65,7 +62,7 @@ class Sharing:
 
     @property
     def global_batch(self) -> int:
-        """Places a step."""
+        """Places per step."""
         return self.batch_size * self.accumulation * self.world
 
     def places(self, micro: int) -> range:
@@ -75,7 +72,7 @@ class Sharing:
 
 
 class FrameOf(NamedTuple):
-    """Which frame of which video, and whether mirrored."""
+    """A frame of a video, possibly mirrored."""
 
     name: str
     frame: int
@@ -84,7 +81,7 @@ class FrameOf(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """The clips of one forward pass: values (B, F, C, H, W) float32 of the kind that `content` says.
+    """The clips of one forward pass: values (B, F, C, H, W) float32, as described by `content`.
 
     With data.use_image_num, that many still images follow the F frames of each clip.
     """
@@ -92,19 +89,19 @@ class Batch:
     step: int
     micro: int
     places: NDArray[np.int64]
-    """(B,) places in the step's global batch: the counters of every further draw."""
+    """(B,) places in the step's global batch: the counters of all further draws."""
     content: Content
     values: NDArray[np.float32]
     videos: NDArray[np.int64]
-    """(B,) numbers of the videos in the source."""
+    """(B,) indices of the videos in the source."""
     epochs: NDArray[np.int64]
-    """(B,) which time round."""
+    """(B,) epochs."""
     class_labels: NDArray[np.int64]
-    """(B,) classes; 0 where videos have none."""
+    """(B,) classes; 0 for videos without one."""
     image_labels: NDArray[np.int64]
     """(B, data.use_image_num) classes of the still images."""
     drawn_from: tuple[tuple[FrameOf, ...], ...] = ()
-    """What each frame of each clip, and each still image, is."""
+    """The source of each frame of each clip, and of each still image."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +124,10 @@ def batches(
     start_step: int = 0,
     start_position: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """The batches of one worker from `start_step` on, without end, decoded ahead by data.workers threads.
+    """Infinite batches of one worker from `start_step`, decoded ahead by data.workers threads.
 
-    start_position: clips already taken by the steps before, when they were not of this global batch's size.
-    Threads stop when the iterator is closed. Raises LatteError when no video at all can be read.
+    start_position: number of clips used by earlier steps, if their global batch had another size.
+    Threads stop when the iterator is closed. Raises LatteError if no video can be read.
     """
     loader = _Loader(source, data, seed)
     position = start_step * sharing.global_batch if start_position is None else start_position
@@ -157,7 +154,7 @@ def batches(
 
 
 def video_at(seed: int, position: int, num_videos: int) -> int:
-    """The video at a position in the endless row of epochs."""
+    """The video at a position in the infinite sequence of epochs."""
     return int(_permutation(seed, position // num_videos, num_videos)[position % num_videos])
 
 
@@ -168,7 +165,7 @@ def _permutation(seed: int, epoch: int, num_videos: int) -> NDArray[np.int64]:
 
 
 class _Loader:
-    """Fills single places; names each unreadable video once."""
+    """Loads the clip of a place; reports each unreadable video once."""
 
     def __init__(self, source: ClipSource, data: DataSettings, seed: int) -> None:
         self.source = source
@@ -189,7 +186,7 @@ class _Loader:
             if values is not None:
                 break
         else:
-            raise LatteError(f"data: none of the {num_videos} videos can be read any more")
+            raise LatteError(f"data: none of the {num_videos} videos can be read")
         drawn_from = [FrameOf(self.source.names[video], index, mirror) for index in indices]
         if not self.data.use_image_num:
             return _Clip(values, video, epoch, [], drawn_from)
@@ -197,7 +194,7 @@ class _Loader:
         return _Clip(np.concatenate([values, *images]), video, epoch, image_videos, drawn_from + image_frames)
 
     def _cut(self, video: int, step: int, place: int) -> list[int]:
-        """The source frames of a place's clip when it is cut from this video."""
+        """The source frames of a place's clip if it is cut from this video."""
         data, total = self.data, self.source.frames[video]
         last = last_begin(total, data.num_frames, data.frame_stride)
         begin = int(draw(self.seed, Stream.CROP, step, place).integers(last + 1))
@@ -208,8 +205,7 @@ class _Loader:
     def _images(
         self, clip_video: int, step: int, place: int
     ) -> tuple[list[NDArray[np.float32]], list[int], list[FrameOf]]:
-        """Still images, each a frame of another video than the clip's (of the same one if it is the only
-        one)."""
+        """Still images, each a frame of another video (of the same one if it is the only one)."""
         num_videos = len(self.source.names)
         generator = draw(self.seed, Stream.IMAGE, step, place)
         images: list[NDArray[np.float32]] = []
@@ -229,25 +225,25 @@ class _Loader:
                 if values is not None:
                     break
             else:
-                raise LatteError(f"data: none of the {num_videos} videos can be read any more")
+                raise LatteError(f"data: none of the {num_videos} videos can be read")
             images.append(values)
             videos.append(video)
             frames.append(FrameOf(self.source.names[video], index, mirror))
         return images, videos, frames
 
     def _try(self, video: int, indices: list[int], mirror: bool) -> NDArray[np.float32] | None:
-        """Read frames, or name the video in the log, the first time, and give None."""
+        """Read frames; on failure log the video once and return None."""
         try:
             return self.source.read(video, indices, mirror=mirror)
         except VideoError as error:
             if video not in self.named:
                 self.named.add(video)
-                log.warning("%s; other clips take its place", error)
+                log.warning("%s; replaced by other clips", error)
             return None
 
 
 def _join(source: ClipSource, clips: list[_Clip], step: int, micro: int, places: NDArray[np.int64]) -> Batch:
-    """One batch of the clips that fill its places."""
+    """Join the clips of a batch's places."""
     return Batch(
         step=step,
         micro=micro,

@@ -9,7 +9,7 @@ from latte_cli.core.data.videos.left_out import LeftOut, warn_of
 
 
 class CaptionedSource(PartSource):
-    """The videos of `source` that have captions, in order; the others are left out, with a warning."""
+    """The videos of `source` that have captions, in order; the others are skipped with a warning."""
 
     def __init__(self, source: ClipSource, captions: Captions):
         super().__init__(source, [place for place, name in enumerate(source.names) if name in captions])
@@ -17,7 +17,7 @@ class CaptionedSource(PartSource):
         warn_of([LeftOut(name, "has no caption") for name in source.names if name not in captions])
 
     def fingerprint(self) -> str:
-        """A short hash of what decides the order and the cut of clips, and what each is told."""
+        """A short hash of everything that determines the order, the frames and the captions of clips."""
         lines = [
             repr((name, frames, self.captions[name]))
             for name, frames in zip(self.names, self.frames, strict=True)

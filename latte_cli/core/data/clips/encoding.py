@@ -1,4 +1,4 @@
-"""Frames of many videos through the encoder in batches that are always full, across the ends of videos."""
+"""Encode the frames of many videos in full batches that may span several videos."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,21 +13,20 @@ from latte_cli.core.latents import LOGVAR_RANGE
 
 @dataclass(frozen=True)
 class Encoded:
-    """Moments of frames that follow each other in a video, or the last piece of it, which says how it
-    ended."""
+    """Moments of consecutive frames of a video, or its last piece, with its end or failure."""
 
     piece: Piece
     moments: Array | None = None
-    """(n, 8, h, w): frame by frame, of each the copies in turn."""
+    """(n, 8, h, w): for each frame its copies in order."""
 
 
 def encode_full_batches(
     pieces: Iterable[Piece], encode: Callable[[Array], Array], batch: int
 ) -> Iterator[Encoded]:
-    """Encode pieces in order, `batch` images at a time; the very last batch is filled up with repeats.
+    """Encode pieces in order, `batch` images at a time; the last batch is padded with repeats.
 
-    encode: (batch, 3, H, W) to (batch, 8, h, w). A video's end follows its last moments; of a video that
-    fails, frames not yet encoded are dropped.
+    encode: (batch, 3, H, W) to (batch, 8, h, w). A video's end follows its last moments; if a video fails,
+    its frames not yet encoded are dropped.
     """
     waiting: deque[tuple[Piece, Array | None]] = deque()
     images = 0
@@ -52,7 +51,7 @@ def encode_full_batches(
 
 
 def draw_latents(moments: Array, eps: Array, scaling_factor: float) -> Array:
-    """Scaled latents of moments: (mean + exp(logvar / 2) eps) scaling_factor.
+    """Sample scaled latents from moments: (mean + exp(logvar / 2) eps) scaling_factor.
 
     moments: (..., 8, h, w); eps: (..., 4, h, w) standard normal. Returns (..., 4, h, w) float32. The
     log-variance is clipped to LOGVAR_RANGE.
@@ -64,7 +63,7 @@ def draw_latents(moments: Array, eps: Array, scaling_factor: float) -> Array:
 def _encode(
     waiting: "deque[tuple[Piece, Array | None]]", encode: Callable[[Array], Array], batch: int
 ) -> Iterator[Encoded]:
-    """Take one batch from the front, with the ends of videos on the way."""
+    """Encode one batch from the front of the queue, yielding the ends of videos in between."""
     taken: list[tuple[Piece, Array | None]] = []
     count = 0
     while waiting and count < batch:
@@ -88,6 +87,6 @@ def _encode(
 
 
 def _ends(waiting: "deque[tuple[Piece, Array | None]]") -> Iterator[Encoded]:
-    """The ends of videos that nothing is waiting before."""
+    """The ends of videos at the front of the queue."""
     while waiting and waiting[0][1] is None:
         yield Encoded(waiting.popleft()[0])

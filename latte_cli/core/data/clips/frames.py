@@ -1,4 +1,4 @@
-"""Clips straight from the videos: decoded, cropped and resized, kept in memory as far as they fit."""
+"""Clips directly from videos: decoded, cropped and resized, cached in memory as far as they fit."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -34,10 +34,9 @@ class FrameSource:
         self.room = keep_bytes // (3 * 4 * data.image_size**2)
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
-        """Frames of one video, those seen before taken from memory. Raises VideoError.
+        """Frames of one video, from memory if read before. Raises VideoError.
 
-        Memory is filled once and then left: with clips drawn at random, throwing frames out for others gains
-        nothing.
+        Frames are never evicted: with randomly chosen clips, replacing them would gain nothing.
         """
         found = {index: self.kept.get((video, index, mirror)) for index in indices}
         missing = [index for index, frame in found.items() if frame is None]
@@ -53,7 +52,7 @@ class FrameSource:
 
 
 class OpenVideos:
-    """Videos kept open for the next clip; each is lent to one thread at a time."""
+    """A pool of open videos; each is used by one thread at a time."""
 
     def __init__(self, index: ClipIndex, limit: int = VIDEOS_KEPT_OPEN) -> None:
         self.index = index
@@ -63,8 +62,7 @@ class OpenVideos:
 
     @contextmanager
     def lend(self, video: int) -> Iterator[Video]:
-        """A reader of a video, opened anew if all are out; one that failed is thrown away. Raises
-        VideoError."""
+        """A reader of a video, opened if none is free, and discarded after an error. Raises VideoError."""
         with self.lock:
             readers = self.idle.pop(video, [])
             reader = readers.pop() if readers else None

@@ -1,4 +1,4 @@
-"""Clips from moments encoded once and kept in memory; several workers encode a share each."""
+"""Clips from moments that are encoded once and kept in memory; each worker encodes a share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +21,12 @@ class Stretch(NamedTuple):
 
 
 class MemorySource:
-    """The videos of another source as the autoencoder's moments. See batches.ClipSource."""
+    """The autoencoder's moments of another source's videos. See batches.ClipSource."""
 
     content: Content = "moments"
 
     def __init__(self, source: ClipSource, *, mirrored: bool = False, chunk: int = 8):
-        """`chunk` frames are encoded together; mirrored: every video's mirror image too."""
+        """`chunk`: frames encoded together; mirrored: also encode every video's mirror image."""
         self.names, self.frames, self.labels = source.names, source.frames, source.labels
         self.source = source
         self.pieces = [
@@ -44,17 +44,16 @@ class MemorySource:
         return sum(piece.end - piece.first for piece in self.pieces)
 
     def fill(self, encode: Callable[[Array], Array], *, rank: int = 0, workers: int = 1) -> Iterator[int]:
-        """Encode what is missing of a worker's share; yields the frames done after each piece.
+        """Encode a worker's share; yields the number of frames done after each piece.
 
-        encode: frames (N, 3, H, W) to moments (N, 8, h, w). Raises VideoError for a video that cannot be
-        read.
+        encode: frames (N, 3, H, W) to moments (N, 8, h, w). Raises VideoError if a video cannot be read.
         """
         for piece in self.pieces[rank::workers]:
             if piece not in self.parts:
                 indices = list(range(piece.first, piece.end))
                 self.parts[piece] = encode(self.source.read(piece.video, indices, mirror=piece.mirror))
                 yield len(indices)
-        if workers == 1:  # all are there; a share is for `write_share` first
+        if workers == 1:  # complete; a share of several workers is first written by `write_share`
             own: dict[tuple[int, bool], list[Array]] = {}
             for piece in self.pieces:
                 own.setdefault((piece.video, piece.mirror), []).append(self.parts.pop(piece))
@@ -62,12 +61,12 @@ class MemorySource:
                 self.moments[key] = np.concatenate(own.pop(key))
 
     def write_share(self, path: Path) -> None:
-        """Leave what was encoded for the other workers, as a .npz."""
+        """Write the encoded share to a .npz for the other workers."""
         with atomic_file(path) as partial:
             np.savez(partial, **{",".join(map(str, map(int, p))): part for p, part in self.parts.items()})
 
     def read_share(self, path: Path) -> int:
-        """Take what another worker encoded, if its file can be seen from here; the number of its frames."""
+        """Read another worker's share if its file is visible; return the number of its frames."""
         if not path.is_file():
             return 0
         taken = 0

@@ -1,1 +1,1 @@
-"""The cache of latents: its format, writing, reading and checking it."""
+"""The cache of latents: format, writing, reading and verification."""

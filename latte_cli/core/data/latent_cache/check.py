@@ -1,4 +1,4 @@
-"""Checking a cache: every entry against its checksum, its video and the settings that made it."""
+"""Verify a cache: every entry against its checksum, its video and the settings it was made with."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from latte_cli.core.storage.names import resolves_inside
 
 @dataclass(frozen=True)
 class EntryFault:
-    """An entry that is not as it should be."""
+    """A missing, damaged or outdated entry."""
 
     kind: Literal["missing", "torn", "stale"]
     name: str
@@ -36,7 +36,7 @@ class EntryFault:
 
 @dataclass(frozen=True)
 class Checked:
-    """One entry looked at: its fault, if it has one."""
+    """A checked entry, with its fault if any."""
 
     done: int
     total: int
@@ -50,9 +50,9 @@ def check_entries(
     *,
     unlisted: Collection[str] = (),
 ) -> Iterator[Checked]:
-    """Look at every entry, and at every video that should have one (None: the videos are not at hand).
+    """Check every entry, and every video that should have one (None: the videos are not available).
 
-    unlisted: names of videos that are there too, but need no entry.
+    unlisted: names of other existing videos, which need no entry.
     """
     entries = read_manifest(folder, skip_damaged=True)
     look_into = cache(_look_into)
@@ -69,10 +69,10 @@ def check_entries(
 
 
 def strike_off_entries(folder: Path, faults: Mapping[str, EntryFault]) -> None:
-    """Take faulty entries off the manifest, so that a run encodes their videos anew, and remove their files.
+    """Remove faulty entries and their files, so that the next run encodes their videos again.
 
-    A shard with a damaged entry is written again as a whole, so all of its entries are struck off; where one
-    is only stale the others stay.
+    A shard with a damaged entry is rewritten completely, so all of its entries are removed; if entries are
+    only stale, the others are kept.
     """
     entries = read_manifest(folder)
     struck = {name: entries[name] for name in faults if name in entries}
@@ -89,7 +89,7 @@ def strike_off_entries(folder: Path, faults: Mapping[str, EntryFault]) -> None:
 def _check(
     folder: Path, header: Header, entry: Entry, look_into: Callable[[Path], Mapping[int, ShardVideo] | str]
 ) -> EntryFault | None:
-    """What is wrong with an entry itself. look_into: see `_look_into`."""
+    """The fault of an entry itself, or None. look_into: see `_look_into`."""
     if entry.settings != header.digest():
         return EntryFault("stale", entry.name, "was made with other settings than cache.json says")
     if (fault := entry.fault(header)) is not None:
@@ -101,12 +101,12 @@ def _check(
 
 
 def _file_fault(folder: Path, entry: Entry) -> str | None:
-    """What is wrong with an entry's own file, if anything."""
+    """The fault of an entry's own file, or None."""
     path = folder / entry.file
     if not path.exists():
         return "is missing"
     if not is_there(folder, entry):
-        return "is not of its length"
+        return "has the wrong length"
     try:
         values = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -116,19 +116,19 @@ def _file_fault(folder: Path, entry: Entry) -> str | None:
 
 
 def _rows_fault(shard: Mapping[int, ShardVideo] | str, entry: Entry) -> str | None:
-    """What is wrong with an entry's rows in its shard, if anything."""
+    """The fault of an entry's rows in its shard, or None."""
     if isinstance(shard, str):
         return shard
     found = shard.get(entry.row or 0)
     if found is None or found.name != entry.name:
-        return f"does not hold {entry.name} where the manifest says"
+        return f"does not contain {entry.name} at the expected row"
     size = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
     right = found[1:] == (entry.frames, size, entry.checksum) and entry.shape[0] == entry.frames
     return None if right else "does not match its checksum"
 
 
 def _look_into(shard: Path) -> Mapping[int, ShardVideo] | str:
-    """The videos that a shard holds by their first rows, or what is wrong with it."""
+    """The videos of a shard by their first rows, or its fault."""
     if (fault := shard_fault(shard, content=True)) is not None:
         return fault
     try:
@@ -138,7 +138,7 @@ def _look_into(shard: Path) -> Mapping[int, ShardVideo] | str:
 
 
 def _check_source(entry: Entry, video: VideoFile | None) -> EntryFault | None:
-    """Whether the video an entry was made of is still that."""
+    """A fault if the video of an entry has changed or is missing."""
     if video is None:
         return EntryFault("stale", entry.name, "its video is gone")
     return None if unchanged(entry, video) else EntryFault("stale", entry.name, "its video has changed since")

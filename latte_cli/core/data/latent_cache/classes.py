@@ -1,7 +1,7 @@
-"""The classes of cached videos: stored with the entries, so that they stay as folders come and go.
+"""The classes of cached videos, stored with the entries so that new or removed folders do not change them.
 
-Caches of older versions, and those of MindONE, store none. Their videos are numbered by their topmost folders
-where it is certain that these are all of the classes.
+Caches of older versions and of MindONE do not store them. Their videos are numbered by their top-level
+folders if these are certain to be all of the classes.
 """
 
 import logging
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 
 def class_of(entry: Entry) -> VideoClass | None:
-    """The class that an entry stores, if it stores one."""
+    """The class stored in an entry, or None."""
     if entry.class_name is None or entry.label is None:
         return None
     return VideoClass(entry.class_name, entry.label)
 
 
 def labels_of(stored: Mapping[str, VideoClass | None], settings: Settings) -> Mapping[str, int | None]:
-    """The class number of each video of a cache: from data.labels, where it is set, else as stored.
+    """The class number of each video of a cache: from data.labels if set, else as stored.
 
-    stored: the class that the cache has for each video. Raises LatteError when a model of classes is to be
-    trained, and videos without a stored class cannot be numbered for certain.
+    stored: the class stored for each video. Raises LatteError if a class-conditional model is trained and
+    videos without a stored class cannot be numbered with certainty.
     """
     if settings.data.labels is not None:
         found = read_labels(settings.data.labels, list(stored))
@@ -47,10 +47,10 @@ def labels_of(stored: Mapping[str, VideoClass | None], settings: Settings) -> Ma
         numbers = _number(known, unknown, _root_folders(settings), settings.model.num_classes)
     if numbers is None and settings.model.condition == "class":
         raise LatteError(
-            f"cache.dir: {settings.cache.dir}: {_reason(unknown, settings)}: point data.root at all of the"
-            " videos, or set data.labels"
+            f"cache.dir: {settings.cache.dir}: {_reason(unknown, settings)}: set data.root to the folder of"
+            " all videos, or set data.labels"
         )
-    if numbers is None:  # these labels are given to no model
+    if numbers is None:  # the labels are not used
         numbers = class_numbers(unknown | known.keys())
     return {
         name: numbers.get(class_folder(name) or "") if found is None else found.number
@@ -61,11 +61,11 @@ def labels_of(stored: Mapping[str, VideoClass | None], settings: Settings) -> Ma
 def classify(
     entries: Mapping[str, Entry], videos: Sequence[VideoFile], settings: Settings
 ) -> tuple[dict[str, Entry], list[VideoFile]]:
-    """Entries and videos with the classes that a run of `latte cache` stores.
+    """Entries and videos with the classes to store in `latte cache`.
 
-    With data.labels, the list decides. Without, a class that the cache knows keeps its number. New classes
-    take their places among the sorted folders where these agree with the known numbers, else the numbers
-    after the last. Where an older cache cannot be numbered for certain, numbers are left out.
+    Classes come from data.labels if set. Otherwise known classes keep their numbers; new classes are numbered
+    by the sorted folders if this agrees with the known numbers, else after the last number. If an older cache
+    cannot be numbered with certainty, no numbers are stored.
     """
     if settings.data.labels is not None:
         listed = {video.name: video for video in videos}
@@ -104,9 +104,9 @@ def classify(
 def _number(
     known: Mapping[str, int], unknown: set[str], root: set[str], num_classes: int | None
 ) -> Mapping[str, int] | None:
-    """The numbers of the classes of a cache, or None when it is not certain which classes there are.
+    """Number the classes of a cache; None if it is uncertain which classes there are.
 
-    known: those stored; unknown: folders of videos without a stored class; root: folders of data.root.
+    known: stored classes; unknown: folders of videos without a stored class; root: folders of data.root.
     """
     if unknown <= known.keys():
         return known
@@ -117,25 +117,25 @@ def _number(
 
 
 def _extend(known: Mapping[str, int], folders: set[str]) -> Mapping[str, int]:
-    """Known numbers, and numbers for the other classes among `folders`."""
+    """The known numbers, and numbers for the other classes among `folders`."""
     joined = _joined(known, class_numbers(folders))
     if joined is None:
         joined = dict(known)
         for name in sorted(folders - known.keys()):
             joined[name] = max(joined.values()) + 1
-            log.warning("new class %s: number %d, as the others keep theirs", name, joined[name])
+            log.warning("new class %s gets number %d; the others keep their numbers", name, joined[name])
     return joined
 
 
 def _joined(known: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int] | None:
-    """Both numberings, or None where one contradicts the other."""
+    """Both numberings merged, or None if they contradict each other."""
     both = {**known, **more}
     agree = all(both[name] == number for name, number in known.items())
     return both if agree and len(set(both.values())) == len(both) else None
 
 
 def _root_folders(settings: Settings) -> set[str]:
-    """The topmost folders of data.root that hold videos; none where there is no such folder."""
+    """The top-level folders of data.root with videos; empty if there is no such folder."""
     root = settings.data.root
     return set() if root is None else class_folders(video_names(clips_root(root)))
 
@@ -143,5 +143,5 @@ def _root_folders(settings: Settings) -> set[str]:
 def _reason(unknown: Iterable[str], settings: Settings) -> str:
     """Why classes cannot be numbered."""
     missing = sorted(set(unknown) - _root_folders(settings))
-    reason = f"data.root has no folder {missing[0]}" if missing else "data.root has other folders than it had"
+    reason = f"data.root has no folder {missing[0]}" if missing else "the folders of data.root have changed"
     return f"the classes of its videos are not stored, and {reason}"

@@ -1,4 +1,4 @@
-"""What there is to do in a run of `latte cache`, written down for its workers."""
+"""The work of a run of `latte cache`, written to a file for its workers."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ JOB = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What there is to do, the same for every worker."""
+    """The work of a run, the same for every worker."""
 
     folder: Path
     header: Header
@@ -29,21 +29,21 @@ class _Video(Model):
     """A video of a job."""
 
     path: str
-    """Its bytes as Latin-1: names of folders need not be UTF-8."""
+    """The path's bytes as Latin-1, because folder names may not be UTF-8."""
     name: str
     label: int | None
     class_name: str | None
 
 
 class _Group(Model):
-    """Videos that become whole together."""
+    """Videos that are finished together."""
 
     videos: tuple[_Video, ...]
     shard: int | None
 
 
 class _Work(Model):
-    """The part of a job that its folder does not tell."""
+    """The part of a job that is not known from its folder."""
 
     groups: tuple[_Group, ...]
     frames: dict[str, Count]
@@ -51,7 +51,7 @@ class _Work(Model):
 
 
 def write_job(job: Job) -> None:
-    """Put a job where every worker finds it."""
+    """Write a job to the cache folder for all workers."""
     groups = tuple(
         _Group(
             videos=tuple(
@@ -72,9 +72,9 @@ def write_job(job: Job) -> None:
 
 
 def read_job(folder: Path) -> Job:
-    """What there is to do, as the run that holds the folder found it."""
+    """Read the job written by the run that has locked the folder."""
     header = read_header(folder)
-    hint = f"no run is under way in {folder}: start workers by latte cache --parallel N"
+    hint = f"no run is in progress in {folder}: start workers with latte cache --parallel N"
     work = read_json(folder / JOB, _Work, missing=hint, most=BULKY_BYTES)
     assert header is not None
     groups = [

@@ -1,7 +1,7 @@
-"""What a cache of latents holds: cache.json says what made them, manifest.jsonl has a line an entry.
+"""The files that describe a cache: cache.json with the settings, manifest.jsonl with one line per entry.
 
-Lines are appended as entries become whole (see `Journal`); of two lines for one video the later counts.
-Workers of one run append to files of their own, which are merged when the run ends.
+A line is appended when an entry is complete (see `Journal`); the last line of a video counts. Each worker of
+a run appends to a separate file; these are merged at the end of the run.
 """
 
 import json
@@ -27,13 +27,13 @@ from latte_cli.core.storage.names import InsidePath, RelativeName
 
 HEADER, MANIFEST = "cache.json", "manifest.jsonl"
 WORKERS_MANIFESTS = "manifest.*.jsonl"
-ANEW = "the header of a cache: latte cache --overwrite makes the cache anew"
-AGAIN = "latte cache encodes anew what is damaged"
+HEADER = "a cache header; latte cache --overwrite creates the cache again"
+AGAIN = "run latte cache to encode damaged entries again"
 SHARD = re.compile(r"shard-\d+\.mindrecord")
 
 
 class Header(Model):
-    """What shapes every entry of a cache."""
+    """The settings that all entries of a cache share."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,17 +46,17 @@ class Header(Model):
     dtype: Literal["float16", "float32"]
     mirror: bool
     scaling_factor: float | None
-    """Already in the values of stored samples; None for moments."""
+    """Already applied to stored samples; None for moments."""
     seed: int | None
-    """Of the stored samples."""
+    """Seed of the stored samples."""
     rows: tuple[Count, Count] | None = None
-    """MindRecord: frames of a row, and how many of them the next row repeats; None until there is a cache."""
+    """MindRecord: frames per row, and frames repeated in the next row; None until there is a cache."""
     format: Literal[1] = 1
 
     @field_validator("rows")
     @classmethod
     def _rows_go_on(cls, rows: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Raise ValueError when a row adds nothing to the one before."""
+        """Raise ValueError if a row adds no frames to the one before."""
         if rows is not None and rows[1] >= rows[0]:
             raise ValueError("expected more frames than are repeated")
         return rows
@@ -78,8 +78,8 @@ class Header(Model):
         )
 
     def differences(self, expected: "Header", *, reading: bool) -> list[str]:
-        """How this cache differs from one made with other settings, in words; when `reading`, only what
-        matters then."""
+        """Descriptions of the differences to another header; if `reading`, only those that matter for
+        reading."""
         names = {
             "vae": "vae.weights",
             "image_size": "data.image_size",
@@ -109,7 +109,7 @@ class Header(Model):
         return (2, channels, side, side) if self.mirror else (channels, side, side)
 
     def frame_bytes(self) -> int:
-        """Bytes of one frame's latents, mirrored copy included."""
+        """Bytes of one frame's latents, including the mirrored copy."""
         return math.prod(self.frame_shape()) * (2 if self.dtype == "float16" else 4)
 
     def digest(self) -> str:
@@ -123,10 +123,10 @@ class Entry(Model):
     name: RelativeName
     source: str
     size: Count
-    """Bytes of the source; of a folder, of its images together."""
+    """Bytes of the source; for a folder, the sum over its images."""
     mtime_ns: int
     sha256: Digest
-    """Of the source's content."""
+    """SHA-256 of the source's content."""
     frames: Count
     shape: tuple[Count, ...] = Field(min_length=4, max_length=5)
     """(frames, channels, height, width), or (frames, 2, channels, height, width) with mirrored copies."""
@@ -137,39 +137,38 @@ class Entry(Model):
     settings: str
     """Header.digest."""
     file: InsidePath
-    """Under the cache's folder: an .npy, or the shard that holds the rows."""
+    """Path in the cache's folder: an .npy, or the shard with the rows."""
     row: Count | None = None
     """The first row in the shard."""
     class_name: str | None = None
     label: Count | None = None
-    """The number of its class; None in a cache of an older version, too."""
+    """The number of its class; also None in caches of older versions."""
 
     @model_validator(mode="after")
     def _rows_are_in_shards(self) -> "Entry":
-        """Raise ValueError for a row elsewhere than in a shard, and a shard without one."""
+        """Raise ValueError for a row without a shard or a shard without a row."""
         if (self.row is not None) != bool(SHARD.fullmatch(self.file)):
             raise ValueError("expected a row in a shard, or a file of its own")
         return self
 
     def fault(self, header: Header) -> str | None:
-        """What an entry that a cache of this header cannot hold is, in words."""
+        """Describe why an entry cannot belong to a cache with this header, or return None."""
         expected = (self.frames, *header.frame_shape())
         if self.shape != expected:
             return f"shape: found {self.shape}, expected {expected}"
         if self.dtype != header.dtype:
             return f"dtype: found {self.dtype}, expected {header.dtype}"
         if (self.row is not None) != (header.type == "mindrecord"):
-            return f"file: found {self.file}, expected that of a cache of type {header.type}"
+            return f"file: found {self.file}, expected a file of cache type {header.type}"
         return None
 
 
 def read_header(folder: Path) -> Header | None:
-    """The header of a cache, or None where there is no cache. Raises LatteError for one that cannot be
-    understood."""
+    """The header of a cache, or None if there is no cache. Raises LatteError if it is invalid."""
     path = folder / HEADER
     if not path.exists():
         return None
-    header = read_json(path, Header, expected=ANEW)
+    header = read_json(path, Header, expected=HEADER)
     if (header.rows is None) == (header.type == "mindrecord"):
         raise LatteError(f"{path}: rows: {found(header.rows, f'those of type {header.type}')}")
     return header
@@ -181,7 +180,7 @@ def write_header(folder: Path, header: Header) -> None:
 
 
 def read_manifest(folder: Path, *, skip_damaged: bool = False) -> dict[str, Entry]:
-    """The entries of a cache by name, in natural order; lines that are none as `Journal.read`."""
+    """The entries of a cache by name, in natural order; for damaged lines see `Journal.read`."""
     entries = {
         entry.name: entry
         for journal in _journals(folder)
@@ -191,13 +190,12 @@ def read_manifest(folder: Path, *, skip_damaged: bool = False) -> dict[str, Entr
 
 
 def append_entries(folder: Path, entries: Iterable[Entry], *, rank: int, world: int) -> None:
-    """Add entries, on disk when this returns. Raises LatteError, leaving the manifest as it was, when the
-    disk is full."""
+    """Append entries and flush to disk. On failure raises LatteError and leaves the manifest unchanged."""
     _journal(folder / (MANIFEST if world == 1 else f"manifest.{rank}.jsonl")).append(entries)
 
 
 def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
-    """Replace the manifest and the workers' parts by one file, in natural order."""
+    """Replace the manifest and the workers' parts with one file, in natural order."""
     ordered = sorted(entries, key=lambda entry: natural_order(entry.name))
     _journal(folder / MANIFEST).replace(ordered)
     for part in folder.glob(WORKERS_MANIFESTS):
@@ -205,10 +203,10 @@ def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
     sync(folder)
 
 
-def mend_manifest(folder: Path) -> None:
-    """Take lines that are not entries off the manifest, with a warning, and one that a crash tore.
+def repair_manifest(folder: Path) -> None:
+    """Remove damaged lines from the manifest, with a warning, and a line truncated by a crash.
 
-    Parts left by workers are taken in.
+    Parts left behind by workers are merged.
     """
     for journal in _journals(folder):
         journal.repair()
@@ -217,7 +215,7 @@ def mend_manifest(folder: Path) -> None:
 
 
 def unchanged(entry: Entry, video: VideoFile) -> bool:
-    """Whether a video is still what its entry was made of: by size and time, or else by content."""
+    """Whether a video is unchanged since it was encoded: by size and time, or else by content."""
     try:
         if source_state(video.path) == (entry.size, entry.mtime_ns):
             return True
@@ -231,5 +229,5 @@ def _journal(path: Path) -> Journal[Entry]:
 
 
 def _journals(folder: Path) -> list[Journal[Entry]]:
-    """The manifest and the parts that workers left."""
+    """The manifest and the parts of workers."""
     return [_journal(path) for path in [folder / MANIFEST, *sorted(folder.glob(WORKERS_MANIFESTS))]]

@@ -1,9 +1,8 @@
-"""Latents in MindRecord shards, read by MindDataset.
+"""Latents in MindRecord shards, read with MindDataset.
 
-A video is cut into rows {name, first, frames, latents} that overlap by nearly a clip, so that a clip lies in
-one row, and that stay well under MindRecord's page. A longer clip than the overlap is put together from
-several rows. A row's `latents` are the values of its frames in order; shape and dtype are in cache.json and
-the manifest.
+A video is cut into rows {name, first, frames, latents} that are well below MindRecord's page size and overlap
+by almost one clip, so that a clip is contained in one row. Longer clips are assembled from several rows. A
+row's `latents` are the values of its frames in order; shape and dtype are in cache.json and the manifest.
 """
 
 import math
@@ -28,9 +27,9 @@ from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.files import remove_folder, sync
 
-SHARD_BYTES = 256 * 2**20  # of latents; a longer video has a shard to itself
-ROW_BYTES = 8 * 2**20  # at most; the page is at least twice as large
-LEAST_NEW_FRAMES = 64  # in a row, beside those that repeat the row before
+SHARD_BYTES = 256 * 2**20  # of latents; a longer video gets a separate shard
+ROW_BYTES = 8 * 2**20  # maximum; the page is at least twice as large
+LEAST_NEW_FRAMES = 64  # per row, in addition to those repeated from the row before
 PAGE_BYTES = 32 * 2**20
 HEAD_BYTES = 2**20
 ROWS_KEPT_BYTES = 512 * 2**20
@@ -44,7 +43,7 @@ SCHEMA = {
 
 
 def row_layout(span: int, frame_bytes: int) -> tuple[int, int]:
-    """Frames of a row and how many of them the next row repeats, for clips of `span` source frames."""
+    """Frames per row, and frames repeated in the next row, for clips of `span` source frames."""
     most = max(2, ROW_BYTES // frame_bytes)
     overlap = min(span - 1, most // 2)
     return min(most, overlap + max(LEAST_NEW_FRAMES, overlap)), overlap
@@ -58,12 +57,12 @@ def row_starts(frames: int, rows: tuple[int, int]) -> range:
 
 
 def shard_name(number: int) -> str:
-    """The file of a shard, under the cache's folder."""
+    """The file name of a shard."""
     return f"shard-{number:05d}.mindrecord"
 
 
 def shard_number(name: str) -> int:
-    """The number of a shard's file."""
+    """The number of a shard."""
     return int(name.removeprefix("shard-").removesuffix(".mindrecord"))
 
 
@@ -74,11 +73,11 @@ def write_shard(
     *,
     settings: str = "",
 ) -> dict[str, int]:
-    """Write a shard of videos (name, values (frames, ...)) whole, and return each video's first row.
+    """Write a shard of videos (name, values (frames, ...)) atomically and return each video's first row.
 
-    settings: the header's digest, by which a shard of another cache is told.
-    MindRecord wants a file's name to stay, so it is written under that name in a folder beside. Raises
-    LatteError when the disk does not take it.
+    settings: the header's digest, which identifies the cache of a shard.
+    MindRecord files must not be renamed, so the shard is written under its name in a temporary folder. Raises
+    LatteError if it cannot be written.
     """
     from mindspore.mindrecord import FileWriter
 
@@ -105,7 +104,7 @@ def write_shard(
         parts = (f"{target.name}.db", target.name)
         sums = {part: size_and_digest(workshop / part) for part in parts}
         for part in parts:
-            (workshop / part).chmod(READABLE)  # MindRecord keeps its files to their owner
+            (workshop / part).chmod(READABLE)  # MindRecord makes its files readable by the owner only
             sync(workshop / part)
             (workshop / part).replace(target.parent / part)
         write_sums(target, sums, settings)
@@ -119,10 +118,10 @@ def write_shard(
 
 
 def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes]]:
-    """Rows of a shard by their numbers, each once, in this order: name, first frame, latents. Raises
+    """Rows of a shard by number, without repeats, in this order: name, first frame, latents. Raises
     VideoError."""
     if (fault := shard_fault(shard)) is not None:
-        raise VideoError(shard, f"{fault}; latte cache --verify says more")
+        raise VideoError(shard, f"{fault}; check it with latte cache --verify")
     import mindspore.dataset as ds
 
     columns = ["name", "first", "latents"]
@@ -131,12 +130,12 @@ def read_rows(shard: Path, numbers: Sequence[int]) -> list[tuple[str, int, bytes
         rows = ds.MindDataset(str(shard), columns_list=columns, sampler=sampler, num_parallel_workers=1)
         found: list[dict[str, Any]] = list(rows.create_dict_iterator(num_epochs=1, output_numpy=True))
     except RuntimeError as error:
-        raise VideoError(shard, "cannot be read: torn; latte cache --verify says more") from error
+        raise VideoError(shard, "cannot be read: torn; check it with latte cache --verify") from error
     return [(str(row["name"]), int(row["first"]), row["latents"].tobytes()) for row in found]
 
 
 class ShardVideo(NamedTuple):
-    """What a shard holds of a video: its name, its frames, and the bytes and SHA-256 of their values."""
+    """A video in a shard: its name, number of frames, and the bytes and SHA-256 of their values."""
 
     name: str
     frames: int
@@ -145,7 +144,7 @@ class ShardVideo(NamedTuple):
 
 
 class ShardSource:
-    """Clips from the MindRecord shards of a cache; rows read are kept in memory as far as they fit. See
+    """Clips from the MindRecord shards of a cache; rows are kept in memory as far as they fit. See
     ClipSource."""
 
     def __init__(
@@ -196,12 +195,12 @@ class ShardSource:
                 return self.kept[key]
         found = read_rows(self.folder / entry.file, [entry.row + number])
         if len(found) != 1 or found[0][0] != entry.name:
-            raise VideoError(self.folder / entry.file, f"does not hold {entry.name} where the manifest says")
+            raise VideoError(self.folder / entry.file, f"does not contain {entry.name} at the expected row")
         first, values = found[0][1:]
         frames = min(length, entry.frames - first)
         size = frames * math.prod(entry.shape[1:]) * np.dtype(entry.dtype).itemsize
         if (first, len(values)) != (number * (length - overlap), size):
-            raise VideoError(self.folder / entry.file, f"holds other frames of {entry.name} than it should")
+            raise VideoError(self.folder / entry.file, f"contains other frames of {entry.name} than expected")
         row = np.frombuffer(values, entry.dtype).reshape(frames, *entry.shape[1:])
         with self.lock:
             if key not in self.kept and row.nbytes <= self.keep_bytes:
@@ -213,7 +212,7 @@ class ShardSource:
 
 
 def read_checksums(shard: Path) -> dict[int, ShardVideo]:
-    """The videos of a shard by their first rows, from one pass over all rows. Raises VideoError."""
+    """The videos of a shard by their first rows, in one pass over all rows. Raises VideoError."""
     import mindspore.dataset as ds
 
     found: dict[int, ShardVideo] = {}
@@ -225,8 +224,8 @@ def read_checksums(shard: Path) -> dict[int, ShardVideo]:
             if first == 0:
                 begun, name, count, size, digest = place, str(row["name"]), 0, 0, sha256()
             if str(row["name"]) != name or first > count or frames < 1:
-                raise VideoError(shard, f"row {place} does not follow the row before")
-            new = values[(count - first) * len(values) // frames :]  # the rest is in the row before, too
+                raise VideoError(shard, f"row {place} does not continue the row before")
+            new = values[(count - first) * len(values) // frames :]  # the others repeat the row before
             digest.update(new)
             count, size = first + frames, size + len(new)
             found[begun] = ShardVideo(name, count, size, digest.hexdigest())
@@ -236,14 +235,13 @@ def read_checksums(shard: Path) -> dict[int, ShardVideo]:
 
 
 def _row_bytes(values: NDArray[np.generic], rows: tuple[int, int]) -> int:
-    """Bytes of a video's rows, repeats included."""
+    """Bytes of a video's rows, including repeats."""
     repeats = (len(row_starts(len(values), rows)) - 1) * rows[1]
     return int(values.nbytes // max(1, len(values)) * (len(values) + repeats))
 
 
 def _reserve(folder: Path, size: int) -> None:
-    """Raise OSError when the disk has no room for a shard: MindRecord's own complaint is obscure, at worst a
-    crash."""
+    """Raise OSError if the disk has no room for a shard: MindRecord would give an obscure error or crash."""
     ballast = folder / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size + size // 50 + HEAD_BYTES)

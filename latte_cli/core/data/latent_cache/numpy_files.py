@@ -1,7 +1,7 @@
-"""Latents on disk, one NumPy file a video, and clips read from a cache of them.
+"""Latents in one NumPy file per video.
 
-A file holds (frames, C, h, w), or (frames, 2, C, h, w) with mirrored copies: C is 8 for moments (mean,
-log-variance), 4 for stored samples, already scaled. It can be mapped, so reading a clip touches only its own
+A file contains (frames, C, h, w), or (frames, 2, C, h, w) with mirrored copies: C is 8 for moments (mean,
+log-variance), 4 for stored samples, already scaled. It is memory-mapped, so reading a clip touches only its
 frames.
 """
 
@@ -27,11 +27,11 @@ from latte_cli.core.storage.files import atomic_file
 
 LATENTS = "latents"
 FILES_KEPT_MAPPED = 256
-HEAD_BYTES = 128  # of an .npy file: fixed, so that it can be written last
+HEAD_BYTES = 128  # header of an .npy file: fixed, so that it can be written last
 
 
 class GrowingFile:
-    """An .npy file that values are added to; it appears whole when finished, or not at all."""
+    """An .npy file to which values are appended; it appears complete when finished, or not at all."""
 
     def __init__(self, target: Path, dtype: str) -> None:
         self.target = target
@@ -49,7 +49,7 @@ class GrowingFile:
             raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
 
     def append(self, values: Array) -> None:
-        """Add values (n, C, h, w). Raises LatteError when the disk does not take them."""
+        """Append values (n, C, h, w). Raises LatteError if they cannot be written."""
         stored = np.ascontiguousarray(values, self.dtype)
         self.count += len(stored)
         self.value_shape = stored.shape[1:]
@@ -60,9 +60,9 @@ class GrowingFile:
             raise LatteError(f"{self.target}: cannot be written: {error.strerror or error}") from error
 
     def finish(self, copies: int) -> tuple[int, ...]:
-        """Put the file in its place and return its shape; every `copies` values are one frame's.
+        """Move the file to its target and return its shape; each frame has `copies` values.
 
-        Raises LatteError when the disk does not take it.
+        Raises LatteError if it cannot be written.
         """
         shape = (self.count // copies, *((copies,) if copies > 1 else ()), *self.value_shape)
         head = BytesIO()
@@ -80,7 +80,7 @@ class GrowingFile:
         return shape
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         with suppress(_AbandonedError, LatteError, OSError):
             self.stack.__exit__(_AbandonedError, _AbandonedError(), None)
         with suppress(OSError):
@@ -88,18 +88,17 @@ class GrowingFile:
 
 
 class _AbandonedError(Exception):
-    """A file that is not to appear."""
+    """The unfinished file is discarded."""
 
 
 def entry_file(name: str) -> str:
-    """Where a video's latents are, under the cache's folder: readable, and different for different names."""
+    """The path of a video's latents in the cache's folder: readable and unique for each name."""
     readable = re.sub(r"[^A-Za-z0-9._-]", "_", name.rsplit("/", 1)[-1])[:60].lstrip(".")
     return f"{LATENTS}/{readable}-{sha256(name.encode()).hexdigest()[:16]}.npy"
 
 
 def stored_noise(seed: int, name: str, index: int, mirror: bool, *, shape: tuple[int, ...]) -> Array:
-    """The draw that a stored sample of one frame is made with: a function of the video's name and the frame
-    alone."""
+    """The noise of a frame's stored sample; depends only on the video's name and the frame."""
     key = int.from_bytes(sha256(name.encode()).digest()[:8], "big")
     return draw(seed, Stream.STORED, key, index, int(mirror)).standard_normal(shape, np.float32)
 
@@ -122,13 +121,13 @@ class NumpySource:
         self.shapes = [entries[name].shape for name in self.names]
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
-        """Frames of one video: (N, C, h, w). Raises VideoError when its file is missing or torn."""
+        """Frames of one video: (N, C, h, w). Raises VideoError if its file is missing or damaged."""
         path = self.paths[video]
         try:
             stored = self.mapped(path)
         except (OSError, ValueError, EOFError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "torn"
-            raise VideoError(path, f"cannot be read: {reason}; latte cache --verify says more") from error
+            raise VideoError(path, f"cannot be read: {reason}; check it with latte cache --verify") from error
         if stored.shape != self.shapes[video]:
             reason = f"found an array of {stored.shape}, expected {self.shapes[video]}, as the manifest says"
             raise VideoError(path, reason)

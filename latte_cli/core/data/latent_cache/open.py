@@ -1,4 +1,4 @@
-"""Opening a cache of latents for training: ours of either type, or MindONE's of one file a frame."""
+"""Open a cache of latents for training: ours of either type, or MindONE's with one file per frame."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ MINDONE_FRAME = "video_latent-*.npy"
 
 
 def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
-    """The clips of settings.cache.dir, and which videos give them, with their classes (see `labels_of`).
+    """The clips of settings.cache.dir, and the index of its videos with their classes (see `labels_of`).
 
-    Raises LatteError when there is no cache, when it was made with another autoencoder, size or crop (naming
-    each difference), or when no video is long enough.
+    Raises LatteError if there is no cache, if it was made with another autoencoder, size or crop (naming each
+    difference), or if no video is long enough.
     """
     folder = settings.cache.dir
     if folder is None:
-        raise LatteError("cache.dir: not set: expected a folder made by latte cache")
+        raise LatteError("cache.dir: not set, expected a folder made by latte cache")
     if not folder.is_dir():
         raise LatteError(f"cache.dir: {folder}: no such folder: run latte cache first")
     header = read_header(folder)
@@ -47,7 +47,7 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
         raise LatteError(f"cache.dir: {folder}: {'; '.join(differences)}")
     if settings.data.random_flip and not header.mirror:
         raise LatteError(
-            f"data.random_flip: the cache {folder} holds no mirrored copies:"
+            f"data.random_flip: the cache {folder} contains no mirrored copies:"
             " make it with cache.mirror=true, or set false"
         )
     digest = header.digest()
@@ -71,7 +71,7 @@ def open_cache(settings: Settings) -> tuple[ClipIndex, ClipSource]:
 
 
 def vae_hash(settings: Settings) -> str:
-    """SHA-256 of the autoencoder's file of weights. Raises LatteError when there is none."""
+    """SHA-256 of the autoencoder's weights file. Raises LatteError if there is none."""
     files = find_autoencoder(settings.vae.weights).every_weight
     try:
         return digest_of_files(files)
@@ -80,7 +80,7 @@ def vae_hash(settings: Settings) -> str:
 
 
 class MindOneSource:
-    """Clips from MindONE's numpy cache: a folder a video, a file a frame, samples already scaled. See
+    """Clips from MindONE's numpy cache: one folder per video, one file per frame, samples already scaled. See
     ClipSource."""
 
     content: Content = "latents"
@@ -100,11 +100,11 @@ class MindOneSource:
 
     def _frame(self, path: Path) -> NDArray[np.float32]:
         try:
-            values = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
+            values = np.load(path, mmap_mode="r")  # a header may claim more than the file contains
         except (OSError, ValueError, EOFError) as error:
             raise VideoError(path, "cannot be read") from error
         if getattr(values, "shape", None) != self.shape:
-            raise VideoError(path, f"holds no latents of {self.shape}")
+            raise VideoError(path, f"contains no latents of shape {self.shape}")
         return np.asarray(values, np.float32)
 
 
@@ -114,9 +114,9 @@ def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSour
     for path in folder.rglob(MINDONE_FRAME):
         files.setdefault(str(path.parent.relative_to(folder).as_posix()), [])
     if not files:
-        raise LatteError(f"cache.dir: {folder}: holds no cache: run latte cache first")
+        raise LatteError(f"cache.dir: {folder}: contains no cache: run latte cache first")
     if settings.data.random_flip:
-        raise LatteError(f"data.random_flip: the cache {folder} holds no mirrored copies: set false")
+        raise LatteError(f"data.random_flip: the cache {folder} contains no mirrored copies: set false")
     for name in files:
         files[name] = sorted((folder / name).glob(MINDONE_FRAME), key=_frame_number)
     ordered = {name: files[name] for name in sorted(files, key=natural_order)}
@@ -133,7 +133,7 @@ def _open_mindone(folder: Path, settings: Settings) -> tuple[ClipIndex, ClipSour
         source.read(0, [0], mirror=False)
     except VideoError as error:
         raise LatteError(
-            f"cache.dir: {error}, as data.image_size {settings.data.image_size} wants"
+            f"cache.dir: {error}, as required by data.image_size {settings.data.image_size}"
         ) from error
     return index, source
 
@@ -149,7 +149,7 @@ def _index(
     data: DataSettings,
     folder: Path,
 ) -> ClipIndex:
-    """The cached videos that give clips: their sources and frames, and their classes."""
+    """The cached videos that are long enough for clips: sources, frames and classes."""
     kept: list[tuple[VideoFile, int]] = []
     left_out: list[LeftOut] = []
     for name, (path, frames) in videos.items():
@@ -160,7 +160,7 @@ def _index(
         else:
             left_out.append(fault)
     if not videos:
-        raise LatteError(f"cache.dir: {folder}: holds no videos yet: run latte cache first")
+        raise LatteError(f"cache.dir: {folder}: contains no videos yet: run latte cache first")
     if not kept:
         raise nothing_left(str(folder), data, left_out)
     return ClipIndex(tuple(video for video, _ in kept), tuple(frames for _, frames in kept), tuple(left_out))

@@ -1,8 +1,7 @@
-"""What a run of `latte cache` has to do: which videos, in which shards, and clearing up after a run that
-died.
+"""Plan a run of `latte cache`: which videos, in which shards, and the clean-up after a crashed run.
 
-A video's shard is decided once and kept in shards.json, so that a run that was killed, or shared among
-workers, ends in the same shards as one that was not.
+A video's shard is chosen once and recorded in shards.json, so that interrupted and parallel runs produce the
+same shards as others.
 """
 
 import json
@@ -45,36 +44,32 @@ SPOOL = ".spool"
 
 @dataclass(frozen=True)
 class Group:
-    """Videos that become whole together: one, or those of a shard."""
+    """Videos that are finished together: one, or those of a shard."""
 
     videos: tuple[VideoFile, ...]
     shard: int | None = None
 
 
 def agreed_header(folder: Path, expected: Header) -> Header | None:
-    """The header of the cache that is there, or None. Raises LatteError naming how it differs from
-    `expected`."""
+    """The header of the existing cache, or None. Raises LatteError naming differences to `expected`."""
     if folder.is_file():
         raise LatteError(f"cache.dir: {folder}: is a file, expected a folder")
     found = read_header(folder)
     if found is not None and (differences := found.differences(expected, reading=False)):
-        raise LatteError(
-            f"cache.dir: {folder}: {'; '.join(differences)}: name another --out, or --overwrite it"
-        )
+        raise LatteError(f"cache.dir: {folder}: {'; '.join(differences)}: use another --out, or --overwrite")
     return found
 
 
 def check_place(resume: int | None, videos: int) -> None:
-    """Raise LatteError unless a run can start at this place of so many videos."""
+    """Raise LatteError if --resume is not the index of a video."""
     if resume is not None and not 0 <= resume < videos:
-        raise LatteError(f"--resume {resume}: expected auto, or the place of a video: 0 to {videos - 1}")
+        raise LatteError(f"--resume {resume}: expected auto, or the index of a video: 0 to {videos - 1}")
 
 
 def pending(
     folder: Path, videos: Sequence[VideoFile], entries: Mapping[str, Entry], *, header: Header, start: int
 ) -> list[VideoFile]:
-    """The videos from place `start` on that have no whole entry made as `header` says, or have changed
-    since."""
+    """The videos from index `start` without a complete, current entry made with the settings of `header`."""
     settings = header.digest()
     look_at = cache(shard_fault)
     return [
@@ -89,10 +84,9 @@ def pending(
 
 
 def is_there(folder: Path, entry: Entry, look_at: Callable[[Path], str | None] = shard_fault) -> bool:
-    """Whether an entry's file is there and, for one of its own, of the right length. Its content is not
-    read.
+    """Whether an entry's file exists and, unless it is a shard, has the right length. Does not read it.
 
-    look_at: `shard_fault`, or one that remembers shards it has seen.
+    look_at: `shard_fault`, or a cached version of it.
     """
     path = folder / entry.file
     if entry.row is not None:
@@ -111,11 +105,11 @@ def plan_shards(
     frames: Mapping[str, int],
     frame_bytes: int,
 ) -> list[Group]:
-    """Put videos into shards: those planned before into theirs, the others in order into new ones; writes
+    """Assign videos to shards: planned ones to their shard, the others in order to new ones; writes
     shards.json.
 
-    A shard that holds a whole entry of another video is closed for good. A plan that was lost begins behind
-    the shards that are there.
+    A shard with a complete entry of another video gets no more videos. If the plan was lost, numbering
+    continues after the existing shards.
     """
     plan = _read_plan(folder)
     made = [shard_number(entry.file) for entry in entries.values() if entry.row is not None]
@@ -151,8 +145,7 @@ def plan_shards(
 
 
 def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
-    """Take shards that came to nothing off the plan's end: a video that failed again was given one of its
-    own."""
+    """Remove empty shards from the end of the plan: a video that failed again got a separate one."""
     plan = _read_plan(folder)
     made = {entry.file for entry in entries.values()}
     length = max((number + 1 for number in range(len(plan)) if shard_name(number) in made), default=0)
@@ -161,7 +154,7 @@ def trim_plan(folder: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def clear_up(folder: Path) -> None:
-    """Remove what a run that died left unfinished."""
+    """Remove unfinished files of a crashed run."""
     remove_folder(folder / SPOOL)
     left = [*folder.glob(".*partial*"), *folder.glob("failed.*.jsonl")]
     if resolves_inside(folder, LATENTS):
@@ -173,7 +166,7 @@ def clear_up(folder: Path) -> None:
 
 
 def clear_out(folder: Path) -> None:
-    """Remove a whole cache, and nothing else that may be in its folder."""
+    """Remove a complete cache, but no other files in its folder."""
     clear_up(folder)
     shutil.rmtree(folder / LATENTS, ignore_errors=True)
     for pattern in (
@@ -189,7 +182,7 @@ def clear_out(folder: Path) -> None:
 
 
 def clear_barren(folder: Path) -> None:
-    """Remove what a run that came to nothing leaves: a header and a plan, and no entry or text."""
+    """Remove the header and plan of a run that has written no entry or text."""
     with suppress(OSError):  # leftovers do no harm
         remove_empty([folder / LATENTS])
         left = {path.name for path in folder.iterdir()} - {LOCK}
@@ -203,7 +196,7 @@ def _write_plan(folder: Path, plan: Sequence[Sequence[str]]) -> None:
 
 
 def _read_plan(folder: Path) -> list[list[str]]:
-    """The names in each shard; none where the plan is lost or damaged."""
+    """The names in each shard; empty if the plan is missing or damaged."""
     path = folder / PLAN
     try:
         plan = read_json(path, list[Any], most=BULKY_BYTES) if path.exists() else []
@@ -212,6 +205,6 @@ def _read_plan(folder: Path) -> list[list[str]]:
         ):
             raise LatteError(f"{path}: found other values, expected lists of names")
     except LatteError as error:
-        log.warning("%s: the shards are planned anew", printable(str(error)))
+        log.warning("%s: a new plan of the shards is made", printable(str(error)))
         return []
     return plan

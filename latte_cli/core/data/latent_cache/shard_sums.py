@@ -1,4 +1,4 @@
-"""The file beside a shard that says whether the shard is whole, and for which cache it was made."""
+"""A file next to each shard with its checksums and the cache it belongs to."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Digest, check_json, read_json
 
 SUMS = ".sums"
-SETTINGS = "settings"  # its key for the digest of the cache's header; the others are the shard's files
+SETTINGS = "settings"  # key of the digest of the cache's header; the other keys are the shard's files
 
 
 def write_sums(shard: Path, sums: Mapping[str, tuple[int, str]], settings: str) -> None:
@@ -29,9 +29,9 @@ def size_and_digest(path: Path) -> tuple[int, str]:
 
 
 def shard_fault(shard: Path, *, content: bool = False) -> str | None:
-    """What is wrong with a shard's files: their presence and size, or, if asked, their whole content.
+    """The fault of a shard's files (presence and size and, if requested, content), or None.
 
-    MindRecord crashes on some damaged files, so they are looked at before they are opened.
+    MindRecord crashes on some damaged files, so they are checked before opening.
     """
     sums_file = shard.with_suffix(SUMS)
     if not sums_file.exists():
@@ -42,7 +42,7 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
             size, digest = sums[part]
             path = shard.with_name(part)
             if path.stat().st_size != size:
-                return f"is torn: {part} is not of its length"
+                return f"is torn: {part} has the wrong length"
             if content and size_and_digest(path)[1] != digest:
                 return f"is torn: {part} does not match its checksum"
     except OSError:
@@ -53,17 +53,17 @@ def shard_fault(shard: Path, *, content: bool = False) -> str | None:
 
 
 def check_shards(folder: Path, files: Iterable[str], settings: str) -> None:
-    """Raise LatteError for a shard that was made for a cache of other settings (the digest of a header).
+    """Raise LatteError for a shard made for a cache with other settings (the digest of a header).
 
-    What is missing or torn, and shards of older versions, which do not say, are left to whoever reads them.
+    Missing and damaged shards are found on reading; shards of older versions do not record the settings.
     """
     for name in files:
         if _settings_of(folder / name) not in ("", settings):
-            raise LatteError(f"{folder / name}: is of another cache: it was made with other settings")
+            raise LatteError(f"{folder / name}: belongs to another cache: it was made with other settings")
 
 
 def _settings_of(shard: Path) -> str:
-    """The digest of the header that a shard was made for; empty where it does not say."""
+    """The digest of the header that a shard was made for; empty if not recorded."""
     try:
         return str(read_json(shard.with_suffix(SUMS), dict[str, Any]).get(SETTINGS, ""))
     except LatteError:

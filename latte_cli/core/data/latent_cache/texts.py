@@ -1,7 +1,7 @@
-"""States of captions in a cache of latents: `text/` holds a file a caption and a manifest, a line each.
+"""Encoder states of captions in a cache: `text/` contains one file per caption and a manifest.
 
-A line is appended once its file is whole (see `Journal`). A caption is found by its text, so that one that
-several videos share is there once.
+A line is appended to the manifest when its file is complete (see `Journal`). Captions are looked up by text,
+so so a caption shared by several videos is stored once.
 """
 
 import json
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.files import Captions, read_captions
-from latte_cli.core.data.captions.states import Kind, told
+from latte_cli.core.data.captions.states import Kind, model_input
 from latte_cli.core.data.latent_cache.check import Checked, EntryFault, check_entries
 from latte_cli.core.data.latent_cache.manifest import AGAIN, Header
 from latte_cli.core.data.latent_cache.numpy_files import checksum
@@ -37,25 +37,25 @@ SHOWN = 40  # characters of a caption in a message
 
 
 class TextHeader(Model):
-    """What shapes every text's states."""
+    """The settings that the states of all texts share."""
 
     encoder: str
     """SHA-256 of the encoder's and the tokenizer's files."""
     kind: Kind
     width: int = Field(ge=1)
     arithmetic: str
-    """Of the encoder: text.dtype."""
+    """Type of the encoder: text.dtype."""
     dtype: Literal["float16", "float32"]
-    """How states are stored: cache.dtype."""
+    """Type of the stored states: cache.dtype."""
     clean_caption: bool = False
-    """Whether captions were cleaned: text.clean_caption for T5; those of before the setting were not."""
+    """Whether captions were cleaned: text.clean_caption for T5; False in caches older than the setting."""
 
     def differences(self, expected: "TextHeader", *, reading: bool) -> list[str]:
-        """How these states differ from other settings', in words; `reading`: only what a model would miss."""
+        """Descriptions of the differences to another header; if `reading`, only those that affect a model."""
         names = {"encoder": "text.encoder", "kind": "text.encoder", "arithmetic": "text.dtype"}
         names |= {} if reading else {"dtype": "cache.dtype", "clean_caption": "text.clean_caption"}
         return [
-            f"{setting}: the cached captions were read with {str(mine)[:12]}, this run has {str(theirs)[:12]}"
+            f"{setting}: the captions were encoded with {str(mine)[:12]}, this run has {str(theirs)[:12]}"
             for name, setting in names.items()
             for mine, theirs in [(getattr(self, name), getattr(expected, name))]
             if mine != theirs
@@ -67,18 +67,18 @@ class TextEntry(Model):
 
     text: str
     tokens: Count
-    """Of the text itself; CLIP's padding is stored too."""
+    """Without padding; CLIP's padding is stored too."""
     shape: tuple[Count, ...] = Field(max_length=2)
     dtype: Literal["float16", "float32"]
     checksum: Digest
     """SHA-256 of the values in order."""
     encoder: str
     file: FileName
-    """Under text/."""
+    """Path in text/."""
 
 
 def read_text_header(cache: Path | None) -> TextHeader | None:
-    """What made the states in a cache, or None where it has none. Raises LatteError for a damaged file."""
+    """The header of a cache's texts, or None if it has none. Raises LatteError if it is damaged."""
     path = None if cache is None else cache / TEXTS / TEXT_HEADER
     if path is None or not path.is_file():
         return None
@@ -86,15 +86,15 @@ def read_text_header(cache: Path | None) -> TextHeader | None:
 
 
 def read_texts(cache: Path, *, skip_damaged: bool = False) -> dict[str, TextEntry]:
-    """The entries by text, of two lines for one the later; lines that are none as `Journal.read`."""
+    """The entries by text; the last line of a text counts. For damaged lines see `Journal.read`."""
     return {entry.text: entry for entry in _journal(cache).read(skip_damaged=skip_damaged)}
 
 
 def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
-    """Make a cache ready for texts. Raises LatteError when it holds those of other settings."""
+    """Prepare a cache for texts. Raises LatteError if it contains texts made with other settings."""
     found = read_text_header(cache)
     if found is not None and (differences := found.differences(header, reading=False)):
-        hint = f"remove {cache / TEXTS}, and latte cache encodes the captions anew"
+        hint = f"remove {cache / TEXTS} to encode the captions again"
         raise LatteError(f"cache.dir: {cache}: {'; '.join(differences)}: {hint}")
     folder = cache / TEXTS
     if found is None:
@@ -107,16 +107,16 @@ def begin_texts(cache: Path, header: TextHeader, captions: Captions) -> None:
 
 
 def pending_texts(cache: Path, texts: Sequence[str]) -> list[str]:
-    """The texts that have no whole file."""
+    """The texts without a complete file."""
     entries = read_texts(cache)
     return [text for text in texts if text not in entries or _length_fault(cache, entries[text])]
 
 
 def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tokens: int) -> None:
-    """Store one text's kept states. Raises LatteError when they do not fit the type or the disk."""
+    """Store one text's states. Raises LatteError if they do not fit the type or cannot be written."""
     values = states.astype(header.dtype)
     if not np.isfinite(values).all():
-        raise LatteError(f"cache.dtype: {header.dtype} cannot hold the states of {_short(text)}: set float32")
+        raise LatteError(f"cache.dtype: the states of {_short(text)} do not fit {header.dtype}: use float32")
     name = f"{sha256(text.encode()).hexdigest()[:24]}.npy"
     content = BytesIO()
     np.save(content, values)
@@ -134,7 +134,7 @@ def write_text(cache: Path, header: TextHeader, text: str, states: Array, *, tok
 
 
 def strike_off(cache: Path, faulty: Collection[str]) -> None:
-    """Take texts, by the names of their faults, off the manifest, so that a run encodes them anew."""
+    """Remove texts, given by the names of their faults, so that the next run encodes them again."""
     entries = read_texts(cache, skip_damaged=True)
     left = [entry for text, entry in entries.items() if caption_name(text) not in faulty]
     if len(left) < len(entries):
@@ -154,7 +154,7 @@ def check_all(
     *,
     unlisted: Collection[str] = (),
 ) -> Iterator[Checked]:
-    """Look at a cache's latents, then at its captions' states. See `check_entries`."""
+    """Check a cache's latents, then its captions' states. See `check_entries`."""
     last = 0
     for checked in check_entries(cache, header, videos, unlisted=unlisted):
         last = checked.total
@@ -164,7 +164,7 @@ def check_all(
 
 
 def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
-    """Look at every entry, and at every one of `texts`, which should have one."""
+    """Check every entry, and that each of `texts` has one."""
     header, entries = read_text_header(cache), read_texts(cache, skip_damaged=True)
     names = list(dict.fromkeys([*entries, *texts]))
     for done, text in enumerate(names, 1):
@@ -183,14 +183,14 @@ def check_texts(cache: Path, texts: Sequence[str]) -> Iterator[Checked]:
 
 
 def caption_name(text: str) -> str:
-    """A caption as a fault names it."""
+    """A caption's name in messages about faults."""
     return f"caption {_short(text)} ({sha256(text.encode()).hexdigest()[:8]})"
 
 
 def captions_of(settings: Settings, names: Sequence[str]) -> Captions:
-    """The captions of the named videos: as data.captions says, else those that the cache was made with.
+    """The captions of the named videos: from data.captions if set, else those that the cache was made with.
 
-    Where videos are at hand, null means the .txt files beside them. Raises LatteError as `read_captions`.
+    Null means the .txt files next to the videos, if available. Raises LatteError like `read_captions`.
     """
     data, cache = settings.data, settings.cache.dir
     at_hand = data.root is not None and clips_root(data.root).exists()
@@ -206,9 +206,9 @@ def captions_of(settings: Settings, names: Sequence[str]) -> Captions:
 
 
 class StoredTexts:
-    """What a model is told for each text of a cache, read when it is asked for.
+    """The model's input for each text of a cache, read on demand.
 
-    Raises LatteError when one of `texts` has no whole entry.
+    Raises LatteError if one of `texts` has no complete entry.
     """
 
     def __init__(self, cache: Path, header: TextHeader, texts: Sequence[str]):
@@ -216,19 +216,19 @@ class StoredTexts:
         self.entries = read_texts(cache)
         if missing := [text for text in texts if text not in self.entries]:
             count = f"{len(missing)} of {len(texts)} captions, the first {_short(missing[0])}"
-            raise LatteError(f"cache.dir: {cache}: holds no states of {count}: run latte cache again")
+            raise LatteError(f"cache.dir: {cache}: contains no states of {count}: run latte cache again")
 
     def __call__(self, text: str) -> Array:
-        """See `text_states.told`. Raises LatteError when the file is missing or torn."""
+        """See `states.model_input`. Raises LatteError if the file is missing or damaged."""
         entry = self.entries[text]
         path = self.folder / entry.file
         try:
-            values = np.load(path, mmap_mode="r")  # a header may claim more than the file holds
+            values = np.load(path, mmap_mode="r")  # a header may claim more than the file contains
         except (OSError, ValueError, EOFError) as error:
-            raise LatteError(f"{path}: cannot be read; latte cache --verify says more") from error
+            raise LatteError(f"{path}: cannot be read; check it with latte cache --verify") from error
         if values.shape != entry.shape:
             raise LatteError(f"{path}: found an array of {values.shape}, expected {entry.shape}")
-        return told(np.asarray(values), self.kind)
+        return model_input(np.asarray(values), self.kind)
 
 
 def _journal(cache: Path) -> Journal[TextEntry]:
@@ -236,13 +236,13 @@ def _journal(cache: Path) -> Journal[TextEntry]:
 
 
 def _length_fault(cache: Path, entry: TextEntry) -> str | None:
-    """What is wrong with a text's file by its length alone."""
+    """The fault of a text's file, judged by its length, or None."""
     try:
         size = (cache / TEXTS / entry.file).stat().st_size
     except OSError:
         return "is missing"
     expected = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
-    return None if expected < size <= expected + 256 else "is not of its length"  # an .npy's header: 128
+    return None if expected < size <= expected + 256 else "has the wrong length"  # an .npy's header: 128
 
 
 def _content_fault(cache: Path, entry: TextEntry) -> str | None:

@@ -1,4 +1,4 @@
-"""Putting encoded videos on disk and into the manifest, and what workers of one run must know together."""
+"""Write encoded videos and their manifest entries, and collect the results of a run's workers."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Status:
-    """What a run has done so far, kept up to date while it goes; what is left of it when it stops."""
+    """Progress of a run, updated while it runs and printed when it stops."""
 
     start: int = 0
     looked_at: int = 0
@@ -40,21 +40,21 @@ class Status:
     failed: list[LeftOut] = field(default_factory=list)
 
     def lines(self) -> str:
-        """The status as users of the original scripts know it, and each failure."""
+        """The status in the format of the original scripts, and each failure."""
         counts = f"Saving Attempts: 0: save {self.saved} videos, failed {len(self.failed)} videos.\n"
         failures = "".join(f"failed: {video.name}: {video.reason}\n" for video in self.failed)
         return f"Start Video Index: {self.start}.\n{counts}{failures}"
 
 
 class _Failed(Model):
-    """A line of what a worker could not cache."""
+    """A video that a worker could not cache."""
 
     name: str
     reason: str
 
 
 def gather(job: Job, status: Status) -> None:
-    """Add what the workers of a job did to the status of the run."""
+    """Add the results of a job's workers to the status of the run."""
     names = (video.name for group in job.groups for video in group.videos)
     order = {name: place for place, name in enumerate(names)}
     for path in sorted(job.folder.glob("failed.*.jsonl")):
@@ -65,7 +65,7 @@ def gather(job: Job, status: Status) -> None:
 
 
 class CacheWriter:
-    """Puts encoded videos on disk, group by group, and enters them in the manifest."""
+    """Writes encoded videos to disk, group by group, and adds them to the manifest."""
 
     def __init__(
         self, settings: Settings, job: Job, groups: Sequence[Group], status: Status, rank: int, world: int
@@ -77,11 +77,11 @@ class CacheWriter:
         self.world = world
         self.group_of = {video.name: group for group in groups for video in group.videos}
         self.open: dict[str, GrowingFile] = {}
-        self.finished: list[Entry] = []  # of the shard at hand
+        self.finished: list[Entry] = []  # of the current shard
         self.ended = 0
 
     def take(self, encoded: Encoded) -> None:
-        """Take the next moments, or the end of a video."""
+        """Process the next moments, or the end of a video."""
         piece = encoded.piece
         if encoded.moments is not None:
             self._append(piece.video, encoded.moments)
@@ -98,7 +98,7 @@ class CacheWriter:
             self._write_shard(group.shard)
 
     def _fail(self, video: VideoFile, reason: str) -> None:
-        """Count a video as failed, for the other workers' sake on disk too."""
+        """Record a failed video, also on disk for the main process."""
         log.warning("%s: %s", printable(video.name), reason)
         self.status.failed.append(LeftOut(video.name, reason))
         if self.world > 1:
@@ -106,7 +106,7 @@ class CacheWriter:
             failures.append([_Failed(name=video.name, reason=reason)])
 
     def close(self) -> None:
-        """Leave no half of a file behind."""
+        """Remove unfinished files."""
         for file in self.open.values():
             file.abandon()
 
@@ -120,7 +120,7 @@ class CacheWriter:
         file.append(moments)
 
     def _draw(self, video: VideoFile, moments: Array, first: int) -> Array:
-        """One draw of each image's latents, scaled."""
+        """One scaled sample of each image's latents."""
         copies = 1 + self.job.header.mirror
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         noise = [
@@ -135,7 +135,7 @@ class CacheWriter:
         return self.job.folder / SPOOL / Path(name).name if in_shard else self.job.folder / name
 
     def _finish(self, video: VideoFile, source: VideoState, file: GrowingFile) -> None:
-        """Enter a whole video, or keep it for its shard."""
+        """Add a complete video to the manifest, or keep it for its shard."""
         shape = file.finish(1 + self.job.header.mirror)
         entry = Entry(
             name=video.name,
@@ -159,7 +159,7 @@ class CacheWriter:
             self._enter([entry])
 
     def _write_shard(self, number: int) -> None:
-        """Write the shard of the videos finished since the last one, and enter them."""
+        """Write a shard of the videos finished since the last one, and add them to the manifest."""
         if not self.finished:
             return
         rows = self.job.header.rows

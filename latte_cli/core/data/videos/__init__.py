@@ -1,1 +1,1 @@
-"""Videos: finding, labelling and reading them, and cutting clips out of them."""
+"""Videos: find, label and read them, and cut clips from them."""

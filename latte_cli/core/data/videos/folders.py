@@ -1,4 +1,4 @@
-"""What folders hold: movie files, the frames of a video, further folders. Hidden names are passed over."""
+"""Contents of folders: movie files, frames of a video, subfolders. Hidden names are ignored."""
 
 import os
 import re
@@ -15,19 +15,18 @@ _LAST_NUMBER = re.compile(r"(\d+)\D*\Z")
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies directly in a folder. Its images, the frames of a video, are only counted: there may be
-    millions."""
+    """The direct contents of a folder. Images (frames of a video) are only counted: there may be millions."""
 
     images: int
     first_image: str
-    """The name of the first frame; empty without images."""
+    """Name of the first frame; empty without images."""
     movies: tuple[str, ...]
     """Names of movie files and GIFs."""
     folders: tuple[str, ...]
 
 
 def list_folder(path: Path) -> Folder:
-    """Look through a folder once. Raises OSError."""
+    """List a folder in one pass. Raises OSError."""
     images, first, first_place = 0, "", None
     movies: list[str] = []
     folders: list[str] = []
@@ -48,7 +47,7 @@ def list_folder(path: Path) -> Folder:
 
 
 def list_images(path: Path) -> "Iterator[os.DirEntry[str]]":
-    """The images directly in a folder, in no order. Raises OSError."""
+    """The images directly in a folder, unordered. Raises OSError."""
     with os.scandir(path) as entries:
         for entry in entries:
             image = _suffix(entry.name) in IMAGE_SUFFIXES and not entry.name.startswith(".")
@@ -57,20 +56,20 @@ def list_images(path: Path) -> "Iterator[os.DirEntry[str]]":
 
 
 def frame_order(name: str) -> tuple[bool, int, str]:
-    """Where an image comes in its folder: by the last number of its name, as a number ("frame_9" before
-    "frame_10"); names without one come last."""
+    """Sorting key for frames: by the last number in the name ("frame_9" before "frame_10"); names without a
+    number come last."""
     number = _LAST_NUMBER.search(name.rpartition(".")[0] or name)
     return (number is None, int(number[1]) if number else 0, name)
 
 
 def _suffix(name: str) -> str:
-    """The suffix of a name that does not begin with a dot, in lower case."""
+    """The suffix of a name that is not hidden, in lower case."""
     _, dot, suffix = name.rpartition(".")
     return f".{suffix.lower()}" if dot else ""
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder or leads to one; a link that leads nowhere, or to itself, is none."""
+    """Whether an entry is a folder or a link to one; False for broken and circular links."""
     try:
         return entry.is_dir()
     except OSError:

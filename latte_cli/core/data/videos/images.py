@@ -1,4 +1,4 @@
-"""Videos of images: folders of frames, and GIFs."""
+"""Videos made of images: folders of frames, and GIFs."""
 
 import os
 import struct
@@ -14,8 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from latte_cli.core.data.videos.folders import Folder, frame_order, list_folder, list_images
 from latte_cli.core.data.videos.video import Frames, VideoError, check_regular
 
-GIF_BACKGROUND = (255, 255, 255)  # what a browser's page shows through transparent pixels
-# All that Pillow raises on images that are damaged.
+GIF_BACKGROUND = (255, 255, 255)  # shown through transparent pixels, as in a browser
+# All exceptions that Pillow raises for damaged images.
 DAMAGED = (
     OSError,
     ValueError,
@@ -28,29 +28,28 @@ DAMAGED = (
 
 
 class FrameFolder:
-    """A folder of images, ordered by the last number in the file name (names without one come last, by
-    name)."""
+    """A folder of images, ordered by the last number in the file name; names without one come last."""
 
     def __init__(self, path: Path, folder: Folder | None = None) -> None:
-        """folder: what `list_folder` gives, where it is known. Raises VideoError, and OSError."""
+        """folder: the result of `list_folder`, if known. Raises VideoError and OSError."""
         self.path = path
         folder = folder or list_folder(path)
         if not folder.images:
-            raise VideoError(path, "holds no images")
+            raise VideoError(path, "contains no images")
         self.frames = folder.images
         self.size = read_image(path / folder.first_image).shape[:2]
-        self.names = np.empty(0, "S1")  # bytes, as they take a tenth of the memory of paths; filled when read
+        self.names = np.empty(0, "S1")  # bytes need a tenth of the memory of paths; filled by read
 
     def __len__(self) -> int:
         """Number of images."""
         return self.frames
 
     def read(self, indices: Sequence[int]) -> Frames:
-        """See Video.read. Raises VideoError naming a frame that differs in size from the first."""
+        """See Video.read. Raises VideoError if a frame differs in size from the first."""
         if not len(self.names):
             self.names = self._list()
         if (last := max(indices, default=0)) >= self.frames:
-            raise VideoError(self.path, f"has only {self.frames} frames, and so no frame {last}")
+            raise VideoError(self.path, f"has only {self.frames} frames, not frame {last}")
         frames = np.empty((len(indices), *self.size, 3), np.uint8)
         for place, index in enumerate(indices):
             path = self.path / os.fsdecode(self.names[index])
@@ -68,12 +67,12 @@ class FrameFolder:
         except OSError as error:
             raise VideoError(self.path, error.strerror or str(error)) from error
         if len(names) != self.frames:
-            raise VideoError(self.path, f"had {self.frames} frames, and now has {len(names)}")
+            raise VideoError(self.path, f"had {self.frames} frames and now has {len(names)}")
         return np.array([os.fsencode(name) for name in names])
 
 
 class Gif:
-    """An animated GIF: each frame as a viewer shows it, transparent pixels on white."""
+    """An animated GIF, with frames as shown by a viewer, transparent pixels on white."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,8 +89,7 @@ class Gif:
         return self.frames
 
     def read(self, indices: Sequence[int]) -> Frames:
-        """See Video.read. Decodes forward from the last frame read, or from the start when asked to go
-        back."""
+        """See Video.read. Decodes forward from the last frame read, or from the start to go back."""
         width, height = self.image.size
         frames = np.empty((len(indices), height, width, 3), np.uint8)
         for place, index in sorted(enumerate(indices), key=lambda pair: pair[1]):
@@ -101,7 +99,7 @@ class Gif:
             except DAMAGED as error:
                 raise VideoError(self.path, f"frame {index}: {_image_fault(error, 'a GIF')}") from error
             if shown.size != (width, height):
-                raise VideoError(self.path, f"frame {index}: damaged: is not of the GIF's size")
+                raise VideoError(self.path, f"frame {index}: damaged: its size differs from the GIF's")
             page = Image.new("RGBA", shown.size, (*GIF_BACKGROUND, 255))
             frames[place] = np.asarray(Image.alpha_composite(page, shown).convert("RGB"))
         return frames
@@ -123,7 +121,7 @@ def read_image(path: Path) -> Frames:
 
 
 def _image_fault(error: Exception, kind: str) -> str:
-    """What Pillow found wrong, in a few words."""
+    """A short description of Pillow's error."""
     if isinstance(error, UnidentifiedImageError):
         return f"not {kind}"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

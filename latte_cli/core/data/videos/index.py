@@ -1,8 +1,8 @@
-"""What was found out about the videos under a root, kept on disk: only what changed is looked at again.
+"""An index on disk of the videos under a root and their lengths, so that only changes are scanned again.
 
-A folder is listed again when its time of modification changed, and a video opened again when the size or time
-of its file, or of its first frame, did. The record lies in the user's cache folder; a damaged or lost one is
-made again.
+A folder is listed again if its modification time changed; a video is opened again if the size or modification
+time of its file, or of its first frame, changed. The index is in the user's cache folder and is rebuilt if it
+is damaged or missing.
 """
 
 import logging
@@ -30,8 +30,8 @@ from latte_cli.core.storage.json_files import read_json
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
-MAX_BYTES = 1 << 30  # of a record: those of some million videos
-# A folder modified less than this before it was listed may change again within the resolution of its time.
+MAX_BYTES = 1 << 30  # of an index: some million videos
+# A folder modified less than this before listing may change again without changing its timestamp.
 SETTLED_NS = 2 * 10**9
 
 State = tuple[int, int]  # size in bytes and modification time in ns of a file
@@ -46,7 +46,7 @@ class _Listed:
 @dataclass
 class _Opened:
     state: State
-    """Of the movie file, or of a folder's first frame."""
+    """State of the movie file, or of a folder's first frame."""
     frames: int
 
 
@@ -55,9 +55,9 @@ class _Record:
     format: Literal[1]
     root: str
     folders: dict[str, _Listed] = field(default_factory=dict)
-    """By their paths under the root, which end in / (the root's is empty)."""
+    """By path under the root, ending with / (empty for the root)."""
     videos: dict[str, _Opened] = field(default_factory=dict)
-    """By their names."""
+    """By name."""
 
 
 _RECORD = TypeAdapter(_Record)
@@ -72,16 +72,16 @@ class VideoIndex:
         try:
             kept = read_json(record_path(root), _Record, most=MAX_BYTES)
         except (LatteError, RuntimeError) as error:
-            log.debug("%s: the videos are looked at anew: %s", root, error)
+            log.debug("%s: the video index is rebuilt: %s", root, error)
         else:
             if kept.root == self.record.root:
                 self.record = kept
         self.changed = False
 
     def names(self) -> list[str]:
-        """The names of the videos, in no order; a link back to a folder above it is not followed.
+        """The names of the videos, unordered; a link to a folder above it is not followed.
 
-        Raises LatteError for a folder that cannot be listed.
+        Raises LatteError if a folder cannot be listed.
         """
         names: list[str] = []
         seen: dict[str, _Listed] = {}
@@ -111,8 +111,8 @@ class VideoIndex:
     def lengths(
         self, videos: Sequence[tuple[str, Path]], *, workers: int, until: float | None
     ) -> Iterator[int | str | None]:
-        """The number of frames of each video (name, path), or what is wrong with it, or None once a time has
-        passed. Several threads open those not known; what is found is kept."""
+        """For each video (name, path) its number of frames, an error message, or None after the time limit.
+        Unknown videos are opened in several threads; the results are stored."""
         known = [self._known(name, path) for name, path in videos]
         unknown = [video for video, length in zip(videos, known, strict=True) if length is None]
         pool = ThreadPoolExecutor(workers, "count")
@@ -125,7 +125,7 @@ class VideoIndex:
             self._save()
 
     def _content(self, prefix: str, mtime_ns: int) -> Folder:
-        """What a folder holds, listed again if it changed. Raises OSError."""
+        """The contents of a folder, listed again if it changed. Raises OSError."""
         listed = self.record.folders.get(prefix)
         if listed is not None and listed.mtime_ns == mtime_ns:
             return listed.content
@@ -139,7 +139,7 @@ class VideoIndex:
         return content
 
     def _state(self, name: str, path: Path) -> tuple[State, Folder | None]:
-        """The state of a video, and what its folder holds if it is one. Raises OSError."""
+        """The state of a video, and its contents if it is a folder. Raises OSError."""
         state = os.stat(path)
         content = None
         if stat.S_ISDIR(state.st_mode):
@@ -148,7 +148,7 @@ class VideoIndex:
         return (state.st_size, state.st_mtime_ns), content
 
     def _known(self, name: str, path: Path) -> int | None:
-        """The length of a video that is as it was when it was opened."""
+        """The stored length of a video that has not changed, else None."""
         opened = self.record.videos.get(name)
         if opened is None:
             return None
@@ -160,11 +160,11 @@ class VideoIndex:
         return opened.frames if unchanged else None
 
     def _open(self, video: tuple[str, Path], *, until: float | None) -> int | str | None:
-        """The length of a video, or what is wrong with it, or None when the time is up."""
+        """The length of a video, an error message, or None after the time limit."""
         name, path = video
         if until is not None and time.monotonic() > until:
             return None
-        if not _storable(name):  # it is written into caches and runs
+        if not _storable(name):  # names are written into caches and runs
             return "its name is not UTF-8: rename it"
         try:
             state, content = self._state(name, path)
@@ -180,24 +180,24 @@ class VideoIndex:
         return len(reader)
 
     def _save(self) -> None:
-        """Keep what was found out. Where that cannot be done, it will be found out again."""
+        """Write the index; if that fails, the videos are scanned again next time."""
         if not self.changed:
             return
         try:
             write_file(record_path(self.root), _RECORD.dump_json(self.record))
             self.changed = False
         except (LatteError, RuntimeError, ValueError) as error:
-            log.debug("%s: what was found out of the videos cannot be kept: %s", self.root, error)
+            log.debug("%s: the video index cannot be written: %s", self.root, error)
 
 
 def record_path(root: Path) -> Path:
-    """The file that keeps what is known of a folder's videos. Raises RuntimeError where there is no home."""
+    """The index file of a folder. Raises RuntimeError if there is no home directory."""
     name = sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24]
     return cache_folder("videos") / f"{name}.json"
 
 
 def _storable(*names: str) -> bool:
-    """Whether names are Unicode, as a file of JSON wants."""
+    """Whether names are valid Unicode, as JSON requires."""
     try:
         "".join(names).encode()
     except UnicodeEncodeError:

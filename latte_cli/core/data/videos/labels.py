@@ -1,4 +1,4 @@
-"""Class lists: a text file of `video-or-folder label` lines."""
+"""Class labels from a text file of `video-or-folder label` lines."""
 
 import logging
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ MOST_DIGITS = 9  # of a class number
 
 
 class VideoClass(NamedTuple):
-    """A class: its name (that of a folder, or a label as a list has it) and its number."""
+    """A class: its name (a folder's name or a label) and its number."""
 
     name: str
     number: int
 
 
 def read_labels(path: Path, names: Sequence[str]) -> dict[str, VideoClass]:
-    """The class of each named video that a list covers; videos it does not cover are absent.
+    """The class of each video covered by a label file; other videos are absent.
 
-    A line names a video, with or without its suffix, or a folder of videos; the nearest line counts. Labels
-    are numbers from 0 as they stand, or else names, numbered in sorted order. Empty lines and lines starting
-    with # are passed over. Raises LatteError naming the line.
+    A line names a video, with or without its suffix, or a folder of videos; the most specific line applies.
+    Labels are numbers from 0, or names, which are numbered in sorted order. Empty lines and lines starting
+    with # are ignored. Raises LatteError naming the invalid line.
     """
     entries = _read_entries(path)
     numbers = _number(path, [label for label, _ in entries.values()])
@@ -33,7 +33,7 @@ def read_labels(path: Path, names: Sequence[str]) -> dict[str, VideoClass]:
     unknown = [subject for subject in entries if subject not in known]
     if unknown:
         log.warning(
-            "%s: %d of its %d lines name no video, the first %s", path, len(unknown), len(entries), unknown[0]
+            "%s: %d of %d lines match no video, the first %s", path, len(unknown), len(entries), unknown[0]
         )
     labels = {}
     for name in names:
@@ -45,7 +45,7 @@ def read_labels(path: Path, names: Sequence[str]) -> dict[str, VideoClass]:
 
 
 def _read_entries(path: Path) -> dict[str, tuple[str, int]]:
-    """What each line names -> its label and the line's number."""
+    """Maps the video or folder of each line to its label and line number."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -69,12 +69,12 @@ def _read_entries(path: Path) -> dict[str, tuple[str, int]]:
             )
         entries[subject] = (parts[1], number)
     if not entries:
-        raise LatteError(f"data.labels: {path}: holds no lines")
+        raise LatteError(f"data.labels: {path}: contains no lines")
     return entries
 
 
 def _number(path: Path, labels: Sequence[str]) -> dict[str, int]:
-    """Label texts -> class numbers."""
+    """Map label texts to class numbers."""
     distinct = sorted(set(labels))
     if all(label.isdecimal() for label in distinct):
         if (longest := max(distinct, key=len)) and len(longest) > MOST_DIGITS:
@@ -84,7 +84,5 @@ def _number(path: Path, labels: Sequence[str]) -> dict[str, int]:
         return {label: int(label) for label in distinct}
     if any(label.isdecimal() for label in distinct):
         mixed = next(label for label in distinct if not label.isdecimal())
-        raise LatteError(
-            f"data.labels: {path}: mixes numbers with names such as {mixed}: expected one or the other"
-        )
+        raise LatteError(f"data.labels: {path}: mixes numbers with names such as {mixed}, expected either")
     return {label: number for number, label in enumerate(distinct)}

@@ -1,4 +1,4 @@
-"""Videos that give no clips: why, and one line on all of them."""
+"""Videos that are skipped, and a one-line summary of the reasons."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -8,29 +8,29 @@ from latte_cli.core.data.videos.transforms import needed_frames
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.settings.schema import DataSettings
 
-NAMED, REASONS = 3, 4  # so many names of one reason, so many reasons, are in the line
+NAMED, REASONS = 3, 4  # names per reason, and reasons, in the summary
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A video that gives no clips, and why."""
+    """A skipped video and the reason."""
 
     name: str
     reason: str
     frames: int | None = None
-    """Of a video that can be read, but is too short."""
+    """Number of frames, for a readable video that is too short."""
 
 
 def too_short(name: str, frames: int, data: DataSettings) -> LeftOut | None:
-    """That a video of so many frames gives no clip, if it gives none."""
+    """A LeftOut if a video of this length is too short for a clip, else None."""
     needed = needed_frames(data.num_frames, data.frame_stride, data.spacing)
     return LeftOut(name, f"{_frames(frames)}; a clip needs {needed}", frames) if frames < needed else None
 
 
 def warn_of(left_out: Sequence[LeftOut], data: DataSettings | None = None) -> None:
-    """Log one warning on all that are left out, and with --log-level info each by its name."""
+    """Log one warning about all skipped videos, and at level info one line for each."""
     if left_out:
         log.warning("left out: %s", summary(left_out, data))
     for video in left_out:
@@ -38,9 +38,9 @@ def warn_of(left_out: Sequence[LeftOut], data: DataSettings | None = None) -> No
 
 
 def summary(left_out: Sequence[LeftOut], data: DataSettings | None = None) -> str:
-    """All of them in a line: how many, the first names of each reason, and the settings that mend it.
+    """A one-line summary: the number, the first names per reason, and the settings that would help.
 
-    Videos that are too short for clips of `data` have one reason together.
+    Videos too short for clips of `data` share one reason.
     """
     reasons: dict[str, list[LeftOut]] = {}
     for video in left_out:
@@ -57,7 +57,7 @@ def summary(left_out: Sequence[LeftOut], data: DataSettings | None = None) -> st
 
 
 def nothing_left(root: str, data: DataSettings, left_out: Sequence[LeftOut]) -> LatteError:
-    """That no video gives a clip, and why, in a line."""
+    """The error that no video can be used, with the reason."""
     short = {video.name: video.frames for video in left_out if video.frames is not None}
     if not short:
         found = f"none of its {len(left_out)} videos can be read; the first, {left_out[0].name}"

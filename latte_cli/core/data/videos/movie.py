@@ -1,9 +1,9 @@
-"""Movie files through decord, frame exact.
+"""Read movie files with decord, frame-exact.
 
-decord's own random access is off by some frames wherever key frames are not closed (MPEG-4 and MPEG-2 with
-B-frames, open GOPs in H.264 and HEVC, files cut by edit lists); decoding forward from the start is always
-right. So a movie is decoded forward, remembering checksums of the frames at each key frame passed, and a
-later jump to a key frame counts only when it shows those very frames.
+decord's random access is off by some frames if key frames are not closed (MPEG-4 and MPEG-2 with B-frames,
+open GOPs in H.264 and HEVC, files cut by edit lists); decoding forward from the start is always correct. So
+a movie is decoded forward, storing checksums of the frames after each key frame, and a later jump to a key
+frame is accepted only if it shows the same frames.
 """
 
 import ctypes
@@ -21,17 +21,14 @@ from latte_cli.core.data.videos.video import Frames, ShortVideoError, VideoError
 from latte_cli.core.errors import LatteError
 
 NO_REPEATED_FRAMES = (
-    1e-5  # decord's fault_tol as a share of the frames: any frame shown twice for a missing one is a fault
+    1e-5  # decord's fault_tol, a fraction of the frames: a frame repeated for a missing one is an error
 )
-CHECKED_FRAMES = (
-    4  # compared after a jump; all different, so that a shift by a frame cannot pass for the right place
-)
-JUMP_WORTH = 16  # frames that decoding forward may cost before a jump is tried
+CHECKED_FRAMES = 4  # frames compared after a jump; all different, so that an offset by one frame is detected
+JUMP_WORTH = 16  # frames to decode forward before a jump is tried
 
 
 class _Landmarks:
-    """What is known about a movie file in this process: checksums of the frames from each key frame
-    passed."""
+    """Checksums of the frames after each key frame passed, for a movie file in this process."""
 
     def __init__(self) -> None:
         self.checksums: dict[int, int] = {}
@@ -44,7 +41,7 @@ _LANDMARKS_KEPT = 10_000
 
 
 class Movie:
-    """A movie file, decoded on one thread (workers decode several movies instead)."""
+    """A movie file, decoded in one thread (workers decode several movies in parallel)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,11 +58,11 @@ class Movie:
         )
 
     def __len__(self) -> int:
-        """Number of frames that the container states."""
+        """Number of frames stated by the container."""
         return self.frames
 
     def read(self, indices: Sequence[int]) -> Frames:
-        """See Video.read. Raises ShortVideoError when the file ends before one of these frames."""
+        """See Video.read. Raises ShortVideoError if the file ends before one of these frames."""
         unique = sorted(set(indices))
         found: dict[int, Frames] = {}
         for index in unique:
@@ -76,7 +73,7 @@ class Movie:
         return np.stack([found[index] for index in indices])
 
     def _approach(self, index: int) -> None:
-        """Bring the decoder to `index` or before it, near if a key frame is known there."""
+        """Move the decoder to `index` or before it, jumping to a known key frame if one is near."""
         if index < self.position or index - self.position > JUMP_WORTH:
             start = self.position if index >= self.position else 0
             for key in reversed(self.key_frames):
@@ -88,8 +85,7 @@ class Movie:
             self._open()
 
     def _jump(self, key: int) -> bool:
-        """Try to continue from a key frame: true when the frames shown there are those seen on the way
-        forward."""
+        """Try to jump to a key frame; True if the frames there match those decoded earlier."""
         marks = [self.landmarks.checksums.get(key + i) for i in range(CHECKED_FRAMES)]
         if not self.landmarks.jumps_hold or None in marks or len(set(marks)) < CHECKED_FRAMES:
             return False
@@ -106,7 +102,7 @@ class Movie:
         return False
 
     def _open(self) -> None:
-        """Open the file anew, before its first frame."""
+        """Open the file again, before its first frame."""
         try:
             self.reader: Any = self.decord.VideoReader(
                 str(self.path), num_threads=1, fault_tol=NO_REPEATED_FRAMES
@@ -116,7 +112,7 @@ class Movie:
         self.position = 0
 
     def _next(self, *, keep: bool) -> Frames:
-        """Decode one frame forward; its pixels are only fetched when kept or watched for landmarks."""
+        """Decode the next frame; pixels are copied only if they are kept or used as landmarks."""
         try:
             frame = self.reader.next()
         except (self._limit_error, StopIteration) as error:
@@ -131,12 +127,12 @@ class Movie:
 
     @property
     def _limit_error(self) -> type[Exception]:
-        """decord's exception when a frame is missing."""
+        """decord's exception for a missing frame."""
         limit: type[Exception] = self.decord._ffi.base.DECORDLimitReachedError
         return limit
 
     def _sniff(self) -> None:
-        """Refuse what is plainly no movie: decord would say so on stderr, in words of its own."""
+        """Reject files that are obviously not movies: decord would print its own messages to stderr."""
         with self.path.open("rb") as file:
             head = file.read(12)
         if not head:
@@ -146,7 +142,7 @@ class Movie:
             if not boxes & {b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"}:
                 raise VideoError(self.path, "not a movie file")
             if not boxes & {b"moov", b"moof"}:
-                raise VideoError(self.path, "cut short: its index (moov) is missing")
+                raise VideoError(self.path, "truncated: its index (moov) is missing")
         elif head[:4] not in {b"RIFF", b"\x1a\x45\xdf\xa3"} and head[4:8] != b"ftyp":
             raise VideoError(self.path, "not a movie file")
 
@@ -155,15 +151,14 @@ _NOTHING: Frames = np.empty(0, np.uint8)
 
 
 def _pixels(frame: Any) -> Frames:
-    """decord's frame as (H, W, 3); 16 pixels wide and less, decord passes the padding of its rows off as
-    channels."""
+    """decord's frame as (H, W, 3); for widths up to 16 pixels, decord returns row padding as channels."""
     pixels: Frames = frame.asnumpy()
     height, width, _ = pixels.shape
     return np.ascontiguousarray(pixels.reshape(height, -1)[:, : width * 3]).reshape(height, width, 3)
 
 
 def _landmarks_of(path: Path) -> _Landmarks:
-    """The landmarks of a file as it is now, shared by all its readers."""
+    """The landmarks of a file in its current state, shared by all its readers."""
     state = path.stat()
     key = (str(path), state.st_size, state.st_mtime_ns)
     with _landmarks_lock:
@@ -175,8 +170,8 @@ def _landmarks_of(path: Path) -> _Landmarks:
 
 
 def _import_decord() -> Any:
-    """The decord module, quiet. Raises LatteError saying what to install."""
-    with suppress(OSError):  # else parts of it that decord carries make a later import of MindSpore abort
+    """Import decord with logging disabled. Raises LatteError if it is not installed."""
+    with suppress(OSError):  # otherwise libraries bundled with decord make a later import of MindSpore abort
         ctypes.CDLL("libstdc++.so.6", ctypes.RTLD_GLOBAL)
     try:
         import decord
@@ -206,10 +201,10 @@ def _boxes(path: Path) -> Iterator[bytes]:
 
 
 def _decord_fault(error: Exception) -> str:
-    """Why decord refuses a file, in a few words."""
+    """A short description of decord's error."""
     text = str(error)
     if "cannot find video stream" in text:
-        return "holds no video that decord can decode"
+        return "contains no video that decord can decode"
     if "av_read_frame failed" in text:
-        return "cut short or damaged"
+        return "truncated or damaged"
     return "not a movie file that decord can open"

@@ -1,4 +1,4 @@
-"""Opening a video of any kind by its path."""
+"""Open a video of any type by its path."""
 
 import stat
 from pathlib import Path
@@ -10,7 +10,7 @@ from latte_cli.core.data.videos.video import Video, VideoError, check_regular
 
 
 def open_video(path: Path) -> Video:
-    """Open a folder of images, a GIF or a movie file. Raises VideoError when it is none or cannot be read."""
+    """Open a folder of images, a GIF or a movie file. Raises VideoError for anything else."""
     suffix = path.suffix.lower()
     try:
         if stat.S_ISDIR(path.stat().st_mode):

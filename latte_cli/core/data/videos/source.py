@@ -1,4 +1,4 @@
-"""What a video was when it was read: its size and time, and its content."""
+"""The state of a video file, to detect changes: size, modification time and content."""
 
 import os
 from hashlib import sha256
@@ -9,7 +9,7 @@ from latte_cli.core.data.videos.video import check_regular
 
 
 def source_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and modification time in ns of a video: of a folder, the sum and the newest of its
+    """Size in bytes and modification time in ns of a video; for a folder, the sum and maximum over its
     images."""
     if not path.is_dir():
         return path.stat().st_size, path.stat().st_mtime_ns
@@ -21,7 +21,7 @@ def source_state(path: Path) -> tuple[int, int]:
 
 
 def source_hash(path: Path) -> str:
-    """SHA-256 of a video's content: of a folder, of its images' names and contents. Raises VideoError."""
+    """SHA-256 of a video's content; for a folder, of its images' names and contents. Raises VideoError."""
     digest = sha256()
     for file in sorted(map(Path, list_images(path))) if path.is_dir() else [path]:
         if path.is_dir():

@@ -1,5 +1,4 @@
-"""Which frames make a clip and how a frame becomes the model's pixels: the PyTorch original's rules, in
-NumPy.
+"""Choose the frames of a clip and crop and resize them as the PyTorch original does, in NumPy.
 
 Checked against recordings of Vchitect/Latte's datasets (Ma et al. 2024): TemporalRandomCrop,
 CenterCropResizeVideo (Sky, Taichi) and UCFCenterCropVideo (UCF101, FaceForensics).
@@ -16,8 +15,7 @@ Spacing = Literal["stride", "linspace"]
 
 
 class Taps(NamedTuple):
-    """Linear interpolation along one side: each output is `low` and `high` weighted 1 - `weight` and
-    `weight`."""
+    """Linear interpolation along one axis: output = (1 - `weight`) * `low` + `weight` * `high`."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -25,25 +23,23 @@ class Taps(NamedTuple):
 
 
 def needed_frames(num_frames: int, frame_stride: int, spacing: Spacing) -> int:
-    """The fewest frames a video must have to give clips.
+    """The minimum number of frames that a video needs for a clip.
 
-    The original wants strictly more than num_frames * frame_stride for Sky, and num_frames for UCF101, whose
-    evenly spread frames move closer together in a short video. A clip of one frame needs one.
+    The original requires more than num_frames * frame_stride for Sky, and num_frames for UCF101, whose evenly
+    spread frames are closer together in short videos. A clip of one frame needs one.
     """
     return num_frames if spacing == "linspace" or num_frames == 1 else num_frames * frame_stride + 1
 
 
 def last_begin(total_frames: int, num_frames: int, frame_stride: int) -> int:
-    """The last frame that a clip may begin at; the first is 0, and each between is as likely
-    (TemporalRandomCrop)."""
+    """The last possible first frame of a clip; all from 0 are equally likely (TemporalRandomCrop)."""
     return max(0, total_frames - num_frames * frame_stride - 1)
 
 
 def clip_indices(
     begin: int, total_frames: int, *, num_frames: int, frame_stride: int, spacing: Spacing
 ) -> list[int]:
-    """The source frames of a clip that begins at `begin`: every frame_stride-th, or spread evenly over the
-    same span."""
+    """The source frames of a clip from `begin`: every frame_stride-th, or evenly spread over its span."""
     span = num_frames * frame_stride
     if spacing == "stride":
         return list(range(begin, begin + span, frame_stride))
@@ -54,7 +50,7 @@ def clip_indices(
 def to_pixels(
     frames: NDArray[np.uint8], image_size: int, transform: Transform, *, mirror: bool
 ) -> NDArray[np.float32]:
-    """Crop and resize frames to squares, mirrored first if asked.
+    """Crop and resize frames to squares, optionally mirrored first.
 
     frames: (N, H, W, 3) uint8. Returns (N, 3, image_size, image_size) float32 in [-1, 1].
     """
@@ -63,7 +59,7 @@ def to_pixels(
     rows, columns = square_taps(frames.shape[1], frames.shape[2], image_size, transform)
     left, right = int(columns.low.min()), int(columns.high.max()) + 1
     pixels = np.empty((len(frames), 3, image_size, image_size), np.float32)
-    for number, frame in enumerate(frames[:, :, left:right]):  # singly: a frame fits the processor's cache
+    for number, frame in enumerate(frames[:, :, left:right]):  # single frames fit the CPU cache
         out = pixels[number]
         tall = frame[rows.low] * (1 - rows.weight)[:, None, None]
         tall += frame[rows.high] * rows.weight[:, None, None]
@@ -78,7 +74,7 @@ def to_pixels(
 
 @lru_cache(maxsize=256)
 def square_taps(height: int, width: int, image_size: int, transform: Transform) -> tuple[Taps, Taps]:
-    """The rows and columns of a frame, and their weights, that make its square of image_size."""
+    """The taps of the rows and columns that crop and resize a frame to image_size."""
     short = min(height, width)
     if transform == "crop_resize":
         rows, columns = (
@@ -104,11 +100,11 @@ def square_taps(height: int, width: int, image_size: int, transform: Transform) 
 
 
 def taps(source: int, target: int, *, scale: np.float32, offset: int) -> Taps:
-    """Bilinear interpolation of `source` pixels to `target`, as torch's interpolate(align_corners=False), no
-    antialias.
+    """Bilinear interpolation of `source` pixels to `target`, as torch's interpolate(align_corners=False)
+    without antialiasing.
 
-    scale: source pixels a target pixel. offset: added to the source numbers. torch finds the place of a
-    target pixel in float32 with one rounding (a fused multiply-add), which matters beyond a hundred pixels.
+    scale: source pixels per target pixel. offset: added to the source indices. torch computes the position of
+    a target pixel in float32 with one rounding (a fused multiply-add), which matters beyond 100 pixels.
     """
     place = (np.float64(scale) * (np.arange(target) + 0.5) - 0.5).astype(np.float32).clip(0, None)
     low = np.minimum(place.astype(np.int64), source - 1)
@@ -117,11 +113,11 @@ def taps(source: int, target: int, *, scale: np.float32, offset: int) -> Taps:
 
 
 def _centre(side: int, part: int) -> int:
-    """Where a centred part begins: halves round to even, as Python's round does in the original."""
+    """Start of a centred crop; halves are rounded to even, like Python's round in the original."""
     return round((side - part) / 2)
 
 
 def _cut(whole: Taps, begin: int, length: int) -> Taps:
-    """The taps of a stretch of the output."""
+    """The taps of a slice of the output."""
     part = slice(begin, begin + length)
     return Taps(whole.low[part], whole.high[part], whole.weight[part])

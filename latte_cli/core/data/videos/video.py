@@ -1,4 +1,4 @@
-"""What every kind of video gives: frames by their numbers, or a short reason why not."""
+"""The interface of all types of videos: frames by index, or an error with a short reason."""
 
 import stat
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ class VideoError(LatteError):
 
 
 class ShortVideoError(VideoError):
-    """A video that ends before the frame count its container states; `frames` is where."""
+    """A video that has fewer frames than its container states: `frames`."""
 
     def __init__(self, path: Path, stated: int, frames: int) -> None:
-        super().__init__(path, f"states {stated} frames, of which only the first {frames} can be decoded")
+        super().__init__(path, f"states {stated} frames, but only the first {frames} can be decoded")
         self.frames = frames
 
 
 class Video(Protocol):
-    """Frames by number. Not for two threads at once; holds no more than the frames asked for."""
+    """Frames by index. Not thread-safe; keeps only the requested frames in memory."""
 
     def __len__(self) -> int:
         """Number of frames."""
         ...
 
     def read(self, indices: Sequence[int]) -> Frames:
-        """The frames of these numbers, in this order: (N, H, W, 3) uint8 RGB. Raises VideoError."""
+        """Frames by index, in this order: (N, H, W, 3) uint8 RGB. Raises VideoError."""
         ...
 
 
 def check_regular(path: Path) -> None:
-    """Raise VideoError for a pipe, a socket or a device: opening one may wait forever. OSError as `stat`."""
+    """Raise VideoError for a pipe, socket or device, which may block forever; OSError like `stat`."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}

@@ -1,1 +1,1 @@
-"""What an experiment's texts come to: its encoder, and the states that its model is told."""
+"""Text conditions: the encoder of an experiment, and the states of its texts."""

@@ -1,4 +1,4 @@
-"""Captions through the text encoder once, into a cache of latents."""
+"""Encode captions once and store their states in a cache."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.files import texts_of
-from latte_cli.core.data.captions.states import kept
+from latte_cli.core.data.captions.states import states_to_store
 from latte_cli.core.data.latent_cache.texts import (
     TextHeader,
     begin_texts,
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def stores_texts(settings: Settings) -> bool:
-    """Whether a cache made with these settings holds captions' states."""
+    """Whether a cache made with these settings contains captions' states."""
     return settings.model.condition == "text" or settings.text.encoder is not None
 
 
 def text_header(settings: Settings) -> TextHeader:
-    """What shapes the states that these settings make. Raises LatteError as `text_folder` does."""
+    """The header of texts encoded with these settings. Raises LatteError like `text_folder`."""
     from latte_cli.core.models.text.encoder import encoder_digest
 
     folder = text_folder(settings)
@@ -44,10 +44,10 @@ def text_header(settings: Settings) -> TextHeader:
 
 
 def cache_texts(settings: Settings, cache: Path, names: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Encode the captions of the named videos that are not in the cache yet, yielding (done, total)."""
+    """Encode the captions of the named videos that are not yet in the cache; yields (done, total)."""
     captions = captions_of(settings, names)
     if missing := len(names) - len(captions):
-        log.warning("%d of %d videos have no caption: training leaves them out", missing, len(names))
+        log.warning("%d of %d videos have no caption; training will skip them", missing, len(names))
     header = text_header(settings)
     begin_texts(cache, header, captions)
     todo = pending_texts(cache, texts_of(captions))
@@ -59,9 +59,9 @@ def cache_texts(settings: Settings, cache: Path, names: Sequence[str]) -> Iterat
 
 
 def texts_to_check(settings: Settings, videos: Sequence[VideoFile] | None) -> list[str]:
-    """The texts that a cache should hold, where captions are wanted and the videos are at hand.
+    """The texts that a cache should contain, if it stores captions and the videos are available.
 
-    Raises LatteError when the cache's were made by another encoder than the settings name.
+    Raises LatteError if the cached texts were made with another encoder than in the settings.
     """
     cached_header(settings)
     if not stores_texts(settings) or videos is None:
@@ -70,7 +70,7 @@ def texts_to_check(settings: Settings, videos: Sequence[VideoFile] | None) -> li
 
 
 def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str, int, Array]]:
-    """Each text, its number of tokens and what is kept of its states."""
+    """Each text, its number of tokens and its states to store."""
     from latte_cli.core.device import use_device
     from latte_cli.core.models.text.encoder import TextEncoder
 
@@ -79,14 +79,14 @@ def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str
     dtype, clean_caption = settings.text.dtype, settings.text.clean_caption
     encoder = TextEncoder(folder, dtype=dtype, clean_caption=clean_caption)
     for text, encoded in zip(texts, encoder.encode_all(texts), strict=True):
-        yield text, encoded.tokens, kept(encoded.states, encoded.tokens, folder.kind)
+        yield text, encoded.tokens, states_to_store(encoded.states, encoded.tokens, folder.kind)
 
 
 def cached_header(settings: Settings) -> TextHeader | None:
-    """What made the states in the cache, or None where it has none.
+    """The header of the texts in the cache, or None if it has none.
 
-    Raises LatteError when the model does not read them, or this run names another encoder; where its encoder
-    is not at hand, the cache's is taken.
+    Raises LatteError if the model cannot use them, or if this run has another encoder. If the encoder of this
+    run is not available, that of the cache is assumed.
     """
     found, encoder = read_text_header(settings.cache.dir), encoder_folder(settings)
     if found is not None:

@@ -1,4 +1,4 @@
-"""The text encoder of an experiment: where it is, and whether the model reads what it makes."""
+"""Find the text encoder of an experiment and check that the model can use its states."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from latte_cli.core.settings.schema import Settings
 
 
 def text_folder(settings: Settings) -> TextFolder:
-    """The text encoder of an experiment; of its files the small ones alone are read.
+    """The text encoder of an experiment; reads only its small files.
 
-    Raises LatteError when there is none, or the model does not read what it makes.
+    Raises LatteError if there is none, or if the model cannot use its states.
     """
     folder = encoder_folder(settings)
     if folder is None:
@@ -28,20 +28,20 @@ def text_folder(settings: Settings) -> TextFolder:
 
 
 def encoder_folder(settings: Settings) -> Path | None:
-    """The folder that names the text encoder: text.encoder, else train.init_from, where that has one."""
+    """The folder of the text encoder: text.encoder, else train.init_from if it contains one."""
     folder, start = settings.text.encoder, settings.train.init_from
     return start if folder is None and start is not None and is_pipeline(start) else folder
 
 
 def check_cached_states(settings: Settings, header: TextHeader) -> None:
-    """Raise LatteError when the model does not read the states in the cache."""
+    """Raise LatteError if the model cannot use the states in the cache."""
     if settings.model.condition == "text":
         found = f"cache.dir: {settings.cache.dir}: found captions' states of a {header.kind} encoder"
         _check_states(settings, header, found)
 
 
 def _check_states(settings: Settings, states: TextFolder | TextHeader, found: str) -> None:
-    """Raise LatteError when the model reads states of another kind or width."""
+    """Raise LatteError if the model needs states of another kind or width."""
     architecture = architecture_of(settings)
     kind, width = architecture.text_kind, architecture.text_width(settings)
     if (states.kind, states.width) != (kind, width):

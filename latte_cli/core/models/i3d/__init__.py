@@ -1,1 +1,1 @@
-"""I3D (Carreira & Zisserman 2017; RGB, Kinetics-400), whose logits FVD compares."""
+"""I3D (Carreira & Zisserman 2017; RGB, Kinetics-400), whose logits FVD uses."""

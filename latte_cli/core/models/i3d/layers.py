@@ -1,4 +1,4 @@
-"""What I3D is made of, by name and size: Inception-v1 with every filter inflated in time. No MindSpore.
+"""Names and sizes of I3D's layers: Inception-v1 with all filters inflated in time. Does not import MindSpore.
 
 Names are those of the TensorFlow original (github.com/google-deepmind/kinetics-i3d), in its order.
 """
@@ -8,11 +8,11 @@ from typing import NamedTuple
 NUM_CLASSES = 400
 IMAGE_SIZE = 224
 MIN_FRAMES = 9
-"""Eight frames become one on their way, and the last pooling takes two."""
+"""Eight frames are reduced to one, and the last pooling needs two."""
 
 
 class Layer(NamedTuple):
-    """A convolution by a cube of `kernel` places a side, with its normalisation and ReLU."""
+    """A convolution with a cubic kernel of size `kernel`, its normalisation and ReLU."""
 
     name: str
     inputs: int
@@ -20,7 +20,7 @@ class Layer(NamedTuple):
     kernel: int
 
 
-# Out channels of the four branches: 1; 1 then 3; 1 then 3; pooling then 1 places a side.
+# Output channels of the four branches, kernel sizes 1; 1, 3; 1, 3; pooling, 1.
 MIXED = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -54,7 +54,7 @@ def mixed_layers(name: str, inputs: int) -> tuple[Layer, ...]:
 
 
 def all_layers() -> tuple[Layer, ...]:
-    """Every convolution in the network's order; the last, which makes the logits, has no normalisation."""
+    """Every convolution in order; the last one, for the logits, has no normalisation."""
     layers, inputs = list(STEM), STEM[-1].outputs
     for name in MIXED:
         layers += mixed_layers(name, inputs)
@@ -63,13 +63,13 @@ def all_layers() -> tuple[Layer, ...]:
 
 
 def mixed_outputs(name: str) -> int:
-    """Channels that a module gives: those of its branches, joined."""
+    """Output channels of a module: those of its branches, concatenated."""
     b0, _, b1b, _, b2b, b3 = MIXED[name]
     return b0 + b1b + b2b + b3
 
 
 def clip_flops(num_frames: int) -> int:
-    """Floating-point operations of one clip of 224 x 224, two a multiply-add, convolutions only."""
+    """Floating-point operations of the convolutions for one 224 x 224 clip, two per multiply-add."""
     halved = -(-num_frames // 2)
     places = {"1": halved * 112**2, "2": halved * 56**2, "3": halved * 28**2}
     places |= {"4": -(-halved // 2) * 14**2, "5": -(-halved // 4) * 7**2}

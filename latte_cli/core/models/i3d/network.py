@@ -1,8 +1,8 @@
-"""I3D on MindSpore, for one clip at a time: frames in place of a batch, so that every layer is one of images.
+"""I3D on MindSpore for one clip at a time, with frames as the batch, so that every layer works on images.
 
-A convolution over F frames by a filter of K x K x K is one over F images by a filter of K x K whose input
-channels are those of K neighbouring frames: images have fast kernels on a CPU. Padding is TensorFlow's SAME:
-zeros, the odd one behind. So is that of the poolings, since what they see is never below zero.
+A K x K x K convolution over F frames is computed as a K x K convolution over F images whose input channels
+are those of K neighbouring frames: a CPU has fast kernels for images. Padding is TensorFlow's SAME (zeros,
+the odd one after). Poolings are padded with zeros too, since their inputs are never negative.
 """
 
 from collections.abc import Mapping
@@ -23,23 +23,23 @@ class Convolution(nn.Cell):
     def __init__(self, layer: Layer, filters: Mapping[str, Filter], *, stride: int = 1) -> None:
         super().__init__()
         weight, bias = filters[layer.name]
-        # (O, I, T, H, W) to (O, T x I, H, W): the channels of neighbouring frames follow one another.
+        # (O, I, T, H, W) to (O, T x I, H, W): channels frame by frame.
         flat = np.ascontiguousarray(np.moveaxis(weight, 1, 2)).reshape(layer.outputs, -1, *weight.shape[3:])
         self.weight = Parameter(Tensor(flat), name="weight", requires_grad=False)
         self.bias = Parameter(Tensor(bias), name="bias", requires_grad=False)
         self.kernel, self.stride = layer.kernel, stride
 
     def construct(self, x: Tensor) -> Tensor:
-        """Give (ceil(F / stride), O, ceil(H / stride), ceil(W / stride))."""
+        """Return (ceil(F / stride), O, ceil(H / stride), ceil(W / stride))."""
         padding = self.kernel // 2
-        if self.stride > 1:  # unlike on both sides
+        if self.stride > 1:  # asymmetric padding
             x, padding = pad(pad(x, 2, self.kernel, self.stride), 3, self.kernel, self.stride), 0
         stacked = neighbours(x, self.kernel, self.stride)
         return ops.relu(conv2d(stacked, self.weight, self.bias, self.stride, padding))
 
 
 class Mixed(nn.Cell):
-    """An Inception module: four branches, joined."""
+    """An Inception module: four branches, concatenated."""
 
     def __init__(self, name: str, inputs: int, filters: Mapping[str, Filter]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Mixed(nn.Cell):
 
 
 class I3d(nn.Cell):
-    """What I3D sees of one clip: (F, 3, 224, 224) float32 to (ceil(F / 8), 1024, 7, 7)."""
+    """I3D's features of one clip: (F, 3, 224, 224) float32 to (ceil(F / 8), 1024, 7, 7)."""
 
     def __init__(self, filters: Mapping[str, Filter]) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class I3d(nn.Cell):
 
 
 class Classifier:
-    """I3D's logits on the host, compiled at the first clip; every clip must have as many frames.
+    """Computes I3D's logits; compiled for the first clip, so all clips must have the same number of frames.
 
-    A clip's logits are the same bits in any process of the machine: the averages and the product that end the
-    network are taken in float64.
+    A clip's logits are bit-identical in all processes on a machine: the final averages and product are
+    computed in float64.
     """
 
     def __init__(self, filters: Mapping[str, Filter]) -> None:
@@ -109,7 +109,7 @@ class Classifier:
 
 
 def neighbours(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """For every stride-th frame of (F, C, H, W), the channels of the `kernel` frames about it.
+    """For every stride-th frame of (F, C, H, W), the channels of the `kernel` frames around it.
 
     Returns (ceil(F / stride), kernel x C, H, W).
     """
@@ -121,7 +121,7 @@ def neighbours(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """The largest of each window of (F, C, H, W), none below zero; `kernel` and `stride` in (time, space)."""
+    """Max pooling of non-negative (F, C, H, W); `kernel` and `stride` are (time, space)."""
     pooled = ops.MaxPool(kernel[1], stride[1], "same")(x)
     if kernel[0] == 1:
         return pooled
@@ -134,7 +134,7 @@ def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Ten
 
 
 def pad(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
-    """Zeros before and behind along an axis, as TensorFlow's SAME adds them."""
+    """Pad an axis with zeros like TensorFlow's SAME."""
     parts = [x]
     for place, width in enumerate(same_padding(x.shape[axis], kernel, stride)):
         if width:
@@ -144,6 +144,6 @@ def pad(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Places before and behind that TensorFlow's SAME adds: half each, the odd one behind."""
+    """Padding before and after in TensorFlow's SAME: half each, the odd one after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2

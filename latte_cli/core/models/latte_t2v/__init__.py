@@ -1,1 +1,1 @@
-"""Latte-1's text-to-video transformer, with diffusers' names, and its low-rank changes."""
+"""Latte-1's text-to-video transformer, with diffusers' names."""

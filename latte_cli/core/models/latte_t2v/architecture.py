@@ -1,4 +1,4 @@
-"""The transformer of Latte-1 in the table of architectures: it reads T5's states by cross-attention."""
+"""The architecture latte-t2v: the transformer of Latte-1, with cross-attention to T5's states."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +14,12 @@ from latte_cli.core.errors import found
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.architecture import CHANGES, Architecture, Transformer
 from latte_cli.core.models.latte_t2v.shape import MLP_RATIO, TextToVideoShape
-from latte_cli.core.models.latte_t2v.sizes import PRESETS, TextToVideoSizes, shape_beside, text_to_video_shape
+from latte_cli.core.models.latte_t2v.sizes import (
+    PRESETS,
+    TextToVideoSizes,
+    shape_next_to,
+    text_to_video_shape,
+)
 from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import Settings
 
@@ -38,7 +43,7 @@ class LatteT2VArchitecture(Architecture):
     )
 
     def faults(self, settings: Settings, command: str | None) -> Iterator[Fault]:
-        """It is always told texts, and its feed-forward has diffusers' width."""
+        """It is always text-conditional, and its feed-forward has diffusers' width."""
         model = settings.model
         if model.condition != "text":
             text = found(model.condition, "text, for architecture: latte-t2v")
@@ -60,7 +65,7 @@ class LatteT2VArchitecture(Architecture):
         return text_to_video_shape(settings).caption_channels
 
     def build(self, settings: Settings, *, dtype: str = "float32") -> "LatteT2V":
-        """Left at zero where train.init_from holds weights, since it takes all of them."""
+        """Not initialised if train.init_from is set, since that replaces all weights."""
         side = _side(settings)
         model = make_transformer(text_to_video_shape(settings), size=(side, side), dtype=dtype)
         if settings.train.init_from is None:
@@ -68,7 +73,7 @@ class LatteT2VArchitecture(Architecture):
         return model
 
     def shell(self, settings: Settings, checkpoint: Path) -> "LatteT2V":
-        shape = shape_beside(checkpoint) or text_to_video_shape(settings)
+        shape = shape_next_to(checkpoint) or text_to_video_shape(settings)
         frames, timesteps = settings.data.num_frames, settings.diffusion.num_timesteps
         side = _side(settings)
         return make_transformer(replace(shape, num_frames=frames, num_timesteps=timesteps), size=(side, side))

@@ -1,6 +1,6 @@
-"""What the text-to-video transformer is made of. Tokens keep one layout: (B, F * T, D), frame by frame.
+"""The text-to-video transformer's layers. Tokens are always laid out as (B, F * T, D), frame by frame.
 
-Names of parameters equal diffusers', so that its checkpoints need no mapping.
+Parameter names are those of diffusers, so its checkpoints need no mapping.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -12,21 +12,21 @@ from mindspore import Parameter, Tensor, nn
 from latte_cli.core.kernels import operators as kernels
 
 Text: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""What a block attends to: the scores' bias (B, N), and `TextAttention.read`'s keys and values."""
-MASKED = -10000.0  # added to the score of padding, as in the original; float16 holds it
+"""Inputs of a block's cross-attention: the score bias (B, N), and the keys and values of `read`."""
+MASKED = -10000.0  # added to the score of padding, as in the original; fits float16
 
 
 class Precision(NamedTuple):
-    """How parameters are stored, and the arithmetic of matrix products."""
+    """Types of parameters and of matrix products."""
 
     stored: ms.Type = ms.float32
     products: ms.Type = ms.float32
 
 
 class Projection(nn.Cell):
-    """x @ weight.T + bias; with `lora_A` and `lora_B` added, their product on top of the weight.
+    """x @ weight.T + bias; with LoRA, the product of `lora_B` and `lora_A` is added to the weight.
 
-    x: (..., inputs); returns (..., outputs) in the type of products.
+    x: (..., inputs); returns (..., outputs) in the products' type.
     """
 
     def __init__(self, inputs: int, outputs: int, precision: Precision, *, bias: bool = True):
@@ -40,7 +40,7 @@ class Projection(nn.Cell):
         return project(x, self.matrix(x), self.offset(x))
 
     def matrix(self, x: Tensor) -> Tensor:
-        """The weight, (outputs, inputs), in the type of products; for x that it is multiplied with."""
+        """The weight, (outputs, inputs), in the products' type, as the same kind of array as x."""
         weight = kernels.like(self.weight, x, self.products)
         if self.lora_scale != 0.0:  # Hu et al. 2021, eq. 3
             factors = kernels.like(self.lora_B.weight, x), kernels.like(self.lora_A.weight, x)
@@ -49,20 +49,20 @@ class Projection(nn.Cell):
         return weight
 
     def offset(self, x: Tensor) -> Tensor:
-        """The bias, or zeros, (outputs,) in the type of products."""
+        """The bias, or zeros, (outputs,) in the products' type."""
         if self.bias is None:
             return kernels.zeros(self.weight.shape[0], x, self.products)
         return kernels.like(self.bias, x, self.products)
 
     def without_bias(self, x: Tensor) -> Tensor:
-        """The product alone, for a kernel that adds the bias in passing."""
+        """The product without the bias, for kernels that fuse it."""
         return kernels.product(x, self.matrix(x), dtype=self.products)
 
 
 class SelfAttention(nn.Cell):
-    """Attention within each frame ("space") or each token's course over the frames ("time").
+    """Attention within each frame ("space") or over the frames ("time").
 
-    `flash_attention` is for Ascend, with products of 16 bits.
+    `flash_attention` is for Ascend, with 16-bit products.
     """
 
     flash_attention = False
@@ -76,7 +76,7 @@ class SelfAttention(nn.Cell):
         self.num_heads, self.axis = num_heads, axis
 
     def construct(self, x: Tensor, num_frames: int) -> Tensor:
-        """x: (B, num_frames * T, D); the output projection's bias is left to the caller."""
+        """x: (B, num_frames * T, D); the output projection's bias is added by the caller."""
         matrix = kernels.concat((self.to_q.matrix(x), self.to_k.matrix(x), self.to_v.matrix(x)), 0)
         offset = kernels.concat((self.to_q.offset(x), self.to_k.offset(x), self.to_v.offset(x)), 0)
         qkv, flash = project(x, matrix, offset), self.flash_attention
@@ -85,7 +85,7 @@ class SelfAttention(nn.Cell):
 
 
 class TextAttention(nn.Cell):
-    """Every token attends to the text of its clip."""
+    """Cross-attention of every token to the text of its clip."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
         super().__init__()
@@ -100,19 +100,19 @@ class TextAttention(nn.Cell):
         return self.to_k(states), self.to_v(states)
 
     def construct(self, x: Tensor, score_bias: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """x: (B, M, D); score_bias: (B, N), added to each score of a text token; key, value: by `read`."""
+        """x: (B, M, D); score_bias: (B, N), added to the scores of text tokens; key, value: from `read`."""
         mixed = kernels.text_attention(self.to_q(x), key, value, score_bias, self.num_heads)
         return self.to_out[0](mixed)
 
 
 class FeedForward(nn.Cell):
-    """Two projections around a tanh GELU; the last one's bias is left to the caller."""
+    """Two projections with tanh GELU in between; the second bias is added by the caller."""
 
     def __init__(self, width: int, hidden: int, precision: Precision):
         super().__init__()
         first = nn.Cell()
         first.proj = Projection(width, hidden, precision)
-        # net.1 is the original's dropout, which holds no parameter.
+        # net.1 is the original's dropout, which has no parameters.
         self.net = nn.CellList([first, nn.Identity(), Projection(hidden, width, precision)])
 
     def construct(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class FeedForward(nn.Cell):
 
 
 class ModulatedBlock(nn.Cell):
-    """What the blocks over space and over time share: attention along an axis, and a feed-forward half."""
+    """The common part of spatial and temporal blocks: self-attention along an axis, and the feed-forward."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, axis: str, bias: bool):
         super().__init__()
@@ -130,23 +130,23 @@ class ModulatedBlock(nn.Cell):
         self.scale_shift_table = zeros((6, width), precision.stored)
 
     def modulation(self, timestep: Tensor) -> tuple[Tensor, ...]:
-        """Timestep vectors (B, 6 * D) to six a clip, (B, D) each: adaLN-single (Chen et al. 2023)."""
+        """Split timestep vectors (B, 6 * D) into six (B, D): adaLN-single (Chen et al. 2023)."""
         spread = kernels.add_spread(timestep, self.scale_shift_table, (1, timestep.shape[1]))
         return kernels.split(spread, 6)
 
     def attend_to_self(self, x: Tensor, parts: tuple[Tensor, ...], num_frames: int) -> Tensor:
-        """x (B, num_frames * T, D) after attention along the block's axis."""
+        """x (B, num_frames * T, D) after self-attention along the block's axis."""
         mixed = self.attn1(kernels.modulated_layer_norm(x, parts[0], parts[1]), num_frames)
         return kernels.gated_residual(x, parts[2], mixed, self.attn1.to_out[0].offset(x))
 
     def feed_forward(self, x: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
-        """x (B, N, D) after the feed-forward half."""
+        """x (B, N, D) after the feed-forward."""
         mixed = self.ff(kernels.modulated_layer_norm(x, parts[3], parts[4]))
         return kernels.gated_residual(x, parts[5], mixed, self.ff.net[2].offset(x))
 
 
 class TimeBlock(ModulatedBlock):
-    """A transformer block over time."""
+    """A temporal block."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
         super().__init__(width, num_heads, precision, axis="time", bias=bias)
@@ -158,23 +158,23 @@ class TimeBlock(ModulatedBlock):
 
 
 class TextBlock(ModulatedBlock):
-    """A transformer block over space, in which each clip's frames read its text, and each image its own."""
+    """A spatial block, with cross-attention of a clip's frames to its text and of each image to its own."""
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
         super().__init__(width, num_heads, precision, axis="space", bias=bias)
         self.attn2 = TextAttention(width, num_heads, precision, bias=bias)
 
     def construct(self, x: Tensor, timestep: Tensor, frames: tuple[int, int], *texts: Text) -> Tensor:
-        """x: (B, F * T, D); frames: F, and how many of these are the clip's; timestep: (B, 6 * D).
+        """x: (B, F * T, D); frames: F, and the number of these that are the clip's; timestep: (B, 6 * D).
 
-        texts: of the clips, and of the B * I images where each clip has I after its frames.
+        texts: of the clips, and of the B * I images if each clip is followed by I images.
         """
         parts = self.modulation(timestep)
         x = self.attend_to_self(x, parts, frames[0])
         return self.feed_forward(x + self.attend_to_text(x, frames, *texts), parts)
 
     def attend_to_text(self, x: Tensor, frames: tuple[int, int], *texts: Text) -> Tensor:
-        """What the texts add to x."""
+        """The result of cross-attention, to be added to x."""
         if len(texts) == 1:
             return kernels.like(self.attn2(x, *texts[0]), x)
         clips, number, width = x.shape
@@ -193,5 +193,5 @@ def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def zeros(shape: tuple[int, ...], dtype: ms.Type) -> Parameter:
-    """A parameter that weights are loaded into."""
+    """A parameter to load weights into."""
     return Parameter(Tensor(np.zeros(shape, np.float16 if dtype == ms.float16 else np.float32), dtype))

@@ -1,4 +1,4 @@
-"""The shape of a text-to-video transformer: what its `config.json` fixes, and how many numbers it holds."""
+"""The shape of a text-to-video transformer, its `config.json`, and its numbers of parameters."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 from latte_cli.core.models.sizes import linear
 from latte_cli.core.storage.json_files import Model, Size, read_json
 
-MLP_RATIO = 4  # diffusers' feed-forward
-TABLE_SIZE = 64  # latent pixels, above which places are counted in whole multiples (PixArt-alpha)
+MLP_RATIO = 4  # of diffusers' feed-forward
+TABLE_SIZE = 64  # latent pixels; larger sizes scale positions by their integer multiple (PixArt-alpha)
 
-# What the checkpoints of this kind share; another value would be another computation.
+# Values shared by all checkpoints of this architecture; others would change the computation.
 FIXED = {
     "activation_fn": "gelu-approximate",
     "norm_type": "ada_norm_single",
@@ -25,35 +25,35 @@ FIXED = {
 
 @dataclass(frozen=True)
 class TextToVideoShape:
-    """A transformer's sizes, by the names that the rest of this program uses."""
+    """A transformer's sizes, by this program's names."""
 
     hidden_size: int
     depth: int
-    """Pairs of a spatial and a temporal block."""
+    """Number of pairs of a spatial and a temporal block."""
     num_heads: int
     patch_size: int
     caption_channels: int
-    """Width of the text states it reads."""
+    """Width of the text states."""
     in_channels: int = 4
     out_channels: int = 8
     sample_size: int = 64
-    """Height and width of a latent frame that it was trained on; others have their places scaled to it."""
+    """Height and width of latent frames in training; positions of other sizes are scaled to it."""
     num_frames: int = 16
     num_timesteps: int = 1000
     attention_bias: bool = True
 
     @property
     def learn_sigma(self) -> bool:
-        """Whether it predicts a variance beside the noise."""
+        """Whether it predicts a variance in addition to the noise."""
         return self.out_channels == 2 * self.in_channels
 
     @property
     def interpolation_scale(self) -> int:
-        """Cells of the token grid a unit of place."""
+        """Cells of the token grid per unit of position."""
         return max(self.sample_size // TABLE_SIZE, 1)
 
     def parameters(self) -> int:
-        """All numbers of a checkpoint; the position tables are computed, never stored."""
+        """Number of all parameters; position tables are computed, not stored."""
         width, patch = self.hidden_size, self.patch_size**2
         embedders = linear(patch * self.in_channels, width) + linear(self.caption_channels, width)
         embedders += linear(TIMESTEP_CHANNELS, width) + 2 * linear(width, width) + linear(width, 6 * width)
@@ -62,13 +62,13 @@ class TextToVideoShape:
         return embedders + spatial + self.temporal_parameters() + last
 
     def temporal_parameters(self) -> int:
-        """Numbers of the temporal blocks."""
+        """Number of parameters of the temporal blocks."""
         width = self.hidden_size
         feed_forward = linear(width, MLP_RATIO * width) + linear(MLP_RATIO * width, width)
         return self.depth * (self._attention() + feed_forward + 6 * width)
 
     def lora_parameters(self, rank: int) -> int:
-        """Numbers of low-rank changes of every attention: two of a spatial block, one of a temporal one."""
+        """Number of LoRA parameters: two attentions per spatial block, one per temporal block."""
         return 3 * self.depth * 4 * 2 * rank * self.hidden_size
 
     def _attention(self) -> int:
@@ -76,7 +76,7 @@ class TextToVideoShape:
         return 3 * (width * width + self.attention_bias * width) + linear(width, width)
 
     def to_config(self) -> dict[str, Any]:
-        """The `config.json` that diffusers and MindONE build the same transformer from."""
+        """The `config.json` of the same transformer for diffusers and MindONE."""
         return {
             "_class_name": "LatteTransformer3DModel",
             **FIXED,
@@ -97,7 +97,7 @@ class TextToVideoShape:
 
 
 class TransformerConfig(Model):
-    """A transformer's `config.json`, as diffusers writes it: what fixes the computation."""
+    """The fields of diffusers' `config.json` that define the computation."""
 
     kind: Literal["LatteTransformer3DModel", "LatteT2V"] = Field(
         "LatteTransformer3DModel", alias="_class_name"
@@ -120,7 +120,7 @@ class TransformerConfig(Model):
     attention_bias: bool = False
 
     def shape(self) -> TextToVideoShape:
-        """The sizes by this program's names."""
+        """The sizes, by this program's names."""
         return TextToVideoShape(
             hidden_size=self.num_attention_heads * self.attention_head_dim,
             depth=self.num_layers,
@@ -137,11 +137,11 @@ class TransformerConfig(Model):
 
 
 def read_shape(path: Path) -> TextToVideoShape:
-    """The shape that a diffusers `config.json` describes.
+    """Read the shape from a diffusers `config.json`.
 
-    Raises LatteError naming the file for another kind of model, or one that computes something else.
+    Raises LatteError naming the file if it describes another model or another computation.
     """
-    config = read_json(path, TransformerConfig, missing="the folder is not whole")
+    config = read_json(path, TransformerConfig, missing="the folder is incomplete")
     shape = config.shape()
     for name, value, expected in (
         ("norm_eps", config.norm_eps, FIXED["norm_eps"]),

@@ -1,4 +1,4 @@
-"""A text-to-video transformer's sizes, by the settings and by the config.json beside its weights."""
+"""A text-to-video transformer's sizes, from the settings and from the config.json next to its weights."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +15,18 @@ from latte_cli.core.settings.schema import Settings
 
 # The transformer of maxin-cn/Latte-1: 28 spatial and 28 temporal blocks.
 PRESETS = {"Latte-1": ModelSize(1152, 56, 16, 2)}
-T5_WIDTH = 4096  # of the states that Latte-1 reads: T5-XXL's
+T5_WIDTH = 4096  # of T5-XXL's states, used by Latte-1
 
 
 @dataclass(frozen=True)
 class TextToVideoSizes:
-    """`Sizes` of a text-to-video transformer on frames of `sample_size` latent pixels."""
+    """`Sizes` of a text-to-video transformer for frames of `sample_size` latent pixels."""
 
     shape: TextToVideoShape
     sample_size: int
     part: str = "all"
     lora_rank: int = 0
-    """Of low-rank changes, which alone are trained then; 0 for none."""
+    """Rank of LoRA if only that is trained, else 0."""
     condition: str = "text"
     text_tokens: int = MAX_TOKENS["t5"]
 
@@ -67,26 +67,26 @@ class TextToVideoSizes:
         return (self.sample_size // self.shape.patch_size) ** 2
 
     def position_parameters(self) -> int:
-        """None: the tables are computed."""
+        """Zero: the tables are computed."""
         return 0
 
     def trained_parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained parameters."""
         if self.part == "temporal":
             return self.shape.temporal_parameters()
         return self.shape.lora_parameters(self.lora_rank) or self.shape.parameters()
 
     def parameters(self) -> int:
-        """All numbers, low-rank changes included."""
+        """Number of all parameters, including LoRA."""
         return self.shape.parameters() + self.shape.lora_parameters(self.lora_rank)
 
 
 def text_to_video_shape(settings: Settings) -> TextToVideoShape:
-    """The shape that an experiment's settings come to, for model.architecture: latte-t2v.
+    """The transformer's shape for an experiment's settings, for model.architecture: latte-t2v.
 
-    Where a `config.json` stands with the weights of train.init_from, its places and the width of its text are
-    kept; frames and timesteps are the settings' own, since their tables are computed. Raises LatteError when
-    those weights are of another size.
+    If there is a `config.json` with the weights of train.init_from, position scale and text width are taken
+    from it; frames and timesteps come from the settings, since their tables are computed. Raises LatteError
+    if those weights have other sizes.
     """
     size, data = model_size(settings.model, PRESETS), settings.data
     expected = TextToVideoShape(
@@ -101,7 +101,7 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
         num_timesteps=settings.diffusion.num_timesteps,
     )
     start = settings.train.init_from
-    found = None if start is None else shape_beside(start)
+    found = None if start is None else shape_next_to(start)
     if found is None:
         return expected
     for name in ("hidden_size", "depth", "num_heads", "patch_size", "out_channels"):
@@ -113,10 +113,10 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
     return replace(found, num_frames=expected.num_frames, num_timesteps=expected.num_timesteps)
 
 
-def shape_beside(path: Path) -> TextToVideoShape | None:
-    """What the `config.json` of a pipeline, of a transformer's folder or beside a file of weights says.
+def shape_next_to(path: Path) -> TextToVideoShape | None:
+    """The shape from the `config.json` of a pipeline, of a transformer's folder or next to a weights file.
 
-    None where there is none. Raises LatteError for one of another model.
+    None if there is no such file. Raises LatteError if it describes another model.
     """
     folder = path if path.is_dir() else path.parent
     config = (folder / "transformer" if is_pipeline(path) else folder) / CONFIG
@@ -124,7 +124,7 @@ def shape_beside(path: Path) -> TextToVideoShape | None:
 
 
 def _caption_channels(settings: Settings) -> int:
-    """The width of the states that captions become; Latte-1's where their encoder is not at hand."""
+    """The width of captions' states; Latte-1's if the encoder is not available."""
     folder = settings.text.encoder
     if folder is not None and folder.is_dir():
         return find_text_encoder(folder).width

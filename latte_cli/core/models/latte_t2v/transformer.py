@@ -1,6 +1,6 @@
-"""Latte-1, the text-to-video transformer (arXiv 2401.03048), with the parameter names of diffusers.
+"""Latte-1, the text-to-video transformer (arXiv 2401.03048), with diffusers' parameter names.
 
-MindONE's class of the same model is not used: on a CPU it runs uncompiled only, and fails with a text mask.
+MindONE's implementation is not used: on a CPU it cannot be compiled, and it fails with a text mask.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,11 @@ EMBEDDING_STD = 0.02  # of the embedders of timestep and text
 
 
 class LatteT2V(nn.Cell):
-    """Predicts the noise in latents, and its variance where that is learned, from text states.
+    """Predicts the noise in latents and, if learned, its variance, conditioned on text states.
 
-    `size` is (height, width) in latent pixels and `num_frames` the clip's frames, both the checkpoint's if
-    not given; 1 frame makes an image; without `temporal` every frame is one. `stored` is the type of the
-    parameters, `dtype` of the blocks' products; residuals, normalisation and softmax are float32.
+    `size` is (height, width) in latent pixels and `num_frames` the clip's frames, by default those of the
+    checkpoint. One frame is an image; without `temporal` all frames are independent images. `stored` is the
+    parameters' type, `dtype` that of the blocks' products; residuals, normalisation and softmax are float32.
     """
 
     timestep_embedder = "adaln_single"
@@ -73,32 +73,32 @@ class LatteT2V(nn.Cell):
         return self.num_frames, self.shape.in_channels, height, width
 
     def config(self) -> dict[str, Any]:
-        """The `config.json` beside its checkpoints, which tells how far places are stretched."""
+        """The `config.json` to write next to checkpoints, which defines the position scale."""
         return self.shape.to_config()
 
     def lora_targets(self) -> Iterator[tuple[str, Projection]]:
-        """Name and cell of the projections into and out of every attention."""
+        """Name and cell of the input and output projections of every attention."""
         for name, cell in self.cells_and_names():
             if isinstance(cell, Projection) and ".attn" in name:
                 yield name, cell
 
     def every_block(self) -> Iterable[nn.Cell]:
-        """The blocks over space, then those over time."""
+        """The spatial blocks, then the temporal ones."""
         return [*self.transformer_blocks, *self.temporal_transformer_blocks]
 
     def use_flash_attention(self) -> None:
-        """Have every block attend to itself by Ascend's fused operator; before anything is compiled."""
+        """Use Ascend's fused operator for self-attention in every block; call before compilation."""
         for block in self.every_block():
             block.attn1.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """`predict` at whole timesteps (B,), told by `prepare` of a condition."""
+        """`prepare` the condition and `predict` at integer timesteps (B,)."""
         return self.predict(x_t, ops.gather(self.timestep_table, timesteps, 0), self.prepare(condition))
 
     def prepare(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """`read_text` of the clip's text, followed by that of the texts of I still images after it, if any.
+        """`read_text` of the clip's text, then of the texts of I still images after it, if any.
 
-        `condition` is `pack_text`'s (B, 1 + I, N, D + 1).
+        `condition` is (B, 1 + I, N, D + 1) from `pack_text`.
         """
         of_clip = self.read_text(condition[:, 0])
         if condition.shape[1] == 1:
@@ -106,7 +106,7 @@ class LatteT2V(nn.Cell):
         return of_clip + self.read_text(condition[:, 1:].reshape(-1, *condition.shape[2:]))
 
     def read_text(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Packed text (B, N, D + 1) to what the blocks take of it: 1 + 2 * depth tensors.
+        """Map packed text (B, N, D + 1) to the cross-attention inputs of all blocks: 1 + 2 * depth tensors.
 
         That is the bias of its scores, (B, N), then block by block its keys and its values, (B, N, D) each.
         """
@@ -119,10 +119,10 @@ class LatteT2V(nn.Cell):
         return text
 
     def predict(self, x_t: Tensor, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Predict for noised latents (B, F, C, h, w): (B, F, out_channels, h, w) float32.
+        """Predict from noised latents (B, F, C, h, w): (B, F, out_channels, h, w) float32.
 
-        `sinusoids` (B, 256) are `timestep_rows`. With more than num_frames frames, the rest are still images,
-        each with a text of its own (image-video joint training).
+        `sinusoids` (B, 256) are `timestep_rows`. Frames beyond num_frames are still images, each with a
+        separate text (joint image-video training).
         """
         modulation = self.modulation(sinusoids, prepared)
         return self.finish(self.run_blocks(self.embed(x_t), modulation, prepared), modulation)
@@ -153,7 +153,7 @@ class LatteT2V(nn.Cell):
         return tokens
 
     def embed(self, x_t: Tensor) -> Tensor:
-        """Latents (B, F, C, h, w) to tokens (B, F * T, D) that know their place in the frame."""
+        """Map latents (B, F, C, h, w) to tokens (B, F * T, D) with spatial position embedding."""
         clips, frames, channels, height, width = x_t.shape
         images = kernels.like(x_t, x_t).reshape(clips * frames, channels, height, width)
         tokens = kernels.add_spread(self.pos_embed(images), self.places, self.places.shape)
@@ -173,14 +173,14 @@ class LatteT2V(nn.Cell):
         return self.unpatchify(self.proj_out(kernels.modulated_layer_norm(tokens, shift, scale)))
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """Patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
+        """Map patches (B, F * T, p * p * C), pixels before channels, to (B, F, C, h, w)."""
         (rows, columns), patch, channels = self.grid, self.shape.patch_size, self.shape.out_channels
         cells = patches.reshape(-1, rows, columns, patch, patch, channels).transpose(0, 5, 1, 3, 2, 4)
         return cells.reshape(patches.shape[0], -1, channels, rows * patch, columns * patch)
 
 
 class _TimestepEmbedder(nn.Cell):
-    """Sinusoids (B, 256) to the timestep's vector (B, D) and what every block is modulated by, (B, 6 * D)."""
+    """Map sinusoids (B, 256) to the timestep embedding (B, D) and the blocks' modulation (B, 6 * D)."""
 
     def __init__(self, width: int, precision: Precision):
         super().__init__()
@@ -197,7 +197,7 @@ class _TimestepEmbedder(nn.Cell):
 
 
 class _TextProjection(nn.Cell):
-    """Text states to the width of the blocks."""
+    """Project text states to the width of the blocks."""
 
     def __init__(self, channels: int, width: int, precision: Precision):
         super().__init__()
@@ -211,9 +211,9 @@ class _TextProjection(nn.Cell):
 
 
 def place_table(shape: TextToVideoShape, grid: tuple[int, int]) -> NDArray[np.float64]:
-    """Where a token is in its frame: (rows * columns, width), half the channels for its column, half its row.
+    """Spatial position embedding (rows * columns, width): half of the channels for columns, half for rows.
 
-    A grid of another size has its places stretched over the checkpoint's own (PixArt-alpha).
+    Positions of a grid of another size are scaled to the checkpoint's grid (PixArt-alpha).
     """
     base, half = shape.sample_size // shape.patch_size, shape.hidden_size // 2
     rows, columns = (np.arange(side) * base / side / shape.interpolation_scale for side in grid)
@@ -223,15 +223,15 @@ def place_table(shape: TextToVideoShape, grid: tuple[int, int]) -> NDArray[np.fl
 
 
 def pack_text(states: NDArray[np.float32], mask: NDArray[Any]) -> NDArray[np.float32]:
-    """Text states (..., N, D) and their mask (..., N), 1 at tokens, 0 at padding, as one (..., N, D + 1)."""
+    """Concatenate text states (..., N, D) and their mask (..., N), 1 at tokens, 0 at padding."""
     return np.concatenate([states, mask[..., None].astype(states.dtype)], axis=-1)
 
 
 def initialise(model: Transformer, seed: int) -> None:
-    """Give every parameter its starting value, as PixArt-alpha does (Chen et al. 2023), from its own draw.
+    """Initialise every parameter as PixArt-alpha does (Chen et al. 2023), from an independent random stream.
 
-    Matrices are Xavier-uniform, biases zero, the embedders of std 0.02, the tables of std 1 / sqrt(width);
-    what leads out of the attention to text and out of the model is zero.
+    Matrices are Xavier-uniform, biases zero, embedders have std 0.02, tables std 1 / sqrt(width); the output
+    projections of cross-attention and of the model are zero.
     """
     for place, parameter in enumerate(model.get_parameters()):
         values = initial_values(parameter.name, parameter.shape, draw(seed, Stream.INIT, place))
@@ -239,7 +239,7 @@ def initialise(model: Transformer, seed: int) -> None:
 
 
 def initial_values(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Where the parameter of that name starts."""
+    """The initial value of a parameter, by name."""
     if name.endswith("bias") or "attn2.to_out" in name or name.startswith("proj_out"):
         return np.zeros(shape, np.float32)
     if name.endswith("scale_shift_table"):

@@ -1,4 +1,4 @@
-"""The small files of a pipeline, as far as they are used: their values, and the ranges of these."""
+"""The configuration files of a pipeline: the fields that are used, with their ranges."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,12 +7,12 @@ from pydantic import ConfigDict, Field
 
 from latte_cli.core.storage.json_files import Model, Size
 
-MAX_TIMESTEPS = 100_000  # of a scheduler, whose tables have so many rows
+MAX_TIMESTEPS = 100_000  # of a scheduler; its tables have one row per timestep
 Beta = Annotated[float, Field(ge=0, le=1)]
 
 
 class VaeConfig(Model):
-    """An autoencoder's `config.json`, as far as weights do not tell it."""
+    """The fields of an autoencoder's `config.json` that cannot be inferred from the weights."""
 
     block_out_channels: tuple[Size, ...] = Field(min_length=1, max_length=8)
     latent_channels: Size = 4
@@ -20,7 +20,7 @@ class VaeConfig(Model):
 
 
 class SchedulerConfig(Model):
-    """A `scheduler_config.json`: what all schedulers have, and whatever else one of them has."""
+    """A `scheduler_config.json`: the common fields, and any others."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""A text-to-video pipeline as diffusers saves it: what is in the folder, checked by its small files alone."""
+"""A text-to-video pipeline folder in diffusers' layout, checked by reading only its small files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from latte_cli.core.models.pipeline.configs import SchedulerConfig, VaeConfig, m
 from latte_cli.core.models.text.folder import TextFolder, find_text_encoder, part_files, text_files
 from latte_cli.core.storage.json_files import read_json
 
-SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # that weights tell
+SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # known from weights
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
 WHAT_TO_DOWNLOAD = (
     "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
 )
 
-NOT_WHOLE = "the folder is not whole"
+INCOMPLETE = "the folder is incomplete"
 
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """A pipeline whose parts are there and fit one another."""
+    """A complete pipeline whose parts are compatible."""
 
     path: Path
     shape: TextToVideoShape
     text: TextFolder
     scheduler: Mapping[str, Any]
-    """Its `scheduler_config.json`."""
+    """The `scheduler_config.json`."""
     scaling_factor: float
-    """Of the autoencoder's latents."""
+    """Scaling factor of the autoencoder's latents."""
 
     @property
     def transformer(self) -> Path:
@@ -53,10 +53,10 @@ class PipelineFolder:
 
 
 def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolder:
-    """Look into a pipeline folder; no weights are read. Its autoencoder is looked for if it `decodes`.
+    """Open a pipeline folder without reading weights. The autoencoder is required if `decodes`.
 
-    Raises LatteError naming the file at fault: a folder that is missing or holds another kind of pipeline, a
-    part or tokenizer file that is missing, or parts that do not fit one another.
+    Raises LatteError naming the file if the folder is missing or contains another kind of pipeline, if a part
+    or tokenizer file is missing, or if the parts are not compatible.
     """
     if folder is None or not folder.is_dir():
         reason = "no --pipeline was given" if folder is None else f"{folder}: no such folder"
@@ -68,20 +68,20 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
         if part == "vae" and not decodes:
             continue
         if not (folder / part).is_dir():
-            raise LatteError(f"{folder / part}: no such folder; the pipeline is not whole")
+            raise LatteError(f"{folder / part}: no such folder; the pipeline is incomplete")
     config = folder / "transformer" / "config.json"
     shape = read_shape(config)
     text = find_text_encoder(folder)
     if text.kind != "t5" or text.width != shape.caption_channels:
         expected = f"expected a t5 encoder of width {shape.caption_channels}"
         raise LatteError(f"{text.encoder}: found a {text.kind} encoder of width {text.width}, {expected}")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", SchedulerConfig, missing=NOT_WHOLE)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", SchedulerConfig, missing=INCOMPLETE)
     scaling_factor = _check_vae(folder / "vae" / "config.json", shape) if decodes else SCALING_FACTOR
     return PipelineFolder(folder, shape, text, scheduler.model_dump(exclude_unset=True), scaling_factor)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The `model_index.json` of a pipeline. Raises LatteError for another kind of pipeline, or none."""
+    """Read a pipeline's `model_index.json`. Raises LatteError if it is missing or of another kind."""
     path = folder / "model_index.json"
     index = read_json(path, dict[str, Any], missing=f"expected a pipeline folder: {WHAT_TO_DOWNLOAD}")
     if (kind := index.get("_class_name")) != "LattePipeline":
@@ -90,7 +90,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
-    """Raise LatteError when a transformer's weights are of other sizes than those `known` of `source`."""
+    """Raise LatteError if a transformer's weights do not have the `known` sizes, from `source`."""
     for name in SIZES:
         mine, theirs = mapped.sizes[name], getattr(known, name)
         if mine != theirs:
@@ -98,25 +98,25 @@ def check_sizes(mapped: Mapped, known: TextToVideoShape, source: str) -> None:
 
 
 def pipeline_files(pipeline: PipelineFolder, *, decoder: Path | None) -> list[Path]:
-    """The files that a clip is made from, those of its `decoder` among them where it becomes frames.
+    """The files that determine a clip; includes those of `decoder` unless None.
 
-    Raises LatteError when weights are missing.
+    Raises LatteError if weights are missing.
     """
     files = [pipeline.path / "scheduler" / "scheduler_config.json", *part_files(pipeline.transformer)]
     return files + text_files(pipeline.text) + ([] if decoder is None else part_files(decoder))
 
 
 def temporal_scaling_factor(pipeline: PipelineFolder) -> float:
-    """The scaling factor of the temporal decoder. Raises LatteError when its configuration cannot be read."""
+    """The scaling factor of the temporal decoder. Raises LatteError if its config.json cannot be read."""
     return _check_vae(pipeline.temporal_decoder / CONFIG, pipeline.shape)
 
 
 def _check_vae(path: Path, shape: TextToVideoShape) -> float:
-    """The scaling factor of an autoencoder that fits the transformer."""
-    config = read_json(path, VaeConfig, missing=NOT_WHOLE)
+    """Check that an autoencoder fits the transformer; return its scaling factor."""
+    config = read_json(path, VaeConfig, missing=INCOMPLETE)
     factor = 2 ** (len(config.block_out_channels) - 1)
     if factor != VAE_FACTOR:
-        raise LatteError(f"{path}: found an autoencoder of {factor} pixels a latent, expected {VAE_FACTOR}")
+        raise LatteError(f"{path}: found a downsampling factor of {factor}, expected {VAE_FACTOR}")
     if config.latent_channels != shape.in_channels:
         raise LatteError(
             f"{path}: found {config.latent_channels} latent channels, expected the transformer's"

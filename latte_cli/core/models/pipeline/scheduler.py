@@ -1,4 +1,4 @@
-"""A pipeline's own scheduler, which is MindONE's, as a sampler of latents on the host."""
+"""Sample with a pipeline's scheduler, implemented by MindONE, on the host."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from latte_cli.core.models.mindone_cpu import quiet_imports, supply_cpu_kernels
 
 @dataclass(frozen=True)
 class SchedulerStep:
-    """A report of one step, of 0 to total - 1: `x_t` (B, F, C, h, w) after it."""
+    """Result of one step, 0 to total - 1: `x_t` (B, F, C, h, w) after it."""
 
     index: int
     total: int
@@ -51,7 +51,7 @@ def ddim_schedule(config: Mapping[str, Any], steps: int) -> Schedule | None:
 
 
 def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
-    """MindONE's scheduler of a `scheduler_config.json`. Raises LatteError naming `source` for an unknown."""
+    """Create MindONE's scheduler of a `scheduler_config.json`. Raises LatteError if it is not supported."""
     name = str(config.get("_class_name"))
     with quiet_imports():
         import mindone.diffusers
@@ -59,14 +59,14 @@ def load_scheduler(config: Mapping[str, Any], *, source: str) -> Any:
         supply_cpu_kernels()
         kind = getattr(mindone.diffusers, name, None) if name.endswith("Scheduler") else None
         if kind is None:
-            raise LatteError(f"{source}: found a {name}, expected one that MindONE has; or give --sampler")
+            raise LatteError(f"{source}: {name} is not supported by MindONE; give --sampler")
         try:
             # Its from_config imports every scheduler that could take its place, and with them scipy.stats.
             known = signature(kind.__init__).parameters
             return kind(**{key: value for key, value in config.items() if key in known})
         except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise LatteError(f"{source}: no {name} can be made of it: {reason}; or give --sampler") from error
+            raise LatteError(f"{source}: cannot create the {name}: {reason}; or give --sampler") from error
 
 
 def walk(
@@ -78,9 +78,9 @@ def walk(
     generator: Callable[[int], np.random.Generator],
     eta: float = 0.0,
 ) -> Iterator[SchedulerStep]:
-    """Denoise x_t (B, F, C, h, w), standard normal, a report a step.
+    """Denoise x_t (B, F, C, h, w), standard normal, yielding every step.
 
-    `generator` gives a step's own random numbers. Raises LatteError for more steps than the scheduler takes.
+    `generator` returns a step's random numbers. Raises LatteError for more steps than the scheduler supports.
     """
     try:
         scheduler.set_timesteps(steps)
@@ -90,7 +90,7 @@ def walk(
     options: dict[str, Any] = {"eta": eta} if "eta" in kinds else {}
     learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
     channels = x_t.shape[2]
-    # Schedulers take a learned variance from the second half of axis 1: there, channels come before frames.
+    # Schedulers expect a learned variance in the second half of axis 1: channels before frames.
     latents = _tensor(x_t) * float(scheduler.init_noise_sigma)
     total = len(scheduler.timesteps)
     for index, timestep in enumerate(scheduler.timesteps):
@@ -106,25 +106,23 @@ def walk(
         except RuntimeError as error:
             if "unregistered" not in str(error) and "Unsupported" not in str(error):
                 raise
-            name, lacks = type(scheduler).__name__, "of which MindSpore lacks an operator on this device"
-            raise LatteError(f"the scheduler is a {name}, {lacks}; give --sampler") from error
+            name, lacks = type(scheduler).__name__, "uses an operator that MindSpore lacks on this device"
+            raise LatteError(f"the scheduler {name} {lacks}; give --sampler") from error
         yield SchedulerStep(index, total, float(number), latents.asnumpy().swapaxes(1, 2))
 
 
 def schedule_of_config(config: Mapping[str, Any], steps: int, *, source: str) -> Schedule:
-    """The chain that a `scheduler_config.json` describes, respaced to `steps`, for our own samplers.
+    """The noise schedule of a `scheduler_config.json`, respaced to `steps`, for this program's samplers.
 
-    Raises LatteError naming `source` for a chain that they do not know.
+    Raises LatteError naming `source` if they do not support it.
     """
     target = config.get("prediction_type", "epsilon")
     if target != "epsilon":
-        raise LatteError(
-            f"{source}: prediction_type: found {target}, expected epsilon; or leave out --sampler"
-        )
+        raise LatteError(f"{source}: prediction_type: found {target}, expected epsilon; or omit --sampler")
     betas = _betas(config)
     if betas is None:
         kind = config["beta_schedule"]
-        raise LatteError(f"{source}: beta_schedule: found {kind}, expected linear; or leave out --sampler")
+        raise LatteError(f"{source}: beta_schedule: found {kind}, expected linear; or omit --sampler")
     kept = space_timesteps(len(betas), str(steps))
     return schedule_of(np.cumprod(1 - betas)[kept], kept)
 

@@ -1,4 +1,4 @@
-"""A pipeline folder put together: a transformer from other weights, the rest from a folder that has it."""
+"""Assemble a pipeline folder from a transformer and the other parts of an existing folder."""
 
 import json
 import os
@@ -26,7 +26,7 @@ INDEX = {
     "transformer": ["diffusers", "LatteTransformer3DModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-# Latte-1's, for a folder of parts without one.
+# Latte-1's, used if the existing folder has none.
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "beta_end": 0.02,
@@ -45,10 +45,10 @@ LATTE_1 = TextToVideoShape(hidden_size=1152, depth=28, num_heads=16, patch_size=
 def write_pipeline(
     target: Path, mapped: Mapped, parts: Path, *, dtype: str | None = None, force: bool = False
 ) -> None:
-    """Put a pipeline folder together: `mapped` transformer, and text encoder, tokenizer and so on of `parts`.
+    """Assemble a pipeline from the transformer `mapped` and the text encoder, tokenizer etc. of `parts`.
 
-    Their files are linked where that can be done, else copied. The folder appears whole or not at all. Raises
-    LatteError when a part is missing or does not fit, or the folder cannot be written.
+    Files are hard-linked if possible, else copied. The folder appears complete or not at all. Raises
+    LatteError if a part is missing or does not fit, or if the folder cannot be written.
     """
     check_parts(target, mapped, parts)
     with _atomic_folder(target, force=force) as partial:
@@ -67,14 +67,14 @@ def write_pipeline(
 
 
 def check_parts(target: Path, mapped: Mapped, parts: Path) -> None:
-    """Raise LatteError where a pipeline folder cannot be put together of these."""
+    """Raise LatteError if a pipeline cannot be assembled from these parts."""
     if not parts.is_dir():
         raise LatteError(f"--pipeline-from: {parts}: no such folder")
     if target.exists() and target.samefile(parts):
-        raise LatteError(f"{target}: is --pipeline-from itself; name another folder with --target")
-    for path in (parts, mapped.weights.path):  # a target that exists is removed
+        raise LatteError(f"{target}: is --pipeline-from itself; give another --target")
+    for path in (parts, mapped.weights.path):  # an existing target is removed
         if path.resolve().is_relative_to(target.resolve()):
-            raise LatteError(f"{target}: holds {path}; name another folder with --target")
+            raise LatteError(f"{target}: contains {path}; give another --target")
     for part in TAKEN:
         if part != "scheduler" and not (parts / part).is_dir():
             raise LatteError(f"--pipeline-from: {parts / part}: no such folder")
@@ -85,17 +85,17 @@ def check_parts(target: Path, mapped: Mapped, parts: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a small JSON file as diffusers lays it out."""
+    """Write a small JSON file, formatted as in diffusers."""
     write_file(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def _index(parts: Path) -> Mapping[str, Any]:
-    """The parts' own `model_index.json`, else Latte-1's. Raises LatteError for another kind of pipeline."""
+    """The `model_index.json` of `parts`, else Latte-1's. Raises LatteError for another kind of pipeline."""
     return read_index(parts) if (parts / "model_index.json").is_file() else INDEX
 
 
 def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
-    """The sizes that the weights tell, and those that they do not, as heads: the parts' or Latte-1's."""
+    """The sizes known from the weights; others, such as the number of heads, from `parts` or Latte-1."""
     config = parts / "transformer" / "config.json"
     known, source = LATTE_1, "Latte-1's"
     if config.is_file():
@@ -103,16 +103,16 @@ def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
     try:
         check_sizes(mapped, known, source)
     except LatteError as error:
-        hint = "weights do not tell the number of heads, a transformer/config.json in --pipeline-from does"
+        hint = "the number of heads is read from transformer/config.json in --pipeline-from"
         raise LatteError(f"{error}: {hint}") from error
     return known
 
 
 @contextmanager
 def _atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
-    """A folder beside `target` to fill, renamed to it on success, else removed."""
+    """A temporary folder next to `target`, renamed to it on success, else removed."""
     if target.exists() and not force:
-        raise LatteError(f"{target}: exists already; --force replaces it")
+        raise LatteError(f"{target}: already exists; use --force to replace it")
     partial, before = (
         target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("partial", "before")
     )
@@ -136,7 +136,7 @@ def _atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _take(source: Path, target: Path) -> None:
-    """Link a folder's files, or copy them where they cannot be linked, as to another disk."""
+    """Hard-link a folder's files, or copy them if they cannot be linked, for example to another disk."""
     target.mkdir()
     for path in sorted(source.iterdir()):
         if path.is_file():
@@ -147,7 +147,7 @@ def _take(source: Path, target: Path) -> None:
 
 
 def _check(partial: Path, target: Path) -> None:
-    """Raise LatteError where what was put together does not fit."""
+    """Raise LatteError if the assembled pipeline is not valid."""
     try:
         open_pipeline(partial)
     except LatteError as error:

@@ -1,1 +1,1 @@
-"""Texts to the states that a transformer reads."""
+"""Text encoders: T5 and CLIP."""

@@ -1,7 +1,7 @@
-"""Captions as Latte's pipeline reads them: without addresses, markup, advertising and odd punctuation.
+"""Clean captions as Latte's pipeline does: remove URLs, markup, advertising and unusual punctuation.
 
-The steps are those of diffusers' LattePipeline, which took them from DeepFloyd IF. A prompt must come out as
-it does there, to the letter, so they keep even what looks like an oversight.
+The steps are those of diffusers' LattePipeline, adopted from DeepFloyd IF. The result must be identical, so
+even apparent mistakes are kept.
 """
 
 import html
@@ -51,7 +51,7 @@ AFTER_MARKUP = _steps(
     (r"\s+\.\s+", " "),
 )
 AFTER_REPAIR = _steps(
-    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),  # numbers of articles: jc6640, jc6640vc, 6640vc231
+    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),  # article numbers: jc6640, jc6640vc, 6640vc231
     (r"\b[a-zA-Z]+\d+[a-zA-Z]+\b", ""),
     (r"\b\d+[a-zA-Z]+\d+\b", ""),
     (r"(worldwide\s+)?(free\s+)?shipping", ""),
@@ -71,11 +71,11 @@ AFTER_REPAIR = _steps(
 )
 JOINTS = re.compile(r"[\-_]")
 PLAIN = re.compile(r"[a-z0-9 ,.!?'-]*")  # what ftfy and bs4, which take a while to import, leave as it is
-MOST_JOINTS = 3  # a text with more is words-joined-by-dashes
+MOST_JOINTS = 3  # a text with more consists of words-joined-by-dashes
 
 
 def clean_caption(text: str) -> str:
-    """A caption cleaned twice, as the pipeline does: escapes of escapes come out."""
+    """Clean a caption twice, like the pipeline, to resolve nested escapes."""
     return _clean(_clean(text))
 
 
@@ -109,5 +109,5 @@ def _without_markup(text: str) -> str:
     from bs4 import BeautifulSoup
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # at a text that looks like a file's name
+        warnings.simplefilter("ignore")  # for texts that look like file names
         return BeautifulSoup(text, features="html.parser").text

@@ -1,4 +1,4 @@
-"""CLIP's text encoder (Radford et al. 2021), a weight at a time."""
+"""CLIP's text encoder (Radford et al. 2021), reading one weight at a time."""
 
 from math import sqrt
 from typing import Any
@@ -13,11 +13,11 @@ from latte_cli.core.models.text.operators import Operators
 from latte_cli.core.models.text.weights import Shapes, StreamedWeights
 
 ROOT = "text_model."
-ALIASES = {ROOT: ""}  # a file may leave it out
+ALIASES = {ROOT: ""}  # some files omit it
 
 
 class ClipConfig(EncoderConfig):
-    """What of a `config.json` shapes the encoder; the defaults are transformers'."""
+    """The fields of a `config.json` that define the encoder, with transformers' defaults."""
 
     vocab_size: PositiveInt = 49408
     hidden_size: PositiveInt = 512
@@ -80,7 +80,7 @@ def clip_states(
 
 
 class _Layers:
-    """Layers by their name, with the weights of that name."""
+    """Layers by name."""
 
     def __init__(self, config: ClipConfig, weights: StreamedWeights, operators: Operators):
         self._weights, self._operators, self._eps = weights, operators, config.layer_norm_eps

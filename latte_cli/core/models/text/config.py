@@ -15,12 +15,12 @@ Layers = Annotated[int, Field(gt=0, le=1000)]
 
 
 class EncoderConfig(Model, ABC):
-    """Fields of a `config.json`; what it holds besides is left."""
+    """The common fields of a `config.json`; others are ignored."""
 
     @property
     @abstractmethod
     def activation(self) -> str:
-        """By the name that ACTIVATIONS gives it."""
+        """The activation, one of ACTIVATIONS."""
 
     @abstractmethod
     def shapes(self) -> Shapes:
@@ -31,7 +31,7 @@ Config = TypeVar("Config", bound=EncoderConfig)
 
 
 def parse_config(kind: type[Config], content: Mapping[str, Any], *, source: str) -> Config:
-    """The configuration in a JSON object. Raises LatteError naming the file and the field at fault."""
+    """Parse a configuration. Raises LatteError naming the file and the invalid field."""
     config = check_json(content, kind, source=source)
     if config.activation not in ACTIVATIONS:
         expected = f"expected one of {', '.join(ACTIVATIONS)}"

@@ -1,4 +1,4 @@
-"""Text to the states that a transformer reads: T5's and CLIP's encoders, transformers' tokenizers."""
+"""Encode texts with T5 or CLIP and transformers' tokenizers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
-from latte_cli.core.data.captions.states import kept, told
+from latte_cli.core.data.captions.states import model_input, states_to_store
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
@@ -21,12 +21,12 @@ from latte_cli.core.models.text.tokens import Tokenizer, Tokens
 from latte_cli.core.storage.digests import digest_of_files
 
 States: TypeAlias = Callable[[Sequence[Tokens]], Array]
-"""Texts -> their states, (texts, tokens, width)."""
+"""Maps texts to states, (texts, tokens, width)."""
 
 
 @dataclass(frozen=True)
 class TextStates:
-    """A text's states, (max_tokens, width) float32: the first `tokens` are the text, the rest is padding."""
+    """A text's states, (max_tokens, width) float32; those after the first `tokens` are padding."""
 
     states: NDArray[np.float32]
     tokens: int
@@ -38,10 +38,10 @@ class TextStates:
 
 
 class TextEncoder:
-    """Texts to states. A text's do not depend on what else is encoded: on a CPU not even in the last bit.
+    """Encodes texts. A text's states do not depend on the other texts; on a CPU they are bit-identical.
 
-    Weights stay in their files and are read once for every group of texts. `dtype` is that of the products;
-    a CPU takes float32 whatever it says. Raises LatteError for weights that are not whole.
+    Weights are read from their files once per group of texts. `dtype` is the type of the products, ignored on
+    a CPU, which uses float32. Raises LatteError if weights are missing or invalid.
     """
 
     def __init__(self, folder: TextFolder, *, dtype: str = "float32", clean_caption: bool = True):
@@ -56,7 +56,7 @@ class TextEncoder:
         return next(self.encode_all([text]))
 
     def encode_all(self, texts: Sequence[str]) -> Iterator[TextStates]:
-        """The states of each text, a group of texts after the other."""
+        """The states of each text, encoded group by group."""
         for start in range(0, len(texts), self._operators.texts):
             group = [self.tokenize(text) for text in texts[start : start + self._operators.texts]]
             for tokens, states in zip(group, self._states(group), strict=True):
@@ -66,25 +66,25 @@ class TextEncoder:
 def pipeline_states(
     text: TextStates, negative: TextStates
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A prompt and its negative as diffusers' pipeline feeds them: both cut to the prompt's tokens.
+    """A prompt and its negative as in diffusers' pipeline, both truncated to the prompt's length.
 
-    Packed for the transformer, (max_tokens, width + 1) each: a mask does the cutting, so that all prompts
-    have one shape. A shorter negative prompt keeps the states of its padding.
+    Packed for the transformer, (max_tokens, width + 1) each; truncation uses the mask, so that all prompts
+    have the same shape. A shorter negative prompt keeps the states of its padding.
     """
     mask = text.mask[:, None]
     return np.hstack([text.states, mask]), np.hstack([negative.states, mask])
 
 
 def condition_of(text: TextStates, folder: TextFolder) -> NDArray[np.float32]:
-    """What a model is told for a text that this folder's encoder read, in training and in sampling.
+    """The model's input for a text encoded by this folder's encoder, in training and sampling.
 
     CLIP, for Latte: the states of all tokens, (77, 768). T5, for LatteT2V: states and mask, (120, width + 1).
     """
-    return told(kept(text.states, text.tokens, folder.kind), folder.kind)
+    return model_input(states_to_store(text.states, text.tokens, folder.kind), folder.kind)
 
 
 def encoder_digest(folder: TextFolder) -> str:
-    """SHA-256 over the encoder's and the tokenizer's files: what a cache of states was made with."""
+    """SHA-256 of the encoder's and the tokenizer's files, which identifies cached states."""
     names = ("*.safetensors", "*.bin", "*.model", "config.json", "vocab.json", "merges.txt")
     roots = (folder.encoder, folder.tokenizer)
     paths = sorted({path for root in roots for name in names for path in root.glob(name)})

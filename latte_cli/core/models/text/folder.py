@@ -1,4 +1,4 @@
-"""A text encoder and its tokenizer as files: what is in the folder, checked by its small files alone."""
+"""Find the files of a text encoder and its tokenizer, reading only the small ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,13 @@ from latte_cli.core.data.captions.states import MAX_TOKENS, Kind
 from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.json_files import Model, Size, read_json
 
-# Files without which a tokenizer cannot be built.
+# Files required by each tokenizer.
 TOKENIZERS = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}
 TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 class ClipTextConfig(Model):
-    """The part of a CLIP `config.json` that is about text."""
+    """The text part of a CLIP `config.json`."""
 
     hidden_size: Size = 512
 
@@ -30,24 +30,24 @@ class TextConfig(ClipTextConfig):
 
 @dataclass(frozen=True)
 class TextFolder:
-    """Where a text encoder and its tokenizer are."""
+    """Location of a text encoder and its tokenizer."""
 
     kind: Kind
     encoder: Path
     tokenizer: Path
     width: int
-    """Of a token's state."""
+    """Width of the states."""
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that every text is padded or cut to."""
+        """Number of tokens to which texts are padded or truncated."""
         return MAX_TOKENS[self.kind]
 
 
 def find_text_encoder(folder: Path) -> TextFolder:
-    """The text encoder of a pipeline, or one alone with its tokenizer beside it, T5 or CLIP.
+    """Find the T5 or CLIP encoder in a pipeline folder, or in a folder with its tokenizer.
 
-    Raises LatteError naming the file that is missing, or another kind of model.
+    Raises LatteError naming a missing file, or if it is another kind of model.
     """
     encoder = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
     tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
@@ -59,15 +59,15 @@ def find_text_encoder(folder: Path) -> TextFolder:
         text = TextFolder("clip", encoder, tokenizer, (config.text_config or config).hidden_size)
     for name in TOKENIZERS[text.kind]:
         if not (tokenizer / name).is_file():
-            raise LatteError(f"{tokenizer / name}: no such file; the {text.kind} tokenizer needs it")
-    for path in tokenizer.iterdir():  # transformers opens whatever has a name that it knows
+            raise LatteError(f"{tokenizer / name}: no such file; required by the {text.kind} tokenizer")
+    for path in tokenizer.iterdir():  # transformers opens any file with a known name
         if not path.is_file() and not path.is_dir():
             raise LatteError(f"{path}: found a pipe, a device or a broken link, expected a file")
     return text
 
 
 def text_files(folder: TextFolder) -> list[Path]:
-    """The files of a text encoder and its tokenizer. Raises LatteError when weights are missing."""
+    """The files of a text encoder and its tokenizer. Raises LatteError if weights are missing."""
     tokenizer = [folder.tokenizer / name for name in (*TOKENIZERS[folder.kind], *TOKENIZER_CONFIGS)]
     return part_files(folder.encoder) + [file for file in tokenizer if file.is_file()]
 

@@ -1,4 +1,4 @@
-"""How much memory T5 takes to encode texts on a CPU, told from its small files and headers; no MindSpore."""
+"""Estimate T5's memory on a CPU from small files and headers. Does not import MindSpore."""
 
 from math import prod
 
@@ -11,14 +11,14 @@ FLOAT = 4  # bytes
 
 
 def encoding_memory(folder: TextFolder, texts: int) -> int:
-    """Bytes that encoding `texts` texts takes: the largest matrix, and the values of the texts of a group.
+    """Bytes for encoding `texts` texts: the largest matrix, and the values of a group of texts.
 
-    Raises LatteError when weights are missing, or not those that config.json tells.
+    Raises LatteError if weights are missing or do not match config.json.
     """
     config, weights = open_encoder(folder, T5Config, ALIASES)
     shapes = {name: shape for name, shape in config.shapes().items() if name != TABLE}
     matrix = weights.held_bytes(max(shapes, key=lambda name: prod(shapes[name])))
     tokens = folder.max_tokens
-    # The two halves of a gate and their product; the state, what is added to it, and their like.
+    # The two halves of a gate and their product; the state, the value added to it, and temporaries.
     values = tokens * (3 * config.d_ff + 5 * config.d_model) + config.num_heads * tokens**2
     return matrix + min(texts, NumpyOperators.texts) * values * FLOAT

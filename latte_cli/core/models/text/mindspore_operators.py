@@ -1,6 +1,6 @@
-"""A text encoder's operators on Ascend and GPU, with MindSpore: products in one type, the rest in float32.
+"""A text encoder's operators on Ascend and GPU, with MindSpore: products in `dtype`, the others in float32.
 
-None of it has been run on them: it keeps to MindSpore's documentation, and is tested on a CPU.
+Follows MindSpore's documentation; tested on a CPU, untested on Ascend and GPU.
 """
 
 from typing import Any

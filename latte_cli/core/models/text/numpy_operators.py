@@ -58,7 +58,7 @@ class NumpyOperators:
         return self.rms_norm(centred, weight, eps) + bias
 
     def activate(self, name: str, x: Array) -> Array:
-        for text in x:  # what an activation needs beside its result stays small
+        for text in x:  # limits the memory for intermediate values
             text[...] = _ACTIVATIONS[name](text)
         return x
 

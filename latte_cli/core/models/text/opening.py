@@ -1,4 +1,4 @@
-"""A text encoder's folder opened: its configuration, and its weights, which fit it."""
+"""Open a text encoder's folder: its configuration and matching weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +12,9 @@ from latte_cli.core.storage.json_files import read_json
 def open_encoder(
     folder: TextFolder, kind: type[Config], aliases: Mapping[str, str]
 ) -> tuple[Config, StreamedWeights]:
-    """What a folder says of its encoder, and its weights, still in their files.
+    """The encoder's configuration, and its weights, read on demand.
 
-    Raises LatteError naming the field or weight at fault.
+    Raises LatteError naming an invalid field or weight.
     """
     path = folder.encoder / "config.json"
     content = read_json(path, dict[str, Any])

@@ -1,6 +1,6 @@
-"""What a text encoder computes with: NumPy on a CPU, MindSpore's operators on another device.
+"""Operators of text encoders: NumPy on a CPU, MindSpore on other devices.
 
-NumPy, since MindSpore's exp and tanh are off by 100 to 1,700 units in the last place on a CPU, NumPy's by 3.
+On a CPU, MindSpore's exp and tanh have errors of 100 to 1,700 units in the last place, NumPy's of 3.
 """
 
 from typing import Any, Protocol
@@ -9,21 +9,21 @@ from latte_cli.core.arrays import Array
 
 
 class Operators(Protocol):
-    """Operators on arrays of one library, which share +, * and reshape. x is (texts, tokens, width)."""
+    """Operators on arrays of one library, which support +, * and reshape. x is (texts, tokens, width)."""
 
     texts: int
-    """Texts that go through a weight each time that it is read."""
+    """Number of texts processed each time a weight is read."""
 
     def array(self, numbers: Array) -> Any:
-        """Numbers as an array of the library."""
+        """Convert to an array of the library."""
         ...
 
     def numbers(self, x: Any) -> Array:
-        """An array's numbers."""
+        """Convert to NumPy."""
         ...
 
     def linear(self, x: Any, weight: Array, bias: Array | None = None, *, wide: bool = False) -> Any:
-        """x weight.T + bias; `wide`: in float32 whatever the device's type is."""
+        """x weight.T + bias; `wide`: always in float32."""
         ...
 
     def attend(self, query: Any, key: Any, value: Any, *, bias: Any, heads: int, scale: float) -> Any:
@@ -50,7 +50,7 @@ sigmoid of 1.702 x."""
 
 
 def operators_for(dtype: str) -> Operators:
-    """Those of the device in use: products in `dtype` where it is not a CPU, else in float32."""
+    """The operators of the device in use, with products in `dtype`, or float32 on a CPU."""
     from latte_cli.core.device import device_in_use
 
     if device_in_use() == "cpu":

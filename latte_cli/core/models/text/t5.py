@@ -1,4 +1,4 @@
-"""T5's encoder (Raffel et al. 2020; version 1.1: Shazeer 2020, gated GELU), a weight at a time."""
+"""T5's encoder (Raffel et al. 2020; version 1.1: Shazeer 2020, gated GELU), reading one weight at a time."""
 
 from bisect import bisect_right
 from typing import Any
@@ -13,11 +13,11 @@ from latte_cli.core.models.text.operators import Operators
 from latte_cli.core.models.text.weights import Shapes, StreamedWeights
 
 TABLE = "shared.weight"
-ALIASES = {"shared.": "encoder.embed_tokens."}  # its second name
+ALIASES = {"shared.": "encoder.embed_tokens."}  # alternative name
 
 
 class T5Config(EncoderConfig):
-    """What of a `config.json` shapes the encoder; the defaults are transformers'."""
+    """The fields of a `config.json` that define the encoder, with transformers' defaults."""
 
     vocab_size: PositiveInt = 32128
     d_model: PositiveInt = 512
@@ -66,9 +66,9 @@ def t5_states(
     ids: NDArray[np.int32],
     mask: NDArray[np.bool_],
 ) -> Array:
-    """The states of texts, (texts, tokens, d_model) float32, padding's among them.
+    """The states of texts, (texts, tokens, d_model) float32, including padding.
 
-    ids, mask: (texts, tokens), the mask true at tokens that are looked at.
+    ids, mask: (texts, tokens); the mask is true at tokens to attend to.
     """
     table = weights(_position_bias())
     buckets = relative_buckets(
@@ -87,11 +87,11 @@ def t5_states(
 
 
 def relative_buckets(tokens: int, buckets: int, max_distance: int) -> NDArray[np.int64]:
-    """The row of the table of biases for each query and key, (tokens, tokens).
+    """The row of the bias table for each query and key, (tokens, tokens).
 
-    Half the rows are for keys after the query. Of each half, the first half has a row a distance, and the
-    rest grow as its logarithm up to `max_distance`. Counted in integers: a logarithm in float32 can fall
-    short of a row's first distance.
+    Half of the rows are for keys after the query. In each half, the first half has one row per distance; the
+    others grow logarithmically up to `max_distance`. Computed in integers: a float32 logarithm can be
+    slightly below a row's first distance.
     """
     half = buckets // 2
     exact = half // 2
@@ -131,7 +131,7 @@ def _feed_forward(
     hidden = operators.activate(config.activation, operators.linear(normal, weights(first)))
     if config.gated:
         hidden = hidden * operators.linear(normal, weights(f"{dense}.wi_1.weight"))
-    # The largest numbers of T5 are here: transformers keeps this product in float32 too.
+    # T5's largest numbers occur here; transformers also keeps this product in float32.
     return operators.linear(hidden, weights(f"{dense}.wo.weight"), wide=True)
 
 

@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text's token ids, padded, and how many of them are the text: its end token is one."""
+    """A text's padded token ids, and their number without padding, including the end token."""
 
     ids: NDArray[np.int32]
     number: int
 
 
 class Tokenizer:
-    """Texts to token ids, as the pipeline makes them: padded or cut to `max_tokens`.
+    """Converts texts to token ids like the pipeline, padded or truncated to `max_tokens`.
 
-    `clean_caption`: T5's texts are cleaned first (see `clean_caption`), else put in lower case alone.
+    `clean_caption`: clean T5's texts first (see `clean_caption`), instead of only lower-casing them.
     """
 
     def __init__(self, folder: TextFolder, *, clean_caption: bool = True):
@@ -41,7 +41,7 @@ class Tokenizer:
         self._lowers = folder.kind == "t5"
 
     def __call__(self, text: str) -> Tokens:
-        """Token ids of one text; what is cut off is logged."""
+        """Token ids of one text; a truncated part is logged."""
         text = self.clean(text)
         ids, most = self.ids(text), self.max_tokens
         number = min(len(ids), most)
@@ -83,9 +83,9 @@ class Tokenizer:
         return tokenizer
 
     def clean(self, text: str) -> str:
-        """The text as it is read: CLIP takes it unchanged, T5 cleaned or in lower case without outer spaces.
+        """Preprocess a text: unchanged for CLIP; for T5 cleaned, or lower-cased and stripped.
 
-        Raises LatteError for a text that is not valid Unicode, as an argument in another encoding is.
+        Raises LatteError if it is not valid Unicode (an argument in another encoding).
         """
         try:
             text.encode("utf-8")
@@ -97,7 +97,7 @@ class Tokenizer:
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """A text in quotes, cut for a message."""
+    """A quoted and truncated text, for messages."""
     return repr(text if len(text) <= length else text[: length - 3] + "...")
 
 

@@ -1,4 +1,4 @@
-"""A text encoder's weights, which stay in their file: each is read when it is used, and kept nowhere."""
+"""A text encoder's weights, read from their file each time they are used and not kept in memory."""
 
 import math
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 class StreamedWeights:
     """The weights in a folder, by the names of `shapes`, as float32.
 
-    A tensor's numbers are valid for as long as they are held; the pages of its file are given back when the
-    next one is asked for. Raises LatteError when one is missing, misshapen or no float.
+    The mapped pages of a tensor are released when the next one is read. Raises LatteError if one is missing,
+    has the wrong shape or is not a float.
     """
 
     def __init__(self, folder: Path, shapes: Shapes, aliases: Mapping[str, str]):
-        """`aliases`: the beginning of a name, and what files may have in its place."""
+        """`aliases`: name prefixes, and alternatives that files may use."""
         weights = open_weights(folder)
         self._path = weights.path
         self._tensors: dict[str, Tensor] = {}
@@ -42,29 +42,29 @@ class StreamedWeights:
             self._tensors[name] = tensor
 
     def __call__(self, name: str) -> NDArray[np.float32]:
-        """A tensor's numbers: mapped where the file has them as float32, else converted."""
+        """Read a tensor: memory-mapped if it is float32, else converted."""
         tensor = self._next(name)
         return np.asarray(widen(tensor.bits(), tensor.dtype), np.float32)
 
     def rows(self, name: str, places: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Some rows of a table: (..., width) for `places` (...); the others are not read.
+        """Read only the rows `places` (...) of a table: (..., width).
 
-        Raises LatteError for a place that is beyond the table.
+        Raises LatteError for a row beyond the table.
         """
         tensor = self._next(name)
         if places.max() >= tensor.shape[0]:
-            found = f"found {tensor.shape[0]} rows, the tokenizer gives token {places.max()}"
+            found = f"found {tensor.shape[0]} rows, but the tokenizer uses token {places.max()}"
             raise LatteError(f"{self._path}: {name}: {found}")
         return np.asarray(widen(tensor.bits()[places], tensor.dtype), np.float32)
 
     def held_bytes(self, name: str) -> int:
-        """Bytes that a tensor takes while it is used: as it is stored, and converted where it must be."""
+        """Bytes needed while a tensor is used: as stored, plus the converted copy if needed."""
         tensor = self._tensors[name]
         converted = 0 if tensor.dtype.name == "float32" else math.prod(tensor.shape) * 4
         return nbytes(tensor) + converted
 
     def release(self) -> None:
-        """Give back the pages of the tensor that was asked for last."""
+        """Release the pages of the tensor read last."""
         if self._last is not None:
             self._last.release()
             self._last = None

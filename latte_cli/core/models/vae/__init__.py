@@ -1,1 +1,1 @@
-"""The autoencoder between frames and latents."""
+"""The autoencoder."""

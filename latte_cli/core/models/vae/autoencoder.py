@@ -1,4 +1,4 @@
-"""The autoencoder between frames and latents, some frames at a time."""
+"""Encode frames to latents and decode latents to frames, in chunks."""
 
 import logging
 from collections.abc import Iterator
@@ -28,10 +28,10 @@ def check_vae(settings: VaeSettings) -> None:
 
 
 def load_vae(settings: VaeSettings, *, dtype: str = "float32") -> "Vae":
-    """Build the autoencoder of vae.weights, on the device that MindSpore is set to.
+    """Build the autoencoder of vae.weights on MindSpore's current device.
 
-    dtype: of the arithmetic, float32 or float16; on a CPU always float32, for which there are fast kernels.
-    Raises LatteError for files that are missing, torn, of another layout or of another shape.
+    dtype: type of the arithmetic, float32 or float16; on a CPU always float32, which has fast kernels.
+    Raises LatteError if files are missing or damaged or have another layout or shape.
     """
     autoencoder = open_autoencoder(settings.weights)
     from latte_cli.core.models.vae.model import AutoencoderKL
@@ -69,15 +69,15 @@ class Vae:
         self._encode, self._decode = Inference(encode), Inference(decode)
 
     def encode(self, frames: Array) -> Array:
-        """Give the moments (N, 8, H / 8, W / 8), mean and log-variance, of frames (N, 3, H, W) in [-1, 1]."""
+        """Encode frames (N, 3, H, W) in [-1, 1] to moments (N, 8, H / 8, W / 8): mean and log-variance."""
         return np.concatenate(list(self.encode_chunks(frames)))
 
     def decode(self, latents: Array) -> Array:
-        """Give the frames (N, 3, H, W) in [-1, 1], not clipped, of scaled latents (N, 4, H / 8, W / 8)."""
+        """Decode scaled latents (N, 4, H / 8, W / 8) to frames (N, 3, H, W) in [-1, 1], not clipped."""
         return np.concatenate(list(self.decode_chunks(latents)))
 
     def encode_chunks(self, frames: Array) -> Iterator[Array]:
-        """`encode` by chunks of `frames_at_once`: yields each chunk's moments."""
+        """Like `encode`, yielding the moments of each chunk of `frames_at_once`."""
         _check(frames, channels=3, multiple=VAE_FACTOR)
         size = self.frames_at_once("encoding", *frames.shape[2:])
         for moments in self._chunks(self._encode, frames, size):
@@ -85,15 +85,15 @@ class Vae:
             yield moments
 
     def decode_chunks(self, latents: Array) -> Iterator[Array]:
-        """`decode` by chunks of `frames_at_once`: yields each chunk's frames."""
+        """Like `decode`, yielding the frames of each chunk of `frames_at_once`."""
         _check(latents, channels=LATENT_CHANNELS, multiple=1)
         size = self.frames_at_once("decoding", *(VAE_FACTOR * side for side in latents.shape[2:]))
         yield from self._chunks(self._decode, latents / np.float32(self.scaling_factor), size)
 
     def frames_at_once(self, work: Work, height: int, width: int) -> int:
-        """How many frames of a size are computed at once; chosen when it is first asked.
+        """Number of frames of a size computed at once; chosen on the first call.
 
-        Raises LatteError when they do not fit into this machine's free memory.
+        Raises LatteError if they do not fit into the free memory.
         """
         key = (work, height, width)
         if key not in self._at_once:
@@ -103,9 +103,9 @@ class Vae:
         return self._at_once[key]
 
     def _chunks(self, run: "Inference", inputs: Array, most: int) -> Iterator[Array]:
-        """Run chunks of one size, so that one graph serves them all; the last is filled up with its last row.
+        """Run chunks of the same size, so that one graph suffices; the last is padded with its last row.
 
-        Inputs fewer than a chunk are filled up to a power of two: few graphs, little waste.
+        Inputs smaller than a chunk are padded to a power of two: few graphs, little waste.
         """
         size = min(most, 1 << (len(inputs) - 1).bit_length())
         for start in range(0, len(inputs), size):
@@ -117,7 +117,7 @@ class Vae:
 
 
 def to_uint8(frames: Array) -> NDArray[np.uint8]:
-    """Turn frames (..., 3, H, W) in [-1, 1] into pixels (..., H, W, 3), rounding as the original does."""
+    """Convert frames (..., 3, H, W) in [-1, 1] to pixels (..., H, W, 3), rounded as in the original."""
     pixels = (frames * 0.5 + 0.5) * 255 + 0.5
     return np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -3, -1)
 

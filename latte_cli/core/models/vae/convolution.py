@@ -1,9 +1,9 @@
 # ruff: noqa: A002, PLR0917  (the functions keep the parameters of mint.nn.functional)
-"""What an autoencoder of images is made of, on a CPU: compiled kernels where there are any, else operators.
+"""The autoencoder's operators on a CPU: compiled kernels if available, else MindSpore's operators.
 
-As in `kernels.operators`, each function takes tensors, or NumPy's arrays for the compiled kernels alone.
+As in `kernels.operators`, each function accepts tensors, or NumPy arrays for the compiled kernels.
 
-At AVX-512 oneDNN runs a plain convolution on its reference kernel, 100 times slower than a matrix product.
+With AVX-512, oneDNN runs a plain convolution on its reference kernel, 100 times slower than a matrix product.
 """
 
 import os
@@ -18,9 +18,9 @@ from latte_cli.core.kernels.fused import zeros
 from latte_cli.core.kernels.selection import kernels_available
 
 PLAIN_IS_FAST = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ("SSE41", "AVX", "AVX2")
-"""Below AVX-512 oneDNN convolves by its own products. Read once: oneDNN does so too."""
+"""Without AVX-512, oneDNN's convolutions are fast. Read once, as in oneDNN."""
 
-# Run, not parsed, where a graph is compiled.
+# Executed, not parsed, when a graph is compiled.
 compiled: Any = ops.constexpr(kernels_available, reuse_result=False)
 
 
@@ -56,7 +56,7 @@ def conv2d(
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5, *, silu: bool = False
 ) -> Tensor:
-    """Normalise (N, C, H, W) by groups of channels, scale and shift each channel, and apply SiLU if asked."""
+    """Group normalisation of (N, C, H, W) with scale and shift per channel, optionally followed by SiLU."""
     if not isinstance(input, Tensor):
         return host.group_norm(input, num_groups, weight, bias, eps=eps, silu=silu)
     if compiled() and input.ndim == 4 and input.dtype == ms.float32:
@@ -66,7 +66,7 @@ def group_norm(
 
 
 def double(input: Tensor) -> Tensor:
-    """Enlarge (N, C, H, W) to (N, C, 2H, 2W), each pixel four times."""
+    """Upsample (N, C, H, W) to (N, C, 2H, 2W), nearest neighbour."""
     if not isinstance(input, Tensor):
         return host.double(input)
     if compiled() and input.dtype == ms.float32:
@@ -85,7 +85,7 @@ def pad_end(input: Tensor) -> Tensor:
 
 
 def _as_product(input: Tensor, weight: Tensor, strides: Any, pads: Any, dilations: Any) -> Tensor:
-    """The same as one matrix product: every window a column."""
+    """The convolution as one matrix product (im2col)."""
     batch, _, height, width = input.shape
     out_channels, _, kernel_height, kernel_width = weight.shape
     out_height = (height + 2 * pads[0] - dilations[0] * (kernel_height - 1) - 1) // strides[0] + 1

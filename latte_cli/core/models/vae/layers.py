@@ -1,6 +1,6 @@
-"""What Stable Diffusion's autoencoder is made of (Rombach et al. 2022), over images (N, C, H, W).
+"""Layers of Stable Diffusion's autoencoder (Rombach et al. 2022), on images (N, C, H, W).
 
-Parameters have the names that diffusers gives them within each layer.
+Parameters have diffusers' names within each layer.
 """
 
 import math
@@ -13,12 +13,12 @@ from mindspore import Parameter, Tensor, nn, ops
 from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm, pad_end
 
-EPSILON = 1e-6  # of every normalisation
-SCORES_AT_ONCE = 1 << 22  # numbers
+EPSILON = 1e-6  # of all normalisations
+SCORES_AT_ONCE = 1 << 22  # attention scores in memory at a time
 
 
 class Convolution(nn.Cell):
-    """A convolution of odd size that keeps H and W, zeros around; `halves`: at every second pixel."""
+    """A convolution with odd kernel size and zero padding that keeps H and W; `halves`: with stride 2."""
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, halves: bool = False):
         super().__init__()
@@ -28,13 +28,13 @@ class Convolution(nn.Cell):
         self.padding = 0 if halves else size // 2
 
     def construct(self, images: Tensor) -> Tensor:
-        if self.halves:  # zeros below and to the right alone, as the original pads
+        if self.halves:  # padded only below and to the right, as in the original
             return conv2d(pad_end(images), self.weight, self.bias, stride=2)
         return conv2d(images, self.weight, self.bias, padding=self.padding)
 
 
 class GroupNorm(nn.Cell):
-    """Normalisation over groups of channels, then each channel's scale and shift, then SiLU if asked."""
+    """Group normalisation with scale and shift per channel, optionally followed by SiLU."""
 
     def __init__(self, channels: int, groups: int, *, silu: bool):
         super().__init__()
@@ -50,8 +50,8 @@ class GroupNorm(nn.Cell):
 class Linear(nn.Cell):
     """weight @ pixel + bias for every pixel of images (N, inputs, H, W); returns (N, outputs, H, W).
 
-    A product of all pixels as rows would give the last few rows other bits on a CPU, so that a frame's
-    latents would depend on its place among those encoded with it.
+    In a product with all pixels as rows, the last few rows would be rounded differently on a CPU, so that a
+    frame's latents would depend on its position in the batch.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -65,7 +65,7 @@ class Linear(nn.Cell):
 
 
 class ResidualBlock(nn.Cell):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), x by a 1x1 convolution where the channels change."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of x if the channels change."""
 
     def __init__(self, inputs: int, outputs: int, groups: int):
         super().__init__()
@@ -81,7 +81,7 @@ class ResidualBlock(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """x plus the attention of its pixels to one another, with one head as wide as the channels."""
+    """x plus self-attention over its pixels, with one head as wide as the channels."""
 
     def __init__(self, width: int, groups: int):
         super().__init__()
@@ -105,7 +105,7 @@ class Attention(nn.Cell):
 
 
 class Middle(nn.Cell):
-    """Two residual blocks, with attention between them where there is any."""
+    """Two residual blocks, optionally with attention in between."""
 
     def __init__(self, width: int, groups: int, *, attends: bool):
         super().__init__()
@@ -120,7 +120,7 @@ class Middle(nn.Cell):
 
 
 class Downsample(nn.Cell):
-    """A convolution to half of H and W."""
+    """A convolution that halves H and W."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -131,7 +131,7 @@ class Downsample(nn.Cell):
 
 
 class Upsample(nn.Cell):
-    """Every pixel four times, then a convolution."""
+    """Nearest-neighbour upsampling, then a convolution."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -142,7 +142,7 @@ class Upsample(nn.Cell):
 
 
 class Stage(nn.Cell):
-    """Residual blocks, then a change of resolution if it is not the last stage: "down" or "up"."""
+    """Residual blocks, then, except in the last stage, a change of resolution: "down" or "up"."""
 
     def __init__(self, inputs: int, outputs: int, layers: int, groups: int, *, resample: str | None):
         super().__init__()
@@ -164,7 +164,7 @@ class Stage(nn.Cell):
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention by MindSpore's operators. Each: (N, pixels, C); softmax in float32."""
+    """Attention with MindSpore's operators; inputs (N, pixels, C), softmax in float32."""
     number, pixels, width = queries.shape
     mixed = []
     for rows in ops.split(queries * (1 / math.sqrt(width)), queries_at_once(number, pixels), 1):
@@ -175,11 +175,11 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def queries_at_once(number: int, pixels: int) -> int:
-    """Pixels whose scores are held at a time: those of all grow with the fourth power of the side."""
+    """Query pixels whose scores are in memory at a time; all scores grow with the size's fourth power."""
     most = max(1, SCORES_AT_ONCE // (number * pixels))
     return pixels if most >= pixels else 1 << (most.bit_length() - 1)
 
 
 def zeros(*shape: int) -> Parameter:
-    """A parameter that waits for its weights."""
+    """A parameter to load weights into."""
     return Parameter(Tensor(np.zeros(shape, np.float32)))

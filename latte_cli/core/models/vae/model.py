@@ -1,6 +1,6 @@
-"""AutoencoderKL: images to the moments of their latents, and latents to images (Rombach et al. 2022).
+"""AutoencoderKL: encodes images to moments of latents, decodes latents to images (Rombach et al. 2022).
 
-Parameter names and shapes equal diffusers', so that its checkpoints need no mapping.
+Parameter names and shapes are those of diffusers, so its checkpoints need no mapping.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from latte_cli.core.models.vae.layers import Convolution, GroupNorm, Middle, Sta
 
 
 class AutoencoderKL(nn.Cell):
-    """Stable Diffusion's autoencoder, its weights zero until they are loaded."""
+    """Stable Diffusion's autoencoder; weights are zero until loaded."""
 
     def __init__(self, shape: AutoencoderShape):
         super().__init__()
@@ -27,27 +27,27 @@ class AutoencoderKL(nn.Cell):
         self.post_quant_conv = Convolution(latents, latents, size=1) if shape.use_quant_conv else None
 
     def load(self, read: Callable[[str], NDArray[Any]]) -> None:
-        """Set every parameter to what `read` gives for its name."""
+        """Set every parameter to the result of `read(name)`."""
         for parameter in self.get_parameters():
             parameter.set_data(Tensor(read(parameter.name), parameter.dtype))
 
     def cast(self, dtype: ms.Type) -> None:
-        """Compute in another type from here on; softmax stays float32."""
+        """Compute in another type from now on; softmax stays float32."""
         for parameter in self.get_parameters():
             parameter.set_dtype(dtype)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) to mean and log-variance, (N, 8, H / 8, W / 8)."""
+        """Encode images (N, 3, H, W) to mean and log-variance, (N, 8, H / 8, W / 8)."""
         moments = self.encoder(images)
         return moments if self.quant_conv is None else self.quant_conv(moments)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (N, 4, H / 8, W / 8), not scaled, to images (N, 3, H, W)."""
+        """Decode unscaled latents (N, 4, H / 8, W / 8) to images (N, 3, H, W)."""
         return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents))
 
 
 class Encoder(nn.Cell):
-    """Images to unquantised moments: stages of ever lower resolution."""
+    """Encodes images to moments before the quantisation layer, in stages of decreasing resolution."""
 
     def __init__(self, shape: AutoencoderShape):
         super().__init__()
@@ -77,7 +77,7 @@ class Encoder(nn.Cell):
 
 
 class Decoder(nn.Cell):
-    """Latents to images: stages of ever higher resolution, each with one layer more than the encoder's."""
+    """Decodes latents to images, in stages of increasing resolution; one layer more each than the encoder."""
 
     def __init__(self, shape: AutoencoderShape):
         super().__init__()

@@ -1,7 +1,7 @@
-"""The decoder of AutoencoderKLTemporalDecoder, Stable Video Diffusion's (arXiv 2311.15127).
+"""The decoder of AutoencoderKLTemporalDecoder, from Stable Video Diffusion (arXiv 2311.15127).
 
-Each block treats frames one by one, as Stable Diffusion's decoder does, then mixes every pixel with the same
-one of the frames beside it. Parameter names equal diffusers'.
+Each block processes single frames, like Stable Diffusion's decoder, then mixes every pixel with the same
+pixel of neighbouring frames. Parameter names are those of diffusers.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ class TemporalVae:
         self.decoder, self.scaling_factor = decoder, scaling_factor
 
     def decode(self, latents: Array) -> Array:
-        """Give the frames (F, 3, 8h, 8w) in [-1, 1], not clipped, of a clip's scaled latents (F, 4, h, w).
+        """Decode a clip's scaled latents (F, 4, h, w) to frames (F, 3, 8h, 8w) in [-1, 1], not clipped.
 
-        Frames are decoded 14 together, as diffusers' LattePipeline does; the rest of a clip by itself.
+        Frames are decoded in chunks of 14, like diffusers' LattePipeline; the last chunk may be shorter.
         """
         unscaled = np.ascontiguousarray(latents / np.float32(self.scaling_factor), np.float32)
         chunks = [unscaled[first : first + CHUNK] for first in range(0, len(unscaled), CHUNK)]
@@ -44,7 +44,7 @@ class TemporalVae:
 def load_temporal_decoder(folder: Path, *, scaling_factor: float) -> TemporalVae:
     """Build the decoder of a pipeline's vae_temporal_decoder.
 
-    Raises LatteError when its weights are missing, torn or another model's.
+    Raises LatteError if its weights are missing, damaged or of another model.
     """
     shape, weights = open_temporal_decoder(folder)
     decoder = TemporalDecoder(shape)
@@ -53,9 +53,9 @@ def load_temporal_decoder(folder: Path, *, scaling_factor: float) -> TemporalVae
 
 
 class TemporalDecoder(nn.Cell):
-    """Latents of a clip's chunk to its frames; not compiled, as it would hold a whole chunk's values at once.
+    """Decodes a chunk of latents. Not compiled, since a graph would hold the values of all frames at once.
 
-    Frames lie on the host, one by one, and each layer replaces them: little more than they is ever held.
+    Frames are kept on the host and replaced by each layer, so that little more memory is needed.
     """
 
     def __init__(self, shape: TemporalDecoderShape):
@@ -82,11 +82,11 @@ class TemporalDecoder(nn.Cell):
         self.time_conv_out = TimeConvolution(3)
 
     def __call__(self, latents: Array) -> Array:
-        """Latents of a chunk, (F, 4, h, w), not scaled, to its frames (F, 3, 8h, 8w)."""
+        """Decode unscaled latents of a chunk (F, 4, h, w) to frames (F, 3, 8h, 8w)."""
         frames = list(np.split(latents, len(latents)))
         _each([self.conv_in], frames)
         for place, block in enumerate(self.mid_block.resnets):
-            if place == 1:  # one attention alone, however many blocks there are
+            if place == 1:  # a single attention, for any number of blocks
                 _each([self.mid_block.attentions[0]], frames)
             block.apply([], frames)
         before: list[nn.Cell] = []
@@ -100,7 +100,7 @@ class TemporalDecoder(nn.Cell):
 
 
 class MixedBlock(nn.Cell):
-    """A residual block over each frame, and one over the frames of each pixel, added by a learned share."""
+    """A spatial residual block, and a temporal one blended by a learned factor."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -111,9 +111,9 @@ class MixedBlock(nn.Cell):
         self.time_mixer = mixer
 
     def apply(self, before: Sequence[nn.Cell], frames: list[Array]) -> None:
-        """Replace frames (1, C, H, W) by what the block makes of them, layers `before` it first.
+        """Apply the layers `before` and the block to frames (1, C, H, W), in place.
 
-        These come in one go with the block, so that frames of their size are not held of the whole chunk.
+        They are applied together, so that intermediate frames are not kept for the complete chunk.
         """
         _each([*before, self.spatial_res_block], frames)
         share = 1 / (1 + np.exp(-self.time_mixer.mix_factor.asnumpy().astype(np.float64)))
@@ -121,7 +121,7 @@ class MixedBlock(nn.Cell):
 
 
 class TemporalBlock(nn.Cell):
-    """x + share * conv(silu(norm(conv(silu(norm(x)))))), norms over all frames, convolutions over three."""
+    """x + share * conv(silu(norm(conv(silu(norm(x)))))); norms over all frames, convolutions over three."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -129,7 +129,7 @@ class TemporalBlock(nn.Cell):
         self.conv1, self.conv2 = TimeConvolution(width), TimeConvolution(width)
 
     def apply(self, frames: list[Array], share: float) -> None:
-        """Change frames (1, C, H, W) by their share."""
+        """Apply the block to frames (1, C, H, W), in place."""
         halves = ((self.norm1, self.conv1), (self.norm2, self.conv2))
         if kernels_available():
             weights = [
@@ -144,7 +144,7 @@ class TemporalBlock(nn.Cell):
 
 
 class TimeConvolution(nn.Cell):
-    """A convolution over three frames, zeros before the first and after the last."""
+    """A convolution over three frames, with zero padding."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -162,7 +162,7 @@ class TimeConvolution(nn.Cell):
 
 
 def _normalised(frames: Tensor, norm: GroupNorm) -> Tensor:
-    """Normalised over groups of channels of all frames together, then SiLU."""
+    """Group normalisation over all frames together, then SiLU."""
     count, channels, height, width = frames.shape
     together = frames.swapaxes(0, 1).reshape(1, channels, count * height, width)
     normal = ops.silu(ops.group_norm(together, GROUPS, norm.weight, norm.bias, EPSILON))
@@ -170,7 +170,7 @@ def _normalised(frames: Tensor, norm: GroupNorm) -> Tensor:
 
 
 def _each(layers: Sequence[nn.Cell], frames: list[Array]) -> None:
-    """Replace frames by what layers make of them that know no other frames, one by one."""
+    """Apply layers to each frame separately, in place."""
     for place in range(len(frames)):
         part = frames[place] if kernels_available() else Tensor(frames[place])
         for layer in layers:

@@ -81,7 +81,7 @@ def test_rows_of_no_video_are_told_once(tmp_path: Path, caplog: pytest.LogCaptur
     path = table(tmp_path, "video,caption\ncats.mp4,cats\nbikes.mp4,race\ndogs.mp4,dogs\n")
     with caplog.at_level(logging.WARNING):
         read_captions(path, NAMES, tmp_path)
-    assert caplog.messages == [f"{path}: 2 of its rows name no video, the first cats.mp4"]
+    assert caplog.messages == [f"{path}: 2 rows match no video, the first cats.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
         refusal(path, tmp_path)
         == f"data.captions: found none in {path} for a video of {tmp_path}, {expected}"
     )
-    found = f"data.captions: found none beside the 3 videos of {tmp_path}, expected a file bikes.txt"
+    found = f"data.captions: found none next to the 3 videos of {tmp_path}, expected a file bikes.txt"
     assert refusal(None, tmp_path) == found
     assert (
         refusal(tmp_path / "no.csv", tmp_path)
@@ -157,7 +157,7 @@ def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bikes.txt").write_text("\n")
     assert (
         refusal(None, tmp_path)
-        == f"data.captions: {tmp_path / 'bikes.txt'}: is empty, expected a caption a line"
+        == f"data.captions: {tmp_path / 'bikes.txt'}: is empty, expected one caption per line"
     )
     (tmp_path / "bikes.txt").write_bytes(b"\xff")
     assert (

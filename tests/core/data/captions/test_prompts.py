@@ -66,7 +66,7 @@ def test_a_fault_names_its_line(tmp_path: Path) -> None:
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("# none\n")
-    with pytest.raises(LatteError, match="holds no prompts"):
+    with pytest.raises(LatteError, match="contains no prompts"):
         read_prompts(path)
     with pytest.raises(LatteError, match="cannot be read: No such file or directory"):
         read_prompts(tmp_path / "no.txt")

@@ -128,7 +128,7 @@ def test_an_unreadable_video_is_named_once_and_its_places_filled_the_same_way_ea
 ) -> None:
     with caplog.at_level(logging.WARNING):
         first = take(10, Sharing(4), source=FakeSource(broken=(2,)))
-    assert [record.getMessage() for record in caplog.records] == ["c: is torn; other clips take its place"]
+    assert [record.getMessage() for record in caplog.records] == ["c: is torn; replaced by other clips"]
     later = take(4, Sharing(4), source=FakeSource(broken=(2,)), start_step=6)
     assert by_place(first[6:]) == by_place(later)
     whole = by_place(take(10, Sharing(4)))
@@ -138,7 +138,7 @@ def test_an_unreadable_video_is_named_once_and_its_places_filled_the_same_way_ea
 
 
 def test_when_no_video_can_be_read_any_more_the_run_ends() -> None:
-    with pytest.raises(LatteError, match="none of the 5 videos can be read any more"):
+    with pytest.raises(LatteError, match="none of the 5 videos can be read"):
         take(1, Sharing(4), source=FakeSource(broken=(0, 1, 2, 3, 4)))
 
 

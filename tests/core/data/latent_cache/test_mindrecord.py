@@ -100,7 +100,7 @@ def test_a_missing_or_torn_shard_is_named(tmp_path: Path) -> None:
         read_rows(tmp_path / "shard-00001.mindrecord", [0])
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(
-        VideoError, match=r"shard-00000\.mindrecord: is torn: shard-00000\.mindrecord is not of its length"
+        VideoError, match=r"shard-00000\.mindrecord: is torn: shard-00000\.mindrecord has the wrong length"
     ):
         read_rows(shard, [0])
 

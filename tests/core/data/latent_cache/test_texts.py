@@ -23,6 +23,6 @@ def test_captions_cached_before_cleaning_are_read_but_no_cleaned_ones_join_them(
     with pytest.raises(LatteError) as refusal:
         begin_texts(tmp_path, HEADER, {})
     assert str(refusal.value) == (
-        f"cache.dir: {tmp_path}: text.clean_caption: the cached captions were read with False, this run has"
-        f" True: remove {tmp_path}/text, and latte cache encodes the captions anew"
+        f"cache.dir: {tmp_path}: text.clean_caption: the captions were encoded with False, this run has"
+        f" True: remove {tmp_path}/text to encode the captions again"
     )

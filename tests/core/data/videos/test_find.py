@@ -85,7 +85,7 @@ def test_a_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path / "nowhere")
     touch(tmp_path, "notes.txt")
     with pytest.raises(
-        LatteError, match=r"holds no videos: expected folders of images, or files of \.avi, \.gif"
+        LatteError, match=r"contains no videos; expected folders of images or files of type \.avi, \.gif"
     ):
         find_videos(tmp_path)
 
@@ -177,7 +177,7 @@ def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptu
         "jump/d.avi": 1,
     }
     assert [video.name for video in left_out] == ["e.avi"]
-    assert "1 of its 4 lines name no video, the first absent.avi" in caplog.text
+    assert "1 of 4 lines match no video, the first absent.avi" in caplog.text
     listed.write_text("run 7\nrun/c.avi 3\n")
     videos, _ = labelled_videos(data)
     assert {video.name: video.label for video in videos} == {"run/a b.avi": 7, "run/c.avi": 3}
@@ -187,9 +187,9 @@ def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptu
     ("text", "fault"),
     [
         ("a.avi\n", "line 1: found 'a.avi', expected `video-or-folder label`"),
-        ("a.avi 1\nb.avi walk\n", "mixes numbers with names such as walk: expected one or the other"),
+        ("a.avi 1\nb.avi walk\n", "mixes numbers with names such as walk, expected either"),
         ("a.avi 1\na.avi 2\n", "line 2: a.avi has another label on line 1"),
-        ("\n", "holds no lines"),
+        ("\n", "contains no lines"),
         ("c.avi 1\n", "lists none of the 1 videos of "),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_wrong_class_list_is_named_with_its_line(tmp_path: Path, text: str, fa
 
 def test_classes_must_exist_and_fit_the_model(tmp_path: Path) -> None:
     check_labels([VideoFile(tmp_path, "a", 0), VideoFile(tmp_path, "b", 100)], 101)
-    with pytest.raises(LatteError, match=r"b: has class 101: model\.num_classes 101 wants 0 to 100"):
+    with pytest.raises(LatteError, match=r"b: has class 101: model\.num_classes 101 allows 0 to 100"):
         check_labels([VideoFile(tmp_path, "b", 101)], 101)
     with pytest.raises(LatteError, match="c: has no class"):
         check_labels([VideoFile(tmp_path, "c")], 101)

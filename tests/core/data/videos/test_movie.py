@@ -100,7 +100,7 @@ def test_a_movie_cut_by_an_edit_list_ends_where_its_frames_do(
     subprocess.run(command, check=True)
     movie = Movie(cut)
     assert numbers(movie.read([0, 5, 76])) == [13, 18, 89]
-    with pytest.raises(ShortVideoError, match="states 90 frames, of which only the first 77 can be decoded"):
+    with pytest.raises(ShortVideoError, match="states 90 frames, but only the first 77 can be decoded"):
         movie.read([80])
     assert numbers(movie.read([40])) == [53], "and goes on after that"
 
@@ -114,8 +114,8 @@ def test_damage_is_a_short_reason_naming_the_file(
     damaged = bytearray(whole)
     damaged[len(whole) // 2 : len(whole) // 2 + 5000] = bytes(5000)
     for name, content, reason in [
-        ("cut.mp4", whole[: int(len(whole) * 0.6)], "cut short or damaged"),
-        ("no_index.mp4", no_index[: len(no_index) // 2], r"cut short: its index \(moov\) is missing"),
+        ("cut.mp4", whole[: int(len(whole) * 0.6)], "truncated or damaged"),
+        ("no_index.mp4", no_index[: len(no_index) // 2], r"truncated: its index \(moov\) is missing"),
         ("zeros.mp4", bytes(damaged), r"cannot be decoded from frame \d+ on"),
     ]:
         (tmp_path / name).write_bytes(content)

@@ -101,7 +101,7 @@ def test_what_is_no_video_says_why(tmp_path: Path) -> None:
         "text.mp4": "not a movie file",
         "text.avi": "not a movie file",
         "text.gif": "not a GIF",
-        "folder": "holds no images",
+        "folder": "contains no images",
     }
     for name, reason in reasons.items():
         with pytest.raises(VideoError) as caught:

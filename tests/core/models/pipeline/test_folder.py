@@ -61,20 +61,18 @@ def test_a_pipeline_of_another_kind_is_refused(folder: Path) -> None:
 
 def test_a_missing_tokenizer_file_is_named(folder: Path) -> None:
     (folder / "tokenizer" / "spiece.model").unlink()
-    assert refusal(folder) == f"{folder}/tokenizer/spiece.model: no such file; the t5 tokenizer needs it"
+    assert refusal(folder) == f"{folder}/tokenizer/spiece.model: no such file; required by the t5 tokenizer"
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "scheduler", "tokenizer"])
 def test_a_missing_part_is_named(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)
-    assert refusal(folder) == f"{folder / part}: no such folder; the pipeline is not whole"
+    assert refusal(folder) == f"{folder / part}: no such folder; the pipeline is incomplete"
 
 
 def test_an_autoencoder_of_another_factor_is_refused(folder: Path) -> None:
     rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4])
-    assert (
-        refusal(folder) == f"{folder}/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8"
-    )
+    assert refusal(folder) == f"{folder}/vae/config.json: found a downsampling factor of 4, expected 8"
 
 
 def test_an_autoencoder_of_other_channels_is_refused(folder: Path) -> None:

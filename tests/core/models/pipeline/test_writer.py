@@ -89,7 +89,7 @@ def test_the_sizes_that_stand_in_are_those_of_latte_1() -> None:
 def test_an_existing_folder_is_replaced_by_force_alone() -> None:
     Path("models/tiny").mkdir(parents=True)
     Path("models/tiny/mine.txt").write_text("mine")
-    assert convert().stderr == "models/tiny: exists already; --force replaces it\n"
+    assert convert().stderr == "models/tiny: already exists; use --force to replace it\n"
     assert [path.name for path in Path("models").rglob("*.txt")] == ["mine.txt"]
     assert convert("--force").exit_code == 0
     assert [path.name for path in Path("models").iterdir()] == ["tiny"]
@@ -103,13 +103,11 @@ def test_a_folder_that_holds_what_the_pipeline_is_made_of_is_never_replaced() ->
     result = convert("--force", parts="models/parts", target="models")
     assert (result.exit_code, result.stderr) == (
         1,
-        "models: holds models/parts; name another folder with --target\n",
+        "models: contains models/parts; give another --target\n",
     )
     shutil.move("models/parts", "parts")
     flags = "--source models/t2v.pt --pipeline-from parts --target models --force"
-    assert latte(f"convert {flags}").stderr == (
-        "models: holds models/t2v.pt; name another folder with --target\n"
-    )
+    assert latte(f"convert {flags}").stderr == ("models: contains models/t2v.pt; give another --target\n")
     assert Path("models/t2v.pt").is_file()
 
 
@@ -132,7 +130,7 @@ def test_a_dry_run_writes_nothing() -> None:
         (
             lambda: Path("parts/tokenizer/spiece.model").unlink(),
             "",
-            "parts/tokenizer/spiece.model: no such file; the t5 tokenizer needs it",
+            "parts/tokenizer/spiece.model: no such file; required by the t5 tokenizer",
         ),
         (
             lambda: Path("parts/text_encoder/model.safetensors").unlink(),
@@ -143,13 +141,13 @@ def test_a_dry_run_writes_nothing() -> None:
         (
             lambda: write_json(Path("parts/vae/config.json"), {"block_out_channels": [4, 4, 4]}),
             "",
-            "models/tiny/vae/config.json: found an autoencoder of 4 pixels a latent, expected 8",
+            "models/tiny/vae/config.json: found a downsampling factor of 4, expected 8",
         ),
         (
             lambda: Path("parts/transformer/config.json").unlink(),
             "",
-            f"{WEIGHTS}: hidden_size: found 24, expected Latte-1's, 1152: weights do not tell the number of"
-            " heads, a transformer/config.json in --pipeline-from does",
+            f"{WEIGHTS}: hidden_size: found 24, expected Latte-1's, 1152: the number of heads is"
+            " read from transformer/config.json in --pipeline-from",
         ),
         (
             lambda: Path("parts/model_index.json").write_text('{"_class_name": "FluxPipeline"}'),

@@ -72,12 +72,16 @@ def test_states_are_transformers(encoder: TextEncoder) -> None:
 
 
 def test_both_prompts_are_cut_to_the_prompts_length_as_in_the_pipeline(encoder: TextEncoder) -> None:
-    told, untold = pipeline_states(encoder.encode(CALL["prompt"]), encoder.encode(CALL["negative_prompt"]))
-    kept = told[:, -1] == 1
+    conditional, unconditional = pipeline_states(
+        encoder.encode(CALL["prompt"]), encoder.encode(CALL["negative_prompt"])
+    )
+    kept = conditional[:, -1] == 1
     assert kept.sum() == RECORDED["prompt_embeds"].shape[1]
-    np.testing.assert_array_equal(told[:, -1], untold[:, -1])
-    np.testing.assert_allclose(told[kept, :-1], RECORDED["prompt_embeds"][0], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(untold[kept, :-1], RECORDED["negative_prompt_embeds"][0], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(conditional[:, -1], unconditional[:, -1])
+    np.testing.assert_allclose(conditional[kept, :-1], RECORDED["prompt_embeds"][0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        unconditional[kept, :-1], RECORDED["negative_prompt_embeds"][0], rtol=0, atol=1e-4
+    )
 
 
 def test_a_text_for_training_masks_its_own_padding(encoder: TextEncoder) -> None:

@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
 
 def test_a_token_beyond_the_table_is_one_line(tmp_path: Path) -> None:
     save(tmp_path, CONFIG)
-    with pytest.raises(LatteError, match=r"shared.weight: found 50 rows, the tokenizer gives token 50$"):
+    with pytest.raises(LatteError, match=r"shared.weight: found 50 rows, but the tokenizer uses token 50$"):
         states(tmp_path, NumpyOperators(), np.array([[1, 50]], np.int32), 2)
 
 

@@ -5,7 +5,7 @@ import pytest
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.vae import memory
-from latte_cli.core.models.vae.memory import OVERHEAD, bytes_a_frame, choose_frames, frames_at_once
+from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, choose_frames, frames_at_once
 
 SHAPE = AutoencoderShape((128, 256, 512, 512), layers_per_block=2)
 GB = 10**9
@@ -13,8 +13,8 @@ GB = 10**9
 
 def test_a_frame_s_values_are_those_of_the_widest_block() -> None:
     pixels = 512 * 256
-    assert bytes_a_frame("decoding", SHAPE, 512, 256) == 4 * pixels * (256 + 256 + 128 + 128)
-    assert bytes_a_frame("encoding", SHAPE, 512, 256) == 4 * pixels * 4 * 128
+    assert bytes_per_frame("decoding", SHAPE, 512, 256) == 4 * pixels * (256 + 256 + 128 + 128)
+    assert bytes_per_frame("encoding", SHAPE, 512, 256) == 4 * pixels * 4 * 128
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ def test_more_frames_at_once_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch, side: int, free: float, number: int
 ) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: int(free * GB))
-    a_frame = bytes_a_frame("decoding", SHAPE, side, side)
+    a_frame = bytes_per_frame("decoding", SHAPE, side, side)
     assert frames_at_once("auto", a_frame) == number
     assert frames_at_once(7, a_frame) == 7
 
 
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    a_frame = bytes_a_frame("decoding", SHAPE, 512, 512)
+    a_frame = bytes_per_frame("decoding", SHAPE, 512, 512)
     monkeypatch.setattr(memory, "free_memory", lambda: OVERHEAD + 3 * a_frame)
     assert choose_frames("decoding", SHAPE, (512, 512), 3) == 3
     with pytest.raises(LatteError) as caught:

@@ -112,7 +112,7 @@ def test_a_clip_is_decoded_over_time_where_the_folder_can(
     sample = SampleSettings(pipeline=path, temporal_decoder=asked)
     request = Request([PromptLine("a cat")], num_frames=frames, out=tmp_path)
     rows = dict(prepare(Settings(sample=sample), request).plan.rows)
-    assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together by {decoder}"
+    assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together with {decoder}"
 
 
 def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""How a worker ends: by its own exit code, whatever MindSpore does on the way out.
+"""Preserve a worker's exit code, whatever MindSpore does during shutdown.
 
-MindSpore 2.10 takes leave of the other workers as the interpreter ends. On a CPU it does so beside a thread
-of its own that is still reading what it frees, which ends many a worker in SIGSEGV, all its work done.
+MindSpore 2.10 tears down its communication when the interpreter exits. On a CPU it frees memory that another
+of its threads is still reading, which often crashes a finished worker with SIGSEGV.
 """
 
 import ctypes
@@ -13,17 +13,17 @@ _met = [False]
 
 
 def note_meeting() -> None:
-    """Say that this process has met other workers through MindSpore, on a CPU."""
+    """Record that this process has connected to other workers through MindSpore, on a CPU."""
     _met[0] = True
 
 
 @contextmanager
 def own_exit_code() -> Iterator[None]:
-    """Around all that a program does: if it met other workers, nothing after it changes its exit code.
+    """Context of a complete program: if it was connected to other workers, its exit code is preserved.
 
-    Without the compiled kernels it may still.
+    Requires the compiled kernels.
     """
-    code = 1  # of an exception that nobody caught
+    code = 1  # for an uncaught exception
     try:
         yield
         code = 0
@@ -39,7 +39,7 @@ def _leave_at_a_fault(code: int) -> None:
     from latte_cli.core.kernels.build import library_path
 
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it never was open
+        with suppress(OSError, ValueError, AttributeError):  # the reader is gone, or it was never open
             stream.flush()
     if (path := library_path()) is not None:
         ctypes.CDLL(str(path)).latte_leave_at_a_fault(code)

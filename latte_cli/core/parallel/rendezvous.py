@@ -1,15 +1,15 @@
-"""Whether the first machine of a run is still there."""
+"""Detect whether the first machine of a run is still connected."""
 
 import socket
 import time
 from contextlib import suppress
 
-SECONDS_TO_LEAVE = 20.0  # for our workers to end too, once the first machine's scheduler has
+SECONDS_TO_LEAVE = 20.0  # for our workers to end, after the first machine's scheduler has ended
 SECONDS_BETWEEN_TRIES = 1.0
 
 
 class Meeting:
-    """A connection to the scheduler, which sends nothing: that it breaks says the scheduler has ended."""
+    """An idle connection to the scheduler; it breaks when the scheduler ends."""
 
     def __init__(self, address: tuple[str, int]):
         self.address = address
@@ -18,7 +18,7 @@ class Meeting:
         self.tried = 0.0
 
     def is_over(self) -> bool:
-        """Whether it ended so long ago that our workers should have ended too."""
+        """Whether the scheduler ended so long ago that our workers should have ended too."""
         now = time.monotonic()
         if self.connection is None:
             if now - self.tried > SECONDS_BETWEEN_TRIES:
@@ -30,7 +30,7 @@ class Meeting:
         return self.lost_since is not None and now - self.lost_since > SECONDS_TO_LEAVE
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self.connection is not None:
             self.connection.close()
 

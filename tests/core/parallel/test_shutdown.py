@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import atexit, os, signal, sys
-from latte_cli.core.parallel.leaving import note_meeting, own_exit_code
+from latte_cli.core.parallel.shutdown import note_meeting, own_exit_code
 atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
 with own_exit_code():
     {work}

@@ -1,4 +1,4 @@
-"""Which caption a clip is told."""
+"""Which caption a clip is states."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from latte_cli.core.data.captions.files import choose_caption, texts_of
 from latte_cli.core.data.clips.batches import Batch, Sharing, batches
 from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.settings.schema import DataSettings
-from latte_cli.core.training.telling import Telling
+from latte_cli.core.training.captioning import CaptionSampler
 
 CAPTIONS = {"a": ("red", "blue"), "c": ("green",)}
 STATES = {text: np.full((3, 2), place, np.float32) for place, text in enumerate(["", "red", "blue", "green"])}
@@ -34,8 +34,8 @@ def drawn(number: int, *, images: int = 0, batch_size: int = 4, rank: int = 0, w
     return [next(stream) for _ in range(number)]
 
 
-def telling(dropout: float = 0.0) -> Telling:
-    return Telling(source().captions, STATES.__getitem__, dropout=dropout)
+def sampler(dropout: float = 0.0) -> CaptionSampler:
+    return CaptionSampler(source().captions, STATES.__getitem__, dropout=dropout)
 
 
 def test_videos_without_a_caption_give_no_clips_and_are_named(caplog) -> None:  # type: ignore[no-untyped-def]
@@ -47,18 +47,18 @@ def test_videos_without_a_caption_give_no_clips_and_are_named(caplog) -> None:  
 
 def test_a_clip_is_told_its_own_videos_caption_of_that_epoch() -> None:
     for batch in drawn(6):
-        told = telling()(batch, num_frames=2, seed=3)
-        assert told.shape == (4, 1, 3, 2)
+        states = sampler()(batch, num_frames=2, seed=3)
+        assert states.shape == (4, 1, 3, 2)
         for clip, video in enumerate(batch.videos):
             texts = CAPTIONS["ac"[video]]
             text = choose_caption(texts, seed=3, epoch=int(batch.epochs[clip]), video=int(video))
-            np.testing.assert_array_equal(told[clip, 0], STATES[text])
+            np.testing.assert_array_equal(states[clip, 0], STATES[text])
 
 
 def test_workers_tell_what_one_worker_would() -> None:
-    whole = [telling(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8)]
+    whole = [sampler(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8)]
     parts = [
-        [telling(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8, batch_size=2, rank=rank, world=2)]
+        [sampler(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8, batch_size=2, rank=rank, world=2)]
         for rank in range(2)
     ]
     np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
@@ -67,11 +67,11 @@ def test_workers_tell_what_one_worker_would() -> None:
 def test_a_dropped_caption_becomes_the_empty_one_as_often_as_is_asked_for() -> None:
     batches_ = drawn(250)
     counts = Counter(
-        text for batch in batches_ for clip in range(4) for text in telling(0.2).texts(batch, clip, 2, 3)
+        text for batch in batches_ for clip in range(4) for text in sampler(0.2).texts(batch, clip, 2, 3)
     )
     assert 0.16 < counts[""] / 1000 < 0.24  # 3 standard deviations of a share of 1000
     kept = Counter(
-        text for batch in batches_ for clip in range(4) for text in telling().texts(batch, clip, 2, 3)
+        text for batch in batches_ for clip in range(4) for text in sampler().texts(batch, clip, 2, 3)
     )
     assert kept["green"] == 500
     assert kept[""] == 0
@@ -79,10 +79,10 @@ def test_a_dropped_caption_becomes_the_empty_one_as_often_as_is_asked_for() -> N
 
 def test_each_still_image_is_told_its_own_videos_caption_and_clips_are_told_as_without_images() -> None:
     for plain, joint in zip(drawn(4), drawn(4, images=2), strict=True):
-        told = telling(0.3)(joint, num_frames=2, seed=3)
-        assert told.shape == (4, 3, 3, 2)
-        np.testing.assert_array_equal(told[:, :1], telling(0.3)(plain, num_frames=2, seed=3))
+        states = sampler(0.3)(joint, num_frames=2, seed=3)
+        assert states.shape == (4, 3, 3, 2)
+        np.testing.assert_array_equal(states[:, :1], sampler(0.3)(plain, num_frames=2, seed=3))
         for clip in range(4):
-            texts = telling().texts(joint, clip, 2, 3)
+            texts = sampler().texts(joint, clip, 2, 3)
             for text, frame in zip(texts[1:], joint.drawn_from[clip][2:], strict=True):
                 assert text in CAPTIONS[frame.name]

@@ -1,4 +1,4 @@
-"""What each clip of a batch is told: its caption's states, or those of the empty prompt."""
+"""Text conditions of a batch: the states of each clip's caption, or of the empty prompt."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,11 +10,11 @@ from latte_cli.core.data.clips.batches import Batch
 from latte_cli.core.rng import Stream, draw
 
 
-class Telling:
-    """Captions by video, their states, and how often they are dropped.
+class CaptionSampler:
+    """Chooses captions by video, drops some of them, and returns their states.
 
-    states: what a model is told for a text, (N, D); the empty one among them. Which of a video's captions is
-    a function of (seed, epoch, video), whether it is dropped of (seed, step, place), as labels are.
+    states: the model's input for a text, (N, D), including the empty text. The choice among a video's
+    captions depends on (seed, epoch, video), dropping on (seed, step, place), as for labels.
     """
 
     def __init__(
@@ -26,15 +26,15 @@ class Telling:
         self.dropout = dropout
 
     def __call__(self, batch: Batch, *, num_frames: int, seed: int) -> Array:
-        """(B, 1 + I, N, D) states: the clip's, then those of I still images, each of its own video's caption.
+        """(B, 1 + I, N, D) states: of the clip, then of I still images, each from its video's caption.
 
-        A clip's frames are the first `num_frames`.
+        The first `num_frames` frames are the clip's.
         """
         texts = [self.texts(batch, clip, num_frames, seed) for clip in range(len(batch.places))]
         return np.stack([np.stack([self.states(text) for text in row]) for row in texts])
 
     def texts(self, batch: Batch, clip: int, num_frames: int, seed: int) -> list[str]:
-        """The text of one clip, then those of its still images."""
+        """The texts of one clip and its still images."""
         frames = batch.drawn_from[clip]
         names = [frame.name for frame in (frames[0], *frames[num_frames:])]
         shares = draw(seed, Stream.DROPOUT, batch.step, int(batch.places[clip])).random(len(names))
