@@ -1,7 +1,8 @@
 """A tiny experiment, and small videos whose frames show their own numbers."""
 
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 Frames = NDArray[np.uint8]
 BITS = 8
 BAR = 8  # pixels of a bar
+FAST = 6.0  # seconds of processor time, of all threads and child processes, that a fast test may take
 TINY: dict[str, Any] = {
     "run_dir": "run",
     "device": "cpu",
@@ -57,6 +59,17 @@ def encode(path: Path, frames: Frames, *options: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(command, input=frames.tobytes(), check=True)
     return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test of the fast lane that takes too long for it: processor time, so that a busy machine may."""
+    start = os.times()[:4]
+    outcome = yield
+    spent = sum(os.times()[:4]) - sum(start)
+    if item.config.option.markexpr == "not slow" and spent > FAST:
+        pytest.fail(f"took {spent:.1f} s of processor time: mark it slow, or make it smaller", pytrace=False)
+    return outcome
 
 
 @pytest.fixture(autouse=True)

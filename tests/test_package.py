@@ -40,6 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(build("build_wheel", unpacked, folder / "wheel"))
 
 
+@pytest.mark.slow
 def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: zipfile.ZipFile) -> None:
     package = ROOT / "latte_cli"
     files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]

@@ -14,6 +14,8 @@ from latte_cli.cli import app as cli
 from latte_cli.core.models.lora import load_lora
 from tests.core.models.text.small_clip import save_clip
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 PIPELINE = GOLDEN / "t2v" / "pipeline"
 DATA = {"image_size": 64, "captions": "captions.jsonl"}

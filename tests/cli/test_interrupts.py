@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 LONG = {"vae": {"chunk_frames": 2}, "cache": {"dir": "latents"}}
 ENDLESS = {"cache": {"in_memory": True}, "train": {"steps": 1_000_000}}
 SECONDS = 300  # on a machine with much else to do

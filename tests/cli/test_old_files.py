@@ -58,6 +58,7 @@ def known(found: Any, expected: Any) -> Any:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sidecar", ["run/samples/000-seed5-class1", "clips/000-seed7-a-cat"])
 def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
     result = latte(f"sample --replay {sidecar}.json --out again")
@@ -99,6 +100,7 @@ def test_cached_captions_are_whole() -> None:
     assert (result.stdout, result.exit_code) == ("5 entries, all intact\n", 0)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_with_the_losses_it_had() -> None:
     before = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     shutil.copytree("run", "resumed")

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from latte_cli.cli import app as cli
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 300  # on a machine with much else to do
 runner = CliRunner()
 

@@ -57,6 +57,7 @@ def latents(name: str) -> NDArray[Any]:
     return np.asarray(RECORDED[name].swapaxes(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guidance", "recorded"), [("5", "final_latents"), ("1", "final_latents_guidance1")])
 def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: str) -> None:
     np.save("noise.npy", latents("latents"))
@@ -74,6 +75,7 @@ def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: st
         np.testing.assert_allclose(frames, video, rtol=0, atol=1e-3 + 0.5 / 255)
 
 
+@pytest.mark.slow
 def test_each_sample_of_a_prompt_has_a_seed_of_its_own_and_samples_are_replayed_to_the_same_bytes() -> None:
     flags = ("--prompt", "Sunset", "--num-samples", "3", "--seed", "5", "--steps", "2", "--format", "mp4")
     names = drawn(*flags, "--format", "latents", "--sampler", "ddim", "--eta", "0.5", "--dtype", "float16")
@@ -107,6 +109,7 @@ def latte_replay(sidecar: str, out: str) -> Result:
     return runner.invoke(cli.app, ["sample", "--replay", sidecar, "--out", out], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
     drawn("--prompt", "x", "--steps", "2", "--format", "latents")
     sidecar = folder / "samples" / "000-seed42-x.json"
@@ -118,6 +121,7 @@ def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
     drawn("--prompt", "x", "--steps", "2", "--format", "latents")
     sidecar = folder / "samples" / "000-seed42-x.json"
@@ -130,6 +134,7 @@ def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
     Path("prompts.txt").write_text("# two\na cat --seed 9 --steps 3\n\ndogs [and] cats --guidance-scale 1\n")
     names = drawn("--prompts-file", "prompts.txt", "--steps", "2", "--format", "latents", "--prompt", "sea")
@@ -140,6 +145,7 @@ def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
     assert records[2]["prompt"] == "dogs [and] cats"
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_same_alone_and_among_five_and_whatever_its_place() -> None:
     flags = ("--steps", "2", "--format", "latents")
     drawn("--prompt", "the sea", *flags, "--out", "alone")
@@ -150,6 +156,7 @@ def test_a_clip_is_the_same_alone_and_among_five_and_whatever_its_place() -> Non
     np.testing.assert_array_equal(alone, among)
 
 
+@pytest.mark.slow
 def test_one_frame_is_a_picture_of_the_size_asked_for() -> None:
     flags = ("--prompt", "x", "--num-frames", "1", "--height", "32", "--width", "80", "--steps", "2")
     names = drawn(*flags, "--num-samples", "2")
@@ -158,12 +165,14 @@ def test_one_frame_is_a_picture_of_the_size_asked_for() -> None:
     assert Image.open("samples/000-seed42-x.png").size == (80, 32)
 
 
+@pytest.mark.slow
 def test_latents_alone_need_no_autoencoder(folder: Path) -> None:
     pipeline = Path(shutil.copytree(PIPELINE, folder / "pipeline"))
     shutil.rmtree(pipeline / "vae")
     assert len(drawn("--prompt", "x", "--steps", "2", "--format", "latents", pipeline=pipeline)) == 2
 
 
+@pytest.mark.slow
 def test_workers_leave_the_files_that_one_leaves(folder: Path) -> None:
     flags = ["--pipeline", str(PIPELINE), "--device", "cpu", "--prompt", "a", "--prompt", "b", "--steps", "2"]
     for out, more in (("one", []), ("two", ["--parallel", "2"])):
@@ -188,6 +197,7 @@ def test_workers_leave_the_files_that_one_leaves(folder: Path) -> None:
     assert not list(Path("two/logs").glob("*.npy"))
 
 
+@pytest.mark.slow
 def test_what_is_cut_off_a_long_prompt_is_said() -> None:
     result = latte("--pipeline", PIPELINE, "--prompt", "a " * 300, "--steps", "1", "--format", "latents")
     assert result.exit_code == 0
@@ -376,6 +386,7 @@ def test_a_pipeline_that_is_not_whole_is_one_line(spoil: Callable[[Path], object
     assert not list(Path().glob("samples/*"))
 
 
+@pytest.mark.slow
 def test_a_lora_changes_the_clip_and_is_part_of_its_record() -> None:
     name = "transformer.transformer_blocks.0.attn1.to_v"
     factors = {f"{name}.lora_A.weight": np.full((1, 24), 0.1), f"{name}.lora_B.weight": np.ones((24, 1))}

@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = """
 run_dir: run

@@ -42,6 +42,7 @@ def trained(
     os.chdir(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_run_folder_holds_settings_that_load_back_metrics_and_a_checkpoint() -> None:
     assert load_settings(Path("run/settings.yaml")) == load_settings()
@@ -52,6 +53,7 @@ def test_a_run_folder_holds_settings_that_load_back_metrics_and_a_checkpoint() -
     assert [path.name for path in Path("run/ckpt").glob("*.safetensors")] == ["step-00000002.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
 def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames(kind: str) -> None:
@@ -67,6 +69,7 @@ def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_training_into_a_run_folder_in_use_is_refused() -> None:
     result = latte("train")
@@ -77,6 +80,7 @@ def test_training_into_a_run_folder_in_use_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() -> None:
     result = latte("sample --format gif --format latents")
@@ -92,6 +96,7 @@ def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() 
         assert (Path("again") / name).read_bytes() == (Path("run/samples") / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_the_report_of_a_run_follows_training_sampling_and_evaluating() -> None:
     before = Path("run/report.html").read_text()
@@ -106,6 +111,7 @@ def test_the_report_of_a_run_follows_training_sampling_and_evaluating() -> None:
     assert len(Path("run/commands.jsonl").read_text().splitlines()) >= 3
 
 
+@pytest.mark.slow
 def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
     for target, flags in (("by_one", ()), ("by_two", ("--parallel", "2"))):
         command = [sys.executable, "-m", "latte_cli", "sample", "--num-samples", "3", "--out", target, *flags]
@@ -121,6 +127,7 @@ def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     filled = latte("cache --out latents")
@@ -142,6 +149,7 @@ def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     assert "data            latents: latents of 2 videos\n" in plan.stdout
 
 
+@pytest.mark.slow
 def test_workers_share_a_cache_and_leave_the_same_files(trained: Path) -> None:
     for target, flags in (("alone", ()), ("shared", ("--parallel", "2"))):
         command = [sys.executable, "-m", "latte_cli", "cache", "--out", target, *flags]
@@ -156,6 +164,7 @@ def test_workers_share_a_cache_and_leave_the_same_files(trained: Path) -> None:
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_damaged_cache_entry_is_named() -> None:
     latte("cache --out damaged")
@@ -177,6 +186,7 @@ def write_experiment(path: Path, model: Path) -> None:
     path.write_text(json.dumps({"device": "cpu", "model": sizes, "data": data}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "flags"), [("uncond", ""), ("cfg", "--class-label 1 --guidance-scale 4")])
 def test_sampling_a_recorded_checkpoint_ends_where_the_original_ends(
     tmp_path: Path, model: str, flags: str

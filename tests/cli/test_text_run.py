@@ -69,6 +69,7 @@ def latents(*arguments: str | Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_makes() -> None:
     same = ("--prompt", "Sunset over the sea", "--prompt", "", "--guidance-scale", "1")
     of_run = latents("-c", "run.yaml", *same)
@@ -79,6 +80,7 @@ def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_make
     assert np.abs(of_run[0] - of_run[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_folder_of_weights_takes_the_place_of_a_checkpoint() -> None:
     prompt = ("-c", "run.yaml", "--prompt", "the sea", "--steps", "1")
     (of_folder,) = latents(*prompt, "--checkpoint", PIPELINE / "transformer")
@@ -86,6 +88,7 @@ def test_a_folder_of_weights_takes_the_place_of_a_checkpoint() -> None:
     np.testing.assert_array_equal(of_folder, of_run)
 
 
+@pytest.mark.slow
 def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -> None:
     prompt = ("-c", "run.yaml", "--prompt", "the sea", "--guidance-scale", "4")
     (away_from_nothing,) = latents(*prompt)
@@ -98,6 +101,7 @@ def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -
     np.testing.assert_allclose(from_itself, unguided, rtol=0, atol=1e-4 * np.abs(unguided).max())
 
 
+@pytest.mark.slow
 def test_clips_of_a_run_are_replayed_from_their_records() -> None:
     Path("prompts.txt").write_text("the sea --seed 9 --steps 2 --guidance-scale 3\n")
     result = latte(
@@ -118,6 +122,7 @@ def test_clips_of_a_run_are_replayed_from_their_records() -> None:
         assert Path("again", name).read_bytes() == Path("run/samples", name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
     train: Callable[..., None],
 ) -> None:
@@ -150,6 +155,7 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
     assert (result.exit_code, result.stderr) == (1, "train.init_from: base: no such file or folder\n")
 
 
+@pytest.mark.slow
 def test_a_latte_told_captions_by_clip_draws_prompts(train: Callable[..., None]) -> None:
     save_clip(Path("clip"), width=768, heads=2, layers=1)
     train(text={"encoder": "clip"}, model={"architecture": "latte"})

@@ -27,6 +27,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_interrupts_python_although_mindspore_has_computed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(COMPUTE)

@@ -42,7 +42,7 @@ TESTS = {
     "data/videos/transforms.py": (("tests/core/data/videos/test_transforms.py",),),
     "checkpoints/mapping.py": (("tests/core/checkpoints/test_mapping.py",),),
     "training/optimizer.py": (("tests/core/training/test_optimizer.py",),),
-    "training/precision.py": (("tests/core/training/test_optimizer.py",),),
+    "training/precision.py": (("tests/core/training/test_precision.py",),),
 }
 """The mutated modules of latte_cli/core, and the tests that are to fail, one set after the other."""
 

@@ -85,6 +85,7 @@ def test_the_package_s_autoencoder_is_small_and_as_configured() -> None:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_the_package_s_autoencoder_shows_the_demo_s_clip() -> None:
     video = open_video(demo_clip())
     frames = to_pixels(video.read(range(0, 120, 8)), SIZE, "crop_resize", mirror=False)

@@ -27,6 +27,7 @@ SIMPLE = st.recursive(
 )
 
 
+@pytest.mark.slow
 def test_a_thousand_spoiled_checkpoints_end_in_success_or_refusal(tmp_path: Path) -> None:
     outcomes = list(cases(tmp_path, first=0, count=1000, seed=1))
     assert {"converted", "refused"} == set(outcomes)
@@ -43,6 +44,7 @@ def test_any_instructions_end_in_an_object_or_a_refusal(parts: list[bytes]) -> N
     assert words.isprintable()
 
 
+@pytest.mark.slow
 @given(SIMPLE, st.sampled_from([2, 3, 4, 5]))
 @settings(max_examples=300, deadline=None)
 def test_plain_data_is_read_as_python_reads_it(value: object, protocol: int) -> None:

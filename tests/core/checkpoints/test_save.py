@@ -115,6 +115,7 @@ def test_a_plain_unpickler_reads_the_pytorch_file(tmp_path: Path, entry: str | N
         assert np.array_equal(read[name], array)
 
 
+@pytest.mark.slow
 def test_mindspore_reads_what_is_written_and_what_it_writes_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

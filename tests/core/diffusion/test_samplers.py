@@ -85,6 +85,19 @@ def test_twenty_steps_of_dpm_solver_end_nearer_the_exact_flow_than_twenty_of_ddi
     assert errors("dpm++", "20", 0) < 0.5 * errors("ddim", "20", 0)
 
 
+@pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 0.0), ("ddim", 1.0), ("dpm++", 0.0)])
+def test_the_step_to_the_clean_latents_asks_for_no_noise(sampler: str, eta: float) -> None:
+    asked: list[int] = []
+
+    def noise(index: int) -> NDArray[Any]:
+        asked.append(index)
+        return np.zeros((1, 1, 1, 1, 1))
+
+    schedule = make_schedule(DiffusionSettings(), "4")
+    list(SAMPLERS[sampler](gaussian_model, np.ones((1, 1, 1, 1, 1)), schedule, noise, eta=eta))
+    assert asked == ([] if sampler == "dpm++" else [0, 1, 2])
+
+
 def test_ddim_follows_the_recursion_of_a_linear_model() -> None:
     schedule = make_schedule(DiffusionSettings(), "10")
     signals = schedule.tables.alphas_cumprod

@@ -101,6 +101,7 @@ def test_the_environment_and_the_caller_can_refuse_the_kernels(monkeypatch: pyte
     force_kernels(None)
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_at_once(sources: Path) -> None:
     program = (
         "from pathlib import Path; from latte_cli.core.kernels import build;"

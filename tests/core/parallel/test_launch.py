@@ -21,6 +21,8 @@ STUB_MPIRUN = """\
 #!{python}
 # Open MPI's, as far as our command line and the variables it sets go.
 import os, subprocess, sys
+
+pytestmark = pytest.mark.slow
 count = int(sys.argv[sys.argv.index("-n") + 1])
 command = sys.argv[sys.argv.index({python!r}):]
 place = {{"OMPI_COMM_WORLD_SIZE": str(count), "OMPI_COMM_WORLD_LOCAL_SIZE": str(count)}}

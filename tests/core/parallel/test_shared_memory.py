@@ -34,6 +34,7 @@ def meet(act: Callable[[World, shared_memory.Total], object]) -> list[object]:
         return list(pool.map(work, range(WORKERS)))
 
 
+@pytest.mark.slow
 def test_sums_are_added_by_rank_and_the_same_bits_everywhere() -> None:
     own = [
         [np.random.default_rng((rank, turn)).standard_normal(1000).astype(np.float32) for turn in range(5)]

@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Cal
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> No
         bench.read(path)
 
 
+@pytest.mark.slow
 def test_a_model_of_captions_is_measured_on_synthetic_states_which_the_output_says(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Callable[..., str]
 ) -> None:

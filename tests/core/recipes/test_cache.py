@@ -170,6 +170,7 @@ def test_a_second_run_encodes_nothing_and_changes_nothing(
     assert content(settings.cache.dir) == before  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("calls", [0, 3, 9, 20])
 def test_a_run_that_is_broken_off_and_run_again_ends_as_one_that_was_not(

@@ -74,6 +74,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_caption_and_the_empty_one_is_stored_once_cut_to_its_tokens(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)

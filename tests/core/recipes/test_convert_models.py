@@ -16,6 +16,7 @@ from tests.core.models.latte.golden import arrays, model_of
 ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # of which no outputs are recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["class", "uncond", "variants"])
 def test_the_converted_weights_give_the_original_s_numbers(tmp_path: Path, folder: str) -> None:
     inputs, model = arrays(folder, "inputs.npz"), model_of(folder, "ema")

@@ -77,6 +77,7 @@ def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
     return np.asarray(last.x_t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_step(
     model: LatteT2V, calls: Counter[str], guidance_scale: float, monkeypatch: pytest.MonkeyPatch
@@ -97,6 +98,7 @@ def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_s
         np.testing.assert_allclose(clip, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V) -> None:
     denoiser = Denoiser(model)
     x_t = np.random.default_rng(3).standard_normal((1, *denoiser.clip_shape), np.float32)
@@ -107,6 +109,7 @@ def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V)
     assert np.abs(other - first).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_timesteps_between_two_whole_ones_are_between_them(model: LatteT2V) -> None:
     told = Denoiser(model)(TOLD[None])
     x_t = np.random.default_rng(3).standard_normal((1, 3, 4, 4, 4), np.float32)

@@ -95,6 +95,7 @@ def golden_run(golden: PipelineSpec) -> list[ClipStep]:
     return reports(golden, decodes=True)
 
 
+@pytest.mark.slow
 def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
     steps = [report.latents for report in golden_run if report.latents is not None]
     assert len(steps) == len(RECORDED["step_latents"])
@@ -102,6 +103,7 @@ def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
         assert_near(found, expected[0].swapaxes(0, 1))
 
 
+@pytest.mark.slow
 def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[ClipStep]) -> None:
     clip = golden_run[-1]
     assert clip.latents is not None
@@ -117,6 +119,7 @@ def test_without_guidance_the_latents_are_the_pipelines(golden: PipelineSpec) ->
     assert_near(clip.latents, latents("final_latents_guidance1"))
 
 
+@pytest.mark.slow
 def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
     texts = ("a painting of a squirrel", "", 'clouds [over] "mountains" \U0001f431', "a " * 300)
     others = [replace(FREE, prompt=text, negative_prompt="", seed=seed) for seed, text in enumerate(texts)]
@@ -127,6 +130,7 @@ def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
     assert all(np.isfinite(clip.latents).all() for clip in among)
 
 
+@pytest.mark.slow
 def test_the_seed_makes_the_clip() -> None:
     first, again, other = made(FREE, FREE, replace(FREE, seed=1))
     np.testing.assert_array_equal(first.latents, again.latents)
@@ -213,6 +217,7 @@ def test_our_chain_is_the_schedulers() -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_frame_of_another_size_is_an_image() -> None:
     (clip,) = made(FREE, num_frames=1, height=32, width=80, decodes=True)
     assert clip.latents.shape == (1, 4, 4, 10)
@@ -220,12 +225,14 @@ def test_one_frame_of_another_size_is_an_image() -> None:
     assert clip.frames.shape == (1, 32, 80, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [("float16", 2.0**-8), ("bfloat16", 2.0**-5)])
 def test_half_precision_weights_stay_near(golden: PipelineSpec, dtype: str, share: float) -> None:
     (clip,) = made(golden, dtype=dtype)
     assert_near(clip.latents, latents("final_latents"), share)
 
 
+@pytest.mark.slow
 def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     name = "transformer.transformer_blocks.0.attn1.to_v"

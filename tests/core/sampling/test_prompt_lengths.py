@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from latte_cli.cli.app import app
 from tests.peers import golden_cases as cases
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "pipeline.npz"))

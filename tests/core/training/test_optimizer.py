@@ -5,7 +5,6 @@ from mindspore import Parameter, Tensor
 
 from latte_cli.core.settings.schema import TrainSettings
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
-from latte_cli.core.training.precision import LossScale
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -65,12 +64,3 @@ def test_clipping_starts_when_told_and_never_enlarges() -> None:
     assert clip_factor(settings, 10, norm=100.0) == pytest.approx(0.02)
     assert clip_factor(settings, 10, norm=0.5) == 1.0
     assert clip_factor(TrainSettings(), 10, norm=100.0) == 1.0
-
-
-def test_the_loss_scale_halves_at_an_overflow_and_doubles_after_many_good_steps() -> None:
-    scale = LossScale.for_dtype("float16").after(overflow=True)
-    assert (scale.value, scale.dropped) == (2.0**15, 1)
-    for _ in range(2000):
-        scale = scale.after(overflow=False)
-    assert (scale.value, scale.dropped) == (2.0**16, 1)
-    assert LossScale.for_dtype("float32").after(overflow=True).value == 1.0

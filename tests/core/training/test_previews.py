@@ -21,6 +21,8 @@ from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.previews import Previews
 from latte_cli.core.training.report import TrainReport
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[2] / "golden"
 VAE = GOLDEN / "vae" / "diffusers"
 PIPELINE = GOLDEN / "t2v" / "pipeline"

@@ -14,6 +14,8 @@ from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.training import trainer as trainer_module
 from tests.core.training.tiny_runs import Moments, settings_in, trainer_of, untimed, weights_of
 
+pytestmark = pytest.mark.slow
+
 
 def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_size: int) -> Callable[[], Any]:
     """As documented: look at the data's shapes, then send it from its start, and call `fn` with the next."""

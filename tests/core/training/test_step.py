@@ -56,6 +56,7 @@ def test_three_steps_of_adamw_and_ema_are_the_original_s(name: str) -> None:
             np.testing.assert_allclose(found, golden[key], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_scaled_loss_are_scaled_and_the_losses_are_not() -> None:
     golden = arrays("uncond", "train_step.npz")
     gradient_step = GradientStep(model_of("uncond", "ema"))

@@ -82,6 +82,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return trainer
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
     whole: Trainer, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_checkpoint_beside_its_shape_is_a_transformer_that_sampling_reads(whol
         np.testing.assert_array_equal(values, averages[f"ema/{name}"], err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_of_low_rank_changes_stores_these_alone_and_a_file_of_their_averages(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, part="lora", init_from=str(PIPELINE), lora_alpha=3.0)
     trainer = trainer_of(settings)
@@ -142,6 +144,7 @@ def test_a_run_of_low_rank_changes_stores_these_alone_and_a_file_of_their_averag
     assert len(averages) == 4 * 2 * len(lora.factors)  # model, ema and two moments of both factors
 
 
+@pytest.mark.slow
 def test_recompute_changes_no_step(tmp_path: Path) -> None:
     losses = [
         [
@@ -153,6 +156,7 @@ def test_recompute_changes_no_step(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_whose_gradients_overflow_is_dropped_and_the_scale_halved(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, part="lora", init_from=str(PIPELINE), dtype="float16")
     trainer = trainer_of(settings)

@@ -16,6 +16,7 @@ from latte_cli.core.training.state import Progress, read_progress
 from tests.core.training.tiny_runs import Moments, settings_in, trainer_of, untimed, weights_of
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
     tmp_path: Path,
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
     ]
 
 
+@pytest.mark.slow
 def test_a_batch_taken_in_two_passes_trains_as_one_taken_at_once(tmp_path: Path) -> None:
     at_once = trainer_of(settings_in(tmp_path / "once", batch_size=4, steps=3))
     twice = trainer_of(settings_in(tmp_path / "twice", batch_size=2, accumulation=2, steps=3))
@@ -52,6 +54,7 @@ def test_a_batch_taken_in_two_passes_trains_as_one_taken_at_once(tmp_path: Path)
         np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_recomputing_blocks_leaves_losses_and_weights_as_they_are(tmp_path: Path) -> None:
     plain = trainer_of(settings_in(tmp_path / "plain", steps=4))
     again = trainer_of(settings_in(tmp_path / "again", steps=4, recompute=True))
@@ -70,6 +73,7 @@ class OtherImages(Moments):
         return values + 1 if len(indices) == 1 else values
 
 
+@pytest.mark.slow
 def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
     values = settings_in(tmp_path, steps=3).model_dump()
     values["data"]["use_image_num"] = 2
@@ -89,6 +93,7 @@ def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
         assert np.abs(found[f"model/{name}"] - expected[f"model/{name}"]).max() > 1e-5, name
 
 
+@pytest.mark.slow
 def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, dtype="float16", steps=3))
     generator = np.random.default_rng(0)
@@ -112,6 +117,7 @@ def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
     ).any()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, steps=6))
     stream = trainer.run(Moments(), None)
@@ -137,6 +143,7 @@ def test_a_checkpoint_that_a_full_disk_does_not_take_is_one_line_and_leaves_noth
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, steps=1)
     list(trainer_of(settings).run(Moments(), None))
@@ -164,6 +171,7 @@ def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_pat
         check_unchanged(Path("x.safetensors"), before, changed)
 
 
+@pytest.mark.slow
 def test_a_step_of_as_many_clips_goes_on_with_the_same_clips(tmp_path: Path) -> None:
     expected = list(trainer_of(settings_in(tmp_path / "whole", batch_size=4)).run(Moments(), None))
     first = trainer_of(settings_in(tmp_path / "parts", batch_size=4))

@@ -69,6 +69,20 @@ def test_clips_begin_where_the_original_lets_them_and_take_its_frames(row: dict[
         assert found == expected, spacing
 
 
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "spacing", "needed"),
+    [(16, 3, "stride", 49), (2, 3, "stride", 7), (1, 3, "stride", 1), (16, 3, "linspace", 16)],
+)
+def test_a_video_must_have_more_frames_than_a_clip_spans(
+    num_frames: int, stride: int, spacing: str, needed: int
+) -> None:
+    assert needed_frames(num_frames, stride, spacing) == needed  # type: ignore[arg-type]
+
+
+def test_a_clip_of_a_video_as_long_as_itself_begins_at_its_first_frame() -> None:
+    assert [last_begin(total, 4, 2) for total in (1, 8, 9, 10)] == [0, 0, 0, 1]
+
+
 def test_every_clip_stays_inside_its_video() -> None:
     for spacing in ("stride", "linspace"):
         for num_frames, stride in [(1, 1), (1, 3), (4, 1), (4, 3), (16, 2)]:

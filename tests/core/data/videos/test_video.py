@@ -111,6 +111,7 @@ def test_what_is_no_video_says_why(tmp_path: Path) -> None:
         open_video(tmp_path / "notes.txt")
 
 
+@pytest.mark.slow
 def test_a_gif_that_is_damaged_anywhere_gives_frames_or_a_video_error(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pictures = [Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(3)]

@@ -26,6 +26,7 @@ def test_the_layers_are_as_many_numbers_as_the_published_weights() -> None:
     assert 4 * len(layers[:-1]) + 2 == 230
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_formulas_in_float64(weights_file: Path) -> None:
     """Frames and sides that are odd at some layer or other, where SAME pads unevenly."""
     clip = np.random.default_rng(1).uniform(-1, 1, (18, 40, 40, 3))

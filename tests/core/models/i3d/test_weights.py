@@ -116,6 +116,7 @@ def changed(weights: Weights, layer: str, **parts: NDArray[np.generic]) -> dict[
     return as_flax({**weights, layer: {**weights[layer], **parts}})  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
 def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: Weights) -> None:
     first = all_layers()[0].name
     nan = np.full(64, np.nan, np.float32)

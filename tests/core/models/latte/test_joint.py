@@ -19,6 +19,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape) -> None:
     generator = np.random.default_rng(shape.depth)

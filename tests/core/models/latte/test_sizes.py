@@ -14,6 +14,8 @@ from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.weights import load_weights
 from tests.peers import golden_cases as cases
 
+pytestmark = pytest.mark.slow
+
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte.npz"))
 
 

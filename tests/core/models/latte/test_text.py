@@ -56,6 +56,7 @@ class Case:
         return reference.forward(self.weights, self.shape, x_t, self.timesteps, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_output_is_the_float64_model_s(shape: LatteShape) -> None:
     case = Case(shape)

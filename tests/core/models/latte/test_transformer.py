@@ -23,6 +23,7 @@ def call(function: object, x: np.ndarray, t: np.ndarray, y: np.ndarray | None) -
     return result.asnumpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_forward_pass_is_the_original_s_compiled_or_not_and_follows_new_weights(name: str) -> None:
     inputs = arrays(name, "inputs.npz")

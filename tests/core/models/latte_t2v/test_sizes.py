@@ -12,6 +12,8 @@ from latte_cli.core.models.latte_t2v.transformer import LatteT2V, pack_text
 from latte_cli.core.models.weights import load_weights
 from tests.peers import golden_cases as cases
 
+pytestmark = pytest.mark.slow
+
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte_t2v.npz"))
 
 

@@ -18,6 +18,8 @@ from latte_cli.core.training.step import GradientStep
 from tests.core.models.latte_t2v import reference
 from tests.core.models.latte_t2v.golden import FOLDER, SHAPE
 
+pytestmark = pytest.mark.slow
+
 STEPS = np.array([700, 31])
 PARTS = ARCHITECTURES["latte-t2v"].parts
 STRIDE = 1e-5  # of a difference: its error is near STRIDE^2

@@ -16,6 +16,7 @@ RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "chains
 CLASSES = {"ddpm": "DDPMScheduler", "ddim": "DDIMScheduler", "dpm++": "DPMSolverMultistepScheduler"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
     steps = 50

@@ -35,6 +35,7 @@ def convert(flags: str = "", *, parts: str = "parts", target: str = "models/tiny
     return latte(f"convert --source {WEIGHTS} --pipeline-from {parts} --target {target} {flags}")
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_the_originals_weights_samples_as_the_recorded_one() -> None:
     result = convert("--kind t2v --report report.json")
     assert result.exit_code == 0, result.stderr

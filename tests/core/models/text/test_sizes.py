@@ -20,6 +20,8 @@ from latte_cli.core.models.text.weights import StreamedWeights
 from tests.core.models.text.small_clip import save_clip
 from tests.peers import golden_cases as cases
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[3] / "golden"
 PIPELINE = GOLDEN / "t2v" / "pipeline"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "text.npz"))

@@ -118,6 +118,7 @@ def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
         vae.decode(np.zeros((1, 8, 8, 8), np.float32))
 
 
+@pytest.mark.slow
 def test_mindspore_s_operators_alone_meet_the_original_s_numbers_too() -> None:
     force_kernels(False)
     try:

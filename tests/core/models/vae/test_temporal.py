@@ -55,6 +55,7 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     force_kernels(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", cases.CLIP_LENGTHS)
 @pytest.mark.usefixtures("kernels")
 def test_a_clip_is_diffusers(frames: int) -> None:
@@ -136,6 +137,7 @@ def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check_temporal(widths, 14, 1024, 1024)
 
 
+@pytest.mark.slow
 def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, folder: Path) -> None:
     path = pipeline_with(tmp_path, folder)
     sample = SampleSettings(pipeline=path, sampler="ddim", steps=1, guidance_scale=1.0, num_samples=1)
