@@ -1,4 +1,4 @@
-# install, demo, test, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean; .venv is created if missing.
+# install, demo, test, test-fast, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean; .venv is created if missing.
 # Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test lint docs bench bench-peers hostile fuzz mutants clean
+.PHONY: install demo test test-fast lint docs bench bench-peers hostile fuzz mutants clean
 
 install: $(INSTALLED)
 
@@ -32,6 +32,9 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: install
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import typer
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from latte_cli import __version__
 from latte_cli.cli import app as cli
-from latte_cli.core.settings.schema import Settings
+from latte_cli.cli import sample
+from latte_cli.core.settings.schema import SamplerName, Settings
 
 runner = CliRunner()
 COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
@@ -164,6 +166,10 @@ def test_a_dry_run_shows_the_plan_even_when_something_is_missing() -> None:
     result = runner.invoke(cli.app, ["train", "--dry-run", "--data", "nope"])
     assert (result.exit_code, result.stderr) == (1, "data.root: nope: no such folder\n")
     assert "parameters      " in result.stdout
+
+
+def test_the_command_line_offers_every_sampler() -> None:
+    assert get_type_hints(sample.sample)["sampler"] == SamplerName | None
 
 
 @pytest.mark.usefixtures("folder")

@@ -14,7 +14,7 @@ from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.rules import broken_rules
 from latte_cli.core.settings.messages import Fault
-from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SampleSettings, Settings
+from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SamplerName, SampleSettings, Settings
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Count, Digest, Model, parse_json, read_json
@@ -113,7 +113,7 @@ class PipelineSpec(ClipSpec):
     pipeline: Path
     scheduler: str | None = None
     """Class of the pipeline's scheduler, if no sampler replaces it."""
-    sampler: Literal["ddpm", "ddim", "dpm++"] | None
+    sampler: SamplerName | None
     eta: float = Field(ge=0, le=1)
     num_frames: int = Field(ge=1, le=MAX_FRAMES)
     height: int = Field(ge=1, le=MAX_SIDE)

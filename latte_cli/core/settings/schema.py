@@ -13,6 +13,7 @@ from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.settings.section import Section
 
 Switch = Literal["auto"] | bool
+SamplerName = Literal["ddpm", "ddim", "dpm++"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 BATCH_FRAMES = 8  # frames per encoder call, for a cache or a data set in memory
 LARGEST_SEED = 2**63 - 1
@@ -220,7 +221,7 @@ class SampleSettings(Section):
             return values
         return {name: value for name, value in values.items() if f"sample.{name}" not in REMOVED}
 
-    sampler: Literal["ddpm", "ddim", "dpm++"] | None = "ddpm"
+    sampler: SamplerName | None = "ddpm"
     """ddpm (Ho et al. 2020), ddim (Song et al. 2021), or dpm++: DPM-Solver++ 2M (Lu et al. 2022). Null: the
     pipeline's scheduler, or ddpm for a run."""
     steps: int = Field(250, ge=1)

@@ -1,7 +1,7 @@
 """The samplers, against the PyTorch original's single steps and against an equation solved on paper."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 from latte_cli.core.diffusion.gaussian import predict
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Place, Step, ddim, ddim_reverse, ddpm
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
-from latte_cli.core.settings.schema import DiffusionSettings
+from latte_cli.core.settings.schema import DiffusionSettings, SamplerName
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))
 CHAIN = make_schedule(DiffusionSettings())
 STD = 0.5  # of the Gaussian data whose noise is known exactly
+
+
+def test_every_sampler_that_an_experiment_may_name_is_there() -> None:
+    assert tuple(SAMPLERS) == get_args(SamplerName)
 
 
 def no_noise(index: int) -> NDArray[Any]:
