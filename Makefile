@@ -1,19 +1,22 @@
-# install, demo, test, test-fast, lint, docs, bench, bench-peers, hostile, fuzz, mutants, clean; .venv is created if missing.
+# install, demo, test, test-fast, lint, docs, bench, bench-peers, hostile, fuzz, mutants,
+# constraints, clean; .venv is created if missing.
 # Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
+# Versions that the tests were run with. To install the newest that pyproject.toml admits: make install CONSTRAINTS=
+CONSTRAINTS ?= tools/constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 
-.PHONY: install demo test test-fast lint docs bench bench-peers hostile fuzz mutants clean
+.PHONY: install demo test test-fast lint docs bench bench-peers hostile fuzz mutants constraints clean
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(MAKE) --no-print-directory $(BIN)/python
 	@echo "Installing the dependencies in pyproject.toml into $(VENV): a few minutes the first time."
-	@$(PIP) install --editable ".[demo,dev]"
+	@$(PIP) install $(CONSTRAINTS:%=--constraint %) --editable ".[demo,dev]"
 	@touch $@
 
 $(BIN)/python:
@@ -45,7 +48,7 @@ lint: install
 
 # The documentation site, in build/site. Fails on any warning.
 docs: install
-	@$(PIP) install --editable ".[docs]"
+	@$(PIP) install $(CONSTRAINTS:%=--constraint %) --editable ".[docs]"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
