@@ -7,9 +7,9 @@ import pytest
 from mindspore import Tensor, ops
 from mindspore.graph import api
 
-from latte_cli.core.kernels import signal
+from latte_cli.core.kernels import operators, signal
 from latte_cli.core.kernels.selection import force_kernels
-from latte_cli.core.kernels.waiting import Compiled
+from latte_cli.core.kernels.waiting import Compiled, Inference
 
 SIZE = 1024
 
@@ -76,3 +76,18 @@ def test_a_channel_that_is_never_raised_is_waited_for_no_longer_than_said(
     start = time.perf_counter()
     signal.wait(signal.new_channel(), 0)
     assert 0.3 <= time.perf_counter() - start < 30
+
+
+def test_inference_takes_arrays_and_its_own_results_on_either_path(path: str) -> None:
+    def normed(x, shift):  # type: ignore[no-untyped-def]
+        y = operators.modulated_layer_norm(x, shift, shift)
+        return y, y
+
+    run, rng = Inference(normed), np.random.default_rng(0)
+    x, shift = rng.standard_normal((2, 5, 24), np.float32), rng.standard_normal((2, 24), np.float32)
+    once = run(x, shift)
+    assert isinstance(once, np.ndarray) == (path == "compiled")
+    wide = np.asarray(once, np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    wanted = centred / np.sqrt(centred.var(-1, keepdims=True) + 1e-6) * (1 + shift[:, None]) + shift[:, None]
+    np.testing.assert_allclose(np.asarray(run(once, shift)), wanted, rtol=0, atol=1e-5)
