@@ -52,7 +52,8 @@ def forward(size: str) -> Task:
 def train(size: str) -> Task:
     """One training step from latents in memory: draws, forward, backward, AdamW, averages."""
     model = _latte(size).train()
-    training = Training(_compiled(model), copy.deepcopy(model), rate=1e-4, decay=0.9999)
+    average = copy.deepcopy(model)
+    training = Training(_compiled(model), average, rate=1e-4, decay=0.9999)
     x_start = torch.from_numpy(latents(SIZES[size].clips))
 
     def work() -> None:
@@ -97,7 +98,12 @@ def _latte(size: str, num_classes: int | None = None) -> Latte:
 
 def _compiled(function: Function) -> Function:
     """For the worker of that kind a module or function compiled for its shapes alone."""
-    return torch.compile(function, dynamic=False) if sys.argv[3] == "compiled" else function
+    if sys.argv[3] != "compiled":
+        return function
+    if isinstance(function, nn.Module):
+        function.compile(dynamic=False)  # in place, so that parameters keep their names
+        return function
+    return torch.compile(function, dynamic=False)
 
 
 def _filled(model: nn.Module) -> nn.Module:
