@@ -14,6 +14,7 @@ from rich.text import Text
 
 from latte_cli.core.errors import printable
 from latte_cli.core.planning.plan import Plan
+from latte_cli.core.planning.units import bytes_of, duration
 
 if TYPE_CHECKING:
     from latte_cli.core.data.latent_cache.check import Checked
@@ -151,6 +152,14 @@ def show_conversion(report: "ConvertReport", *, done: bool) -> None:
         if len(names) > LONGEST_LIST:
             rows.append(("", f"and {len(names) - LONGEST_LIST} more: --report lists them all"))
     rows.append(("wrote" if done else "would write", report.target))
+    if report.cost is not None:
+        # The source has been read and checked as a conversion does; writing takes as long again at most.
+        seconds = report.cost.seconds
+        rows += [
+            ("memory", f"about {bytes_of(report.cost.memory)}"),
+            ("disk", f"about {bytes_of(report.cost.disk)}"),
+            ("time", f"roughly {duration(seconds)} to {duration(2 * seconds)}"),
+        ]
     lines = [describe(report), *(f"{title:<12}{text}" for title, text in rows)]
     show("".join(f"{line}\n" for line in lines))
 

@@ -129,7 +129,7 @@ def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
     result = latte_replay(str(sidecar), "out")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(
-        "a clip of 65536 frames takes at least 19.8 TB of memory; this machine has"
+        "a clip of 65536 frames of 16384 x 16384 pixels takes about 132 TB of memory, "
     )
     assert not Path("out").exists()
 

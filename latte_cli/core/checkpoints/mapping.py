@@ -61,10 +61,6 @@ class Mapped:
         """
         return widen(self.tensors[name].bits(), self.tensors[name].dtype)
 
-    def read_all(self) -> dict[str, Bits]:
-        """Read every tensor."""
-        return {name: self.read(name) for name in self.tensors}
-
 
 class LazyWeights(Mapping[str, NDArray[Any]]):
     """A file's tensors by name, each read on access.

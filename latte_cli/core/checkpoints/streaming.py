@@ -25,6 +25,8 @@ def stored_nbytes(tensor: Tensor, requested: str | None) -> int:
 def pieces(name: str, tensor: Tensor, *, requested: str | None, finite: bool) -> Iterator[memoryview]:
     """The tensor's bytes in row-major order, little-endian, as `stored_dtype`.
 
+    The pages of its file are given back at the end.
+
     finite: raise RefusedError, naming the tensor, for an infinity or NaN, its own or a result of rounding.
     """
     dtype = stored_dtype(tensor, requested)
@@ -37,6 +39,7 @@ def pieces(name: str, tensor: Tensor, *, requested: str | None, finite: bool) ->
         if finite and rounded is not piece and not _all_finite(rounded, dtype):
             raise RefusedError(f"{shown(name)} contains numbers too large for {dtype.name}")
         yield np.ascontiguousarray(rounded).data.cast("B")
+    tensor.release()
 
 
 def _all_finite(bits: Bits, dtype: Dtype) -> bool:

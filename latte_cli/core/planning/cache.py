@@ -15,6 +15,7 @@ from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, frames_at_once
+from latte_cli.core.planning.cost import mindspore_memory
 from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time
 from latte_cli.core.planning.room import check_memory
 from latte_cli.core.planning.units import bytes_of
@@ -52,7 +53,10 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
     plan.add("to encode", f"{len(todo)} of {len(videos)} videos, about {frames:,} frames")
     plan.add("disk", f"about {bytes_of(frames * expected.frame_bytes())}")
     autoencoder, images = open_autoencoder(settings.vae.weights), settings.vae.batch_frames
-    plan.add("memory", f"about {bytes_of(_memory(settings, autoencoder))} per worker, plus MindSpore itself")
+    itself = mindspore_memory(settings.device)
+    encoding = _memory(settings, autoencoder)
+    parts = f"MindSpore {bytes_of(itself)}, encoding {bytes_of(encoding)}"
+    plan.add("memory", f"about {bytes_of(itself + encoding)} per worker: {parts}")
     batches = math.ceil(frames * (1 + expected.mirror) / images)
     add_time(
         plan,

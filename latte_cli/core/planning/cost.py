@@ -1,6 +1,8 @@
 """Estimate the memory and arithmetic of a model from its shape."""
 
+import os
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ KEPT_WIDTHS, KEPT_WEIGHTS = 34, 5
 # output, and the MLP's inner values.
 LEAST_KEPT_WIDTHS = 9
 KEPT_TEXT_WIDTHS = 12  # of these, the share of cross-attention's queries and outputs
+DEVICES, ACCELERATORS = Path("/dev"), ("davinci[0-9]*", "nvidia[0-9]*")
+MINDSPORE = 500_000_000  # bytes of a process that has loaded MindSpore and this program; measured
 BUSY_FRACTION = 0.5  # of the speed of matrix products that a complete step reaches
 
 
@@ -74,14 +78,27 @@ def checkpoint_bytes(shape: Sizes, train: TrainSettings) -> int:
     return 2 * FLOAT32 * (trained + (trained if train.trains_lora else shape.parameters()))
 
 
-def denoising_memory(shape: Sizes, *, clips: int) -> tuple[int, int]:
-    """Bytes of the weights, and peak bytes of the values of `clips` clips, at a block's GELU.
+def mindspore_memory(device: str) -> int:
+    """Bytes of MindSpore itself, which only a CPU shares with its weights."""
+    return MINDSPORE if on_cpu(device) else 0
 
-    Both are float32, without MindSpore itself.
+
+def denoising_values(shape: Sizes, device: str, *, clips: int, tokens: int | None = None) -> int:
+    """Bytes of the float32 values where `clips` clips are widest: in a block around its GELU.
+
+    tokens: of a frame, where its size is not the shape's. A device other than a CPU may hold the scores of
+    attention, before and after the softmax, which are wider still for large frames.
     """
-    tokens = clips * shape.num_frames * shape.tokens
-    widest = tokens * (2 * shape.hidden_size + 2 * shape.mlp_size)
-    return FLOAT32 * shape.parameters(), FLOAT32 * widest
+    tokens = tokens or shape.tokens
+    every = clips * shape.num_frames * tokens
+    values = every * (2 * shape.hidden_size + 2 * shape.mlp_size)
+    scores = 2 * every * shape.num_heads * max(tokens, shape.text_tokens)
+    return FLOAT32 * (values if on_cpu(device) else max(values, scores))
+
+
+def on_cpu(device: str) -> bool:
+    """Whether `device` (cpu, ascend, gpu, auto) is a CPU: auto is where the system has no accelerator."""
+    return device == "cpu" or (device == "auto" and not any(any(DEVICES.glob(name)) for name in ACCELERATORS))
 
 
 def least_activations(shape: Sizes, train: TrainSettings) -> int:
@@ -114,14 +131,18 @@ def step_flops(shape: Sizes, train: TrainSettings) -> int:
 
 
 def processor_speed() -> float:
-    """Operations per second of float32 matrix products on this processor, measured in about 50 ms."""
+    """Operations a second of this processor at float32 matrix products, measured in about 50 ms.
+
+    All cores are counted as free: what is measured is processor time, which other programs hardly change.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     matrix = np.ones((1024, 1024), np.float32)
     seconds = []
-    for _ in range(4):  # the first one starts threads; others may be delayed by other programs
-        start = time.perf_counter()
+    for _ in range(4):  # the first one starts threads
+        start = time.process_time()
         np.matmul(matrix, matrix)
-        seconds.append(time.perf_counter() - start)
-    return 2 * 1024**3 / min(seconds)
+        seconds.append(time.process_time() - start)
+    return cores * 2 * 1024**3 / max(min(seconds), 1e-9)
 
 
 def _kept_inside(shape: Sizes, keys: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
@@ -9,9 +10,9 @@ from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.vae.memory import check_temporal
-from latte_cli.core.planning.cost import FLOAT32, forward_flops
+from latte_cli.core.planning.cost import forward_flops
 from latte_cli.core.planning.decoding import add_decoding
-from latte_cli.core.planning.pipeline_memory import sampling_memory
+from latte_cli.core.planning.pipeline_memory import check_clip_memory, sampling_memory
 from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
 from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_memory
@@ -60,16 +61,17 @@ def pipeline_plan(
     ):
         if full_steps is not None:
             plan.add("full steps", full_steps_text(full_steps, steps, reuse))
-    memory = sampling_memory(
+    memory_of = partial(
+        sampling_memory,
         pipeline,
-        num_frames=frames,
-        size=pixels,
         guided=guided,
         dtype=spec.dtype,
+        device=spec.device,
         texts=len({text for clip in specs for text in (clip.prompt, clip.negative_prompt)}),
         chunk_frames=spec.chunk_frames,
         decoder=decoder,
     )
+    memory = memory_of(num_frames=frames, size=pixels)
     parts = ", ".join(f"{name.replace('_', ' ')} {bytes_of(size)}" for name, size in memory._asdict().items())
     each = f" per worker, {workers} workers" if workers > 1 else ""
     plan.add("memory", f"at most about {bytes_of(memory.peak)}{each}: {parts}")
@@ -81,10 +83,7 @@ def pipeline_plan(
         add_decoding(plan, str(decoder), frames=frames, size=pixels, asked=spec.chunk_frames)
     exact = max(memory.text_encoder, memory.transformer + memory.autoencoder)
     plan.check(lambda: check_memory("the pipeline's weights take", exact, spec.device, lower="sample.dtype"))
-    tokens = height * width // shape.patch_size**2
-    least = exact + 3 * FLOAT32 * frames * tokens * shape.hidden_size
-    lower = "--num-frames, --height or --width"
-    plan.check(lambda: check_memory(f"a clip of {frames} frames takes", least, spec.device, lower=lower))
+    plan.check(lambda: check_clip_memory(memory_of, frames, pixels, spec.device))
     passes = sum(
         forward_passes(
             steps,

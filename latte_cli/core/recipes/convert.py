@@ -1,14 +1,17 @@
 """Convert any published checkpoint, keeping its weights exactly."""
 
 import json
-from dataclasses import asdict, dataclass, field
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from latte_cli.core.checkpoints import save as store
 from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
 from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.streaming import stored_nbytes
+from latte_cli.core.checkpoints.tensors import nbytes
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
@@ -18,10 +21,23 @@ from latte_cli.core.storage.files import write_file
 
 Program = Literal["mindspore", "torch"]
 
+PROGRAM = 60_000_000  # bytes of this program itself, measured
+
 _SUFFIXES: dict[Program, tuple[str, ...]] = {
     "mindspore": store.MINDSPORE_SUFFIXES + store.SAFETENSORS_SUFFIXES,
     "torch": store.TORCH_SUFFIXES + store.SAFETENSORS_SUFFIXES,
 }
+
+
+class ConversionCost(NamedTuple):
+    """What a conversion takes, known once all numbers have been read and checked."""
+
+    memory: int
+    """Bytes held at once: the program's, and those of the largest tensor."""
+    disk: int
+    """Bytes of the tensors in the target."""
+    seconds: float
+    """How long reading and checking took."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,9 @@ class ConvertReport:
     target: str
     description: dict[str, object] = field(default_factory=dict)
     """The model's sizes by name."""
+
+    cost: ConversionCost | None = None
+    """With `dry_run`, what the conversion would take; not part of the JSON."""
 
 
 def run(
@@ -76,16 +95,19 @@ def run(
     mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
     if parts is not None:
         check_parts(target, mapped, parts)
+    cost = None
     if dry_run:
-        store.check_numbers(mapped.tensors, mapped.weights.path, dtype=dtype)
+        cost = _cost(mapped, dtype)
     elif parts is not None:
         write_pipeline(target, mapped, parts, dtype=dtype, force=force)
     else:
         _write(mapped, target, dtype=dtype, to=to)
     result = _report(mapped, target, digest=report is not None)
     if report is not None and not dry_run:
-        write_file(report, json.dumps(asdict(result), indent=1) + "\n")
-    return result
+        content = asdict(result)
+        del content["cost"]
+        write_file(report, json.dumps(content, indent=1) + "\n")
+    return replace(result, cost=cost)
 
 
 def describe(report: ConvertReport) -> str:
@@ -148,6 +170,14 @@ def _write(mapped: Mapped, target: Path, *, dtype: str | None, to: Program) -> N
     entry = section if mapped.kind == "latte" and to == "torch" else None
     path = mapped.weights.path
     store.save_weights(target, mapped.tensors, dtype=dtype, finite=True, entry=entry, source=path)
+
+
+def _cost(mapped: Mapped, dtype: str | None) -> ConversionCost:
+    """Read and check all the numbers. Raises LatteError where a conversion would."""
+    start, tensors = time.perf_counter(), mapped.tensors.values()
+    store.check_numbers(mapped.tensors, mapped.weights.path, dtype=dtype)
+    disk = sum(stored_nbytes(tensor, dtype) for tensor in tensors)
+    return ConversionCost(PROGRAM + max(map(nbytes, tensors)), disk, time.perf_counter() - start)
 
 
 def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:

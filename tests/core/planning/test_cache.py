@@ -44,6 +44,7 @@ def test_a_plan_says_what_is_still_to_encode_and_how_large_it_will_be(settings: 
     assert rows["to encode"] == f"3 of 3 videos, about {3 * FRAMES} frames"
     assert rows["disk"] == f"about {3 * FRAMES * 8 * 2 * 2 * 2} B", "8 x 2 x 2 float16 values a frame"
     assert {"memory", "time"} <= rows.keys()
+    assert ": MindSpore 500 MB, encoding " in rows["memory"]
     list(cache.run(settings, status=Status(), resume=1, encode=encode))
     assert dict(plan_of(settings).rows)["to encode"] == f"1 of 3 videos, about {FRAMES} frames"
     assert dict(plan_of(settings, overwrite=True).rows)["to encode"].startswith("3 of 3 videos")

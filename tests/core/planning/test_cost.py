@@ -1,5 +1,7 @@
 """Memory and arithmetic, against sums written out tensor by tensor."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -82,16 +84,17 @@ def test_recompute_keeps_one_pair_of_blocks_and_every_blocks_input() -> None:
     assert training_memory(deep, train).activations == kept // 4 + 8 * 4 * 2 * TOKENS * 24
 
 
-def test_a_processors_speed_is_the_operations_of_the_fastest_product_over_its_time(
+def test_a_processors_speed_is_the_operations_of_the_fastest_product_over_its_time_on_a_core(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    readings = iter([0.0, 0.5, 1.0, 1.2, 2.0, 2.1, 3.0, 3.4])  # the third product takes 0.1 s
+    readings = iter([0.0, 0.5, 1.0, 1.2, 2.0, 2.1, 3.0, 3.4])  # 0.1 s at the third product
     products = []
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(cost.time, "process_time", lambda: next(readings))
+    monkeypatch.setattr(cost.os, "sched_getaffinity", lambda _: {1, 2, 5})
     monkeypatch.setattr(
         cost.np, "matmul", lambda one, other: products.append((one.shape, other.shape, one.dtype))
     )
-    assert processor_speed() == pytest.approx(product(1024, 1024, 1024) / 0.1)
+    assert processor_speed() == pytest.approx(3 * product(1024, 1024, 1024) / 0.1)
     assert products == 4 * [((1024, 1024), (1024, 1024), np.float32)]
 
 
@@ -100,3 +103,13 @@ def test_previews_hold_the_weights_once_more() -> None:
     held = training_memory(SHAPE, TrainSettings(dtype="float16", preview_every=10))
     assert without.previews == 0
     assert held.total - without.total == 4 * (TRAINED + TABLES)
+
+
+def test_auto_is_a_cpu_where_the_system_has_no_accelerator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "DEVICES", tmp_path)
+    (tmp_path / "nvidiactl").touch()
+    assert [cost.on_cpu(device) for device in ("cpu", "auto", "gpu", "ascend")] == [True, True, False, False]
+    (tmp_path / "davinci0").touch()
+    assert [cost.on_cpu(device) for device in ("cpu", "auto")] == [True, False]

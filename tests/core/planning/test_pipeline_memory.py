@@ -1,18 +1,20 @@
 """The memory plan of a pipeline."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.models.text.memory import encoding_memory
-from latte_cli.core.planning.pipeline_memory import SamplingMemory, sampling_memory
+from latte_cli.core.planning import pipeline_memory
+from latte_cli.core.planning.pipeline_memory import SamplingMemory, check_clip_memory, sampling_memory
 
 PIPELINE = open_pipeline(Path(__file__).parents[2] / "golden" / "t2v" / "pipeline")
 SIZE = (64, 64)
+WIDTH, HEADS = 24, 3  # of its transformer
 
 
 memory_of = partial(sampling_memory, PIPELINE, decoder=PIPELINE.vae)
@@ -29,15 +31,22 @@ def test_weights_are_counted_exactly_in_their_type() -> None:
     assert memory.autoencoder == 4 * size_of("vae/diffusion_pytorch_model.safetensors")
 
 
-def test_activations_are_those_of_the_attention_to_the_text_or_of_the_feed_forward_layer() -> None:
-    tokens = 2 * 4 * 4  # of two frames, in patches of 16 pixels
-    scores = 2 * tokens * 3 * 120  # before and after the softmax, of 3 heads and 120 tokens of text
-    assert memory_of(num_frames=2, size=SIZE, guided=False).activations == 4 * scores
-    assert memory_of(num_frames=2, size=SIZE, guided=True).activations == 4 * 2 * scores
-    wide = replace(PIPELINE.shape, hidden_size=768, num_heads=1)
-    pipeline = replace(PIPELINE, shape=wide)
-    memory = sampling_memory(pipeline, num_frames=2, size=SIZE, guided=False)
-    assert memory.activations == 4 * tokens * (2 * 768 + 2 * 4 * 768)  # before and after the GELU
+def test_a_cpu_holds_the_tokens_around_a_gelu_of_both_rows_and_no_scores() -> None:
+    tokens = 2 * 16 * (512 // 16) ** 2  # rows, frames, patches of 16 pixels
+    memory = memory_of(num_frames=16, size=(512, 512), guided=True)
+    assert memory.activations == 4 * tokens * (WIDTH + 4 * WIDTH + 4 * WIDTH + WIDTH)
+
+
+def test_another_device_holds_the_scores_of_every_head_twice_and_no_mindspore() -> None:
+    frame = (512 // 16) ** 2
+    memory = memory_of(num_frames=16, size=(512, 512), guided=False, device="ascend")
+    assert memory.activations == 2 * 4 * 16 * HEADS * frame * frame
+    assert memory.mindspore == 0
+
+
+def test_guidance_doubles_the_activations() -> None:
+    plain, guided = (memory_of(num_frames=2, size=SIZE, guided=guided) for guided in (False, True))
+    assert guided.activations == 2 * plain.activations
 
 
 def test_chunks_bound_what_decoding_takes() -> None:
@@ -55,7 +64,29 @@ def test_texts_take_the_largest_matrix_and_their_values_however_deep_the_encoder
 
 
 @pytest.mark.parametrize(
-    ("stages", "peak"), [((1, 10, 5, 3, 7), 20), ((1, 10, 9, 3, 7), 22), ((100, 10, 9, 3, 7), 100)]
+    ("stages", "peak"), [((2, 1, 10, 5, 3, 7), 22), ((2, 1, 10, 9, 3, 7), 24), ((2, 100, 10, 9, 3, 7), 102)]
 )
 def test_the_peak_leaves_out_the_encoder_that_is_freed(stages: tuple[int, ...], peak: int) -> None:
     assert SamplingMemory(*stages).peak == peak
+
+
+def test_a_clip_that_does_not_fit_is_refused_with_the_largest_that_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_clip = partial(memory_of, guided=True)
+    fewer, smaller = of_clip(num_frames=4, size=(512, 512)).peak, of_clip(num_frames=16, size=(256, 256)).peak
+    free = max(fewer, smaller)
+    assert of_clip(num_frames=8, size=(512, 512)).peak > free
+    monkeypatch.setattr(pipeline_memory, "free_memory", lambda: free)
+    with pytest.raises(LatteError) as caught:
+        check_clip_memory(of_clip, 16, (512, 512), "cpu")
+    start, wanted = str(caught.value).split(" are free: ")
+    assert start.startswith("a clip of 16 frames of 512 x 512 pixels takes about ")
+    assert wanted == "expected --num-frames 4 or --height 256 --width 256"
+    check_clip_memory(of_clip, 4, (512, 512), "cpu")
+    check_clip_memory(of_clip, 16, (512, 512), "ascend")
+    with pytest.raises(LatteError, match=r"512 GB are an accelerator's most: expected --num-frames"):
+        check_clip_memory(of_clip, 1 << 20, (512, 512), "ascend")
+    monkeypatch.setattr(pipeline_memory, "free_memory", lambda: 1000)
+    with pytest.raises(LatteError, match=r"1 kB are free: no clip of this pipeline fits$"):
+        check_clip_memory(of_clip, 16, (512, 512), "cpu")

@@ -343,3 +343,35 @@ def test_a_number_too_large_for_float16_is_the_sources_fault(tmp_path: Path) -> 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"nowhere\.pt: no such file or folder"):
         run(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_dry_run_tells_memory_disk_and_time_and_a_conversion_holds_no_more(tmp_path: Path) -> None:
+    size = (1152, 4608)
+    names = load_file(VAE / "ldm_bare.safetensors")
+    cost = run(VAE / "ldm_bare.safetensors", tmp_path / "x.ckpt", dtype="float16", dry_run=True).cost
+    assert cost is not None
+    assert cost.memory == 60_000_000 + max(array.nbytes for array in names.values())
+    assert cost.disk == sum(2 * array.size for array in names.values())
+    assert cost.seconds > 0
+    numbers = {f"x{place}": np.ones(size, np.float32) for place in range(6)}
+    save_file(numbers, tmp_path / "large.safetensors")
+    program = (
+        "import re, sys; from pathlib import Path; from latte_cli.core.checkpoints.open import open_weights;"
+        "from latte_cli.core.checkpoints.save import check_numbers;"
+        "weights = open_weights(Path(sys.argv[1]));"
+        "check_numbers(weights.tensors, weights.path, dtype=None);"
+        "status = Path('/proc/self/status').read_text();"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', status)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "large.safetensors")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        1024 * int(done.stdout)
+        < 60e6 + 2 * numbers["x0"].nbytes
+        < sum(each.nbytes for each in numbers.values())
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from latte_cli.core.checkpoints.mapping import map_weights
+from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.diffusion.schedule import make_schedule
@@ -119,7 +119,7 @@ def test_a_checkpoint_beside_its_shape_is_a_transformer_that_sampling_reads(whol
         with pytest.raises(LatteError, match=r"step-00000004\.safetensors: "):
             map_weights(open_weights(path, kind="t2v"), "t2v")
         return
-    weights = map_weights(open_weights(path, kind="t2v"), "t2v").read_all()
+    weights = dict(LazyWeights(map_weights(open_weights(path, kind="t2v"), "t2v")))
     assert weights.keys() == {parameter.name for parameter in whole.model.get_parameters()}
     averages = values_of(whole)
     for name, values in weights.items():

@@ -18,6 +18,7 @@ from latte_cli.core.checkpoints.tensors import Storage, StoredTensor
 
 CRC_MARK = b"crc_num"
 CRC_TRAILER_SIZE = len(CRC_MARK) + 10
+CRC_PIECE = 1 << 26  # bytes in memory at once while a file's checksum is computed
 TEXT_TYPE = "str"  # MindSpore stores text as NumPy's fixed-width Unicode: four bytes per character
 _LONGEST_TEXT = 1 << 20
 
@@ -52,7 +53,7 @@ def read_checkpoint(path: Path, mapped: memoryview) -> tuple[dict[str, StoredTen
     end = len(mapped)
     if end >= CRC_TRAILER_SIZE and mapped[end - CRC_TRAILER_SIZE : end - 10] == CRC_MARK:
         end -= CRC_TRAILER_SIZE
-        if zlib.crc32(mapped[:end]) != int.from_bytes(mapped[end + len(CRC_MARK) :], "big"):
+        if _checksum(path, mapped, end) != int.from_bytes(mapped[end + len(CRC_MARK) :], "big"):
             raise RefusedError("is damaged: its bytes do not match their checksum")
     tensors: dict[str, StoredTensor] = {}
     texts: dict[str, str] = {}
@@ -159,6 +160,16 @@ def _name(mapped: memoryview, span: Span) -> str:
         return str(mapped[slice(*span)], "utf-8")
     except UnicodeDecodeError as error:
         raise RefusedError(_MALFORMED) from error
+
+
+def _checksum(path: Path, mapped: memoryview, end: int) -> int:
+    """CRC-32 of a file up to `end`, its pages given back on the way."""
+    crc = 0
+    for start in range(0, end, CRC_PIECE):
+        piece = Storage(path, "checksum", mapped, ((start, min(end, start + CRC_PIECE)),))
+        crc = zlib.crc32(piece.bytes(), crc)
+        piece.release()
+    return crc
 
 
 def _text(storage: Storage) -> str:

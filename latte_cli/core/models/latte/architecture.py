@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.checkpoints.mapping import load_latte
+from latte_cli.core.checkpoints.mapping import LazyWeights, load_latte
 from latte_cli.core.data.captions.states import MAX_TOKENS
 from latte_cli.core.errors import found
 from latte_cli.core.models.architecture import Architecture, Transformer
@@ -68,7 +68,7 @@ class LatteArchitecture(Architecture):
         initialise(model, seed)
 
     def read(self, path: Path) -> Mapping[str, NDArray[Any]]:
-        return load_latte(path).read_all()
+        return LazyWeights(load_latte(path))
 
     def adapt(self, model: Transformer, weights: dict[str, NDArray[Any]]) -> list[str]:
         """Adapts to other classes, another number of frames and another image size."""

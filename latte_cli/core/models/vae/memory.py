@@ -29,7 +29,7 @@ def bytes_per_frame(work: Work, shape: AutoencoderShape, height: int, width: int
 def temporal_bytes(widths: tuple[int, ...], frames: int, height: int, width: int) -> int:
     """Bytes for decoding `frames` frames together in the temporal decoder: all of them at the width of the
     last stage, and one in its widest block."""
-    return FLOAT * height * width * (frames * widths[0] + 2 * (widths[0] + widths[1])) + OVERHEAD
+    return FLOAT * height * width * (frames * widths[0] + 3 * (widths[0] + widths[1])) + OVERHEAD
 
 
 def check_temporal(widths: tuple[int, ...], frames: int, height: int, width: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latte_cli.core.checkpoints.mapping import load_latte
+from latte_cli.core.checkpoints.mapping import LazyWeights, load_latte
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.weights import load_weights
@@ -32,7 +32,7 @@ def shape_of(name: str, **changes: Any) -> LatteShape:
 
 
 def weights_of(name: str, section: str) -> dict[str, Any]:
-    return load_latte(GOLDEN / name / "ckpt_train.pt", weights=section).read_all()  # type: ignore[arg-type]
+    return dict(LazyWeights(load_latte(GOLDEN / name / "ckpt_train.pt", weights=section)))  # type: ignore[arg-type]
 
 
 def model_of(name: str, section: str, **changes: Any) -> Latte:

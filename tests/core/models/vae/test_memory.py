@@ -5,7 +5,13 @@ import pytest
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.vae import memory
-from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, choose_frames, frames_at_once
+from latte_cli.core.models.vae.memory import (
+    OVERHEAD,
+    bytes_per_frame,
+    choose_frames,
+    frames_at_once,
+    temporal_bytes,
+)
 
 SHAPE = AutoencoderShape((128, 256, 512, 512), layers_per_block=2)
 GB = 10**9
@@ -43,3 +49,8 @@ def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.Monkey
     monkeypatch.setattr(memory, "free_memory", lambda: OVERHEAD + a_frame - 1)
     with pytest.raises(LatteError, match=r"0\.93 GB are free: expected frames of at most 256 x 256 pixels$"):
         choose_frames("decoding", SHAPE, (512, 512), "auto")
+
+
+def test_the_temporal_decoders_formula_is_near_what_was_measured() -> None:
+    # Growth of a process with Stable Diffusion's widths, 14 frames of 256 pixels: `decoder(zeros)`.
+    assert temporal_bytes((128, 256, 512, 512), 14, 256, 256) == pytest.approx(0.848e9, rel=0.1)
