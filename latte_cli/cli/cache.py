@@ -7,7 +7,7 @@ import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import output_option, run_option
-from latte_cli.cli.running import follow_caching, follow_share, load, show_faults, stop_at_cache_plan
+from latte_cli.cli.running import follow_caching, follow_share, load, planned_caching, show_faults
 
 EXAMPLES = (
     ("Encode the videos of an experiment", "latte cache -c sky.yaml --out cache/sky"),
@@ -68,8 +68,10 @@ def cache(
     encodes = repair or not verify
     settings = load("cache" if encodes else None, config, assignments, flags, log_level)
     start = None if resume == "auto" else int(resume)
-    if stop_at_cache_plan(settings, encodes=encodes, start=start, overwrite=overwrite, dry_run=dry_run):
+    ready = planned_caching(settings, encodes=encodes, start=start, overwrite=overwrite, dry_run=dry_run)
+    if ready is None:
         return
+    settings = ready.settings or settings
     from latte_cli.core.data.latent_cache.writer import Status
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import cache as recipe

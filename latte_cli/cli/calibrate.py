@@ -7,7 +7,7 @@ import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import output_option, run_option
-from latte_cli.cli.running import load, stop_at_plan
+from latte_cli.cli.running import load, planned
 from latte_cli.cli.sample import (
     GuidanceScale,
     Height,
@@ -101,8 +101,10 @@ def calibrate(
         checkpoint=checkpoint, num_frames=num_frames, height=height, width=width, lora=lora, out=out
     )
     request = with_prompts(request, settings, prompts=prompts or (), prompts_file=None, config=config)
-    prepared = recipe.prepare(settings, request, budgets=numbers or ())
-    if stop_at_plan(prepared.settings, prepared.plan, dry_run=dry_run):
+    prepared = planned(
+        lambda hub: recipe.prepare(settings, request, hub, budgets=numbers or ()), dry_run=dry_run
+    )
+    if prepared is None:
         return
     job = prepared.job()
     *_, last = follow(job.run(), calibrate_line)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from latte_cli.cli import options
 from latte_cli.cli.options import model_option, output_option
-from latte_cli.cli.running import load, set_logging
+from latte_cli.cli.running import fetching_hub, load, set_logging
 
 EXAMPLES = (
     (
@@ -21,7 +21,8 @@ Source = Annotated[
     model_option(
         "--source",
         metavar="PATH",
-        help="Weights to convert: a .pt, .pth, .bin, .ckpt or .safetensors file, or a diffusers folder.",
+        help="Weights to convert: a .pt, .pth, .bin, .ckpt or .safetensors file, a diffusers folder, or"
+        " hf://OWNER/REPO/FILE.",
     ),
 ]
 Target = Annotated[
@@ -83,9 +84,18 @@ def convert(
     set_logging(log_level)
     if config is not None or assignments:
         load(None, config, assignments, {"device": device}, log_level)
-    from latte_cli.cli.progress import show_conversion
+    from latte_cli.cli.progress import show, show_conversion
+    from latte_cli.core.checkpoints.published import Hub
+    from latte_cli.core.planning.planned import absent_rows
     from latte_cli.core.recipes import convert as recipe
 
+    hub = Hub(asks=True) if dry_run else fetching_hub()
+    source = hub.local(source, recipe.SOURCE_PARTS.get(kind, ()))
+    if pipeline_from is not None:
+        pipeline_from = hub.local(pipeline_from, recipe.PIPELINE_PARTS)
+    if hub.absent:
+        show("".join(f"{name:<12}{text}\n" for name, text in absent_rows(hub)))
+        return
     done = recipe.run(
         source,
         target,

@@ -9,7 +9,7 @@ import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import data_option, model_option, output_option, run_option
-from latte_cli.cli.running import load, stop_at_plan
+from latte_cli.cli.running import load, planned
 from latte_cli.core.errors import LatteError
 
 if TYPE_CHECKING:
@@ -160,25 +160,42 @@ def evaluate(
         settings = _with_samples(settings, chosen)
     from latte_cli.cli.progress import follow
     from latte_cli.cli.tables import evaluate_line, show_evaluation
+    from latte_cli.core.checkpoints.published import Hub
     from latte_cli.core.parallel.world import current_world
+    from latte_cli.core.planning.planned import Planned
     from latte_cli.core.recipes import evaluate as recipe
+    from latte_cli.core.sampling.local import local_request
+    from latte_cli.core.sampling.spec import Request
+
+    @dataclass(frozen=True)
+    class _Made(Planned):
+        job: recipe.EvalJob
+        request: Request
 
     root = settings.data.root if real is None else real
     if root is None:
         raise LatteError("--real: not given and data.root is not set, expected a folder of videos")
     folder = settings.run_dir / FOLDER if generated is None else generated
-    job = recipe.EvalJob(root, folder, chosen, i3d, settings.device)
+    request = _request(settings, folder, checkpoint) if samples else Request()
+
+    def make(hub: Hub) -> _Made:
+        ready = local_request(settings, request, hub) if samples else (settings, request)
+        network = None if i3d is None else hub.local(i3d)
+        job = recipe.EvalJob(root, folder, chosen, network, settings.device)
+        plan = _plan(ready[0], job, ready[1].checkpoint, workers=parallel, samples=samples)
+        return _Made(ready[0], plan, job, ready[1])
+
     world = current_world()
     if world.launcher is not None:  # one of the workers that --parallel started
         if not (samples and _share_sampling(settings, folder)):
-            deque(follow(recipe.run_share(job, world), evaluate_line), maxlen=0)
+            deque(follow(recipe.run_share(make(Hub()).job, world), evaluate_line), maxlen=0)
         return
-    plan = _plan(settings, job, checkpoint, workers=parallel, samples=samples)
-    if stop_at_plan(settings, plan, dry_run=dry_run):
+    made = planned(make, dry_run=dry_run)
+    if made is None:
         return
     if samples:
-        _sample(settings, checkpoint, folder, workers=parallel)
-    *_, last = follow(recipe.run(job, report=report, workers=parallel), evaluate_line)
+        _sample(made.settings or settings, made.request, folder, workers=parallel)
+    *_, last = follow(recipe.run(made.job, report=report, workers=parallel), evaluate_line)
     show_evaluation(last.found or {})
     if samples:
         recipe.note_figures(settings, last.found or {})
@@ -238,14 +255,14 @@ def _request(settings: "Settings", folder: Path, checkpoint: Path | None = None)
     return Request(prompts_of(settings), checkpoint=checkpoint, formats=(FRAMES,), out=folder)
 
 
-def _sample(settings: "Settings", checkpoint: Path | None, folder: Path, *, workers: int) -> None:
+def _sample(settings: "Settings", request: "Request", folder: Path, *, workers: int) -> None:
     """Sample the run into a separate folder, replacing its contents."""
     from latte_cli.cli.progress import follow, sampling_line
     from latte_cli.core.recipes import sample as recipe
 
     for old in (*folder.glob("*.npy"), *folder.glob("*.json")):
         old.unlink()
-    reports = recipe.run(settings, _request(settings, folder, checkpoint), workers=workers)
+    reports = recipe.run(settings, request, workers=workers)
     deque(follow(reports, sampling_line), maxlen=0)
 
 

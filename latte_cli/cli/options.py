@@ -59,7 +59,8 @@ Checkpoint = Annotated[
     model_option(
         "--checkpoint",
         metavar="PATH",
-        help="Weights to sample from, or best: the run's of the lowest validation loss. Default: the newest.",
+        help="Weights to sample from: a file, hf://OWNER/REPO/FILE, or best: the run's of the lowest"
+        " validation loss. Default: the newest.",
     ),
 ]
 Parallel = Annotated[

@@ -15,6 +15,7 @@ from rich.text import Text
 from latte_cli.core.errors import printable
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.units import bytes_of, duration
+from latte_cli.core.storage.hub import HubName
 
 if TYPE_CHECKING:
     from latte_cli.core.data.latent_cache.check import Checked
@@ -105,6 +106,11 @@ def show(text: str) -> None:
     """Print results to stdout."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()
+
+
+def show_fetching(name: HubName, size: int) -> None:
+    """A file that is fetched now, on stderr."""
+    console.print(Text(f"fetching {name} ({bytes_of(size)})"), soft_wrap=True)
 
 
 def training_line(report: "EncodeReport | TrainReport") -> Line:

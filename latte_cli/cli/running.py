@@ -3,21 +3,25 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from latte_cli.cli.boundary import INTERRUPTED, complain
 from latte_cli.core.errors import LatteError
 
 if TYPE_CHECKING:
+    from latte_cli.core.checkpoints.published import Hub
     from latte_cli.core.data.latent_cache.check import Checked
     from latte_cli.core.data.latent_cache.writer import Status
     from latte_cli.core.experiment.rules import Command
     from latte_cli.core.planning.plan import Plan
+    from latte_cli.core.planning.planned import Planned
     from latte_cli.core.recipes.cache import CacheReport
     from latte_cli.core.sampling.write import SampleReport
     from latte_cli.core.settings.schema import Settings
+
+Made = TypeVar("Made", bound="Planned")
 
 
 def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
@@ -113,6 +117,35 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def planned(make: "Callable[[Hub], Made]", *, dry_run: bool) -> "Made | None":
+    """What a command is to do, once nothing stands in its way; None after a dry run, which shows the plan.
+
+    make: the plan with weights as the hub finds them. Those that the cache lacks are fetched last, when all
+    else is known to be right, and planned with again.
+    """
+    from latte_cli.core.checkpoints.published import Hub
+    from latte_cli.core.planning.planned import absent_rows
+
+    hub = Hub(asks=dry_run)
+    made = make(hub)
+    if dry_run:
+        made.plan.rows += absent_rows(hub)
+    if stop_at_plan(made.settings, made.plan, dry_run=dry_run):
+        return None
+    if hub.absent:
+        made = make(fetching_hub())
+        made.plan.demand()
+    return made
+
+
+def fetching_hub() -> "Hub":
+    """A hub that fetches what the cache lacks, with a line on each file; huggingface_hub draws the bars."""
+    from latte_cli.cli.progress import show_fetching
+    from latte_cli.core.checkpoints.published import Hub
+
+    return Hub(fetches=True, report=show_fetching)
+
+
 def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) -> bool:
     """Check a plan; for a dry run, show it and return True. Raises LatteError with the plan's problems."""
     if dry_run:
@@ -124,13 +157,31 @@ def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) ->
     return dry_run
 
 
-def stop_at_cache_plan(
+def planned_caching(
     settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
-) -> bool:
-    """`stop_at_plan` for `latte cache`; the remaining work is determined only for a dry run."""
+) -> "Planned | None":
+    """`planned` for `latte cache`; what is still to encode is found out for a dry run alone."""
+
+    def make(hub: "Hub") -> "Planned":
+        from latte_cli.core.experiment.local import local_settings
+        from latte_cli.core.planning.planned import Planned
+
+        ready = local_settings(settings, hub, "cache") if encodes else settings
+        plan = _caching_plan(ready, encodes=encodes, start=start, overwrite=overwrite, dry_run=dry_run)
+        return Planned(ready, plan)
+
+    return planned(make, dry_run=dry_run)
+
+
+def _caching_plan(
+    settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
+) -> "Plan":
     from latte_cli.core.planning.plan import cache_plan
+    from latte_cli.core.storage.hub import is_name
 
     plan = cache_plan(settings, encodes=encodes)
+    if is_name(settings.vae.weights):  # yet to be fetched
+        return plan
     if encodes and not plan.problems:
         from latte_cli.core.planning.cache import check_encoding_memory
 
@@ -139,4 +190,4 @@ def stop_at_cache_plan(
         from latte_cli.core.planning.cache import add_caching
 
         add_caching(plan, settings, resume=start, overwrite=overwrite)
-    return stop_at_plan(settings, plan, dry_run=dry_run)
+    return plan

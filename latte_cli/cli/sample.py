@@ -9,7 +9,7 @@ import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import model_option, output_option, sampling_option
-from latte_cli.cli.running import load, set_logging, show_files, stop_at_plan
+from latte_cli.cli.running import load, planned, set_logging, show_files
 
 EXAMPLES = (
     ("Three clips from the newest checkpoint of a run", "latte sample -c sky.yaml --num-samples 3"),
@@ -57,7 +57,7 @@ Pipeline = Annotated[
     model_option(
         "--pipeline",
         metavar="DIR",
-        help="Text-to-video pipeline in diffusers' layout, such as Latte-1 (sample.pipeline).",
+        help="Text-to-video pipeline: a folder, or hf://maxin-cn/Latte-1 (sample.pipeline).",
     ),
 ]
 Lora = Annotated[
@@ -261,7 +261,7 @@ def sample(
         set_logging(log_level)
         from latte_cli.core.recipes import sample as recipe
 
-        prepared = recipe.prepare_replay(replay, out=out)
+        prepared = planned(lambda hub: recipe.prepare_replay(replay, hub, out=out), dry_run=dry_run)
     else:
         if class_labels and (prompts or prompts_file):
             raise typer.BadParameter("cannot be combined with --prompt", param_hint="--class-label")
@@ -292,6 +292,8 @@ def sample(
         if world.launcher is not None:  # one of the workers that --parallel started
             deque(follow(recipe.share(settings, request, world), sampling_line), maxlen=0)
             return
-        prepared = recipe.prepare(settings, request, workers=parallel)
-    if not stop_at_plan(prepared.settings, prepared.plan, dry_run=dry_run):
+        prepared = planned(
+            lambda hub: recipe.prepare(settings, request, hub, workers=parallel), dry_run=dry_run
+        )
+    if prepared is not None:
         show_files(prepared.job().run(workers=parallel))

@@ -2,13 +2,16 @@
 
 from collections import deque
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import data_option, parallel_option, run_option
-from latte_cli.cli.running import load, stop_at_plan
+from latte_cli.cli.running import load, planned
+
+if TYPE_CHECKING:
+    from latte_cli.core.checkpoints.published import Hub
 
 EXAMPLES = (
     ("Train on a folder of videos", "latte train -c sky.yaml --data videos/"),
@@ -85,21 +88,30 @@ def train(
     """Train a model on videos or on cached latents."""
     flags = {"data.root": data, "cache.dir": cache, "run_dir": run_dir, "train.steps": steps}
     settings = load("train", config, assignments, {**flags, "device": device}, log_level)
+    from latte_cli.core.experiment.local import local_settings
     from latte_cli.core.parallel.commands import Cluster, check_cluster
     from latte_cli.core.parallel.scheduler import serve
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.planning.plan import train_plan
+    from latte_cli.core.planning.planned import Planned
 
     cluster = Cluster(parallel, nodes, node_rank, master_addr, master_port, launcher, rank_table)
     world = current_world()
-    plan = train_plan(settings, workers=cluster.size if world.launcher is None else world.size)
-    if world.launcher is None:
-        plan.check(lambda: check_cluster(cluster))
-    if stop_at_plan(settings, plan, dry_run=dry_run):
+
+    def make(hub: "Hub") -> "Planned":
+        ready = local_settings(settings, hub, "train")
+        plan = train_plan(ready, workers=cluster.size if world.launcher is None else world.size)
+        if world.launcher is None:
+            plan.check(lambda: check_cluster(cluster))
+        return Planned(ready, plan)
+
+    made = planned(make, dry_run=dry_run)
+    if made is None:
         return
     if world.is_scheduler:
         serve()
         return
+    settings = made.settings or settings
     from latte_cli.cli.progress import follow, show, training_line
     from latte_cli.core.recipes import train as recipe
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from latte_cli.core.bench import measuring
 from latte_cli.core.bench.rows import Row
+from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.errors import LatteError
+from latte_cli.core.experiment.local import local_settings
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.scheduler import serve
@@ -35,7 +37,8 @@ def main(job: Path, result: Path) -> None:
         if world.launcher is None and cards > 1:
             launch(same_command(), Cluster(cards), log_dir=result.parent / "logs")
             return
-        found = measure(task, Settings.model_validate(task["settings"]), world)
+        settings = local_settings(Settings.model_validate(task["settings"]), Hub(), "bench")
+        found = measure(task, settings, world)
     except LatteError as error:
         if report_failure(str(error)):  # the launching process raises the same error here
             sys.exit(1)

@@ -14,6 +14,7 @@ from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
+from latte_cli.core.storage.hub import is_name, name_of
 from latte_cli.core.storage.json_files import Model, Size, read_json
 
 DEMO = "demo"
@@ -86,6 +87,8 @@ def find_autoencoder(weights: str | None) -> AutoencoderFiles:
     if weights is None:
         raise LatteError(f'vae.weights: not set; expected a file, a diffusers folder, or "{DEMO}"')
     path = DEMO_FOLDER if weights == DEMO else Path(weights).expanduser()
+    if is_name(path):
+        raise LatteError(f"vae.weights: {name_of(str(path))} is not in the cache of published weights")
     if not path.exists():
         raise LatteError(f'vae.weights: no file or folder {path}; expected an autoencoder, or "{DEMO}"')
     if path.is_dir():

@@ -1,5 +1,7 @@
 """Folders of weights: sharded checkpoints with an index, and diffusers' folders."""
 
+import fnmatch
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field
@@ -11,13 +13,15 @@ from latte_cli.core.storage.names import FileName
 
 CONFIG = "config.json"  # next to a model's weights
 _PIPELINE_PARTS = {"vae": "vae", "t2v": "transformer"}
-_INDEX_SUFFIX = ".index.json"
+INDEX_SUFFIX = ".index.json"
 # In order of preference: safetensors before pickles, full precision before variants.
 _PATTERNS = (
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors.index.json",
     "*.safetensors.index.json",
-    "*.bin.index.json",
     "diffusion_pytorch_model.safetensors",
     "model.safetensors",
+    "*.bin.index.json",
     "diffusion_pytorch_model.ckpt",
     "model.ckpt",
     "diffusion_pytorch_model.bin",
@@ -49,10 +53,16 @@ def find_weights(folder: Path, kind: str = "auto") -> Path:
         if kind != "auto" and kind not in parts:
             raise LatteError(f"{folder}: the pipeline has no model of kind {kind}")
         folder = next(iter(parts.values()), folder) if kind == "auto" else parts[kind]
+    return folder / choose_weights([path.name for path in folder.iterdir()], str(folder))
+
+
+def choose_weights(names: Iterable[str], folder: str) -> str:
+    """The best of a folder's files of weights and indices of shards. Raises LatteError as `find_weights`."""
+    names = sorted(names)
     for pattern in _PATTERNS:
-        found = sorted(folder.glob(pattern))
+        found = fnmatch.filter(names, pattern)
         if len(found) > 1:
-            raise LatteError(f"{folder}: contains {found[0].name} and {found[1].name}; give one of them")
+            raise LatteError(f"{folder}: contains {found[0]} and {found[1]}; give one of them")
         if found:
             return found[0]
     raise LatteError(
@@ -62,7 +72,7 @@ def find_weights(folder: Path, kind: str = "auto") -> Path:
 
 def is_index(path: Path) -> bool:
     """Whether a file is the index of a sharded checkpoint, judged by its name."""
-    return path.name.endswith(_INDEX_SUFFIX)
+    return path.name.endswith(INDEX_SUFFIX)
 
 
 class _Index(Model):

@@ -30,11 +30,14 @@ def checkpoint_at(folder: Path, step: int) -> Path:
 def chosen_checkpoint(settings: Settings, given: Path | None) -> Path:
     """The checkpoint to sample from: `given`, the run folder's newest by default, the best one for BEST.
 
-    Raises LatteError if the run folder has none, or BEST is asked of a run that does not keep it.
+    Without any in the run folder it is sample.pretrained. Raises LatteError if there is none, or BEST is
+    asked of a run that does not keep it.
     """
     if given is not None and given != BEST:
         return given
     found = checkpoints(settings.run_dir / "ckpt")
+    if not found and given is None and settings.sample.pretrained is not None:
+        return settings.sample.pretrained
     if not found:
         raise LatteError(f"{settings.run_dir}: no checkpoint found; train first or give --checkpoint")
     if given is None:
@@ -46,6 +49,11 @@ def chosen_checkpoint(settings: Settings, given: Path | None) -> Path:
             " validation loss"
         )
     return checkpoint_at(settings.run_dir / "ckpt", best.step)
+
+
+def holds_lora(settings: Settings, checkpoint: Path | None) -> bool:
+    """Whether a run's checkpoint holds low-rank adapters, to be added to the weights of train.init_from."""
+    return settings.train.trains_lora and checkpoint != settings.sample.pretrained
 
 
 def lora_file(checkpoint: Path) -> Path:

@@ -20,6 +20,23 @@ from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.sampling.from_pipeline import PipelineGenerator, clip_shape
 from latte_cli.core.sampling.spec import PipelineSpec
 from latte_cli.core.sampling.write import ClipFiles
+from latte_cli.core.storage.hub import name_of
+
+
+def absent_plan(pipeline: Path, prompts: Sequence[str], target: ClipFiles | None = None) -> Plan:
+    """What is known of clips of a pipeline that is yet to be fetched."""
+    plan = Plan()
+    plan.add("pipeline", name_of(str(pipeline)))
+    for prompt in prompts[:PROMPTS_SHOWN]:
+        plan.add("", prompt or "the empty prompt")
+    if target is not None:
+        _add_target(plan, target)
+    return plan
+
+
+def _add_target(plan: Plan, target: ClipFiles) -> None:
+    plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")
+    plan.check(lambda: check_folder("--out", target.folder))
 
 
 def pipeline_plan(
@@ -38,14 +55,14 @@ def pipeline_plan(
     frames, _, height, width = clip_shape(pipeline, spec.num_frames, spec.height, spec.width)
     shape, guided = pipeline.shape, any(clip.guidance_scale != 1 for clip in specs)
     decoder = pipeline.temporal_decoder if spec.temporal_decoder else pipeline.vae if target.decodes else None
-    plan.add("pipeline", str(pipeline.path))
+    plan.add("pipeline", name_of(str(pipeline.path)))
     heads = f"{shape.num_heads} heads, patch {shape.patch_size}"
     plan.add(
         "transformer", f"{shape.hidden_size} wide, {2 * shape.depth} deep, {heads}, weights {spec.dtype}"
     )
     plan.add("parameters", f"{shape.parameters():,}")
     if spec.lora is not None:
-        plan.add("lora", str(spec.lora))
+        plan.add("lora", name_of(str(spec.lora)))
     pixels = (height * VAE_FACTOR, width * VAE_FACTOR)
     plan.add("clips", f"{len(specs)} of {frames} frames of {pixels[0]} x {pixels[1]} pixels")
     for clip in specs[:PROMPTS_SHOWN]:
@@ -94,8 +111,7 @@ def pipeline_plan(
         for steps, clip in zip(evaluations, specs, strict=True)
     )
     add_time(plan, passes, pass_flops(pipeline, spec), "pass")
-    plan.add("writes", f"{', '.join(target.formats)} to {target.folder}")
-    plan.check(lambda: check_folder("--out", target.folder))
+    _add_target(plan, target)
     return plan
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latte_cli.core.checkpoints.runs import chosen_checkpoint
+from latte_cli.core.checkpoints.runs import chosen_checkpoint, holds_lora
 from latte_cli.core.data.captions.files import texts_of
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
@@ -31,6 +31,7 @@ from latte_cli.core.planning.units import bytes_of, duration, short
 from latte_cli.core.planning.validation import validation_of
 from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_setup
 from latte_cli.core.settings.schema import DataSettings, Settings
+from latte_cli.core.storage.hub import is_name, name_of
 
 PROMPTS_SHOWN = 3
 SCAN_SECONDS = 0.5  # time limit for opening videos; the others are only listed
@@ -55,8 +56,8 @@ class Plan:
             self.problems.append(str(error))
 
     def require(self, name: str, path: Path | str | None) -> None:
-        """Require that the file or folder of a setting exists, if it is set."""
-        if path is not None and not Path(path).exists():
+        """Require that the file or folder of a setting exists, if it is set; published weights are fetched later."""
+        if path is not None and not is_name(path) and not Path(path).exists():
             self.problems.append(f"{name}: {path}: no such file or folder")
 
     def demand(self) -> None:
@@ -157,15 +158,7 @@ def sample_plan(
             f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
     _add_sampler(plan, settings, number * forward_flops(shape), full_steps)
-    try:
-        chosen = chosen_checkpoint(settings, checkpoint)
-        plan.add("checkpoint", str(chosen))
-        plan.require("--checkpoint", chosen)
-    except LatteError as error:
-        plan.problems.append(str(error))
-    if settings.train.trains_lora:
-        plan.add("base weights", str(settings.train.init_from))
-        plan.require("train.init_from", settings.train.init_from)
+    _add_checkpoint(plan, settings, checkpoint)
     if decodes:
         _require_vae(plan, settings)
     plan.check(lambda: check_folder("--out" if out else "run_dir", out or settings.run_dir / "samples"))
@@ -190,6 +183,20 @@ def _add_sampler(plan: Plan, settings: Settings, operations: int, full_steps: Fu
         add_time(plan, setup.steps, passes // setup.steps * operations, "step")
     else:
         add_time(plan, passes, operations, "pass")
+
+
+def _add_checkpoint(plan: Plan, settings: Settings, given: Path | None) -> None:
+    """The weights that clips are drawn from."""
+    try:
+        chosen = chosen_checkpoint(settings, given)
+    except LatteError as error:
+        plan.problems.append(str(error))
+        return
+    plan.add("checkpoint", name_of(str(chosen)))
+    plan.require("sample.pretrained" if chosen == settings.sample.pretrained else "--checkpoint", chosen)
+    if holds_lora(settings, chosen):
+        plan.add("base weights", name_of(str(settings.train.init_from)))
+        plan.require("train.init_from", settings.train.init_from)
 
 
 def _add_model(plan: Plan, shape: Sizes) -> None:
@@ -266,6 +273,10 @@ def _add_epoch(plan: Plan, settings: Settings, names: Sequence[str], global_batc
 
 def _add_text(plan: Plan, settings: Settings) -> None:
     """Add a row on the text encoder."""
+    named = settings.text.encoder or settings.train.init_from
+    if is_name(named):
+        plan.add("text", name_of(str(named)))
+        return
     try:
         found = text_folder(settings)
         plan.add("text", f"{found.encoder}: {found.kind}, {found.max_tokens} tokens of width {found.width}")
@@ -298,7 +309,7 @@ def _add_captions(plan: Plan, settings: Settings, *, trains: bool) -> None:
 
 def _require_vae(plan: Plan, settings: Settings) -> None:
     weights = settings.vae.weights
-    plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else str(weights))
+    plan.add("autoencoder", "the package's own, for the demo" if weights == "demo" else name_of(str(weights)))
     if weights is None:
         plan.problems.append('vae.weights: not set, expected a file, a diffusers folder, or "demo"')
     elif weights != "demo":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.diffusion.reuse import FullSteps, even_schedule, minimax_schedule
 from latte_cli.core.diffusion.schedule import FloatArray
@@ -13,8 +14,9 @@ from latte_cli.core.errors import LatteError, found
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.planning.cost import forward_flops
-from latte_cli.core.planning.pipeline import pass_flops, pipeline_plan
+from latte_cli.core.planning.pipeline import absent_plan, pass_flops, pipeline_plan
 from latte_cli.core.planning.plan import Plan, add_time, sample_plan
+from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.room import check_folder
 from latte_cli.core.sampling.calibration import (
     REUSE_FILE,
@@ -34,6 +36,7 @@ from latte_cli.core.sampling.from_pipeline import (
 )
 from latte_cli.core.sampling.from_run import RunGenerator, run_specs, run_weights
 from latte_cli.core.sampling.generator import Generator
+from latte_cli.core.sampling.local import local_request
 from latte_cli.core.sampling.spec import ClipSpec, Request
 from latte_cli.core.sampling.stretches import evaluations_of, finished, longest_stretch, stretch_errors
 from latte_cli.core.sampling.write import LATENTS, ClipFiles
@@ -127,24 +130,31 @@ class CalibrateJob:
 
 
 @dataclass(frozen=True)
-class PreparedCalibration:
+class PreparedCalibration(Planned):
     """What `latte calibrate` would do, as far as settings, small files and headers show."""
 
-    settings: Settings
-    plan: Plan
     job: Callable[[], CalibrateJob]
     """The job, once the plan has no problems."""
 
 
-def prepare(settings: Settings, request: Request, *, budgets: Sequence[int] = ()) -> PreparedCalibration:
+def prepare(
+    settings: Settings, request: Request, hub: Hub, *, budgets: Sequence[int] = ()
+) -> PreparedCalibration:
     """The plan and the job of calibrating a run or a pipeline, on sample.num_samples clips of each prompt.
 
+    Weights are as `hub` finds them.
     budgets: numbers of full steps; none are a half and a third of the steps. request.out: the file to write.
     Raises LatteError naming the file, setting or option at fault.
     """
     # A calibration is of full guidance, and does not depend on an earlier one.
     free = {"full_steps": None, "reuse": None, "guidance_every": 1}
     settings = settings.model_copy(update={"sample": settings.sample.model_copy(update=free)})
+    settings, request = local_request(settings, request, hub, decodes=False)
+    if settings.sample.pipeline is not None and hub.absent:
+        plan = absent_plan(settings.sample.pipeline, [line.text for line in request.prompts])
+        return PreparedCalibration(
+            settings, plan, lambda: prepare(settings, request, hub, budgets=budgets).job()
+        )
     if settings.sample.pipeline is not None:
         return _of_pipeline(with_pipeline_defaults(settings, request), request, budgets)
     setup = run_setup(settings, settings.sample)

@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from latte_cli.core.checkpoints import save as store
@@ -18,6 +18,7 @@ from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
 from latte_cli.core.settings.schema import Dtype
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import write_file
+from latte_cli.core.storage.hub import is_name, name_of, parse_name
 
 Program = Literal["mindspore", "torch"]
 
@@ -27,6 +28,11 @@ _SUFFIXES: dict[Program, tuple[str, ...]] = {
     "mindspore": store.MINDSPORE_SUFFIXES + store.SAFETENSORS_SUFFIXES,
     "torch": store.TORCH_SUFFIXES + store.SAFETENSORS_SUFFIXES,
 }
+
+
+SOURCE_PARTS: dict[str, tuple[str, ...]] = {"vae": ("vae",), "t2v": ("transformer",)}
+"""What is needed of a published pipeline, by the kind of weights that are converted."""
+PIPELINE_PARTS = ("text_encoder", "tokenizer", "vae", "scheduler?", "transformer/config.json?")
 
 
 class ConversionCost(NamedTuple):
@@ -58,6 +64,8 @@ class ConvertReport:
     """Ignored entries and the reason."""
     source_sha256: str | None
     """SHA-256 of the source (of all its shards, concatenated); only computed for `--report`."""
+    source: str
+    """Path of the source, or the published name with its commit."""
     target: str
     description: dict[str, object] = field(default_factory=dict)
     """The model's sizes by name."""
@@ -133,8 +141,13 @@ def describe(report: ConvertReport) -> str:
 
 
 def _default_target(source: Path, to: Program) -> Path:
+    """A target next to the source, or in the working directory if the source is in the hub's cache."""
     folder = source.resolve() if source.name in ("", ".", "..") else source
-    stem = folder.name if folder.is_dir() else folder.name.removesuffix(".index.json").rpartition(".")[0]
+    name = name_of(str(source))
+    if is_name(name):
+        published = parse_name(name)
+        folder = Path(PurePosixPath(published.file or published.repo).name)
+    stem = folder.name if source.is_dir() else folder.name.removesuffix(".index.json").rpartition(".")[0]
     return folder.with_name(f"{stem or folder.name}{_SUFFIXES[to][0]}")
 
 
@@ -190,6 +203,7 @@ def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
         renamed={source: name for name, source in mapped.sources.items() if source != name},
         ignored={shown(name): reason for name, reason in mapped.ignored.items()},
         source_sha256=digest_of_files(mapped.weights.files) if digest else None,
+        source=name_of(str(mapped.weights.path)),
         target=str(target),
         description=asdict(mapped.latte) if mapped.latte else dict(mapped.sizes),
     )

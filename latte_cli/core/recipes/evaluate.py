@@ -29,6 +29,7 @@ from latte_cli.core.report.figures import EVALUATION
 from latte_cli.core.report.page import RunReport
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import new_folder, remove_folder, write_file
+from latte_cli.core.storage.hub import is_name, name_of
 
 LOGS = "logs"  # of workers, next to the features; kept if a worker fails
 
@@ -71,7 +72,8 @@ def check(job: EvalJob) -> None:
         raise LatteError(
             f"--num-frames: found {protocol.num_frames}, expected {MIN_FRAMES} or more, as required by I3D"
         )
-    read_i3d(job.i3d)
+    if not is_name(job.i3d):  # yet to be fetched
+        read_i3d(job.i3d)
 
 
 def plan(job: EvalJob, *, made: int | None = None, workers: int = 1) -> Plan:
@@ -129,7 +131,7 @@ def run(job: EvalJob, *, report: Path | None = None, workers: int = 1) -> Iterat
         yield from _measure_fvd(draws, features, figures["fvd"])
         about = {
             "network": f"I3D's {NUM_CLASSES} logits, {IMAGE_SIZE} pixels, from -1 to 1",
-            "i3d": str(job.i3d),
+            "i3d": name_of(str(job.i3d)),
         }
         about["i3d_sha256"] = features.sha256
     if {"psnr", "ssim"} & figures.keys():

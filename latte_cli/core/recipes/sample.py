@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.parallel.world import World
 from latte_cli.core.planning.decoding import add_decoding
-from latte_cli.core.planning.pipeline import pipeline_plan
+from latte_cli.core.planning.pipeline import absent_plan, pipeline_plan
 from latte_cli.core.planning.plan import Plan, sample_plan
+from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.run_memory import add_memory
 from latte_cli.core.report.page import RunReport
 from latte_cli.core.sampling.calibration import reuse_file
@@ -22,10 +24,12 @@ from latte_cli.core.sampling.from_pipeline import (
 )
 from latte_cli.core.sampling.from_run import RunGenerator, run_specs
 from latte_cli.core.sampling.generator import Generator
-from latte_cli.core.sampling.spec import ClipSpec, Format, PipelineSpec, Request, read_spec
+from latte_cli.core.sampling.local import local_request, local_spec
+from latte_cli.core.sampling.spec import ClipSpec, Format, PipelineSpec, Request, check_files, read_spec
 from latte_cli.core.sampling.workers import make_all, make_share
 from latte_cli.core.sampling.write import DEFAULT_FORMATS, ClipFiles, SampleReport
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.hub import is_name
 
 SAMPLES = "samples"  # of a run folder
 IMAGE_FORMATS: tuple[Format, ...] = ("png",)
@@ -52,38 +56,50 @@ class ClipJob:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """The plan and the job of `latte sample`, prepared from small files and headers."""
+class Prepared(Planned):
+    """The plan and the job of `latte sample`, prepared from small files and headers.
 
-    settings: Settings | None
-    """Including the pipeline's defaults; None for a replay."""
-    plan: Plan
+    The settings include the pipeline's defaults; None for a replay.
+    """
+
     job: Callable[[], ClipJob]
     """The job, if the plan has no problems."""
 
 
-def prepare(settings: Settings, request: Request, *, workers: int = 1) -> Prepared:
-    """The plan and the job for settings and flags.
+def prepare(settings: Settings, request: Request, hub: Hub, *, workers: int = 1) -> Prepared:
+    """The plan and the job for settings and flags. `hub` resolves published weights.
 
     Raises LatteError naming the invalid file, setting or option.
     """
+    settings, request = local_request(settings, request, hub)
     if settings.sample.pipeline is None:
         plan = _run_plan(settings, request)
         return Prepared(settings, plan, lambda: job_of(settings, request))
     settings = with_pipeline_defaults(settings, request)
+    if settings.sample.pipeline is not None and hub.absent:
+        prompts = [line.text for line in request.prompts]
+        plan = absent_plan(settings.sample.pipeline, prompts, target_of(settings, request))
+        return Prepared(settings, plan, lambda: job_of(settings, request))
     generator, specs, target = _pipeline_clips(settings, request)
     reuse = reuse_file(settings.sample, generator.pipeline.path)
     plan = pipeline_plan(generator, specs, target, workers=workers, reuse=reuse)
     return Prepared(settings, plan, lambda: _pipeline_job(settings, generator, specs, target))
 
 
-def prepare_replay(sidecar: Path, *, out: Path | None = None) -> Prepared:
+def prepare_replay(sidecar: Path, hub: Hub, *, out: Path | None = None) -> Prepared:
     """The plan and the job for reproducing a clip exactly, next to its sidecar or in `out`.
 
     Raises LatteError if it is not a sidecar, or if a file that it refers to has changed.
     """
-    spec = read_spec(sidecar)
+    spec = local_spec(read_spec(sidecar), hub)
     target = ClipFiles(out or sidecar.parent, spec.formats, spec.fps)
+    if not hub.absent:
+        check_files(spec, sidecar)
+    elif isinstance(spec, PipelineSpec):
+        plan = absent_plan(spec.pipeline, [spec.prompt], target)
+        return Prepared(
+            None, plan, lambda: ClipJob(generator_of(spec, decodes=target.decodes), [spec], target)
+        )
     if isinstance(spec, PipelineSpec):
         generator = generator_of(spec, decodes=target.decodes)
         generator.check([spec])
@@ -179,7 +195,9 @@ def _run_plan(settings: Settings, request: Request) -> Plan:
 
 
 def _with_memory(plan: Plan, settings: Settings, target: ClipFiles) -> Plan:
-    """Add decoding and memory to the plan of a run's clips."""
+    """Add decoding and memory to the plan of a run's clips, if the autoencoder is available."""
+    if target.decodes and is_name(settings.vae.weights):
+        return plan
     if target.decodes and not plan.problems:
         data, vae = settings.data, settings.vae
         size = (data.image_size, data.image_size)

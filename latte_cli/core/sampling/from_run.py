@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
 from latte_cli.core.checkpoints.open import open_weights
-from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, lora_file, read_run
+from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, holds_lora, lora_file, read_run
 from latte_cli.core.data.captions.prompts import PromptLine, named
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -172,7 +172,7 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
 
     architecture = architecture_of(settings)
     model = architecture.shell(settings, checkpoint)
-    if settings.train.trains_lora:
+    if holds_lora(settings, checkpoint):
         weights = _with_changes(architecture, settings, checkpoint)
     else:
         weights = architecture.read(checkpoint)
@@ -199,7 +199,7 @@ def checkpoint_files(settings: Settings, checkpoint: Path) -> list[Path]:
     Raises LatteError if one is missing.
     """
     layout = architecture_of(settings).layout
-    if not settings.train.trains_lora:
+    if not holds_lora(settings, checkpoint):
         return [*open_weights(checkpoint, kind=layout).files] if checkpoint.is_dir() else [checkpoint]
     changes = lora_file(checkpoint)
     if not changes.is_file():

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, field_serializer
 
 from latte_cli import __version__
 from latte_cli.core.data.captions.prompts import PromptLine
@@ -17,6 +17,7 @@ from latte_cli.core.settings.messages import Fault
 from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SamplerName, SampleSettings, Settings
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import write_file
+from latte_cli.core.storage.hub import name_of
 from latte_cli.core.storage.json_files import Count, Digest, Model, parse_json, read_json
 from latte_cli.core.storage.names import FileName
 
@@ -73,6 +74,13 @@ class ClipSpec(Model):
     formats: tuple[Format, ...] = Field(min_length=1)
     files: tuple[FileName, ...] = ()
     """Written formats; empty before the clip is made."""
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _published_by_name(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        """Write the name of published weights, with their commit, and not where this machine keeps them."""
+        if value is self.sha256:
+            return {name_of(name): digest for name, digest in value.items()}
+        return name_of(str(value)) if isinstance(value, Path) else handler(value)
 
 
 class RunSpec(ClipSpec):
@@ -138,20 +146,21 @@ def write_spec(folder: Path, spec: ClipSpec) -> Path:
 
 
 def read_spec(path: Path) -> RunSpec | PipelineSpec:
-    """Read the spec of a clip from its sidecar.
-
-    Raises LatteError naming an invalid field, or a file that has changed or is missing.
-    """
+    """Read the spec of a clip from its sidecar. Raises LatteError naming an invalid field."""
     content = read_json(path, dict[str, Any], missing="expected the .json next to a sample", expected=SIDECAR)
     if not {"pipeline", "checkpoint"} & content.keys():
         raise LatteError(f"{path}: found neither checkpoint nor pipeline, expected {SIDECAR}")
     spec = parse_spec(content, source=str(path))
     if isinstance(spec, RunSpec) and (fault := _broken_rule(spec)) is not None:
         raise LatteError(f"{path}: settings.{fault}")
+    return spec
+
+
+def check_files(spec: ClipSpec, source: Path) -> None:
+    """Raise LatteError naming `source` and a file that has changed since the clip was made, or is gone."""
     for name, digest in spec.sha256.items():
         if not Path(name).is_file() or digest_of_files([Path(name)]) != digest:
-            raise LatteError(f"{path}: {name} is not the file that the clip was made from")
-    return spec
+            raise LatteError(f"{source}: {name_of(name)} is not the file that the clip was made from")
 
 
 def parse_spec(content: dict[str, Any], *, source: str) -> RunSpec | PipelineSpec:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.errors import LatteError
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import World
 from latte_cli.core.sampling.generator import Frames, Generator
+from latte_cli.core.sampling.local import local_spec
 from latte_cli.core.sampling.spec import ClipSpec, parse_spec
 from latte_cli.core.sampling.write import (
     ClipFiles,
@@ -83,7 +85,8 @@ def make_share(
     if not has_work(target):
         raise LatteError(f"{world.launcher}: sampling starts its workers itself: use --parallel {world.size}")
     contents = read_json(logs / WORK, list[dict[str, Any]], most=BULKY_BYTES)
-    mine = [parse_spec(content, source=str(logs / WORK)) for content in contents[world.rank :: world.size]]
+    source, own = str(logs / WORK), contents[world.rank :: world.size]
+    mine = [local_spec(parse_spec(content, source=source), Hub()) for content in own]
 
     def keep(name: str, frames: Frames) -> None:
         with atomic_file(_frames(logs, name)) as partial:

@@ -63,7 +63,8 @@ class VaeSettings(Section):
     """The autoencoder between pixels and latents."""
 
     weights: str | None = None
-    """A weights file, a diffusers folder, or "demo": the small autoencoder shipped with this package."""
+    """A weights file, a diffusers folder, a published name such as hf://stabilityai/sd-vae-ft-mse, or "demo":
+    the small autoencoder shipped with this package."""
     scaling_factor: float = Field(SCALING_FACTOR, gt=0)
     """Factor by which the encoder's samples are multiplied (Rombach et al. 2022)."""
     chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
@@ -80,8 +81,8 @@ class TextSettings(Section):
     """The text encoder for captions and prompts, for condition: text."""
 
     encoder: Path | None = None
-    """Folder of a text encoder with its tokenizer, or a pipeline folder: CLIP for latte, T5 for latte-t2v.
-    Null: the encoder of train.init_from if that is a pipeline."""
+    """Folder of a text encoder with its tokenizer, a pipeline folder, or a published name (hf://...): CLIP
+    for latte, T5 for latte-t2v. Null: the encoder of train.init_from if that is a pipeline."""
     dtype: Dtype = "float32"
     """Type of the encoder's matrix products on Ascend and GPU; float32 on a CPU."""
     clean_caption: bool = True
@@ -194,8 +195,9 @@ class TrainSettings(Section):
     samples them from the averaged weights; this needs memory for a second float32 model (4 bytes per
     parameter), the autoencoder, and for prompts, the first time, the text encoder."""
     init_from: Path | None = None
-    """Initial weights: a checkpoint of this program, the PyTorch original or MindONE; for latte-t2v also a
-    pipeline folder or its transformer folder."""
+    """Initial weights, a path or a published name such as hf://maxin-cn/Latte/ucf101.pt: a checkpoint of this
+    program, the PyTorch original or MindONE; for latte-t2v also a pipeline folder or its transformer folder.
+    Null: random weights, whatever sample.pretrained says."""
     part: Literal["all", "temporal", "lora"] = "all"
     """Parameters to train in a latte-t2v: all, the temporal blocks, or low-rank adapters of its attention
     (LoRA, Hu et al. 2021) while the weights of init_from stay frozen."""
@@ -249,9 +251,13 @@ class SampleSettings(Section):
     """Prompts to sample, num_samples clips each, for condition: text."""
     negative_prompt: str = ""
     """Prompt that guidance steers away from, for condition: text."""
+    pretrained: Path | None = None
+    """Weights to sample from while the run folder has no checkpoint, a path or a published name such as
+    hf://maxin-cn/Latte/skytimelapse.pt."""
     pipeline: Path | None = None
-    """Folder of a text-to-video pipeline in diffusers' layout (Latte-1), to use instead of a run. Changes the
-    defaults: sampler: null (its scheduler), steps: 50, guidance_scale: 7.5, num_samples: 1 (per prompt)."""
+    """Folder of a text-to-video pipeline in diffusers' layout, or a published name such as
+    hf://maxin-cn/Latte-1, to use instead of a run. Changes the defaults: sampler: null (its scheduler),
+    steps: 50, guidance_scale: 7.5, num_samples: 1 (per prompt)."""
     temporal_decoder: Switch = "auto"
     """Decode a pipeline's clips with its vae_temporal_decoder, which decodes 14 frames together and flickers
     less. Auto: if the folder has one and the clip has more than one frame, like the original."""

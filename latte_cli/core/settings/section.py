@@ -5,7 +5,16 @@ import os
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+
+from latte_cli.core.storage.hub import name_of
 
 NOT_UTF_8 = "is not valid UTF-8"
 NOT_A_NAME = "is not a valid path"
@@ -56,3 +65,9 @@ class Section(BaseModel):
                 if error.errno == errno.ENAMETOOLONG:
                     raise ValueError(NOT_A_NAME) from error
         return value
+
+    @field_serializer("*", mode="wrap", when_used="json")
+    def _published_by_name(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        """Write the name of published weights, with their commit, and not where this machine keeps them."""
+        plain = handler(value)
+        return name_of(plain) if isinstance(value, str | Path) else plain

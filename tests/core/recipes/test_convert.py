@@ -185,6 +185,7 @@ def test_the_report_says_what_was_found_and_done(tmp_path: Path) -> None:
         "parameters": 5320,
         "ignored": {"model": "another set of weights, for --weights model"},
         "source_sha256": "SHA",
+        "source": str(source),
         "target": str(tmp_path / "x.ckpt"),
         "description": {
             "hidden_size": 8,

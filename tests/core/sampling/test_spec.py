@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.sampling.spec import PipelineSpec, RunSpec, read_spec, write_spec
+from latte_cli.core.sampling.spec import PipelineSpec, RunSpec, check_files, read_spec, write_spec
 from latte_cli.core.sampling.write import digests
 from latte_cli.core.settings.schema import DataSettings, ModelSettings, SampleSettings, Settings
 
@@ -176,9 +176,13 @@ def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_text("first")
     path = sidecar(tmp_path, PIPELINE | {"sha256": digests([weights, None])})
-    assert read_spec(path).sha256.keys() == {str(weights)}
+    spec = read_spec(path)
+    assert spec.sha256.keys() == {str(weights)}
+    check_files(spec, path)
     weights.write_text("second")
-    assert refusal(path) == f"{weights} is not the file that the clip was made from"
+    with pytest.raises(LatteError) as refusal:
+        check_files(spec, path)
+    assert str(refusal.value) == f"{path}: {weights} is not the file that the clip was made from"
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "[" * 100_000, "x"], ids=["list", "none", "deep", "text"])

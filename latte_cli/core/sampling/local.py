@@ -1,0 +1,49 @@
+"""Requests and specs of clips whose published weights are local."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from latte_cli.core.checkpoints.published import Hub
+from latte_cli.core.experiment.local import local_pipeline, local_settings, pipeline_parts
+from latte_cli.core.sampling.spec import PipelineSpec, Request, RunSpec
+from latte_cli.core.sampling.write import LATENTS
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.hub import is_name
+
+
+def local_request(
+    settings: Settings, request: Request, hub: Hub, *, decodes: bool = True
+) -> tuple[Settings, Request]:
+    """Settings and request with paths in place of the names of weights. Raises LatteError as `Hub.local`.
+
+    decodes: whether latents become frames in any format that they would be written in.
+    """
+    decodes = decodes and (request.formats is None or set(request.formats) != {LATENTS})
+    if settings.sample.pipeline is None:
+        settings = local_settings(settings, hub, "sample", checkpoint=request.checkpoint, decodes=decodes)
+    else:
+        settings = local_pipeline(settings, hub, decodes=decodes, num_frames=request.num_frames)
+    if request.checkpoint is not None:
+        request = replace(request, checkpoint=hub.local(request.checkpoint, ("transformer",)))
+    if request.lora is not None:
+        request = replace(request, lora=hub.local(request.lora))
+    return settings, request
+
+
+def local_spec(spec: RunSpec | PipelineSpec, hub: Hub) -> RunSpec | PipelineSpec:
+    """A clip's spec with paths in place of the names of weights. Raises LatteError as `Hub.local`."""
+    decodes = set(spec.formats) != {LATENTS}
+    if isinstance(spec, PipelineSpec):
+        parts = pipeline_parts(decodes=decodes, temporal=spec.temporal_decoder)
+        lora = None if spec.lora is None else hub.local(spec.lora)
+        update: dict[str, object] = {"pipeline": hub.local(spec.pipeline, parts), "lora": lora}
+    else:
+        checkpoint = hub.local(spec.checkpoint, ("transformer",))
+        settings = local_settings(spec.settings, hub, "sample", checkpoint=spec.checkpoint, decodes=decodes)
+        update = {"checkpoint": checkpoint, "settings": settings}
+    # Those of names are found by now, unless what they belong to is absent.
+    digests = {
+        str(Hub().local(Path(name))) if is_name(name) else name: digest
+        for name, digest in spec.sha256.items()
+    }
+    return spec.model_copy(update={**update, "sha256": digests})
