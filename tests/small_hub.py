@@ -177,11 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = stop is not None
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that have gone."""
+
+
 @contextmanager
 def small_hub() -> Iterator[SmallHub]:
     """A hub that answers at its `url` until the end of the block."""
     hub = SmallHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -98,7 +98,7 @@ def calibrate(
     from latte_cli.core.sampling.spec import Request
 
     request = Request(
-        checkpoint=checkpoint, num_frames=num_frames, height=height, width=width, lora=lora, out=out
+        checkpoint=checkpoint, num_frames=num_frames, height=height, width=width, lora=lora or (), out=out
     )
     request = with_prompts(request, settings, prompts=prompts or (), prompts_file=None, config=config)
     prepared = planned(

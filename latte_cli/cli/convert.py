@@ -1,10 +1,10 @@
 """`latte convert`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from latte_cli.cli import options
-from latte_cli.cli.options import model_option, output_option
+from latte_cli.cli.options import lora_use, model_option, output_option
 from latte_cli.cli.running import fetching_hub, load, set_logging
 
 EXAMPLES = (
@@ -61,6 +61,15 @@ PipelineFrom = Annotated[
         help="Write a pipeline folder with the text encoder, tokenizer and autoencoder of this one.",
     ),
 ]
+MergeLora = Annotated[
+    list[Any] | None,
+    model_option(
+        "--merge-lora",
+        metavar="FILE[:STRENGTH]",
+        parser=lora_use,
+        help="LoRA weights to merge into the source, which may be a pipeline folder. Repeatable.",
+    ),
+]
 Force = Annotated[bool, output_option("--force", help="Replace an existing target.")]
 
 
@@ -73,6 +82,7 @@ def convert(
     to: To = "mindspore",
     report: ReportFile = None,
     pipeline_from: PipelineFrom = None,
+    merge_lora: MergeLora = None,
     force: Force = False,
     config: options.Config = None,
     assignments: options.Assignments = None,
@@ -85,12 +95,13 @@ def convert(
     if config is not None or assignments:
         load(None, config, assignments, {"device": device}, log_level)
     from latte_cli.cli.progress import show, show_conversion
-    from latte_cli.core.checkpoints.published import Hub
+    from latte_cli.core.checkpoints.published import Hub, local_lora
     from latte_cli.core.planning.planned import absent_rows
     from latte_cli.core.recipes import convert as recipe
 
     hub = Hub(asks=True) if dry_run else fetching_hub()
-    source = hub.local(source, recipe.SOURCE_PARTS.get(kind, ()))
+    source = hub.local(source, recipe.source_parts(kind, merges=bool(merge_lora)))
+    lora = local_lora(merge_lora or (), hub)
     if pipeline_from is not None:
         pipeline_from = hub.local(pipeline_from, recipe.PIPELINE_PARTS)
     if hub.absent:
@@ -105,6 +116,7 @@ def convert(
         to=to,
         report=report,
         parts=pipeline_from,
+        lora=lora,
         force=force,
         dry_run=dry_run,
     )

@@ -2,9 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from latte_cli.core.checkpoints.lora import LoraUse
 
 data_option = partial(typer.Option, rich_help_panel="Data")
 model_option = partial(typer.Option, rich_help_panel="Model")
@@ -20,6 +23,16 @@ def _assignment(text: str) -> str:
     if not equals or not all(part.strip() for part in path.split(".")):
         raise typer.BadParameter(f"{text}: expected KEY.PATH=VALUE, such as train.steps=100")
     return text
+
+
+def lora_use(text: str) -> "LoraUse":
+    """A `--lora` value. Raises typer.BadParameter for one without a file."""
+    from latte_cli.core.checkpoints.lora import parse_use
+
+    try:
+        return parse_use(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Config = Annotated[

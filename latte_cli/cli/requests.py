@@ -44,7 +44,6 @@ def _refuse_pipeline_flags(settings: "Settings", request: "Request") -> None:
     """Reject flags that require a pipeline: a run samples clips as in training."""
     data = settings.data
     given = {
-        "--lora": (request.lora, "a run uses the LoRA next to its checkpoint"),
         "--num-frames": (request.num_frames, f"this run has data.num_frames {data.num_frames}"),
         "--height": (request.height, f"this run has data.image_size {data.image_size}"),
         "--width": (request.width, f"this run has data.image_size {data.image_size}"),

@@ -3,12 +3,12 @@
 from collections import deque
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from latte_cli.cli import options
-from latte_cli.cli.options import model_option, output_option, sampling_option
+from latte_cli.cli.options import lora_use, model_option, output_option, sampling_option
 from latte_cli.cli.running import load, planned, set_logging, show_files
 
 EXAMPLES = (
@@ -61,8 +61,14 @@ Pipeline = Annotated[
     ),
 ]
 Lora = Annotated[
-    Path | None,
-    model_option("--lora", metavar="FILE", help="LoRA weights for the pipeline's transformer, .safetensors."),
+    list[Any] | None,
+    model_option(
+        "--lora",
+        metavar="FILE[:STRENGTH]",
+        parser=lora_use,
+        help="LoRA weights for the transformer: a file, or a folder written by peft. Repeatable. Default"
+        " strength: 1.",
+    ),
 ]
 NumFrames = Annotated[
     int | None,
@@ -280,7 +286,7 @@ def sample(
             num_frames=num_frames,
             height=height,
             width=width,
-            lora=lora,
+            lora=lora or (),
             initial_latents=initial_latents,
             formats=tuple(one.value for one in formats) if formats else None,
             out=out,

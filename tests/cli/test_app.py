@@ -18,7 +18,10 @@ from latte_cli.core.settings.schema import SamplerName, Settings
 runner = CliRunner()
 COMMON = {"--config", "--set", "--device", "--dry-run", "--log-level"}
 FLAGS = {
-    "convert": {"--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force", "--pipeline-from"},
+    "convert": {
+        "--source", "--target", "--kind", "--weights", "--dtype", "--to", "--report", "--force", "--pipeline-from",
+        "--merge-lora",
+    },
     "cache": {"--data", "--out", "--type", "--resume", "--verify", "--repair", "--overwrite", "--parallel"},
     "train": {
         "--data", "--cache", "--run-dir", "--steps", "--resume", "--allow-changes", "--parallel", "--nodes",
@@ -176,7 +179,7 @@ def test_the_command_line_offers_every_sampler() -> None:
 def test_steps_of_sampling_replace_a_respacing_of_the_file(tiny_experiment: Callable[..., str]) -> None:
     Path("latte.yaml").write_text(tiny_experiment(sample={"respacing": "ddim50"}))
     result = runner.invoke(cli.app, ["sample", "--dry-run", "--steps", "20"])
-    assert "sampler         ddpm, 20 steps\n" in result.stdout
+    assert "sampler          ddpm, 20 steps\n" in result.stdout
 
 
 @pytest.mark.usefixtures("folder")

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
-from latte_cli.core.models.lora import load_lora
+from latte_cli.core.checkpoints.lora import load_lora
 from tests.core.models.text.small_clip import save_clip
 
 pytestmark = pytest.mark.slow

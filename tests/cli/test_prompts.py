@@ -239,19 +239,16 @@ def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
     assert "sampler         the pipeline's DDIMScheduler" in steady[1]
 
 
-DOWNLOAD = (
-    "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
-    " and give --pipeline models/Latte-1"
-)
-
-
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--prompt", "x"], f"no --pipeline was given; to sample from a prompt, {DOWNLOAD}"),
+        (
+            ["--prompt", "x"],
+            "no --pipeline was given; to sample from a prompt, give --pipeline hf://maxin-cn/Latte-1",
+        ),
         (
             ["--prompt", "x", "--pipeline", "none"],
-            f"none: no such folder; to sample from a prompt, {DOWNLOAD}",
+            "none: no such folder; to sample from a prompt, give --pipeline hf://maxin-cn/Latte-1",
         ),
         (
             ["--pipeline", "P"],
@@ -322,7 +319,6 @@ def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: 
             ["--pipeline", "P", "--checkpoint", "x", "--prompt", "x"],
             "--checkpoint: cannot be combined with --pipeline",
         ),
-        (["--lora", "x"], "--lora: requires --pipeline; a run uses the LoRA next to its checkpoint"),
         (["--num-frames", "1"], "--num-frames: requires --pipeline; this run has data.num_frames 16"),
         (["--height", "64"], "--height: requires --pipeline; this run has data.image_size 64"),
     ],
@@ -384,6 +380,24 @@ def test_a_pipeline_that_is_not_whole_is_one_line(spoil: Callable[[Path], object
     assert (result.exit_code, result.stderr.splitlines()[-1], result.stdout) == (1, error, "")
     assert len(result.stderr.splitlines()) == 1
     assert not list(Path().glob("samples/*"))
+
+
+def test_adapters_are_added_at_their_strengths_and_the_sidecar_replays_them() -> None:
+    lora = GOLDEN.parent / "lora"
+    # A name that ends like a strength; without its configuration, alpha is the rank.
+    shutil.copy(lora / "adapter_model.safetensors", "own:0.5")
+    flags = ("--prompt", "x", "--steps", "2", "--format", "latents")
+    drawn(*flags, "--lora", lora, "--out", "whole")
+    drawn(*flags, "--lora", f"{lora}:0.75", "--lora", f"{lora}:.25", "--out", "parts")
+    drawn(*flags, "--lora", "own:0.5:1", "--lora", f"{lora}:-1", "--out", "other")
+    whole, parts, other = (np.load(f"{out}/000-seed42-x.npy") for out in ("whole", "parts", "other"))
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-4)
+    assert np.abs(other - whole).max() > 1e-2
+    record = json.loads(Path("other/000-seed42-x.json").read_text())
+    assert record["lora"] == [{"path": "own:0.5", "strength": 1.0}, {"path": str(lora), "strength": -1.0}]
+    assert str(lora / "adapter_config.json") in record["sha256"]
+    assert latte("--replay", "other/000-seed42-x.json", "--out", "again").exit_code == 0
+    assert contents("again") == contents("other")
 
 
 @pytest.mark.slow

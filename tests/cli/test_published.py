@@ -335,8 +335,8 @@ def test_training_records_the_names_with_their_commits_and_resumes_with_them(
     named = ["--device", "cpu", "--set", VAE]
     planned = latte("train", *named, "--dry-run")
     assert (planned.exit_code, hub.fetched()) == (0, [])
-    assert "autoencoder     hf://stabilityai/sd-vae-ft-mse\n" in planned.stdout
-    assert "would fetch     hf://stabilityai/sd-vae-ft-mse: 2 files, 142 kB\n" in planned.stdout
+    assert "autoencoder      hf://stabilityai/sd-vae-ft-mse\n" in planned.stdout
+    assert "would fetch      hf://stabilityai/sd-vae-ft-mse: 2 files, 142 kB\n" in planned.stdout
     result = latte("train", *named)
     assert (result.exit_code, result.stdout) == (0, "run\n"), result.stderr
     text = Path("run/settings.yaml").read_text()
@@ -380,8 +380,8 @@ def test_a_new_machine_samples_from_published_weights_and_the_sidecar_replays(
     flags = [*experiment(VAE, pretrained), "--run-dir", "runs/sky"]
     planned = sampled(*flags, "--dry-run")
     assert planned.exit_code == 0, planned.stderr
-    assert "checkpoint      hf://maxin-cn/Latte/skytimelapse.pt\n" in planned.stdout
-    assert "would fetch     hf://stabilityai/sd-vae-ft-mse: 2 files, " in planned.stdout
+    assert "checkpoint       hf://maxin-cn/Latte/skytimelapse.pt\n" in planned.stdout
+    assert "would fetch      hf://stabilityai/sd-vae-ft-mse: 2 files, " in planned.stdout
     assert hub.fetched() == []
     result = sampled(*flags)
     assert result.exit_code == 0, result.stderr
@@ -398,6 +398,6 @@ def test_a_new_machine_samples_from_published_weights_and_the_sidecar_replays(
         assert (Path("again") / path.name).read_bytes() == path.read_bytes(), path.name
     shutil.rmtree(constants.HF_HUB_CACHE)  # another machine
     dry = latte("sample", "--replay", sidecar, "--dry-run")
-    assert f"would fetch     hf://maxin-cn/Latte/skytimelapse.pt@{COMMIT}: 1 file" in dry.stdout
+    assert f"would fetch      hf://maxin-cn/Latte/skytimelapse.pt@{COMMIT}: 1 file" in dry.stdout
     assert latte("sample", "--replay", sidecar, "--out", "there").exit_code == 0
     assert (Path("there") / sidecar.name).read_bytes() == sidecar.read_bytes()

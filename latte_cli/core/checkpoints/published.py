@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from latte_cli.core.checkpoints.folders import INDEX_SUFFIX, choose_weights
+from latte_cli.core.checkpoints.lora import LoraUse
 from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.hub import (
     HubName,
@@ -82,6 +83,11 @@ class Hub:
         snapshot = cached_snapshot(HubName(name.repo, revision=listing.commit))
         assert snapshot is not None
         return snapshot
+
+
+def local_lora(uses: Sequence[LoraUse], hub: Hub) -> tuple[LoraUse, ...]:
+    """Files of adapters with paths in place of names. Raises LatteError as `Hub.local`."""
+    return tuple(LoraUse(path=hub.local(use.path), strength=use.strength) for use in uses)
 
 
 def needed_files(name: HubName, files: Collection[str], parts: Sequence[str] = ()) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from latte_cli.core.checkpoints.lora import LoraUse
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
@@ -21,6 +22,12 @@ from latte_cli.core.sampling.from_pipeline import PipelineGenerator, clip_shape
 from latte_cli.core.sampling.spec import PipelineSpec
 from latte_cli.core.sampling.write import ClipFiles
 from latte_cli.core.storage.hub import name_of
+
+
+def add_lora(plan: Plan, uses: Sequence[LoraUse]) -> None:
+    """A row for each file of adapters."""
+    for use in uses:
+        plan.add("lora", f"{name_of(str(use.path))}, strength {use.strength:g}")
 
 
 def absent_plan(pipeline: Path, prompts: Sequence[str], target: ClipFiles | None = None) -> Plan:
@@ -61,8 +68,7 @@ def pipeline_plan(
         "transformer", f"{shape.hidden_size} wide, {2 * shape.depth} deep, {heads}, weights {spec.dtype}"
     )
     plan.add("parameters", f"{shape.parameters():,}")
-    if spec.lora is not None:
-        plan.add("lora", name_of(str(spec.lora)))
+    add_lora(plan, spec.lora)
     pixels = (height * VAE_FACTOR, width * VAE_FACTOR)
     plan.add("clips", f"{len(specs)} of {frames} frames of {pixels[0]} x {pixels[1]} pixels")
     for clip in specs[:PROMPTS_SHOWN]:

@@ -56,7 +56,7 @@ class Plan:
             self.problems.append(str(error))
 
     def require(self, name: str, path: Path | str | None) -> None:
-        """Require that the file or folder of a setting exists, if it is set; published weights are fetched later."""
+        """Require that the file or folder of a setting exists, if set; published weights come later."""
         if path is not None and not is_name(path) and not Path(path).exists():
             self.problems.append(f"{name}: {path}: no such file or folder")
 

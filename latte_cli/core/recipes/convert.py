@@ -2,14 +2,18 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from latte_cli.core.checkpoints import save as store
+from latte_cli.core.checkpoints.adapters import merged, read_adapters
+from latte_cli.core.checkpoints.folders import is_pipeline
 from latte_cli.core.checkpoints.limits import shown
+from latte_cli.core.checkpoints.lora import LoraUse, is_lora, load_lora, lora_files, save_lora, save_peft
 from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
-from latte_cli.core.checkpoints.open import open_weights
+from latte_cli.core.checkpoints.open import Weights, open_weights
 from latte_cli.core.checkpoints.streaming import stored_nbytes
 from latte_cli.core.checkpoints.tensors import nbytes
 from latte_cli.core.errors import LatteError
@@ -17,7 +21,7 @@ from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
 from latte_cli.core.settings.schema import Dtype
 from latte_cli.core.storage.digests import digest_of_files
-from latte_cli.core.storage.files import write_file
+from latte_cli.core.storage.files import atomic_folder, write_file
 from latte_cli.core.storage.hub import is_name, name_of, parse_name
 
 Program = Literal["mindspore", "torch"]
@@ -30,9 +34,18 @@ _SUFFIXES: dict[Program, tuple[str, ...]] = {
 }
 
 
-SOURCE_PARTS: dict[str, tuple[str, ...]] = {"vae": ("vae",), "t2v": ("transformer",)}
-"""What is needed of a published pipeline, by the kind of weights that are converted."""
-PIPELINE_PARTS = ("text_encoder", "tokenizer", "vae", "scheduler?", "transformer/config.json?")
+PIPELINE_PARTS = (
+    *("text_encoder", "tokenizer", "vae", "vae_temporal_decoder?", "scheduler?"),
+    "transformer/config.json?",
+)
+"""What is needed of a published pipeline whose other parts are taken."""
+
+
+def source_parts(kind: str, *, merges: bool) -> tuple[str, ...]:
+    """What is needed of a published pipeline to convert weights of a kind, or to merge adapters into it."""
+    if merges:
+        return ("transformer", *PIPELINE_PARTS)
+    return {"vae": ("vae",), "t2v": ("transformer",)}.get(kind, ())
 
 
 class ConversionCost(NamedTuple):
@@ -50,7 +63,7 @@ class ConversionCost(NamedTuple):
 class ConvertReport:
     """The result of a conversion; `--report` writes it as JSON."""
 
-    kind: Kind
+    kind: Kind | Literal["lora"]
     weights: str
     """The converted set: ema, model, or bare if the file has only one."""
     preset: str | None
@@ -69,6 +82,8 @@ class ConvertReport:
     target: str
     description: dict[str, object] = field(default_factory=dict)
     """The model's sizes by name."""
+    lora: list[str] = field(default_factory=list)
+    """The adapters that were merged into the weights, as FILE:STRENGTH."""
 
     cost: ConversionCost | None = None
     """With `dry_run`, what the conversion would take; not part of the JSON."""
@@ -84,6 +99,7 @@ def run(
     to: Program = "mindspore",
     report: Path | None = None,
     parts: Path | None = None,
+    lora: Sequence[LoraUse] = (),
     force: bool = False,
     dry_run: bool = False,
 ) -> ConvertReport:
@@ -91,16 +107,26 @@ def run(
 
     The target contains the source's numbers exactly, unless `dtype` rounds them. The default target is next
     to the source. With `parts`, a folder with the other parts of a text-to-video pipeline, the target is a
-    pipeline folder. Raises LatteError for errors a user can fix, before anything is written.
+    pipeline folder. lora: LoRA weights to merge into the source; a pipeline gives a pipeline. Raises
+    LatteError for errors a user can fix, before anything is written.
     """
     if not source.exists():
         raise LatteError(f"{source}: no such file or folder")
+    if lora and parts is None and is_pipeline(source):
+        kind, parts = "t2v", source
+    if parts is None and not is_pipeline(source) and is_lora(found := open_weights(source)):
+        target = target or _default_target(source, to)
+        result = _convert_lora(found, target, to=to, dtype=dtype, force=force, dry_run=dry_run)
+        return _with_report(result, None if dry_run else report)
     if parts is not None:
         kind, target = _pipeline_kind(kind), _pipeline_target(target, force=force)
     else:
         target = target or _default_target(source, to)
         _check_target(source, target, to=to, force=force)
     mapped = map_weights(open_weights(source, weights=weights or "auto", kind=kind), kind)
+    if lora:
+        lora_files(lora)
+        mapped = replace(mapped, tensors=merged(mapped.tensors, read_adapters(lora)))
     if parts is not None:
         check_parts(target, mapped, parts)
     cost = None
@@ -110,18 +136,16 @@ def run(
         write_pipeline(target, mapped, parts, dtype=dtype, force=force)
     else:
         _write(mapped, target, dtype=dtype, to=to)
-    result = _report(mapped, target, digest=report is not None)
-    if report is not None and not dry_run:
-        content = asdict(result)
-        del content["cost"]
-        write_file(report, json.dumps(content, indent=1) + "\n")
-    return replace(result, cost=cost)
+    result = _report(mapped, target, lora, digest=report is not None)
+    return replace(_with_report(result, None if dry_run else report), cost=cost)
 
 
 def describe(report: ConvertReport) -> str:
     """Describe the model in one line: preset or sizes, condition, frames, and number of parameters."""
     sizes = dict(report.description)
     count = f"{report.parameters:,} parameters"
+    if report.kind == "lora":
+        return f"low-rank adapters of {sizes['projections']} projections: rank {sizes['rank']}, {count}"
     if report.kind != "latte":
         numbers = ", ".join(f"{name} {value}" for name, value in sizes.items())
         return f"{KINDS[report.kind][0]}: {numbers}, {count}"
@@ -193,7 +217,48 @@ def _cost(mapped: Mapped, dtype: str | None) -> ConversionCost:
     return ConversionCost(PROGRAM + max(map(nbytes, tensors)), disk, time.perf_counter() - start)
 
 
-def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
+def _convert_lora(
+    weights: Weights, target: Path, *, to: Program, dtype: str | None, force: bool, dry_run: bool
+) -> ConvertReport:
+    """Adapters as a folder of peft, or as a file of this program. Raises LatteError as `run`."""
+    lora = load_lora(weights.path)
+    if to == "torch":
+        target = target.with_suffix("") if target.suffix in _SUFFIXES["torch"] else target
+    elif target.suffix not in store.SAFETENSORS_SUFFIXES:
+        target = target.with_suffix(store.SAFETENSORS_SUFFIXES[0])
+    if target.exists() and not force:
+        raise LatteError(f"{target}: already exists; use --force to replace it")
+    if not dry_run and to == "torch":
+        with atomic_folder(target, force=force) as partial:
+            save_peft(partial, lora, dtype=dtype)
+    elif not dry_run:
+        save_lora(target, lora, dtype=dtype)
+    ranks = sorted({len(a) for a, _ in lora.factors.values()})
+    return ConvertReport(
+        kind="lora",
+        weights=weights.section,
+        preset=None,
+        parameters=sum(a.size + b.size for a, b in lora.factors.values()),
+        taken=list(weights.names),
+        renamed={},
+        ignored={},
+        source_sha256=digest_of_files(weights.files),
+        source=name_of(str(weights.path)),
+        target=str(target),
+        description={"projections": len(lora.factors), "rank": ", ".join(map(str, ranks))},
+    )
+
+
+def _with_report(result: ConvertReport, path: Path | None) -> ConvertReport:
+    """The result, written to a file too where one is given."""
+    if path is not None:
+        content = asdict(result)
+        del content["cost"]
+        write_file(path, json.dumps(content, indent=1) + "\n")
+    return result
+
+
+def _report(mapped: Mapped, target: Path, lora: Sequence[LoraUse], *, digest: bool) -> ConvertReport:
     return ConvertReport(
         kind=mapped.kind,
         weights=mapped.weights.section,
@@ -206,4 +271,5 @@ def _report(mapped: Mapped, target: Path, *, digest: bool) -> ConvertReport:
         source=name_of(str(mapped.weights.path)),
         target=str(target),
         description=asdict(mapped.latte) if mapped.latte else dict(mapped.sizes),
+        lora=[f"{name_of(str(use.path))}:{use.strength:g}" for use in lora],
     )

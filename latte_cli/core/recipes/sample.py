@@ -9,7 +9,7 @@ from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.parallel.world import World
 from latte_cli.core.planning.decoding import add_decoding
-from latte_cli.core.planning.pipeline import absent_plan, pipeline_plan
+from latte_cli.core.planning.pipeline import absent_plan, add_lora, pipeline_plan
 from latte_cli.core.planning.plan import Plan, sample_plan
 from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.run_memory import add_memory
@@ -190,6 +190,9 @@ def _run_plan(settings: Settings, request: Request) -> Plan:
         most_steps=max((line.steps or 0 for line in request.prompts), default=0),
         out=request.out,
     )
+    add_lora(plan, request.lora)
+    for use in request.lora:
+        plan.require("--lora", use.path)
     plan.require("--initial-latents", request.initial_latents)
     return _with_memory(plan, settings, target)
 

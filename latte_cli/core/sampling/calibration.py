@@ -11,7 +11,7 @@ from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError, found, shown_value
 from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.text.folder import part_files
-from latte_cli.core.sampling.spec import MAX_STEPS, PipelineSpec, Steps
+from latte_cli.core.sampling.spec import MAX_STEPS, PipelineSpec, Steps, adapter_digests
 from latte_cli.core.settings.schema import SampleSettings, Settings
 from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Digest, Model, read_json
@@ -132,9 +132,9 @@ def pipeline_setup(pipeline: PipelineFolder, spec: PipelineSpec) -> Setup:
 
 
 def pipeline_weights(pipeline: PipelineFolder, spec: PipelineSpec) -> tuple[str, ...]:
-    """The digests of the files that hold the transformer's weights, and of the changes to them."""
-    changes = [] if spec.lora is None else [spec.lora]
-    return tuple(spec.sha256[str(file)] for file in [*part_files(pipeline.transformer), *changes])
+    """The digests of the files that hold the transformer's weights, and of the adapters added to them."""
+    own = [spec.sha256[str(file)] for file in part_files(pipeline.transformer)]
+    return (*own, *adapter_digests(spec))
 
 
 def _read(path: Path) -> Calibration:

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
+from latte_cli.core.checkpoints.adapters import WithAdapters, check_fit, read_adapters
 from latte_cli.core.checkpoints.folders import CONFIG
+from latte_cli.core.checkpoints.lora import lora_files
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.temporal_decoder import open_temporal_decoder
@@ -75,8 +77,7 @@ def pipeline_specs(
         if rows != number * len(lines):
             expected = f"expected one per clip: {len(lines)} prompts x {number} samples"
             raise LatteError(f"--initial-latents: {path}: found noise of {rows}, {expected}")
-    if request.lora is not None and not request.lora.is_file():
-        raise LatteError(f"--lora: {request.lora}: no such file")
+    lora_files(request.lora)
     decoder = decoder_of(pipeline, sample.temporal_decoder, frames=shape[0]) if target.decodes else None
     pipeline_files(pipeline, decoder=decoder)  # reports missing weights before any is read
     clips = [(line, further) for line in lines for further in range(number)]
@@ -105,7 +106,7 @@ def pipeline_specs(
             "width": shape[3] * VAE_FACTOR,
             "dtype": sample.dtype,
             "clean_caption": settings.text.clean_caption,
-            "lora": request.lora,
+            "lora": tuple(request.lora),
             "chunk_frames": settings.vae.chunk_frames,
             "temporal_decoder": decoder == pipeline.temporal_decoder,
             "fps": target.fps,
@@ -126,7 +127,7 @@ def with_digests(
     """
     spec = specs[0]
     decoder = (pipeline.temporal_decoder if spec.temporal_decoder else pipeline.vae) if decodes else None
-    files = [*pipeline_files(pipeline, decoder=decoder), spec.lora, spec.initial_latents]
+    files = [*pipeline_files(pipeline, decoder=decoder), *lora_files(spec.lora), spec.initial_latents]
     sha256 = digests(files)
     made = [clip.model_copy(update={"sha256": sha256}) for clip in specs]
     if any(clip.full_steps is not None for clip in made):
@@ -184,8 +185,7 @@ class PipelineGenerator:
             raise LatteError(
                 f"sample.steps: found {most}, expected at most the {total} of the pipeline's scheduler"
             )
-        if spec.lora is not None:
-            open_weights(spec.lora)
+        check_fit({name: tensor.shape for name, tensor in mapped.tensors.items()}, read_adapters(spec.lora))
 
     def generate(self, specs: Sequence[ClipSpec], *, decodes: bool) -> Iterator[ClipStep]:
         """See `Generator`. The specs are `PipelineSpec`s accepted by `check`."""
@@ -241,14 +241,9 @@ class PipelineGenerator:
         return make
 
     def _weights(self, spec: PipelineSpec) -> Mapping[str, Array]:
-        """The transformer's weights, read on demand, with the spec's LoRA added."""
+        """The transformer's weights, still in their files, with the adapters that the spec names."""
         mapped = map_weights(open_weights(self.pipeline.transformer, kind="t2v"), "t2v")
-        weights: Mapping[str, Array] = LazyWeights(mapped)
-        if spec.lora is None:
-            return weights
-        from latte_cli.core.models.lora import load_lora, with_lora
-
-        return with_lora(weights, load_lora(spec.lora), source=str(spec.lora))
+        return WithAdapters(LazyWeights(mapped), read_adapters(spec.lora))
 
     def _encode(self, clips: Sequence[PipelineSpec]) -> "Iterator[Condition]":
         """The packed states of each prompt and its negative, (1, N, D + 1) each; texts are encoded once."""

@@ -1,12 +1,13 @@
 """Clips of a run: specs from its settings, and the generator."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latte_cli.core.arrays import Array
+from latte_cli.core.checkpoints.adapters import WithAdapters, read_adapters
 from latte_cli.core.checkpoints.autoencoder import DEMO, find_autoencoder
+from latte_cli.core.checkpoints.lora import LoraUse, lora_files
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.checkpoints.runs import RunBase, base_weights, digest_of, holds_lora, lora_file, read_run
 from latte_cli.core.data.captions.prompts import PromptLine, named
@@ -19,7 +20,7 @@ from latte_cli.core.models.text.folder import text_files
 from latte_cli.core.sampling.calibration import check_weights, full_steps_of, reuse_file, run_setup
 from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
-from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec
+from latte_cli.core.sampling.spec import ClipSpec, Request, RunSpec, adapter_digests
 from latte_cli.core.sampling.write import ClipFiles, digests
 from latte_cli.core.settings.schema import SampleSettings, Settings
 from latte_cli.core.storage.json_files import check_json
@@ -55,7 +56,7 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
     """The specs of the requested clips. Raises LatteError for missing or invalid files."""
     path, prompts = request.initial_latents, request.prompts
     number, groups = settings.sample.num_samples, max(1, len(prompts))
-    files = [*checkpoint_files(settings, checkpoint), path]
+    files = [*checkpoint_files(settings, checkpoint), *lora_files(request.lora), path]
     if path is not None:
         rows = len(read_noise(path, clip_shape(settings)))
         number = rows // groups
@@ -77,6 +78,7 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
             "row": row,
             "prompt": None if clip.line is None else clip.line.text,
             "negative_prompt": None if clip.line is None else settings.sample.negative_prompt,
+            "lora": tuple(request.lora),
             "initial_latents": path,
             "sha256": sha256,
             "formats": target.formats,
@@ -96,8 +98,9 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
 
 
 def run_weights(spec: RunSpec) -> tuple[str, ...]:
-    """The digests of the files that hold the transformer's weights."""
-    return tuple(spec.sha256[str(file)] for file in checkpoint_files(spec.settings, spec.checkpoint))
+    """The digests of the files that hold the transformer's weights, and of the adapters added to them."""
+    own = [spec.sha256[str(file)] for file in checkpoint_files(spec.settings, spec.checkpoint)]
+    return (*own, *adapter_digests(spec))
 
 
 class RunGenerator:
@@ -130,7 +133,7 @@ class RunGenerator:
         conditions = encode_prompts(
             settings, [(clip.prompt, clip.negative_prompt or "") for clip in clips if clip.prompt is not None]
         )
-        denoiser = Denoiser(load_trained(settings, checkpoint))
+        denoiser = Denoiser(load_trained(settings, checkpoint, clips[0].lora))
         classes = denoiser.num_classes
         return [
             Trajectory(
@@ -163,8 +166,8 @@ def guidance_of(sample: SampleSettings, *, conditional: bool) -> float:
     return sample.guidance_scale if conditional else 1.0
 
 
-def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
-    """Load the transformer with a checkpoint's averaged weights.
+def load_trained(settings: Settings, checkpoint: Path, lora: Sequence[LoraUse] = ()) -> Transformer:
+    """Load the transformer with a checkpoint's averaged weights, and LoRA added to them.
 
     Raises LatteError if they do not fit, or if the base weights of a LoRA run have changed.
     """
@@ -172,11 +175,12 @@ def load_trained(settings: Settings, checkpoint: Path) -> Transformer:
 
     architecture = architecture_of(settings)
     model = architecture.shell(settings, checkpoint)
+    adapters = read_adapters(lora)
+    start = checkpoint
     if holds_lora(settings, checkpoint):
-        weights = _with_changes(architecture, settings, checkpoint)
-    else:
-        weights = architecture.read(checkpoint)
-    load_weights(model, weights, source=str(checkpoint))
+        start = _start_of(architecture, settings, checkpoint)
+        adapters = [*read_adapters([LoraUse(path=lora_file(checkpoint))]), *adapters]
+    load_weights(model, WithAdapters(architecture.read(start), adapters), source=str(checkpoint))
     return model
 
 
@@ -213,14 +217,13 @@ def clip_shape(settings: Settings) -> tuple[int, ...]:
     return (sizes.num_frames, sizes.in_channels, sizes.sample_size, sizes.sample_size)
 
 
-def _with_changes(architecture: Architecture, settings: Settings, checkpoint: Path) -> Mapping[str, Array]:
-    """The weights that a run started from, with its LoRA added."""
-    from latte_cli.core.models.lora import load_lora, with_lora
-
-    start, changes = base_weights(settings), lora_file(checkpoint)
-    if checkpoint != changes and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
+def _start_of(architecture: Architecture, settings: Settings, checkpoint: Path) -> Path:
+    """The weights that a LoRA run started from. Raises LatteError if they have changed."""
+    start = base_weights(settings)
+    of_run = checkpoint != lora_file(checkpoint)
+    if of_run and read_run(checkpoint, RunBase).base != digest_of(start, architecture.layout):
         raise LatteError(f"{checkpoint}: train.init_from {start} contains other weights than in training")
-    return with_lora(architecture.read(start), load_lora(changes), source=str(changes))
+    return start
 
 
 def _vae_files(settings: Settings) -> list[Path]:

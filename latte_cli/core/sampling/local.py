@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from latte_cli.core.checkpoints.published import Hub
+from latte_cli.core.checkpoints.published import Hub, local_lora
 from latte_cli.core.experiment.local import local_pipeline, local_settings, pipeline_parts
 from latte_cli.core.sampling.spec import PipelineSpec, Request, RunSpec
 from latte_cli.core.sampling.write import LATENTS
@@ -25,8 +25,7 @@ def local_request(
         settings = local_pipeline(settings, hub, decodes=decodes, num_frames=request.num_frames)
     if request.checkpoint is not None:
         request = replace(request, checkpoint=hub.local(request.checkpoint, ("transformer",)))
-    if request.lora is not None:
-        request = replace(request, lora=hub.local(request.lora))
+    request = replace(request, lora=local_lora(request.lora, hub))
     return settings, request
 
 
@@ -35,8 +34,7 @@ def local_spec(spec: RunSpec | PipelineSpec, hub: Hub) -> RunSpec | PipelineSpec
     decodes = set(spec.formats) != {LATENTS}
     if isinstance(spec, PipelineSpec):
         parts = pipeline_parts(decodes=decodes, temporal=spec.temporal_decoder)
-        lora = None if spec.lora is None else hub.local(spec.lora)
-        update: dict[str, object] = {"pipeline": hub.local(spec.pipeline, parts), "lora": lora}
+        update: dict[str, object] = {"pipeline": hub.local(spec.pipeline, parts)}
     else:
         checkpoint = hub.local(spec.checkpoint, ("transformer",))
         settings = local_settings(spec.settings, hub, "sample", checkpoint=spec.checkpoint, decodes=decodes)
@@ -46,4 +44,4 @@ def local_spec(spec: RunSpec | PipelineSpec, hub: Hub) -> RunSpec | PipelineSpec
         str(Hub().local(Path(name))) if is_name(name) else name: digest
         for name, digest in spec.sha256.items()
     }
-    return spec.model_copy(update={**update, "sha256": digests})
+    return spec.model_copy(update={**update, "lora": local_lora(spec.lora, hub), "sha256": digests})

@@ -1,8 +1,9 @@
 """`ClipSpec`: everything that determines a clip. Its JSON is the sidecar written next to the clip."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, field_serializer
 
 from latte_cli import __version__
+from latte_cli.core.checkpoints.lora import LoraUse, lora_files
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.rules import broken_rules
@@ -47,7 +49,7 @@ class Request:
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
-    lora: Path | None = None
+    lora: Sequence[LoraUse] = ()
     initial_latents: Path | None = None
     """A .npy of noise (N, F, 4, h, w), one row per clip."""
     formats: tuple[Format, ...] | None = None
@@ -66,6 +68,8 @@ class ClipSpec(Model):
     """The clip's index in its run, and in the noise of `initial_latents`."""
     prompt: str | None = None
     negative_prompt: str | None = None
+    lora: tuple[LoraUse, ...] = ()
+    """Adapters added to the transformer."""
     initial_latents: Path | None
     sha256: dict[str, Digest]
     """Digest of every file that determines the clip, by path."""
@@ -130,7 +134,6 @@ class PipelineSpec(ClipSpec):
     """Type of the weights in memory."""
     clean_caption: bool = False
     """Missing in sidecars of versions without caption cleaning."""
-    lora: Path | None
     chunk_frames: Literal["auto"] | Annotated[int, Field(ge=1)]
     temporal_decoder: bool = False
     """Whether frames are decoded together. Missing in sidecars of older versions."""
@@ -143,6 +146,14 @@ def write_spec(folder: Path, spec: ClipSpec) -> Path:
     path = folder / f"{spec.name}.json"
     write_file(path, spec.model_dump_json(indent=2) + "\n")
     return path
+
+
+def adapter_digests(spec: ClipSpec) -> Iterator[str]:
+    """The digests of a clip's files of adapters, each of its strength too where that is not 1."""
+    for use in spec.lora:
+        for file in lora_files([use]):
+            digest = spec.sha256[str(file)]
+            yield digest if use.strength == 1 else sha256(f"{digest} {use.strength!r}".encode()).hexdigest()
 
 
 def read_spec(path: Path) -> RunSpec | PipelineSpec:
@@ -165,6 +176,9 @@ def check_files(spec: ClipSpec, source: Path) -> None:
 
 def parse_spec(content: dict[str, Any], *, source: str) -> RunSpec | PipelineSpec:
     """Parse a spec from a JSON object. Raises LatteError naming `source` and the invalid field."""
+    lora = content.get("lora")
+    if not isinstance(lora, list):  # of versions that took one file, or null
+        content = content | {"lora": [] if lora is None else [{"path": lora}]}
     if "pipeline" in content:
         return parse_json(json.dumps(content).encode(), PipelineSpec, source=source)
     if isinstance(settings := content.get("settings"), dict) and isinstance(settings.get("text", {}), dict):

@@ -35,6 +35,36 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
+    """A temporary folder next to `target` to fill: renamed to `target` on success, otherwise removed.
+
+    Raises LatteError if it cannot be written, or `target` exists and is not to be replaced (`force`).
+    """
+    if target.exists() and not force:
+        raise LatteError(f"{target}: already exists; use --force to replace it")
+    partial, before = (
+        target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("partial", "before")
+    )
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        sync(partial)
+        with suppress(FileNotFoundError):
+            target.rename(before)
+        partial.rename(target)
+        sync(target.parent)
+    except OSError as error:
+        raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if before.exists() and not target.exists():
+            before.rename(target)
+        for folder in (partial, before):
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_file():
+                folder.unlink()
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
     """Create a folder if it is missing; remove it, and the parents created for it, if it stays empty.
 

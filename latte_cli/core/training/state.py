@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from latte_cli.core.checkpoints.folders import CONFIG
+from latte_cli.core.checkpoints.lora import save_lora
 from latte_cli.core.checkpoints.runs import (
     FORMAT,
     Best,
@@ -25,7 +26,7 @@ from latte_cli.core.checkpoints.runs import (
 )
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import CHANGES, Transformer
-from latte_cli.core.models.lora import lora_of, save_lora
+from latte_cli.core.models.lora import lora_of
 from latte_cli.core.storage.files import atomic_file, write_file
 from latte_cli.core.storage.json_files import Count, parse_json
 from latte_cli.core.training.optimizer import AdamW

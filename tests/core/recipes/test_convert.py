@@ -187,6 +187,7 @@ def test_the_report_says_what_was_found_and_done(tmp_path: Path) -> None:
         "source_sha256": "SHA",
         "source": str(source),
         "target": str(tmp_path / "x.ckpt"),
+        "lora": [],
         "description": {
             "hidden_size": 8,
             "depth": 2,

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from latte_cli.core.checkpoints.lora import LoraUse
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
@@ -55,7 +56,7 @@ SPEC = PipelineSpec(
     width=64,
     dtype="float32",
     clean_caption=True,
-    lora=None,
+    lora=(),
     chunk_frames="auto",
     fps=8,
     device="cpu",
@@ -241,7 +242,7 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
         f"{name}.lora_B.weight": np.ones((24, 1), np.float32),
     }
     save_file(factors, path)
-    (plain,), (changed,) = made(FREE), made(FREE, lora=path)
+    (plain,), (changed,) = made(FREE), made(FREE, lora=(LoraUse(path=path),))
     assert np.abs(plain.latents - changed.latents).max() > 1e-3
 
 
@@ -251,10 +252,10 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
         ({"height": 60}, "--height: found 60, expected a multiple of 16"),
         (
             {"pipeline": Path("none")},
-            "none: no such folder; to sample from a prompt, download maxin-cn/Latte-1",
+            "none: no such folder; to sample from a prompt, give --pipeline hf://maxin-cn/Latte-1",
         ),
         ({"steps": 1001}, "sample.steps: found 1001, expected at most the 1000 of the pipeline's scheduler"),
-        ({"lora": PIPELINE / "vae" / "diffusion_pytorch_model.safetensors"}, str(PIPELINE / "vae")),
+        ({"lora": (LoraUse(path=PIPELINE / "vae" / "config.json"),)}, str(PIPELINE / "vae")),
     ],
 )
 def test_what_cannot_be_made_is_one_line(changes: dict[str, Any], message: str) -> None:

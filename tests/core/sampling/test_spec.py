@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from latte_cli.core.checkpoints.lora import LoraUse
 from latte_cli.core.errors import LatteError
 from latte_cli.core.sampling.spec import PipelineSpec, RunSpec, check_files, read_spec, write_spec
 from latte_cli.core.sampling.write import digests
@@ -47,7 +48,7 @@ PIPELINE: dict[str, Any] = {
     "width": 512,
     "dtype": "float32",
     "clean_caption": True,
-    "lora": None,
+    "lora": [],
     "chunk_frames": 8,
     "temporal_decoder": True,
     "fps": 8,
@@ -72,6 +73,13 @@ def test_a_sidecar_from_before_the_temporal_decoder_was_made_without_it(tmp_path
     spec = read_spec(sidecar(tmp_path, before))
     assert isinstance(spec, PipelineSpec)
     assert spec.temporal_decoder is False
+
+
+def test_a_sidecar_from_before_strengths_has_its_one_file_at_strength_1(tmp_path: Path) -> None:
+    assert read_spec(sidecar(tmp_path, PIPELINE | {"lora": "a.safetensors"})).lora == (
+        LoraUse(path=Path("a.safetensors"), strength=1.0),
+    )
+    assert read_spec(sidecar(tmp_path, PIPELINE | {"lora": None})).lora == ()
 
 
 def test_prompts_of_a_sidecar_from_before_cleaning_are_not_cleaned(tmp_path: Path) -> None:

@@ -16,10 +16,7 @@ from latte_cli.core.storage.json_files import read_json
 
 SIZES = ("hidden_size", "depth", "patch_size", "caption_channels", "out_channels")  # known from weights
 PARTS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler")
-WHAT_TO_DOWNLOAD = (
-    "download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1 --local-dir models/Latte-1)"
-)
-
+PUBLISHED = "hf://maxin-cn/Latte-1"
 INCOMPLETE = "the folder is incomplete"
 
 
@@ -60,9 +57,7 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
     """
     if folder is None or not folder.is_dir():
         reason = "no --pipeline was given" if folder is None else f"{folder}: no such folder"
-        raise LatteError(
-            f"{reason}; to sample from a prompt, {WHAT_TO_DOWNLOAD} and give --pipeline models/Latte-1"
-        )
+        raise LatteError(f"{reason}; to sample from a prompt, give --pipeline {PUBLISHED}")
     read_index(folder)
     for part in PARTS:
         if part == "vae" and not decodes:
@@ -83,7 +78,7 @@ def open_pipeline(folder: Path | None, *, decodes: bool = True) -> PipelineFolde
 def read_index(folder: Path) -> dict[str, Any]:
     """Read a pipeline's `model_index.json`. Raises LatteError if it is missing or of another kind."""
     path = folder / "model_index.json"
-    index = read_json(path, dict[str, Any], missing=f"expected a pipeline folder: {WHAT_TO_DOWNLOAD}")
+    index = read_json(path, dict[str, Any], missing=f"expected a pipeline folder, such as {PUBLISHED}")
     if (kind := index.get("_class_name")) != "LattePipeline":
         raise LatteError(f"{path}: {found(kind, 'LattePipeline')}")
     return index

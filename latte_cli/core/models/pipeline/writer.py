@@ -3,8 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape, read_shape
 from latte_cli.core.models.pipeline.folder import check_sizes, open_pipeline, read_index
 from latte_cli.core.models.text.folder import find_text_encoder
-from latte_cli.core.storage.files import sync, write_file
+from latte_cli.core.storage.files import atomic_folder, write_file
 
 TAKEN = ("text_encoder", "tokenizer", "vae", "scheduler")
 INDEX = {
@@ -51,8 +50,8 @@ def write_pipeline(
     LatteError if a part is missing or does not fit, or if the folder cannot be written.
     """
     check_parts(target, mapped, parts)
-    with _atomic_folder(target, force=force) as partial:
-        for part in TAKEN:
+    with atomic_folder(target, force=force) as partial:
+        for part in (*TAKEN, "vae_temporal_decoder"):
             if (parts / part).is_dir():
                 _take(parts / part, partial / part)
         if not (partial / "scheduler").is_dir():
@@ -106,33 +105,6 @@ def _shape(mapped: Mapped, parts: Path) -> TextToVideoShape:
         hint = "the number of heads is read from transformer/config.json in --pipeline-from"
         raise LatteError(f"{error}: {hint}") from error
     return known
-
-
-@contextmanager
-def _atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
-    """A temporary folder next to `target`, renamed to it on success, else removed."""
-    if target.exists() and not force:
-        raise LatteError(f"{target}: already exists; use --force to replace it")
-    partial, before = (
-        target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("partial", "before")
-    )
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        sync(partial)
-        with suppress(FileNotFoundError):
-            target.rename(before)
-        partial.rename(target)
-        sync(target.parent)
-    except OSError as error:
-        raise LatteError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if before.exists() and not target.exists():
-            before.rename(target)
-        for folder in (partial, before):
-            shutil.rmtree(folder, ignore_errors=True)
-            if folder.is_file():
-                folder.unlink()
 
 
 def _take(source: Path, target: Path) -> None:

@@ -43,11 +43,8 @@ def test_a_whole_pipeline_is_opened() -> None:
     assert pipeline.scheduler["_class_name"] == "DDIMScheduler"
 
 
-def test_without_a_pipeline_it_says_what_to_download_and_where_to_put_it(tmp_path: Path) -> None:
-    expected = (
-        "to sample from a prompt, download maxin-cn/Latte-1 (huggingface-cli download maxin-cn/Latte-1"
-        " --local-dir models/Latte-1) and give --pipeline models/Latte-1"
-    )
+def test_without_a_pipeline_it_names_the_published_one(tmp_path: Path) -> None:
+    expected = "to sample from a prompt, give --pipeline hf://maxin-cn/Latte-1"
     assert refusal(None) == f"no --pipeline was given; {expected}"
     assert refusal(tmp_path / "none") == f"{tmp_path / 'none'}: no such folder; {expected}"
 
