@@ -177,7 +177,7 @@ FAULTS: dict[str, tuple[Plant, Finding]] = {
     ),
     "a wrong setting": (
         _wrong_setting,
-        Finding("experiment", "latte.yaml: model.dpth: unknown key", "problem", "correct the settings"),
+        Finding("experiment", "latte.yaml: model.dpth: unknown key", "problem", "correct these settings"),
     ),
     "an encoding without most letters": (
         _ascii,

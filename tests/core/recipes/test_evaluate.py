@@ -154,7 +154,7 @@ def test_every_choice_is_in_the_report(job: EvalJob) -> None:
             {"protocol": Protocol(num_frames=8)},
             "--num-frames: found 8, expected 9 or more, as required by I3D",
         ),
-        ({"protocol": Protocol(num_frames=9, clips=7)}, "holds 6 clips, expected 7 (--clips)"),
+        ({"protocol": Protocol(num_frames=9, clips=7)}, "found 6 clips, expected 7 (--clips)"),
         (
             {"protocol": Protocol(num_frames=10)},
             "generated.npy: no clip can be taken from it; the last of 6,",
