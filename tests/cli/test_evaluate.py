@@ -60,9 +60,9 @@ def test_a_dry_run_shows_the_plan_and_measures_nothing(clips: Path) -> None:
     asked = ("--real", clips / "real.npy", "--generated", clips / "generated.npy", "--metrics", "psnr")
     code, shown, _ = lines(*asked, "--draws", 2, "--report", clips / "report.json", "--dry-run")
     assert code == 0
-    assert f"real            {clips}/real.npy: 5 videos" in shown
-    assert f"generated       {clips}/generated.npy: 3 videos" in shown
-    assert "protocol        default: 3 clips of 16 frames, 2 draws" in shown
+    assert f"real             {clips}/real.npy: 5 videos" in shown
+    assert f"generated        {clips}/generated.npy: 3 videos" in shown
+    assert "protocol         default: 3 clips of 16 frames, 2 draws" in shown
     assert not (clips / "report.json").exists()
 
 

@@ -208,7 +208,7 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     result = latte("--pipeline", PIPELINE, "--prompt", "[red]x[/red]", "--dry-run", "--parallel", "2")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "                [red]x[/red]: 50 steps, guidance 7.5, seed 42\n" in result.stdout
-    assert "sampler         the pipeline's DDIMScheduler\n" in result.stdout
+    assert "sampler          the pipeline's DDIMScheduler\n" in result.stdout
     assert "  sampler: null\n" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.startswith("memory"))
     texts = f"text encoder {bytes_of(encoding_memory(open_pipeline(PIPELINE).text, 2))}"
@@ -236,7 +236,7 @@ def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
         for result in (of_flag, of_setting)
     ]
     assert steady[0] == steady[1]
-    assert "sampler         the pipeline's DDIMScheduler" in steady[1]
+    assert "sampler          the pipeline's DDIMScheduler" in steady[1]
 
 
 @pytest.mark.parametrize(

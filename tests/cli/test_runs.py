@@ -141,12 +141,12 @@ def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
     verified = latte(f"cache --out latents --verify {moved}")
     assert (verified.exit_code, verified.stdout) == (0, "2 entries, all intact\n")
     assert verified.stderr.startswith(
-        "warning: vae.weights: gone.ckpt: no such file: not compared with the cache's"
+        "warning: vae.weights: gone.ckpt: no such file; not compared with the cache's"
     )
     again = latte("cache --out latents")
     assert again.stdout.endswith("save 0 videos, failed 0 videos.\n")
     plan = latte("train --cache latents --dry-run")
-    assert "data            latents: latents of 2 videos\n" in plan.stdout
+    assert "data             latents: latents of 2 videos\n" in plan.stdout
 
 
 @pytest.mark.slow

@@ -169,8 +169,8 @@ def test_a_latte_told_captions_by_clip_draws_prompts(train: Callable[..., None])
 def test_the_plan_tells_prompts_and_encoder() -> None:
     result = latte("-c", "run.yaml", "--prompt", "[b]x", "--dry-run", "--num-samples", "2")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "clips           2 of 2 frames, latents 8 x 8, seed 5\n                [b]x\n" in result.stdout
-    assert f"text            {PIPELINE}/text_encoder: t5, 120 tokens of width 16\n" in result.stdout
+    assert "clips            2 of 2 frames, latents 8 x 8, seed 5\n                 [b]x\n" in result.stdout
+    assert f"text             {PIPELINE}/text_encoder: t5, 120 tokens of width 16\n" in result.stdout
 
 
 @pytest.mark.parametrize(
