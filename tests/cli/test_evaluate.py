@@ -174,5 +174,5 @@ def test_clips_that_do_not_go_together_are_said_in_a_line(clips: Path) -> None:
     code, _, errors = lines(*asked, clips / "generated.npy", "--clips", 4)
     assert (code, errors) == (
         1,
-        [f"--generated: {clips}/generated.npy: holds 3 clips, expected 4 (--clips)"],
+        [f"--generated: {clips}/generated.npy: found 3 clips, expected 4 (--clips)"],
     )

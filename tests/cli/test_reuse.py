@@ -99,7 +99,7 @@ def test_the_calibrations_steps_are_those_that_are_computed() -> None:
     assert sidecar["full_steps"] == [0, 2, 4, 6]
     plan = latte("sample --full-steps 4 --dry-run").stdout
     places = " ".join(map(str, schedules()[4]))
-    assert f"\nfull steps      4 of 8, from run/reuse.json: {places}\n" in plan
+    assert f"\nfull steps       4 of 8, from run/reuse.json: {places}\n" in plan
     assert " 8\n" in next(line + "\n" for line in plan.splitlines() if line.startswith("time"))
 
 
@@ -179,7 +179,7 @@ def test_a_plan_of_calibration_counts_the_full_steps() -> None:
     # then 8 to compare with, and 4 for each of two schedules.
     after = sum(8 - end for start in range(8) for end in range(start + 2, min(start + 5, 8) + 1))
     assert (
-        f"\nmeasures        stretches of up to 5 steps, {2 * (15 + after + 8 + 8)} full steps in all\n"
+        f"\nmeasures         stretches of up to 5 steps, {2 * (15 + after + 8 + 8)} full steps in all\n"
         in result.stdout
     )
     assert "\nwrites          run/reuse.json\n" in result.stdout
@@ -206,6 +206,6 @@ def test_a_pipeline_is_calibrated_in_its_folder_with_its_own_scheduler() -> None
     assert latte(f"sample --replay {sidecar} --out again").exit_code == 0
     assert Path("again/000-seed5-squirrel.npy").read_bytes() == sidecar.with_suffix(".npy").read_bytes()
     plan = latte(f"sample {flags} --full-steps 2 --dry-run").stdout
-    assert "\nfull steps      2 of 4, evenly spaced: 0 2\n" in plan
+    assert "\nfull steps       2 of 4, evenly spaced: 0 2\n" in plan
     refused = latte(f"sample {flags} --full-steps 5")
     assert refused.stderr == "sample.full_steps: found 5, expected at most the 4 sampling steps\n"

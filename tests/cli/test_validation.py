@@ -95,7 +95,7 @@ def test_it_is_in_the_metrics_the_events_and_the_plan() -> None:
     for step, loss in losses("run").items():
         assert found[step, "validation_loss"] == pytest.approx(loss, rel=1e-6)
     plan = latte("train --run-dir other --dry-run").stdout.splitlines()
-    assert "validation      3 of 8 videos held out; 5 clips every 2 steps" in plan
+    assert "validation       3 of 8 videos held out; 5 clips every 2 steps" in plan
     assert "steps per epoch  2.5: 4 steps are 1.6 epochs" in plan
 
 

@@ -388,7 +388,7 @@ def test_verify_compares_the_autoencoder_where_it_is_at_hand(
     assert [checked.fault for checked in cache.verify(settings)] == [None] * 5
     weights = tmp_path / "vae.ckpt"
     assert caplog.messages == [
-        f"vae.weights: {weights}: no such file: not compared with the cache's autoencoder"
+        f"vae.weights: {weights}: no such file; not compared with the cache's autoencoder"
     ]
     unset = settings.model_copy(update={"vae": VaeSettings()})
     assert [checked.fault for checked in cache.verify(unset)] == [None] * 5
