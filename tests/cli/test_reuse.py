@@ -182,7 +182,7 @@ def test_a_plan_of_calibration_counts_the_full_steps() -> None:
         f"\nmeasures         stretches of up to 5 steps, {2 * (15 + after + 8 + 8)} full steps in all\n"
         in result.stdout
     )
-    assert "\nwrites          run/reuse.json\n" in result.stdout
+    assert "\nwrites           run/reuse.json\n" in result.stdout
 
 
 def test_a_pipeline_is_calibrated_in_its_folder_with_its_own_scheduler() -> None:
