@@ -47,7 +47,10 @@ def test_a_plan_of_an_experiment_names_only_paths_as_missing(config: Path) -> No
         assert problem.endswith(missing)
 
 
-def test_a_dry_run_of_an_experiment_prints_its_plan(config: Path) -> None:
+def test_a_dry_run_of_an_experiment_prints_its_plan(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, ["train", "-c", str(config), "--dry-run"], catch_exceptions=False)
     settings = load_settings(config)
     clips = settings.train.batch_size * settings.train.accumulation

@@ -97,12 +97,17 @@ def train(
 
     cluster = Cluster(parallel, nodes, node_rank, master_addr, master_port, launcher, rank_table)
     world = current_world()
+    workers = cluster.size if world.launcher is None else world.size
 
     def make(hub: "Hub") -> "Planned":
         ready = local_settings(settings, hub, "train")
-        plan = train_plan(ready, workers=cluster.size if world.launcher is None else world.size)
+        plan = train_plan(ready, workers=workers)
         if world.launcher is None:
             plan.check(lambda: check_cluster(cluster))
+        if dry_run:
+            from latte_cli.core.planning.first_batch import add_first_batch
+
+            add_first_batch(plan, ready, workers=workers)
         return Planned(ready, plan)
 
     made = planned(make, dry_run=dry_run)

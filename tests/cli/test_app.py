@@ -154,14 +154,15 @@ def test_flags_come_after_set_and_set_after_the_file() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_dry_run_prints_the_settings_and_the_plan_and_leaves_nothing_behind() -> None:
-    before = sorted(Path().rglob("*"))
+def test_a_dry_run_prints_the_settings_and_the_plan_and_leaves_a_picture_of_the_first_batch() -> None:
+    before = set(Path().rglob("*"))
     result = runner.invoke(cli.app, ["train", "--dry-run"])
     assert (result.exit_code, result.stderr) == (0, "")
     names = [line[:16].strip() for line in result.stdout.splitlines()]
     for name in ("run_dir: run", "parameters", "memory", "time", "steps per epoch", "writes"):
         assert name in names
-    assert sorted(Path().rglob("*")) == before
+    assert result.stdout.endswith("\nfirst batch     run/first_batch.png: 1 clip, as the model gets it\n")
+    assert set(Path().rglob("*")) - before == {Path("run"), Path("run/first_batch.png")}
 
 
 @pytest.mark.usefixtures("folder")
