@@ -32,6 +32,7 @@ from latte_cli.core.planning.validation import validation_of
 from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_setup
 from latte_cli.core.settings.schema import DataSettings, Settings
 from latte_cli.core.storage.hub import is_name, name_of
+from latte_cli.core.training.tracking import check_tracker
 
 PROMPTS_SHOWN = 3
 SCAN_SECONDS = 0.5  # time limit for opening videos; the others are only listed
@@ -93,6 +94,7 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
             _add_text(plan, settings)
         _add_captions(plan, settings, trains=True)
     plan.check(lambda: check_switches(settings, settings.device))
+    plan.check(lambda: check_tracker(train))
     plan.check(lambda: check_folder("run_dir", settings.run_dir))
     plan.add(
         "writes", f"{settings.run_dir}, a checkpoint every {train.checkpoint_every} steps, {train.keep} kept"

@@ -3,9 +3,9 @@
 import logging
 import random
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -99,8 +99,8 @@ def _run(
 
     record = RunRecord(settings, step=trainer.progress.step) if world.is_first else None
     page = RunReport(settings) if world.is_first else None
-    with stop_requests() as stopping:
-        preview = _previews(trainer, load, stopping) if record else None
+    with closing(record) if record else nullcontext(), stop_requests() as stopping:
+        preview = _previews(trainer, load, stopping, record) if record else None
         for report in trainer.run(source, encode, stopping=stopping, preview=preview, validate=validate):
             if record and page:
                 record.add(report.metrics)
@@ -216,13 +216,14 @@ def _trainer(
 
 
 def _previews(
-    trainer: "Trainer", load: "Callable[[], Vae]", stopping: Callable[[], bool]
+    trainer: "Trainer", load: "Callable[[], Vae]", stopping: Callable[[], bool], record: RunRecord
 ) -> Callable[[int], object]:
     """A function that samples a preview. Other workers wait only at their next collective operation."""
     from latte_cli.core.training.previews import Previews
 
     weights = trainer.optimizer.averaged(trainer.model.get_parameters())
-    return partial(Previews(trainer.settings, weights, load).draw, stopping=stopping)
+    previews = Previews(trainer.settings, weights, load)
+    return lambda step: record.show(step, previews.draw(step, stopping=stopping))
 
 
 def _validation(

@@ -28,6 +28,7 @@ FREE = {
     "train.validate_every",
     "train.validate_clips",
     "train.keep_best",
+    "train.tracker",
     "train.init_from",
     # Only their product with the number of workers matters: see check_global_batch.
     "train.batch_size",
