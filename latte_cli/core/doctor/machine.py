@@ -17,7 +17,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.kernels import build
 from latte_cli.core.storage.files import cache_folder
 
-COMPILE_SECONDS, LOAD_SECONDS, HUB_SECONDS = 20, 20, 3
+COMPILE_SECONDS, LOAD_SECONDS, HUB_SECONDS = 60, 60, 3
 SOURCE = '#include <thread>\nextern "C" unsigned cores() { return std::thread::hardware_concurrency(); }\n'
 INSTALL_COMPILER = "apt-get install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora, openEuler)"
 LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"

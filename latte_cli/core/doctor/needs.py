@@ -10,6 +10,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.memory import free_memory, machine_memory
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import Settings
+from latte_cli.core.storage.hub import is_name, name_of
 
 SCAN_SECONDS = 0.5
 LITTLE_DISK = 10**9
@@ -137,7 +138,9 @@ def weights(settings: Settings) -> Iterator[Finding]:
     for name, path in named.items():
         if path is None:
             continue
-        if path == "demo" or Path(path).exists():
+        if is_name(path):
+            right.append(f"{name} {name_of(str(path))} (fetched when it is used)")
+        elif path == "demo" or Path(path).exists():
             right.append(f"{name} {path}")
         else:
             fix = f"put the file or folder there, or --set {name}=PATH"

@@ -195,8 +195,7 @@ class TrainSettings(Section):
     samples them from the averaged weights; this needs memory for a second float32 model (4 bytes per
     parameter), the autoencoder, and for prompts, the first time, the text encoder."""
     tracker: Literal["none", "wandb", "swanlab"] = "none"
-    """Service that also gets metrics and previews: Weights & Biases or SwanLab. Its package is installed
-    separately."""
+    """Service that also gets metrics and previews, if its package is installed."""
     init_from: Path | None = None
     """Initial weights, a path or a published name such as hf://maxin-cn/Latte/ucf101.pt: a checkpoint of this
     program, the PyTorch original or MindONE; for latte-t2v also a pipeline folder or its transformer folder.
