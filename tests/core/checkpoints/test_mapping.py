@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from latte_cli.core.checkpoints.layouts.latte import describe_latte, latte_layout
 from latte_cli.core.checkpoints.layouts.vae import diffusers_name
-from latte_cli.core.checkpoints.mapping import Mapped, load_latte, map_weights
+from latte_cli.core.checkpoints.limits import MAX_OVERLAP_BYTES
+from latte_cli.core.checkpoints.mapping import LazyWeights, Mapped, load_latte, map_weights
 from latte_cli.core.checkpoints.open import Weights
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.checkpoints.tensors import InMemory, Shape, Tensor
@@ -23,14 +25,14 @@ def shapes(listed: Mapping[str, tuple[str, list[int]]]) -> dict[str, Shape]:
     return {name: tuple(shape) for name, (_, shape) in listed.items()}
 
 
-def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN) -> Mapped:
+def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN, *, size: int = 1 << 40) -> Mapped:
     """The mapping of tensors that have shapes but no memory of their own."""
     zero = np.zeros((), np.float32)
     tensors: dict[str, Tensor] = {
         name: InMemory(np.broadcast_to(zero, shape)) for name, shape in listed.items()
     }
     weights = Weights(path, "torch", "bare", tensors, {name: name for name in tensors}, {}, ())
-    object.__setattr__(weights, "size", lambda: 1 << 40)
+    object.__setattr__(weights, "size", lambda: size)
     return map_weights(weights)
 
 
@@ -188,3 +190,30 @@ def test_mindones_linear_patch_embedder_becomes_the_convolution_it_computes(tmp_
     assert {name: found.read(name).tolist() for name in listed} == {
         name: arrays[name].tolist() for name in listed
     }
+
+
+def test_tensors_may_claim_twice_the_files_size_and_the_overlap_but_no_byte_more() -> None:
+    listed = shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"])
+    claimed = 4 * KEYS["Latte-XL-2_uncond_256_f16"]["num_params"]
+    least = (claimed - MAX_OVERLAP_BYTES) // 2
+    assert mapped(listed, size=least).kind == "latte"
+    with pytest.raises(LatteError, match=f"its tensors claim {claimed} bytes, the file has {least - 1}"):
+        mapped(listed, size=least - 1)
+
+
+def test_a_tensor_is_released_when_the_next_is_read() -> None:
+    released: list[str] = []
+
+    class Recorded(InMemory):
+        def release(self) -> None:
+            released.append("x")
+
+    model = mapped(uncond())
+    tensors: dict[str, Tensor] = {
+        name: Recorded(np.full((2,), place, np.float32)) for place, name in enumerate(("a", "b", "c"))
+    }
+    lazy = LazyWeights(replace(model, tensors=tensors))
+    assert ("a" in lazy, "d" in lazy, len(lazy)) == (True, False, 3)
+    for place, name in enumerate(lazy):
+        assert lazy[name].tolist() == [place, place]
+        assert len(released) == place

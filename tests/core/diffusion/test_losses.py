@@ -167,3 +167,48 @@ def test_a_half_precision_output_is_reckoned_in_float32() -> None:
         strict=True,
     ):
         np.testing.assert_array_equal(ours, expected)
+
+
+def exact_likelihood(output: NDArray[Any], at: Coefficients) -> float:
+    """The mean bound at the first step in float64: the likelihood of a level (Ho et al. 2020, eq. 13).
+
+    The normal CDF is Page's approximation with tanh, as in the original.
+    """
+    x_start, eps = STUB["x_start"].astype(np.float64), STUB["noise"].astype(np.float64)
+    channels = x_start.shape[2]
+    x_t = at.sqrt_alphas_cumprod * x_start + at.sqrt_one_minus_alphas_cumprod * eps
+    guess = at.sqrt_recip_alphas_cumprod * x_t - at.sqrt_recipm1_alphas_cumprod * output[:, :, :channels]
+    mean = at.posterior_mean_coef1 * guess + at.posterior_mean_coef2 * x_t
+    least = at.posterior_log_variance_clipped
+    std = np.exp((least + (output[:, :, channels:] + 1) / 2 * (at.log_betas - least)) / 2)
+
+    def cdf(z: NDArray[Any]) -> NDArray[Any]:
+        return (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))) / 2
+
+    upper = np.where(x_start > 0.999, 1, cdf((x_start + 1 / 255 - mean) / std))
+    lower = np.where(x_start < -0.999, 0, cdf((x_start - 1 / 255 - mean) / std))
+    return float(-np.log(upper - lower).mean() / np.log(2))
+
+
+def test_the_likelihood_of_the_first_step_and_its_gradient_are_the_formulas() -> None:
+    steps = np.zeros(len(STUB["x_start"]), np.int64)
+    at = SCHEDULE.at(steps, np.float64)
+    # Near the noise, so that no level is in a tail.
+    generator = np.random.default_rng(0)
+    near = STUB["noise"] + 0.3 * generator.normal(size=STUB["noise"].shape)
+    ranges = generator.uniform(-1, 1, size=near.shape)
+    output = np.concatenate([near, ranges], axis=2).astype(np.float32)
+
+    def loss(output: ms.Tensor, x_start: ms.Tensor, eps: ms.Tensor, columns: ms.Tensor) -> Any:
+        return training_loss(output, x_start, eps, columns, kind="kl")[0].mean()
+
+    arrays = output, STUB["x_start"], STUB["noise"], SCHEDULE.training_columns(steps)
+    value, gradient = ms.jit(ms.value_and_grad(loss))(*(ms.Tensor(array) for array in arrays))
+    exact = output.astype(np.float64)
+    assert float(value.asnumpy()) == pytest.approx(exact_likelihood(exact, at), rel=1e-4)
+    for _ in range(40):
+        place = tuple(generator.integers(size) for size in output.shape)
+        nudge = np.zeros_like(exact)
+        nudge[place] = 1e-4
+        higher, lower = (exact_likelihood(exact + sign * nudge, at) for sign in (1, -1))
+        assert gradient.asnumpy()[place] == pytest.approx((higher - lower) / 2e-4, rel=2e-3, abs=1e-7)

@@ -108,3 +108,61 @@ def test_rows_are_looked_up_by_place_and_rounded_once() -> None:
 def test_tables_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         make_schedule(DiffusionSettings()).tables.betas[0] = 1
+
+
+def test_a_shorter_linear_chain_adds_the_same_total_noise() -> None:
+    betas = make_schedule(DiffusionSettings(num_timesteps=100)).tables.betas
+    np.testing.assert_allclose(betas, np.linspace(1e-3, 0.2, 100), rtol=1e-11)
+
+
+def test_a_chain_of_two_steps_takes_its_first_variance_from_the_second() -> None:
+    tables = make_schedule(DiffusionSettings(), "2").tables
+    first, last = make_schedule(DiffusionSettings()).tables.alphas_cumprod[[0, 999]]
+    second = (1 - last / first) * (1 - first) / (1 - last)
+    np.testing.assert_allclose(tables.posterior_variance, [0, second], rtol=1e-10)
+    np.testing.assert_allclose(np.exp(tables.posterior_log_variance_clipped), [second] * 2, rtol=1e-10)
+    np.testing.assert_allclose(tables.fixed_large_variance, [second, 1 - last / first], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("total", "respacing", "kept"),
+    [
+        (1, "ddim1", [0]),
+        (3, "ddim2", [0, 2]),
+        (4, "ddim4", [0, 1, 2, 3]),
+        (4, "2,2", [0, 1, 2, 3]),
+        (5, "3,2", [0, 1, 2, 3, 4]),
+    ],
+)
+def test_a_respacing_may_keep_every_timestep_of_a_short_chain(
+    total: int, respacing: str, kept: list[int]
+) -> None:
+    assert space_timesteps(total, respacing).tolist() == kept
+
+
+@pytest.mark.parametrize("respacing", ["250", "ddim50"])
+def test_the_columns_for_training_are_the_formulas(respacing: str) -> None:
+    schedule = make_schedule(DiffusionSettings(), respacing)
+    steps = np.array([0, 1, 7, schedule.num_timesteps - 1])
+    at = make_schedule(DiffusionSettings()).tables.alphas_cumprod[schedule.timestep_map]
+    before = np.append(1, at[:-1])
+    beta = 1 - at / before
+    variance = beta * (1 - before) / (1 - at)
+    variance[0] = variance[1]
+    std = np.sqrt(variance)
+    to_mean = beta * np.sqrt(before) / (1 - at)  # the posterior mean's factor of x_start
+    expected = np.stack(
+        [
+            np.sqrt(at),
+            np.sqrt(1 - at),
+            to_mean * np.sqrt((1 - at) / at) / std,
+            -to_mean / std,
+            1 / 255 / std,
+            np.log(beta / variance),
+            np.arange(len(at)) == 0,
+        ],
+        axis=1,
+    )
+    found = schedule.training_columns(steps)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected[steps], rtol=1e-6)

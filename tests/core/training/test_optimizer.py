@@ -64,3 +64,38 @@ def test_clipping_starts_when_told_and_never_enlarges() -> None:
     assert clip_factor(settings, 10, norm=100.0) == pytest.approx(0.02)
     assert clip_factor(settings, 10, norm=0.5) == 1.0
     assert clip_factor(TrainSettings(), 10, norm=100.0) == 1.0
+
+
+def test_the_rate_stays_zero_after_the_last_step_of_a_linear_schedule() -> None:
+    settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=104, schedule="linear")
+    assert learning_rate(settings, 120) == 0.0
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_run_of_little_more_than_its_warm_up_reaches_the_full_rate(steps: int) -> None:
+    settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=steps, schedule="linear")
+    assert learning_rate(settings, 4) == 2e-3
+
+
+def test_gradients_of_norm_zero_are_not_clipped() -> None:
+    assert clip_factor(TrainSettings(clip_norm=2.0), 0, norm=0.0) == 1.0
+
+
+def test_the_optimizer_decays_nothing_by_default_and_its_own_parameters_are_not_trained() -> None:
+    parameters = [Parameter(Tensor(np.ones((2, 2), np.float32)), name="matrix")]
+    optimizer = AdamW(parameters)
+    assert optimizer.decays == (0.0,)
+    assert optimizer.in_place == (ms.get_context("device_target") == "CPU")
+    for own in (optimizer.means, optimizer.squares, optimizer.averages):
+        assert [parameter.requires_grad for parameter in own] == [False]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_single_parameter_is_stepped_by_the_rate_against_its_gradients_sign(in_place: bool) -> None:
+    parameter = Parameter(Tensor(np.array([1.0, -2.0], np.float32)), name="only")
+    optimizer = AdamW([parameter])
+    optimizer.in_place = in_place
+    gradients = ms.mutable((Tensor(np.array([0.5, -3.0], np.float32)),))
+    optimizer.apply(gradients, 0, rate=0.1, average=0.5, factor=1.0)
+    np.testing.assert_allclose(parameter.asnumpy(), [0.9, -1.9], rtol=1e-6)
+    np.testing.assert_allclose(optimizer.averages[0].asnumpy(), [0.95, -1.95], rtol=1e-6)

@@ -26,8 +26,8 @@ class FakeSource:
 
     content: Content = "frames"
     names = tuple("abcde")
-    frames = LENGTHS
-    labels = (0, 1, 2, 1, 0)
+    frames: tuple[int, ...] = LENGTHS
+    labels: tuple[int, ...] = (0, 1, 2, 1, 0)
 
     def __init__(self, broken: tuple[int, ...] = (), fault: type[Exception] = VideoError) -> None:
         self.broken = broken
@@ -231,3 +231,40 @@ def test_many_threads_reading_a_few_movies_get_their_own_frames(
             begin = int(errors.argmin())
             assert errors[begin] < 0.1
             assert np.abs(expected[begin : begin + 8 : 2] - values).mean() < 0.1
+
+
+def test_an_unreadable_video_is_replaced_by_the_next_of_the_epochs_order() -> None:
+    videos = [
+        video for batch in take(10, Sharing(4), source=FakeSource(broken=(2,))) for video in batch.videos
+    ]
+    count = len(LENGTHS)
+    for position, video in enumerate(videos):
+        epoch, place = divmod(position, count)
+        order = [video_at(7, epoch * count + nth, count) for nth in range(count)]
+        assert video == (order[place] if order[place] != 2 else order[(place + 1) % count])
+
+
+def few(count: int) -> FakeSource:
+    """A source of the first `count` videos."""
+    source = FakeSource()
+    source.names, source.frames, source.labels = source.names[:count], LENGTHS[:count], source.labels[:count]
+    return source
+
+
+@pytest.mark.parametrize(("count", "further"), [(1, {0}), (2, {1}), (3, {1, 2}), (5, {1, 2, 3, 4})])
+def test_a_still_image_is_of_any_other_video_or_of_the_only_one(count: int, further: set[int]) -> None:
+    data = DATA.model_copy(update={"use_image_num": 2})
+    found = {
+        (int(image) - int(video)) % count
+        for batch in take(20, Sharing(2), source=few(count), data=data)
+        for video, images in zip(batch.videos, batch.values[:, 4:, 0, 0, 0], strict=True)
+        for image in images
+    }
+    assert found == further
+
+
+@pytest.mark.parametrize(("flip", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.0)])
+def test_still_images_are_mirrored_half_the_time_if_clips_may_be(flip: bool, low: float, high: float) -> None:
+    data = DATA.model_copy(update={"use_image_num": 4, "random_flip": flip})
+    mirrored = np.mean([batch.values[:, 4:, 2] for batch in take(50, Sharing(2), data=data)])
+    assert low <= mirrored <= high
