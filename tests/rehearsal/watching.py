@@ -51,7 +51,7 @@ def plan_of(command: Sequence[str], *, folder: Path) -> Expected:
     result = subprocess.run(
         [*command, "--dry-run"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True
     )
-    memory = re.search(r"^memory +about ([\d.,]+) (\w+)", result.stdout, re.MULTILINE)
+    memory = re.search(r"^memory +(?:at most )?about ([\d.,]+) (\w+)", result.stdout, re.MULTILINE)
     seconds = re.search(r"^time .*, ([\d.,]+) (\w+) for [\d,]+$", result.stdout, re.MULTILINE)
     return Expected(_number(memory, UNITS), _number(seconds, TIMES))
 
@@ -61,22 +61,25 @@ def _number(match: re.Match[str] | None, units: dict[str, float]) -> float | Non
 
 
 def _tree(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """A process and all that it started, except for copies of it that are about to become another program."""
     found = [pid]
     for one in found:
-        try:
-            children = Path(f"/proc/{one}/task/{one}/children").read_text()
-        except OSError:
-            continue
-        found += map(int, children.split())
+        command = _read(f"/proc/{one}/cmdline")
+        children = _read(f"/proc/{one}/task/{one}/children").split()
+        found += [int(child) for child in children if _read(f"/proc/{child}/cmdline") != command]
     return found
+
+
+def _read(path: str) -> str:
+    """A file's text, empty for a process that has ended."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 def _memory(pid: int) -> tuple[int, int]:
     """Bytes of a process: its own, and those of mapped files."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0, 0
+    status = _read(f"/proc/{pid}/status")
     sizes = {name: 1024 * int(size) for name, size in re.findall(r"^(Rss\w+):\s+(\d+) kB", status, re.M)}
     return sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0), sizes.get("RssFile", 0)
