@@ -65,6 +65,8 @@ def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
     assert result.exit_code == 0, result.stderr
     again, before = Path("again", Path(sidecar).name), Path(sidecar)
     record = json.loads(before.with_suffix(".json").read_text())
+    if record.get("lora", ...) is None:
+        record["lora"] = []  # several adapters since, and none of them here
     assert known(json.loads(again.with_suffix(".json").read_text()), record) == record
     found, expected = (np.load(path.with_suffix(".npy")) for path in (again, before))
     assert found.dtype == expected.dtype

@@ -396,7 +396,7 @@ def test_adapters_are_added_at_their_strengths_and_the_sidecar_replays_them() ->
     record = json.loads(Path("other/000-seed42-x.json").read_text())
     assert record["lora"] == [{"path": "own:0.5", "strength": 1.0}, {"path": str(lora), "strength": -1.0}]
     assert str(lora / "adapter_config.json") in record["sha256"]
-    assert latte("--replay", "other/000-seed42-x.json", "--out", "again").exit_code == 0
+    assert latte_replay("other/000-seed42-x.json", "again").exit_code == 0
     assert contents("again") == contents("other")
 
 

@@ -49,7 +49,8 @@ def test_frames_are_brought_to_the_size_of_the_first_generated_clip(tmp_path: Pa
         assert squares(place, 12, Protocol(), generated=True).shape == (4, 12, 12, 3)
     assert squares(third, 12, Protocol(), generated=False).shape == (4, 12, 12, 3)
     assert squares(third, 16, Protocol(size=16), generated=True).shape == (4, 16, 16, 3)
-    with pytest.raises(LatteError, match=r"2.npy\[0\]: is 13x13, the first generated clip 12 pixels high"):
+    error = r"2.npy\[0\]: is 13x13, but the first generated clip is 12 pixels high"
+    with pytest.raises(LatteError, match=error):
         squares(third, 12, Protocol(), generated=True)
 
 

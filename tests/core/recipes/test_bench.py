@@ -115,10 +115,10 @@ def test_what_rows_train_on_is_told_with_the_reason(tmp_path: Path) -> None:
     assert text(False, data=data) == f"videos of {tmp_path}/videos"
     assert text(False) == "synthetic frames (data.root is not set)"
     assert text(False, data={"root": tmp_path / "x"}) == (
-        f"synthetic frames (data.root {tmp_path}/x is not there)"
+        f"synthetic frames (data.root {tmp_path}/x does not exist)"
     )
     assert text(True, data=data) == "synthetic moments (cache.dir is not set)"
-    assert text(True, cache=cache) == f"synthetic moments (cache.dir {tmp_path}/cache is not there)"
+    assert text(True, cache=cache) == f"synthetic moments (cache.dir {tmp_path}/cache does not exist)"
     (tmp_path / "cache").mkdir()
     assert text(True, cache=cache) == f"cache {tmp_path}/cache"
     memory = {"in_memory": True}

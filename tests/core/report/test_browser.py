@@ -81,6 +81,7 @@ def test_the_page_plays_and_fits_wide_and_narrow_light_and_dark(
         message["params"]["request"]["url"]
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
+        and not message["params"]["request"]["url"].startswith("chrome:")  # the browser's own first tab
     ]
     assert requests
     assert {url.partition(":")[0] for url in requests} == {"file", "data"}

@@ -27,7 +27,7 @@ from latte_cli.core.storage.names import InsidePath, RelativeName
 
 HEADER, MANIFEST = "cache.json", "manifest.jsonl"
 WORKERS_MANIFESTS = "manifest.*.jsonl"
-HEADER = "a cache header; latte cache --overwrite creates the cache again"
+EXPECTED_HEADER = "a cache header; latte cache --overwrite creates the cache again"
 AGAIN = "run latte cache to encode damaged entries again"
 SHARD = re.compile(r"shard-\d+\.mindrecord")
 
@@ -168,7 +168,7 @@ def read_header(folder: Path) -> Header | None:
     path = folder / HEADER
     if not path.exists():
         return None
-    header = read_json(path, Header, expected=HEADER)
+    header = read_json(path, Header, expected=EXPECTED_HEADER)
     if (header.rows is None) == (header.type == "mindrecord"):
         raise LatteError(f"{path}: rows: {found(header.rows, f'those of type {header.type}')}")
     return header

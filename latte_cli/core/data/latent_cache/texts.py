@@ -1,7 +1,7 @@
 """Encoder states of captions in a cache: `text/` contains one file per caption and a manifest.
 
 A line is appended to the manifest when its file is complete (see `Journal`). Captions are looked up by text,
-so so a caption shared by several videos is stored once.
+so a caption shared by several videos is stored once.
 """
 
 import json

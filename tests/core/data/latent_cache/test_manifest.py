@@ -12,9 +12,9 @@ from latte_cli.core.data.latent_cache.manifest import (
     Entry,
     Header,
     append_entries,
-    mend_manifest,
     read_header,
     read_manifest,
+    repair_manifest,
     unchanged,
     write_header,
     write_manifest,
@@ -81,7 +81,7 @@ def test_stored_samples_depend_on_their_seed_and_moments_do_not() -> None:
         ({"dtype": "float32"}, "dtype: found float32, expected float16"),
         (
             {"file": "shard-0.mindrecord", "row": 0},
-            "file: found shard-0.mindrecord, expected that of a cache of type numpy",
+            "file: found shard-0.mindrecord, expected a file of cache type numpy",
         ),
     ],
 )
@@ -100,7 +100,7 @@ def test_workers_entries_are_read_together_the_later_of_two_counting(tmp_path: P
     append_entries(tmp_path, [entry("b2"), entry("a")], rank=1, world=2)
     assert list(read_manifest(tmp_path)) == ["a", "b2", "b10"]
     assert read_manifest(tmp_path)["b2"].frames == 5
-    mend_manifest(tmp_path)
+    repair_manifest(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.jsonl"]
     assert list(read_manifest(tmp_path)) == ["a", "b2", "b10"]
 

@@ -50,8 +50,9 @@ def forward(
             [timestep + labels[:, max(0, f - video + 1)] for f in range(frames)], axis=1
         )
     if shape.condition == "text" and condition is not None:
-        told = timestep + linear(weights, "text_embedding_projection.1", silu(condition.reshape(clips, -1)))
-        told_each = np.repeat(told[:, None], frames, axis=1)
+        text = linear(weights, "text_embedding_projection.1", silu(condition.reshape(clips, -1)))
+        embedding = timestep + text
+        embedding_each = np.repeat(embedding[:, None], frames, axis=1)
     before = x
     for place in range(0, shape.depth, 2):
         x = block(weights, f"blocks.{place}", x, embedding_each, heads=shape.num_heads)
@@ -64,7 +65,7 @@ def forward(
         made.append(x - before)
     if change is not None:
         x = before + change
-    last = timestep if shape.condition == "text" else told_each
+    last = timestep if shape.condition == "text" else embedding_each
     shift, scale = modulation(weights, "final_layer", last, 2)
     x = linear(weights, "final_layer.linear", normal(x) * (1 + scale) + shift)
     x = x.reshape(clips, frames, rows, columns, patch, patch, -1).transpose(0, 1, 6, 2, 4, 3, 5)
