@@ -25,11 +25,11 @@ def shapes(listed: Mapping[str, tuple[str, list[int]]]) -> dict[str, Shape]:
     return {name: tuple(shape) for name, (_, shape) in listed.items()}
 
 
-def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN, *, size: int = 1 << 40) -> Mapped:
+def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN, *, size: int = 1 << 40, **dtypes: str) -> Mapped:
     """The mapping of tensors that have shapes but no memory of their own."""
-    zero = np.zeros((), np.float32)
     tensors: dict[str, Tensor] = {
-        name: InMemory(np.broadcast_to(zero, shape)) for name, shape in listed.items()
+        name: InMemory(np.broadcast_to(np.zeros((), dtypes.get(name, "float32")), shape))
+        for name, shape in listed.items()
     }
     weights = Weights(path, "torch", "bare", tensors, {name: name for name in tensors}, {}, ())
     object.__setattr__(weights, "size", lambda: size)
@@ -217,3 +217,17 @@ def test_a_tensor_is_released_when_the_next_is_read() -> None:
     for place, name in enumerate(lazy):
         assert lazy[name].tolist() == [place, place]
         assert len(released) == place
+
+
+def test_an_incomplete_file_says_of_which_model() -> None:
+    listed = uncond()
+    del listed["blocks.1.mlp.fc1.bias"]
+    with pytest.raises(LatteError, match=r": is not a complete Latte checkpoint: missing blocks\.1\.mlp"):
+        mapped(listed)
+
+
+def test_tensors_that_are_not_floats_are_named_with_the_type_of_the_first() -> None:
+    dtypes = {"blocks.0.mlp.fc1.bias": "int64", "blocks.1.mlp.fc1.bias": "int32"}
+    words = r"blocks\.0\.mlp\.fc1\.bias, blocks\.1\.mlp\.fc1\.bias: found int64, expected floats$"
+    with pytest.raises(LatteError, match=words):
+        mapped(uncond(), **dtypes)

@@ -75,6 +75,7 @@ def test_the_rate_stays_zero_after_the_last_step_of_a_linear_schedule() -> None:
 def test_a_run_of_little_more_than_its_warm_up_reaches_the_full_rate(steps: int) -> None:
     settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=steps, schedule="linear")
     assert learning_rate(settings, 4) == 2e-3
+    assert learning_rate(settings, 5) == 0.0
 
 
 def test_gradients_of_norm_zero_are_not_clipped() -> None:
