@@ -16,13 +16,14 @@ from latte_cli.core.parallel.worker import lives
 
 ROOT = Path(__file__).parents[3]
 PROGRAM, START = (str(ROOT / "tests" / "parallel" / name) for name in ("program.py", "start.py"))
+pytestmark = pytest.mark.slow
+
 SECONDS = 400  # on a machine with much else to do; a launch takes about ten
 STUB_MPIRUN = """\
 #!{python}
 # Open MPI's, as far as our command line and the variables it sets go.
 import os, subprocess, sys
 
-pytestmark = pytest.mark.slow
 count = int(sys.argv[sys.argv.index("-n") + 1])
 command = sys.argv[sys.argv.index({python!r}):]
 place = {{"OMPI_COMM_WORLD_SIZE": str(count), "OMPI_COMM_WORLD_LOCAL_SIZE": str(count)}}

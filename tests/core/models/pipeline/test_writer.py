@@ -115,7 +115,7 @@ def test_a_folder_that_holds_what_the_pipeline_is_made_of_is_never_replaced() ->
 def test_a_dry_run_writes_nothing() -> None:
     result = convert("--dry-run")
     assert result.exit_code == 0
-    assert result.stdout.endswith("would write models/tiny\n")
+    assert "would write models/tiny\nmemory      about 60 MB\n" in result.stdout
     assert not Path("models").exists()
 
 

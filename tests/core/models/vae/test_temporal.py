@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.checkpoints.temporal_decoder import TemporalDecoderShape
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.errors import LatteError
@@ -112,7 +113,7 @@ def test_a_clip_is_decoded_over_time_where_the_folder_can(
     assert {file.parent.name for file in files} >= {expected, "transformer"}
     sample = SampleSettings(pipeline=path, temporal_decoder=asked)
     request = Request([PromptLine("a cat")], num_frames=frames, out=tmp_path)
-    rows = dict(prepare(Settings(sample=sample), request).plan.rows)
+    rows = dict(prepare(Settings(sample=sample), request, Hub()).plan.rows)
     assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together with {decoder}"
 
 
@@ -130,7 +131,7 @@ def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> Non
 def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = (128, 256, 512, 512)
     needed = temporal_bytes(widths, 14, 512, 512)
-    assert needed == OVERHEAD + 4 * 512**2 * (14 * 128 + 2 * (128 + 256))
+    assert needed == OVERHEAD + 4 * 512**2 * (14 * 128 + 3 * (128 + 256))
     monkeypatch.setattr(memory, "free_memory", lambda: needed)
     check_temporal(widths, 14, 512, 512)
     with pytest.raises(LatteError, match=r"^sample\.temporal_decoder: decoding 14 frames of 1024 x 1024"):
@@ -152,5 +153,5 @@ def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, 
     expected = contact_sheet(np.asarray(frames)[None])
     np.testing.assert_array_equal(np.asarray(Image.open(sidecar.with_suffix(".png"))), expected)
     again = tmp_path / "again"
-    list(prepare_replay(sidecar, out=again).job().run())
+    list(prepare_replay(sidecar, Hub(), out=again).job().run())
     assert (again / sidecar.with_suffix(".png").name).read_bytes() == sidecar.with_suffix(".png").read_bytes()
