@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from latte_cli.cli import app as cli
 from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.models.architectures import sizes_of
-from latte_cli.core.planning.plan import train_plan
+from latte_cli.core.planning.runs import train_plan
 from latte_cli.core.settings.json_schema import schema_text
 
 ROOT = Path(__file__).parents[1]

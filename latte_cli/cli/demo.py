@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Train a small model on a real clip, and sample from it."""
     settings = load("train", config, assignments, {"run_dir": run_dir, "device": device}, log_level)
-    from latte_cli.core.planning.plan import train_plan
+    from latte_cli.core.planning.runs import train_plan
 
     if stop_at_plan(settings, train_plan(settings), dry_run=dry_run):
         return

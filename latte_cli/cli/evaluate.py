@@ -232,7 +232,7 @@ def _plan(
 ) -> "Plan":
     """The plan of sampling, if needed, and of the measurement."""
     from latte_cli.core.data.captions.prompts import prompts_of
-    from latte_cli.core.planning.plan import sample_plan
+    from latte_cli.core.planning.runs import sample_plan
     from latte_cli.core.recipes import evaluate as recipe
 
     if not samples:

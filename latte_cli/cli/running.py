@@ -176,7 +176,7 @@ def planned_caching(
 def _caching_plan(
     settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
 ) -> "Plan":
-    from latte_cli.core.planning.plan import cache_plan
+    from latte_cli.core.planning.runs import cache_plan
     from latte_cli.core.storage.hub import is_name
 
     plan = cache_plan(settings, encodes=encodes)

@@ -92,8 +92,8 @@ def train(
     from latte_cli.core.parallel.commands import Cluster, check_cluster
     from latte_cli.core.parallel.scheduler import serve
     from latte_cli.core.parallel.world import current_world
-    from latte_cli.core.planning.plan import train_plan
     from latte_cli.core.planning.planned import Planned
+    from latte_cli.core.planning.runs import train_plan
 
     cluster = Cluster(parallel, nodes, node_rank, master_addr, master_port, launcher, rank_table)
     world = current_world()

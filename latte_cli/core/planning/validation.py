@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from latte_cli.core.data.clips.part import split
 from latte_cli.core.data.videos.find import scan
+from latte_cli.core.planning.plan import SCAN_SECONDS
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.clips import naming_validation, validation_settings
-
-SCAN_SECONDS = 0.5
 
 
 class HeldOut(NamedTuple):

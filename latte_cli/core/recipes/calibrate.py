@@ -15,9 +15,10 @@ from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.planning.cost import forward_flops
 from latte_cli.core.planning.pipeline import absent_plan, pass_flops, pipeline_plan
-from latte_cli.core.planning.plan import Plan, add_time, sample_plan
+from latte_cli.core.planning.plan import Plan, add_time
 from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.room import check_folder
+from latte_cli.core.planning.runs import sample_plan
 from latte_cli.core.sampling.calibration import (
     REUSE_FILE,
     Calibration,

@@ -10,9 +10,10 @@ from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.parallel.world import World
 from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline import absent_plan, add_lora, pipeline_plan
-from latte_cli.core.planning.plan import Plan, sample_plan
+from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.run_memory import add_memory
+from latte_cli.core.planning.runs import sample_plan
 from latte_cli.core.report.page import RunReport
 from latte_cli.core.sampling.calibration import reuse_file
 from latte_cli.core.sampling.from_pipeline import (

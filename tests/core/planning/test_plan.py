@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.planning.plan import Plan, cache_plan, sample_plan, train_plan
+from latte_cli.core.planning.plan import Plan
+from latte_cli.core.planning.runs import cache_plan, sample_plan, train_plan
 from latte_cli.core.settings.schema import (
     CacheSettings,
     DataSettings,

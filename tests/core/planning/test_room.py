@@ -14,8 +14,8 @@ from latte_cli.core.memory import machine_memory
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.planning import room
 from latte_cli.core.planning.cost import training_memory
-from latte_cli.core.planning.plan import sample_plan, train_plan
 from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory
+from latte_cli.core.planning.runs import sample_plan, train_plan
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import TrainSettings
 

@@ -11,7 +11,7 @@ import pytest
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.loading import load_settings
-from latte_cli.core.planning.plan import train_plan
+from latte_cli.core.planning.runs import train_plan
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.record import RunRecord
 from latte_cli.core.training.tracking import Tracker, check_tracker
