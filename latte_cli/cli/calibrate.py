@@ -7,8 +7,8 @@ import typer
 
 from latte_cli.cli import options
 from latte_cli.cli.options import output_option, run_option
-from latte_cli.cli.running import load, planned
-from latte_cli.cli.sample import (
+from latte_cli.cli.running import load, may_be_demo, planned
+from latte_cli.cli.sampling_options import (
     GuidanceScale,
     Height,
     Lora,
@@ -88,8 +88,7 @@ def calibrate(
         "device": device,
     }
     unset = ["sample.full_steps", *(["sample.respacing"] if steps is not None else [])]
-    named = any(text.partition("=")[0].strip() == "sample.pipeline" for text in assignments or ())
-    demo = pipeline is None and not named
+    demo = may_be_demo(pipeline, assignments)
     settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)
     from latte_cli.cli.progress import follow
     from latte_cli.cli.requests import with_prompts

@@ -52,6 +52,12 @@ def follow_share(reports: "Iterable[CacheReport]") -> None:
         raise SystemExit(INTERRUPTED) from error
 
 
+def may_be_demo(pipeline: Path | None, assignments: Iterable[str] | None) -> bool:
+    """Whether the built-in demo may stand in for an experiment: neither a flag nor --set names a pipeline."""
+    named = any(text.partition("=")[0].strip() == "sample.pipeline" for text in assignments or ())
+    return pipeline is None and not named
+
+
 def show_files(reports: "Iterable[SampleReport]") -> None:
     """Follow sampling and print each file once it is written; files being written are completed on exit."""
     from latte_cli.cli.progress import follow, sampling_line, show

@@ -3,13 +3,26 @@
 from collections import deque
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from latte_cli.cli import options
-from latte_cli.cli.options import lora_use, model_option, output_option, sampling_option
-from latte_cli.cli.running import load, planned, set_logging, show_files
+from latte_cli.cli.options import output_option, sampling_option
+from latte_cli.cli.running import load, may_be_demo, planned, set_logging, show_files
+from latte_cli.cli.sampling_options import (
+    GuidanceScale,
+    Height,
+    Lora,
+    NumFrames,
+    Pipeline,
+    Prompts,
+    SampleDtype,
+    Sampler,
+    SampleSteps,
+    Seed,
+    Width,
+)
 
 EXAMPLES = (
     ("Three clips from the newest checkpoint of a run", "latte sample -c sky.yaml --num-samples 3"),
@@ -32,10 +45,6 @@ class Format(str, Enum):
     latents = "latents"
 
 
-Prompts = Annotated[
-    list[str] | None,
-    sampling_option("--prompt", metavar="TEXT", help="Description of the clip. Repeatable."),
-]
 PromptsFile = Annotated[
     Path | None,
     sampling_option(
@@ -52,58 +61,9 @@ NegativePrompt = Annotated[
         help="Description to steer away from (sample.negative_prompt).",
     ),
 ]
-Pipeline = Annotated[
-    Path | None,
-    model_option(
-        "--pipeline",
-        metavar="DIR",
-        help="Text-to-video pipeline: a folder, or hf://maxin-cn/Latte-1 (sample.pipeline).",
-    ),
-]
-Lora = Annotated[
-    list[Any] | None,
-    model_option(
-        "--lora",
-        metavar="FILE[:STRENGTH]",
-        parser=lora_use,
-        help="LoRA weights for the transformer: a file, or a folder written by peft. Repeatable. Default"
-        " strength: 1.",
-    ),
-]
-NumFrames = Annotated[
-    int | None,
-    sampling_option(
-        "--num-frames",
-        metavar="N",
-        min=1,
-        help="Frames of a pipeline's clip; 1 for an image. Default: as trained.",
-    ),
-]
-Height = Annotated[
-    int | None,
-    sampling_option(
-        "--height",
-        metavar="N",
-        min=8,
-        help="Height of a pipeline's frames in pixels. Default: as trained.",
-    ),
-]
-Width = Annotated[
-    int | None,
-    sampling_option(
-        "--width",
-        metavar="N",
-        min=8,
-        help="Width of a pipeline's frames in pixels. Default: as trained.",
-    ),
-]
 Eta = Annotated[
     float | None,
     sampling_option("--eta", metavar="X", help="Noise added in each ddim step, from 0 to 1 (sample.eta)."),
-]
-SampleDtype = Annotated[
-    Literal["float32", "float16", "bfloat16"] | None,
-    model_option("--dtype", help="Type of a pipeline's weights in memory (sample.dtype)."),
 ]
 ClassLabels = Annotated[
     list[int] | None,
@@ -115,29 +75,6 @@ NumSamples = Annotated[
         "--num-samples",
         metavar="N",
         help="Number of clips; with prompts, per prompt (sample.num_samples).",
-    ),
-]
-Sampler = Annotated[
-    Literal["ddpm", "ddim", "dpm++"] | None,
-    sampling_option(
-        "--sampler",
-        help="Sampler (sample.sampler). Default for a pipeline: its own scheduler.",
-    ),
-]
-SampleSteps = Annotated[
-    int | None,
-    sampling_option(
-        "--steps",
-        metavar="N",
-        help="Number of sampling steps (sample.steps). Overrides sample.respacing.",
-    ),
-]
-GuidanceScale = Annotated[
-    float | None,
-    sampling_option(
-        "--guidance-scale",
-        metavar="X",
-        help="Classifier-free guidance scale; 1 for none (sample.guidance_scale).",
     ),
 ]
 GuidanceEvery = Annotated[
@@ -163,12 +100,6 @@ Reuse = Annotated[
         metavar="FILE",
         help="What chooses the full steps: a file of latte calibrate, or even (sample.reuse). Default:"
         " reuse.json of the run or the pipeline, else even.",
-    ),
-]
-Seed = Annotated[
-    int | None,
-    sampling_option(
-        "--seed", metavar="N", help="Seed of the first clip; increases by 1 per clip (sample.seed)."
     ),
 ]
 InitialLatents = Annotated[
@@ -272,8 +203,7 @@ def sample(
         if class_labels and (prompts or prompts_file):
             raise typer.BadParameter("cannot be combined with --prompt", param_hint="--class-label")
         unset = ["sample.respacing"] if steps is not None else []  # otherwise it would override the flag
-        named = any(text.partition("=")[0].strip() == "sample.pipeline" for text in assignments or ())
-        demo = pipeline is None and not named
+        demo = may_be_demo(pipeline, assignments)
         settings = load("sample", config, assignments, flags, log_level, unset=unset, demo=demo)
         from latte_cli.cli.progress import follow, sampling_line
         from latte_cli.cli.requests import with_prompts
