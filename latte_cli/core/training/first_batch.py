@@ -1,4 +1,4 @@
-"""The first batch of a run as a picture: each clip's frames in a row, below what the model is told of it."""
+"""The first batch of a run as a picture: the frames of each clip in a row, its caption or label above."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from latte_cli.core.data.videos.find import find_videos
 from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.data.videos.transforms import to_pixels
 from latte_cli.core.errors import LatteError
+from latte_cli.core.models.vae.autoencoder import to_uint8
 from latte_cli.core.settings.schema import DataSettings, Settings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import labels_or_null
@@ -43,12 +44,12 @@ def draw_batch(batch: Batch, settings: Settings, source: ClipSource) -> Pixels:
     Of a batch of latents, the frames that they encode are read from the videos of data.root. Raises
     LatteError when these are not there.
     """
-    data, told = settings.data, _told(batch, settings, source)
+    data, conditions = settings.data, _conditions(batch, settings, source)
     rows = []
     for clip, frames in zip(range(min(CLIPS_SHOWN, len(batch.places))), _frames(batch, data), strict=False):
         shown = [*_spread(data.num_frames), *range(data.num_frames, len(frames))]
         pictures = [_small(frames[place]) for place in shown]
-        rows.append(_row(pictures, [_source_of(batch.drawn_from[clip], data), *told(clip)]))
+        rows.append(_row(pictures, [_source_of(batch.drawn_from[clip], data), *conditions(clip)]))
     width = max(row.width for row in rows)
     page = Image.new("RGB", (width, sum(row.height for row in rows)), "white")
     top = 0
@@ -61,7 +62,7 @@ def draw_batch(batch: Batch, settings: Settings, source: ClipSource) -> Pixels:
 def _frames(batch: Batch, data: DataSettings) -> Iterator[Pixels]:
     """(F, H, W, 3) uint8 of each clip, as the model or the autoencoder gets them."""
     if batch.content == "frames":
-        yield from map(_to_uint8, batch.values)
+        yield from map(to_uint8, batch.values)
         return
     if data.root is None or not clips_root(data.root).exists():
         raise LatteError(f"data.root: {data.root}: the cache's videos are not there")
@@ -77,16 +78,11 @@ def _read(paths: dict[str, Path], name: str, indices: list[int], data: DataSetti
     if name not in paths:
         raise LatteError(f"data.root: {data.root}: has no {name}, which the cache holds")
     raw = open_video(paths[name]).read(indices)
-    return _to_uint8(to_pixels(raw, data.image_size, data.transform, mirror=mirror))
+    return to_uint8(to_pixels(raw, data.image_size, data.transform, mirror=mirror))
 
 
-def _to_uint8(pixels: NDArray[np.float32]) -> Pixels:
-    """(F, 3, H, W) in [-1, 1] as (F, H, W, 3) uint8."""
-    return ((pixels.transpose(0, 2, 3, 1) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-
-
-def _told(batch: Batch, settings: Settings, source: ClipSource) -> Callable[[int], list[str]]:
-    """What the model is told of a clip and of its still images, a line each; dropped where training does."""
+def _conditions(batch: Batch, settings: Settings, source: ClipSource) -> Callable[[int], list[str]]:
+    """The caption or label of a clip and of its still images, a line each, dropped where training does."""
     model = settings.model
     if isinstance(source, CaptionedSource):
 

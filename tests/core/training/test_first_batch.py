@@ -188,4 +188,4 @@ def test_a_mirrored_clip_is_drawn_mirrored_from_its_video(experiment: Callable[.
     paths = {"cats/one": Path("videos/cats/one")}
     found = sheet._read(paths, "cats/one", [3], settings.data, True)
     np.testing.assert_array_equal(found, frames[:, :, ::-1])
-    np.testing.assert_array_equal(found, sheet._to_uint8(to_pixels(frames, SIDE, "crop_resize", mirror=True)))
+    np.testing.assert_array_equal(found, sheet.to_uint8(to_pixels(frames, SIDE, "crop_resize", mirror=True)))
