@@ -322,7 +322,7 @@ def test_an_interrupted_transfer_goes_on_in_a_new_process_by_the_settings_of_its
     hub.asked.clear()
     second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert second.returncode == 1
-    assert "x.pt: " in second.stderr.splitlines()[-1]  # it is no file of weights
+    assert "x.pt: " in second.stderr.splitlines()[-1]  # it does not contain weights
     assert hub.asked[-1] == f"GET /me/large/resolve/main/x.pt bytes={20 << 20}-"
     assert len(list(home.rglob("x.pt"))) == 1
 

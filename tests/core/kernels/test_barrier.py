@@ -13,7 +13,7 @@ from latte_cli.core.kernels.selection import force_kernels
 WORKERS, ROUNDS = 3, 200
 
 
-@pytest.mark.parametrize("first", [0, 2**32 - 5])  # the count begins anew on the way
+@pytest.mark.parametrize("first", [0, 2**32 - 5])  # the count wraps around
 def test_nobody_goes_on_before_all_are_there(first: int) -> None:
     count, board = np.array([first], np.uint32), np.zeros(WORKERS, np.int64)
     opened = Barrier(WORKERS, timeout=20)

@@ -51,7 +51,7 @@ def test_another_source_is_another_library(sources: Path) -> None:
     assert ctypes.CDLL(str(second)).answer() == 43
 
 
-def test_a_torn_library_is_built_anew(sources: Path) -> None:
+def test_a_torn_library_is_built_again(sources: Path) -> None:
     compiler = build.find_compiler()
     assert compiler is not None
     library = cache_folder("kernels") / f"{build._fingerprint(compiler)}.so"

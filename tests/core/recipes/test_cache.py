@@ -260,7 +260,7 @@ def test_a_video_that_fails_again_leaves_no_trace(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_video_that_changed_is_encoded_anew_and_one_only_touched_is_not(
+def test_a_video_that_changed_is_encoded_again_and_one_only_touched_is_not(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind)
@@ -292,7 +292,7 @@ def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..
     assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the index of a video: 0 to 4"
 
 
-def test_overwrite_makes_the_cache_anew_with_other_settings(experiment: Callable[..., Settings]) -> None:
+def test_overwrite_makes_the_cache_again_with_other_settings(experiment: Callable[..., Settings]) -> None:
     run(experiment(type="mindrecord"))
     other = experiment(dtype="float16")
     _, error = run(other)

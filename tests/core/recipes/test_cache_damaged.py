@@ -287,7 +287,7 @@ def test_a_lost_plan_of_shards_never_costs_a_shard(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_entries_of_other_settings_than_the_header_says_are_encoded_anew(
+def test_entries_of_other_settings_than_the_header_says_are_encoded_again(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -305,7 +305,7 @@ def test_a_shard_whose_sums_say_nothing_is_torn(cached: Callable[..., Settings],
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_repair_forgets_a_video_that_is_gone_and_encodes_no_other_anew(
+def test_repair_forgets_a_video_that_is_gone_and_encodes_no_other_again(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)

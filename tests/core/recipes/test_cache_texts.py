@@ -194,7 +194,7 @@ def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
     )
 
 
-def test_a_cache_made_anew_holds_no_old_captions(data: Path) -> None:
+def test_a_cache_made_again_holds_no_old_captions(data: Path) -> None:
     fill(settings_in(data))
     (data / "captions.csv").write_text("video,caption\na,new\nb,new\n")
     list(run(settings_in(data), status=Status(), encode=encode, overwrite=True))

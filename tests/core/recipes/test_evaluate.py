@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
     assert Means.calls == 2 * computed
 
 
-def test_a_torn_entry_of_the_cache_is_computed_anew(job: EvalJob) -> None:
+def test_a_torn_entry_of_the_cache_is_computed_again(job: EvalJob) -> None:
     first = figures(job)
     for entry in features.features_folder().glob("*/*.npy"):
         entry.write_bytes(entry.read_bytes()[:100])

@@ -1,4 +1,4 @@
-"""A transformer of texts as a function on the host: what it is told is read once."""
+"""A transformer of texts as a function on the host: its condition is read once."""
 
 from collections import Counter
 from typing import Any

@@ -38,7 +38,7 @@ def test_a_sinking_run_stopped_and_resumed_has_the_bits_of_one_that_does_neither
     plain = trainer_of(settings_in(tmp_path / "plain", **same))
     plain.progress = replace(plain.progress, loss_scale=replace(plain.progress.loss_scale, value=2.0**40))
     expected = list(plain.run(Moments(), None))
-    assert expected[-1].loss_scale.dropped >= 1  # the scale of a step is told by the step before
+    assert expected[-1].loss_scale.dropped >= 1  # a step determines the scale of the next
 
     settings = settings_in(tmp_path / "sunk", sink_mode=True, **same)
     first = trainer_of(settings)
