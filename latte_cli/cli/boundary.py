@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from latte_cli.core.errors import LatteError, printable, system_fault
-from latte_cli.core.interrupts import stopped_by_signals
+from latte_cli.core.machine.interrupts import stopped_by_signals
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_cli.core.device import use_device
 from latte_cli.core.evaluate.frechet import frechet_distance
+from latte_cli.core.machine.device import use_device
 from latte_cli.core.models.i3d.layers import clip_flops
 from latte_cli.core.models.i3d.weights import read_i3d
 from latte_cli.core.planning.cost import processor_speed

@@ -18,7 +18,7 @@ def child(recompute: bool, batch_size: int, steps: int) -> None:
     """Train some steps, and print losses, seconds and peak as JSON."""
     from latte_cli.core.bench.machine import peak_bytes
     from latte_cli.core.bench.synthetic import SyntheticSource
-    from latte_cli.core.device import use_device
+    from latte_cli.core.machine.device import use_device
     from latte_cli.core.settings.schema import Settings
 
     device = use_device("cpu")

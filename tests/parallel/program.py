@@ -43,7 +43,7 @@ def together(world: World, folder: Path, *, waits: bool, late: bool) -> None:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
 
-    from latte_cli.core.device import use_device
+    from latte_cli.core.machine.device import use_device
     from latte_cli.core.parallel.collective import join
 
     use_device("cpu")

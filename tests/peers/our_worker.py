@@ -21,7 +21,7 @@ from latte_cli.core.settings.schema import Settings
 
 def make(task: str, size: str) -> Task:
     """The work of a task at a size."""
-    from latte_cli.core.device import use_device
+    from latte_cli.core.machine.device import use_device
 
     use_device("cpu")
     return {"forward": forward, "train": train, "sample": sample, "encode": encode, "decode": decode}[task](

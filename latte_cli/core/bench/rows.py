@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from latte_cli.core.device import SINKING
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.device import SINKING
 from latte_cli.core.settings.schema import Settings
 
 NOT_HERE = "not on this device"

@@ -10,7 +10,7 @@ def main(device: str) -> None:
     try:
         import numpy as np
 
-        from latte_cli.core.device import use_device
+        from latte_cli.core.machine.device import use_device
 
         found = use_device(device)
         import mindspore as ms

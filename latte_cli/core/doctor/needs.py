@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latte_cli.core.doctor.findings import Finding
 from latte_cli.core.errors import LatteError
-from latte_cli.core.memory import free_memory, machine_memory
+from latte_cli.core.machine.memory import free_memory, machine_memory
 from latte_cli.core.planning.plan import SCAN_SECONDS
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import Settings

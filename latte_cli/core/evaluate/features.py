@@ -66,7 +66,7 @@ class Features:
     def _compute(self, place: Place, *, generated: bool) -> Array:
         frames = squares(place, self._size, self._protocol, generated=generated)
         if self._classifier is None:
-            from latte_cli.core.device import use_device
+            from latte_cli.core.machine.device import use_device
 
             use_device(self._device)
             from latte_cli.core.models.i3d.network import Classifier

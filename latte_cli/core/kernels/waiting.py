@@ -7,9 +7,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from latte_cli.core.interrupts import keep_ctrl_c
 from latte_cli.core.kernels import signal
 from latte_cli.core.kernels.selection import kernels_available
+from latte_cli.core.machine.interrupts import keep_ctrl_c
 
 Function: TypeAlias = Callable[..., tuple[Any, Any]]
 """Maps arrays to (results, last); `last` is the result that is computed last."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latte_cli.core.interrupts import on_stop_signals
+from latte_cli.core.machine.interrupts import on_stop_signals
 from latte_cli.core.parallel.commands import Cluster, check_cluster, starts
 from latte_cli.core.parallel.watch import Run
 from latte_cli.core.parallel.worker import CORES

@@ -9,7 +9,7 @@ from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.memory import free_memory
+from latte_cli.core.machine.memory import free_memory
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.models.pipeline.folder import PipelineFolder
 from latte_cli.core.models.text.memory import encoding_memory

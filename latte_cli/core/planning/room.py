@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.memory import machine_memory
+from latte_cli.core.machine.memory import machine_memory
 from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.planning.cost import FLOAT32, least_activations, training_memory
 from latte_cli.core.planning.units import bytes_of

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.errors import LatteError
-from latte_cli.core.memory import free_memory
+from latte_cli.core.machine.memory import free_memory
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, frames_at_once
 from latte_cli.core.planning.cost import FLOAT32, denoising_values, mindspore_memory, on_cpu

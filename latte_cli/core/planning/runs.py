@@ -11,9 +11,9 @@ from latte_cli.core.data.latent_cache.texts import StoredTexts, captions_of, rea
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import check_labels, labelled_videos, scan
 from latte_cli.core.data.videos.left_out import LeftOut, summary
-from latte_cli.core.device import check_switches
 from latte_cli.core.diffusion.reuse import FullSteps
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.device import check_switches
 from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.conditions.encoder import check_cached_states, text_folder
 from latte_cli.core.models.sizes import Sizes

@@ -214,7 +214,7 @@ def work(
     groups = job.groups[rank::world]
     writer = CacheWriter(settings, job, groups, status, rank, world)
     if encode is None:
-        from latte_cli.core.device import use_device
+        from latte_cli.core.machine.device import use_device
         from latte_cli.core.models.vae.autoencoder import load_vae
 
         use_device(settings.device)

@@ -74,7 +74,7 @@ def _run(
     clips = open_run_clips(settings)
     source = clips.training
 
-    from latte_cli.core.device import check_switches, use_device
+    from latte_cli.core.machine.device import check_switches, use_device
 
     device = use_device(settings.device)
     check_switches(settings, device)

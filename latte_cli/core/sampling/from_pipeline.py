@@ -212,7 +212,7 @@ class PipelineGenerator:
         common = clips[0]
         shape = clip_shape(self.pipeline, common.num_frames, common.height, common.width)
         initial, weights = initial_latents(clips, shape), self._weights(common)
-        from latte_cli.core.device import use_device
+        from latte_cli.core.machine.device import use_device
         from latte_cli.core.sampling.denoise import Trajectory, pipeline_walk
 
         use_device(common.device)

@@ -124,7 +124,7 @@ class RunGenerator:
         clips = [spec for spec in specs if isinstance(spec, RunSpec)]
         settings, checkpoint = clips[0].settings, clips[0].checkpoint
         initial = initial_latents(clips, clip_shape(settings))
-        from latte_cli.core.device import use_device
+        from latte_cli.core.machine.device import use_device
         from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition
 
         samples = [clip.sample_settings() for clip in clips]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from latte_cli.core.interrupts import on_stop_signals
+from latte_cli.core.machine.interrupts import on_stop_signals
 
 
 class StopRequest:

@@ -14,9 +14,9 @@ from mindspore import Tensor, mutable
 from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.runs import Best, checkpoint_at, digest_of
 from latte_cli.core.data.clips.batches import ClipSource, Sharing, batches
-from latte_cli.core.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective

@@ -15,11 +15,11 @@ from mindspore import Parameter, Tensor
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import Batch, ClipSource, Sharing, batches
-from latte_cli.core.device import device_in_use, uses_flash_attention
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.kernels.waiting import Compiled
+from latte_cli.core.machine.device import device_in_use, uses_flash_attention
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.parallel.collective import Collective

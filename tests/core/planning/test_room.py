@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core import memory
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.loading import load_settings
-from latte_cli.core.memory import machine_memory
+from latte_cli.core.machine import memory
+from latte_cli.core.machine.memory import machine_memory
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.planning import room
 from latte_cli.core.planning.cost import training_memory

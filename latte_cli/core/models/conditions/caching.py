@@ -71,7 +71,7 @@ def texts_to_check(settings: Settings, videos: Sequence[VideoFile] | None) -> li
 
 def encode_texts(settings: Settings, texts: Sequence[str]) -> Iterator[tuple[str, int, Array]]:
     """Each text, its number of tokens and its states to store."""
-    from latte_cli.core.device import use_device
+    from latte_cli.core.machine.device import use_device
     from latte_cli.core.models.text.encoder import TextEncoder
 
     use_device(settings.device)

@@ -51,7 +51,7 @@ sigmoid of 1.702 x."""
 
 def operators_for(dtype: str) -> Operators:
     """The operators of the device in use, with products in `dtype`, or float32 on a CPU."""
-    from latte_cli.core.device import device_in_use
+    from latte_cli.core.machine.device import device_in_use
 
     if device_in_use() == "cpu":
         from latte_cli.core.models.text.numpy_operators import NumpyOperators

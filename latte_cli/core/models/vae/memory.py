@@ -5,7 +5,7 @@ from typing import Literal
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import VAE_FACTOR
-from latte_cli.core.memory import free_memory
+from latte_cli.core.machine.memory import free_memory
 
 Work = Literal["encoding", "decoding"]
 FLOAT = 4  # bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.interrupts import stopped_by_signals
+from latte_cli.core.machine.interrupts import stopped_by_signals
 
 COMPUTE = """
 import os, signal

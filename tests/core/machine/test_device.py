@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from latte_cli.core.device import check_switches, uses_flash_attention, uses_sink_mode
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.device import check_switches, uses_flash_attention, uses_sink_mode
 from latte_cli.core.settings.schema import Settings, TrainSettings
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core import memory
-from latte_cli.core.memory import free_memory, machine_memory
+from latte_cli.core.machine import memory
+from latte_cli.core.machine.memory import free_memory, machine_memory
 
 
 def test_what_is_free_is_the_least_of_the_machine_s_and_the_container_s(

@@ -1,0 +1,1 @@
+"""This machine: the device of MindSpore, total and free memory, stop signals."""
