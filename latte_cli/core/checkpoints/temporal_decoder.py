@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.open import Weights, open_weights
+from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.errors import LatteError
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 
@@ -42,9 +44,13 @@ class TemporalDecoderWeights(Mapping[str, NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def shapes(self) -> dict[str, Shape]:
+        """Each tensor's shape by its name in the file."""
+        return {name: self.weights.shape(name) for name in self.names}
+
     def parameters(self) -> int:
         """Total number of parameters."""
-        return sum(int(np.prod(self.weights.shape(name))) for name in self.names)
+        return sum(map(prod, self.shapes().values()))
 
 
 def open_temporal_decoder(folder: Path) -> tuple[TemporalDecoderShape, TemporalDecoderWeights]:

@@ -14,6 +14,12 @@ from latte_cli.core.models.architecture import Transformer
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
+def zeros(*shape: int, dtype: ms.Type = ms.float32) -> Parameter:
+    """A parameter to load weights into, which takes no memory until then."""
+    numbers = np.zeros(shape, np.float16 if dtype == ms.float16 else np.float32)
+    return Parameter(Tensor(numbers, dtype) if dtype == ms.bfloat16 else Tensor.from_numpy(numbers))
+
+
 def load_weights(model: Transformer, weights: Mapping[str, NDArray[Any]], *, source: str) -> None:
     """Set every parameter from `weights`, which must have exactly the model's names and shapes.
 

@@ -1,23 +1,21 @@
 """The remaining work of `latte cache`, for its plan. Does not import MindSpore."""
 
 import math
-import re
 import time
-from collections.abc import Mapping
 
 from latte_cli.core.checkpoints.autoencoder import Autoencoder, open_autoencoder
-from latte_cli.core.checkpoints.tensors import Shape
 from latte_cli.core.data.clips.ahead import PIECES_AHEAD
 from latte_cli.core.data.latent_cache.manifest import Header, read_manifest
 from latte_cli.core.data.latent_cache.open import vae_hash
 from latte_cli.core.data.latent_cache.plan import agreed_header, check_place, pending
 from latte_cli.core.data.videos.find import count_frames, labelled_videos
 from latte_cli.core.errors import LatteError
-from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.vae.memory import OVERHEAD, bytes_per_frame, frames_at_once
+from latte_cli.core.planning.autoencoder import encoding_flops
 from latte_cli.core.planning.cost import mindspore_memory
-from latte_cli.core.planning.plan import SCAN_SECONDS, Plan, add_time
+from latte_cli.core.planning.plan import SCAN_SECONDS, Plan
 from latte_cli.core.planning.room import check_memory
+from latte_cli.core.planning.timing import ENCODING, START, Part, add_time
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.settings.schema import Settings
 
@@ -63,6 +61,8 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
         batches,
         images * encoding_flops(autoencoder.shapes, data.image_size),
         f"batch of {images} frames",
+        share=ENCODING,
+        others=(Part("start", START),),
     )
 
 
@@ -71,23 +71,6 @@ def check_encoding_memory(settings: Settings) -> None:
     least = _memory(settings, open_autoencoder(settings.vae.weights))
     lower = "vae.chunk_frames, data.workers or data.image_size"
     check_memory("encoding takes", least, settings.device, lower=lower)
-
-
-def encoding_flops(shapes: Mapping[str, Shape], image_size: int) -> int:
-    """Operations of the convolutions and linear layers for one image, two per multiply-add."""
-    return sum(
-        2 * math.prod(shape) * (image_size // _shrunk(name)) ** 2
-        for name, shape in shapes.items()
-        if name.startswith(("encoder.", "quant_conv.")) and len(shape) > 1
-    )
-
-
-def _shrunk(name: str) -> int:
-    """Downsampling factor of an encoder layer's output."""
-    if name.startswith("encoder.conv_in."):
-        return 1
-    level = re.match(r"encoder\.down_blocks\.(\d+)\.(downsamplers)?", name)
-    return 2 ** (int(level[1]) + (level[2] is not None)) if level else VAE_FACTOR
 
 
 def _memory(settings: Settings, autoencoder: Autoencoder) -> int:

@@ -21,7 +21,6 @@ LEAST_KEPT_WIDTHS = 9
 KEPT_TEXT_WIDTHS = 12  # of these, the share of cross-attention's queries and outputs
 DEVICES, ACCELERATORS = Path("/dev"), ("davinci[0-9]*", "nvidia[0-9]*")
 MINDSPORE = 500_000_000  # bytes of a process that has loaded MindSpore and this program; measured
-BUSY_FRACTION = 0.5  # of the speed of matrix products that a complete step reaches
 
 
 class Memory(NamedTuple):

@@ -5,18 +5,28 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from latte_cli.core.checkpoints.autoencoder import open_autoencoder
 from latte_cli.core.checkpoints.lora import LoraUse
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK, open_temporal_decoder
 from latte_cli.core.latents import VAE_FACTOR
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
-from latte_cli.core.models.pipeline.folder import PipelineFolder
+from latte_cli.core.models.pipeline.folder import PipelineFolder, pipeline_files
 from latte_cli.core.models.vae.memory import check_temporal
+from latte_cli.core.planning.autoencoder import add_decoding
 from latte_cli.core.planning.cost import forward_flops
-from latte_cli.core.planning.decoding import add_decoding
 from latte_cli.core.planning.pipeline_memory import check_clip_memory, sampling_memory
-from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan, add_time
+from latte_cli.core.planning.plan import PROMPTS_SHOWN, Plan
 from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_memory
+from latte_cli.core.planning.timing import (
+    DENOISING,
+    Part,
+    add_time,
+    decoding,
+    encoding_texts,
+    hashing,
+    starting,
+)
 from latte_cli.core.planning.units import bytes_of
 from latte_cli.core.sampling.from_pipeline import PipelineGenerator, clip_shape
 from latte_cli.core.sampling.spec import PipelineSpec
@@ -90,7 +100,7 @@ def pipeline_plan(
         guided=guided,
         dtype=spec.dtype,
         device=spec.device,
-        texts=len({text for clip in specs for text in (clip.prompt, clip.negative_prompt)}),
+        texts=len(_texts(specs)),
         chunk_frames=spec.chunk_frames,
         decoder=decoder,
     )
@@ -116,9 +126,38 @@ def pipeline_plan(
         )
         for steps, clip in zip(evaluations, specs, strict=True)
     )
-    add_time(plan, passes, pass_flops(pipeline, spec), "pass")
+    others = _others(pipeline, specs, decoder, frames=frames, size=pixels)
+    add_time(plan, passes, pass_flops(pipeline, spec), "pass", share=DENOISING, others=others)
     _add_target(plan, target)
     return plan
+
+
+def _texts(specs: Sequence[PipelineSpec]) -> set[str]:
+    """The texts to encode, each once."""
+    return {text for clip in specs for text in (clip.prompt, clip.negative_prompt)}
+
+
+def _others(
+    pipeline: PipelineFolder,
+    specs: Sequence[PipelineSpec],
+    decoder: Path | None,
+    *,
+    frames: int,
+    size: tuple[int, int],
+) -> tuple[Part, ...]:
+    """The parts of sampling that are not passes through the transformer."""
+    parts = (
+        starting(pipeline.shape.parameters()),
+        *hashing(pipeline_files(pipeline, decoder=decoder)),
+        *encoding_texts(pipeline.text, len(_texts(specs))),
+    )
+    if decoder is None:
+        return parts
+    if decoder == pipeline.vae:
+        shapes = open_autoencoder(str(decoder)).shapes
+    else:
+        shapes = open_temporal_decoder(decoder)[1].shapes()
+    return (*parts, decoding(shapes, len(specs) * frames, size))
 
 
 def pass_flops(pipeline: PipelineFolder, spec: PipelineSpec) -> int:

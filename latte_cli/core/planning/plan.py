@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.planning.cost import BUSY_FRACTION, processor_speed
-from latte_cli.core.planning.units import duration
 from latte_cli.core.storage.hub import is_name
 
 PROMPTS_SHOWN = 3
@@ -43,12 +41,3 @@ class Plan:
         if self.problems:
             heading = f"{len(self.problems)} problems"
             raise LatteError("\n  ".join([heading, *self.problems]))
-
-
-def add_time(plan: Plan, steps: int, operations: int, unit: str) -> None:
-    """Add a row on the time of steps with this many operations on this processor."""
-    speed = processor_speed() * BUSY_FRACTION
-    seconds = operations / speed
-    work = f"{operations / 1e12:.3g} TFLOP per {unit}"
-    rough = f"roughly {duration(seconds)} per {unit}, {duration(seconds * steps)} for {steps:,}"
-    plan.add("time", f"{work}; on this processor {rough}")

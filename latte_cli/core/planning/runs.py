@@ -22,9 +22,11 @@ from latte_cli.core.planning.cost import (
     step_flops,
     training_memory,
 )
-from latte_cli.core.planning.plan import PROMPTS_SHOWN, SCAN_SECONDS, Plan, add_time
+from latte_cli.core.planning.plan import PROMPTS_SHOWN, SCAN_SECONDS, Plan
 from latte_cli.core.planning.reuse import forward_passes, full_steps_text, guidance_text
 from latte_cli.core.planning.room import check_folder, check_sampling_memory, check_training_memory
+from latte_cli.core.planning.run_time import sampling_parts, training_parts
+from latte_cli.core.planning.timing import DENOISING, TRAINING, Part, add_time
 from latte_cli.core.planning.units import bytes_of, short
 from latte_cli.core.planning.validation import validation_of
 from latte_cli.core.sampling.calibration import full_steps_of, reuse_file, run_setup
@@ -44,7 +46,9 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
     plan.add("memory", f"about {bytes_of(memory.total)} per worker: {parts}")
     plan.check(lambda: check_training_memory(shape, train, settings.device))
-    add_time(plan, train.steps, step_flops(shape, train), "step")
+    add_time(
+        plan, train.steps, step_flops(shape, train), "step", share=TRAINING, others=training_parts(settings)
+    )
     if settings.cache.dir is None:
         _add_videos(plan, settings, global_batch)
         _require_vae(plan, settings)
@@ -122,7 +126,8 @@ def sample_plan(
         plan.problems.append(
             f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
-    _add_sampler(plan, settings, number * forward_flops(shape), full_steps)
+    others = sampling_parts(settings, checkpoint, clips=number, texts=prompts, decodes=decodes)
+    _add_sampler(plan, settings, number * forward_flops(shape), full_steps, others)
     _add_checkpoint(plan, settings, checkpoint)
     if decodes:
         _require_vae(plan, settings)
@@ -130,8 +135,14 @@ def sample_plan(
     return plan
 
 
-def _add_sampler(plan: Plan, settings: Settings, operations: int, full_steps: FullSteps | None) -> None:
-    """Rows on the steps and their time; `operations`: of a forward pass of all clips."""
+def _add_sampler(
+    plan: Plan,
+    settings: Settings,
+    operations: int,
+    full_steps: FullSteps | None,
+    others: tuple[Part, ...],
+) -> None:
+    """Rows on the steps and the time; `operations`: of a forward pass of all clips; `others`: other parts."""
     sample, setup = settings.sample, run_setup(settings, settings.sample)
     scale, every, file = sample.guidance_scale, sample.guidance_every, None
     plan.add("sampler", f"{setup.sampler}, {setup.steps} steps{guidance_text(scale, every)}")
@@ -144,10 +155,8 @@ def _add_sampler(plan: Plan, settings: Settings, operations: int, full_steps: Fu
     if full_steps is not None:
         plan.add("full steps", full_steps_text(full_steps, setup.steps, file))
     passes = forward_passes(setup.steps, full_steps, guided=scale != 1, guidance_every=every)
-    if full_steps is None and every == 1:
-        add_time(plan, setup.steps, passes // setup.steps * operations, "step")
-    else:
-        add_time(plan, passes, operations, "pass")
+    unit, number = ("step", setup.steps) if full_steps is None and every == 1 else ("pass", passes)
+    add_time(plan, number, passes // number * operations, unit, share=DENOISING, others=others)
 
 
 def _add_checkpoint(plan: Plan, settings: Settings, given: Path | None) -> None:

@@ -15,10 +15,11 @@ from latte_cli.core.models.architectures import sizes_of
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.planning.cost import forward_flops
 from latte_cli.core.planning.pipeline import absent_plan, pass_flops, pipeline_plan
-from latte_cli.core.planning.plan import Plan, add_time
+from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.planned import Planned
 from latte_cli.core.planning.room import check_folder
 from latte_cli.core.planning.runs import sample_plan
+from latte_cli.core.planning.timing import DENOISING, add_time
 from latte_cli.core.sampling.calibration import (
     REUSE_FILE,
     Calibration,
@@ -211,7 +212,7 @@ def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, f
     evaluations = clips * (evaluations_of(setup.steps, longest) + checked_steps(setup.steps, budgets))
     plan.add("full steps", f"{', '.join(map(str, budgets))} of {setup.steps}")
     plan.add("measures", f"stretches of up to {longest} steps, {evaluations:,} full steps in all")
-    add_time(plan, evaluations, flops, "full step")
+    add_time(plan, evaluations, flops, "full step", share=DENOISING)
     plan.add("writes", str(out))
     plan.check(lambda: check_folder("--out", out.parent))
 

@@ -24,7 +24,8 @@ from latte_cli.core.models.i3d.weights import HOW_TO_GET, read_i3d
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.world import FAILURE, World
-from latte_cli.core.planning.plan import Plan, add_time
+from latte_cli.core.planning.plan import Plan
+from latte_cli.core.planning.timing import FEATURES, add_time
 from latte_cli.core.report.figures import EVALUATION
 from latte_cli.core.report.page import RunReport
 from latte_cli.core.settings.schema import Settings
@@ -103,7 +104,8 @@ def plan(job: EvalJob, *, made: int | None = None, workers: int = 1) -> Plan:
     )
     if "fvd" in protocol.metrics:
         clips_at_most = (protocol.draws + 1) * number
-        add_time(found, clips_at_most, clip_flops(protocol.num_frames) // workers, "clip")
+        work = clip_flops(protocol.num_frames) // workers
+        add_time(found, clips_at_most, work, "clip", share=FEATURES)
     return found
 
 

@@ -8,7 +8,7 @@ from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.parallel.world import World
-from latte_cli.core.planning.decoding import add_decoding
+from latte_cli.core.planning.autoencoder import add_decoding
 from latte_cli.core.planning.pipeline import absent_plan, add_lora, pipeline_plan
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.planned import Planned

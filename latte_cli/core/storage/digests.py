@@ -39,8 +39,7 @@ def digest_of_files(paths: Iterable[Path], *, named: bool = False) -> str:
     state = _state(paths)
     if sum(size for _, size, _, _ in state) < KEPT_BYTES:
         return _digest(paths, named)
-    key = sha256(json.dumps([named, *(path for path, *_ in state)]).encode()).hexdigest()
-    kept = cache_folder("digests") / f"{key[:32]}.json"
+    kept = _kept(state, named=named)
     found = _read(kept, state)
     if found is not None:
         return found
@@ -50,6 +49,25 @@ def digest_of_files(paths: Iterable[Path], *, named: bool = False) -> str:
         with suppress(LatteError):
             write_file(kept, json.dumps({"files": state, "sha256": digest}) + "\n")
     return digest
+
+
+def unread_bytes(paths: Iterable[Path]) -> int:
+    """Bytes of the files that `digest_of_files` of each would read, since no digest is cached.
+
+    Raises OSError if a file does not exist.
+    """
+    sizes = 0
+    for path in paths:
+        state = _state([path])
+        if state[0][1] < KEPT_BYTES or _read(_kept(state, named=False), state) is None:
+            sizes += state[0][1]
+    return sizes
+
+
+def _kept(state: State, *, named: bool) -> Path:
+    """The file of the cached digest."""
+    key = sha256(json.dumps([named, *(path for path, *_ in state)]).encode()).hexdigest()
+    return cache_folder("digests") / f"{key[:32]}.json"
 
 
 def _state(paths: Sequence[Path]) -> State:

@@ -7,7 +7,8 @@ from PIL import Image
 from latte_cli.core.checkpoints.autoencoder import DEMO_FOLDER, open_autoencoder
 from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.data.latent_cache.writer import Status
-from latte_cli.core.planning.cache import add_caching, encoding_flops
+from latte_cli.core.planning.autoencoder import encoding_flops
+from latte_cli.core.planning.cache import add_caching
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings

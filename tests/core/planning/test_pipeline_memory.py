@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import open_pipeline
-from latte_cli.core.models.text.memory import encoding_memory
+from latte_cli.core.models.text.memory import READING, encoding_memory, encoding_work
 from latte_cli.core.planning import pipeline_memory
 from latte_cli.core.planning.pipeline_memory import SamplingMemory, check_clip_memory, sampling_memory
 
@@ -17,6 +17,7 @@ SIZE = (64, 64)
 WIDTH, HEADS = 24, 3  # of its transformer
 
 
+EMBEDDING = "encoder.embed_tokens.weight"  # another name of shared.weight
 memory_of = partial(sampling_memory, PIPELINE, decoder=PIPELINE.vae)
 
 
@@ -54,6 +55,15 @@ def test_chunks_bound_what_decoding_takes() -> None:
     whole = memory_of(num_frames=2, size=SIZE, guided=False)
     chunks = memory_of(num_frames=2, size=SIZE, guided=False, chunk_frames=1)
     assert (whole.decoding, chunks.decoding) == (120_000_000 + 2 * a_frame, 120_000_000 + a_frame)
+
+
+def test_the_work_of_encoding_is_the_weights_once_per_group_and_a_product_per_token() -> None:
+    path = PIPELINE.path / "text_encoder" / "model.safetensors"
+    arrays = {name: array.size for name, array in load_file(path).items()}
+    weights = sum(size for name, size in arrays.items() if name not in ("shared.weight", EMBEDDING))
+    seconds, operations = encoding_work(PIPELINE.text, 17)
+    assert seconds == pytest.approx(2 * weights * READING)
+    assert operations == 2 * 17 * 120 * weights
 
 
 def test_texts_take_the_largest_matrix_and_their_values_however_deep_the_encoder_is() -> None:

@@ -1,11 +1,11 @@
 """Latte's layers. Tokens are always laid out as (B, F * T, D), with the T tokens of a frame contiguous."""
 
 import mindspore as ms
-import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_table
+from latte_cli.core.models.weights import zeros
 
 
 class Linear(nn.Cell):
@@ -13,8 +13,8 @@ class Linear(nn.Cell):
 
     def __init__(self, inputs: int, outputs: int, dtype: ms.Type = ms.float32):
         super().__init__()
-        self.weight = Parameter(Tensor(np.zeros((outputs, inputs), np.float32)))
-        self.bias = Parameter(Tensor(np.zeros(outputs, np.float32)))
+        self.weight = zeros(outputs, inputs)
+        self.bias = zeros(outputs)
         self.dtype = dtype
 
     def construct(self, x: Tensor) -> Tensor:
@@ -41,8 +41,8 @@ class PatchEmbedder(nn.Cell):
     def __init__(self, channels: int, width: int, patch_size: int, kind: str):
         super().__init__()
         self.proj = nn.Cell()
-        self.proj.weight = Parameter(Tensor(np.zeros((width, channels, patch_size, patch_size), np.float32)))
-        self.proj.bias = Parameter(Tensor(np.zeros(width, np.float32)))
+        self.proj.weight = zeros(width, channels, patch_size, patch_size)
+        self.proj.bias = zeros(width)
         self.patch_size = patch_size
         self.width = width
         # On a CPU a plain convolution takes 100 times as long as the product (see convolution.py).
@@ -84,7 +84,7 @@ class LabelEmbedder(nn.Cell):
     def __init__(self, num_classes: int, width: int):
         super().__init__()
         self.embedding_table = nn.Cell()
-        self.embedding_table.weight = Parameter(Tensor(np.zeros((num_classes + 1, width), np.float32)))
+        self.embedding_table.weight = zeros(num_classes + 1, width)
 
     def construct(self, class_labels: Tensor) -> Tensor:
         return kernels.rows(self.embedding_table.weight, class_labels)

@@ -6,10 +6,10 @@ Parameter names are those of diffusers, so its checkpoints need no mapping.
 from typing import NamedTuple, TypeAlias
 
 import mindspore as ms
-import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Tensor, nn
 
 from latte_cli.core.kernels import operators as kernels
+from latte_cli.core.models.weights import zeros
 
 Text: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Inputs of a block's cross-attention: the score bias (B, N), and the keys and values of `read`."""
@@ -31,8 +31,8 @@ class Projection(nn.Cell):
 
     def __init__(self, inputs: int, outputs: int, precision: Precision, *, bias: bool = True):
         super().__init__()
-        self.weight = zeros((outputs, inputs), precision.stored)
-        self.bias = zeros((outputs,), precision.stored) if bias else None
+        self.weight = zeros(outputs, inputs, dtype=precision.stored)
+        self.bias = zeros(outputs, dtype=precision.stored) if bias else None
         self.products = precision.products
         self.lora_scale = 0.0
 
@@ -127,7 +127,7 @@ class ModulatedBlock(nn.Cell):
         super().__init__()
         self.attn1 = SelfAttention(width, num_heads, precision, axis=axis, bias=bias)
         self.ff = FeedForward(width, 4 * width, precision)
-        self.scale_shift_table = zeros((6, width), precision.stored)
+        self.scale_shift_table = zeros(6, width, dtype=precision.stored)
 
     def modulation(self, timestep: Tensor) -> tuple[Tensor, ...]:
         """Split timestep vectors (B, 6 * D) into six (B, D): adaLN-single (Chen et al. 2023)."""
@@ -190,8 +190,3 @@ class TextBlock(ModulatedBlock):
 def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """x (..., inputs) @ matrix.T + offset, in the type of `matrix`."""
     return kernels.add_bias(kernels.product(x, matrix, dtype=matrix.dtype), offset)
-
-
-def zeros(shape: tuple[int, ...], dtype: ms.Type) -> Parameter:
-    """A parameter to load weights into."""
-    return Parameter(Tensor(np.zeros(shape, np.float16 if dtype == ms.float16 else np.float32), dtype))

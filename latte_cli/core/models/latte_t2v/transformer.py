@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.latte.layers import PatchEmbedder
-from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock, zeros
+from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.positions import TIMESTEP_CHANNELS, frame_table, position_table, timestep_table
-from latte_cli.core.models.weights import DTYPES
+from latte_cli.core.models.weights import DTYPES, zeros
 from latte_cli.core.rng import Stream, draw
 
 EMBEDDING_STD = 0.02  # of the embedders of timestep and text
@@ -63,7 +63,7 @@ class LatteT2V(nn.Cell):
         over_time = [TimeBlock(*options, bias=shape.attention_bias) for _ in range(shape.depth)]
         self.transformer_blocks = nn.CellList(over_space)
         self.temporal_transformer_blocks = nn.CellList(over_time)
-        self.scale_shift_table = zeros((2, width), wide.stored)
+        self.scale_shift_table = zeros(2, width, dtype=wide.stored)
         self.proj_out = Projection(width, patch * shape.out_channels, wide)
 
     @property

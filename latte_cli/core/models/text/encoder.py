@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.captions.states import model_input, states_to_store
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.device import device_in_use
 from latte_cli.core.models.text.clip import ALIASES as CLIP_ALIASES
 from latte_cli.core.models.text.clip import ClipConfig, clip_states
 from latte_cli.core.models.text.folder import TextFolder
 from latte_cli.core.models.text.opening import open_encoder
-from latte_cli.core.models.text.operators import Operators, operators_for
+from latte_cli.core.models.text.operators import Operators
 from latte_cli.core.models.text.t5 import ALIASES as T5_ALIASES
 from latte_cli.core.models.text.t5 import T5Config, t5_states
 from latte_cli.core.models.text.tokens import Tokenizer, Tokens
@@ -109,3 +110,14 @@ def _clip(folder: TextFolder, operators: Operators) -> States:
         found = f"max_position_embeddings: found {config.max_position_embeddings}"
         raise LatteError(f"{folder.encoder / 'config.json'}: {found}, expected at least {folder.max_tokens}")
     return lambda texts: clip_states(config, weights, operators, np.stack([tokens.ids for tokens in texts]))
+
+
+def operators_for(dtype: str) -> Operators:
+    """The operators of the device in use, with products in `dtype`, or float32 on a CPU."""
+    if device_in_use() == "cpu":
+        from latte_cli.core.models.text.numpy_operators import NumpyOperators
+
+        return NumpyOperators()
+    from latte_cli.core.models.text.mindspore_operators import MindSporeOperators
+
+    return MindSporeOperators(dtype)

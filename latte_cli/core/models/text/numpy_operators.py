@@ -11,12 +11,13 @@ import numpy as np
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.kernels import host
+from latte_cli.core.models.text.memory import AT_ONCE
 
 
 class NumpyOperators:
     """See `Operators`."""
 
-    texts = 16
+    texts = AT_ONCE
 
     @cached_property
     def _compiled(self) -> bool:

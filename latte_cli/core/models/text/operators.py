@@ -47,16 +47,3 @@ class Operators(Protocol):
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "quick_gelu", "silu")
 """gelu is x Phi(x), gelu_new its form with tanh (Hendrycks and Gimpel 2016), quick_gelu its form with a
 sigmoid of 1.702 x."""
-
-
-def operators_for(dtype: str) -> Operators:
-    """The operators of the device in use, with products in `dtype`, or float32 on a CPU."""
-    from latte_cli.core.machine.device import device_in_use
-
-    if device_in_use() == "cpu":
-        from latte_cli.core.models.text.numpy_operators import NumpyOperators
-
-        return NumpyOperators()
-    from latte_cli.core.models.text.mindspore_operators import MindSporeOperators
-
-    return MindSporeOperators(dtype)

@@ -7,11 +7,11 @@ import math
 from itertools import pairwise
 
 import mindspore as ms
-import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.vae.convolution import compiled, conv2d, double, group_norm, pad_end
+from latte_cli.core.models.weights import zeros
 
 EPSILON = 1e-6  # of all normalisations
 SCORES_AT_ONCE = 1 << 22  # attention scores in memory at a time
@@ -178,8 +178,3 @@ def queries_at_once(number: int, pixels: int) -> int:
     """Query pixels whose scores are in memory at a time; all scores grow with the size's fourth power."""
     most = max(1, SCORES_AT_ONCE // (number * pixels))
     return pixels if most >= pixels else 1 << (most.bit_length() - 1)
-
-
-def zeros(*shape: int) -> Parameter:
-    """A parameter to load weights into."""
-    return Parameter(Tensor(np.zeros(shape, np.float32)))

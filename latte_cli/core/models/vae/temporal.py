@@ -19,8 +19,8 @@ from latte_cli.core.checkpoints.temporal_decoder import (
 )
 from latte_cli.core.kernels.selection import kernels_available
 from latte_cli.core.kernels.temporal import temporal_block
-from latte_cli.core.models.vae.layers import Attention, Convolution, GroupNorm, ResidualBlock, Upsample, zeros
-from latte_cli.core.models.weights import load_weights
+from latte_cli.core.models.vae.layers import Attention, Convolution, GroupNorm, ResidualBlock, Upsample
+from latte_cli.core.models.weights import load_weights, zeros
 
 EPSILON = 1e-5  # of the normalisations over frames
 

@@ -11,9 +11,8 @@ from safetensors.numpy import save_file
 
 from latte_cli.core.models.text.clip import ClipConfig
 from latte_cli.core.models.text.config import parse_config
-from latte_cli.core.models.text.encoder import TextEncoder
+from latte_cli.core.models.text.encoder import TextEncoder, operators_for
 from latte_cli.core.models.text.folder import TextFolder, find_text_encoder
-from latte_cli.core.models.text.operators import operators_for
 from latte_cli.core.models.text.t5 import ALIASES, T5Config, t5_states
 from latte_cli.core.models.text.tokens import Tokens
 from latte_cli.core.models.text.weights import StreamedWeights
