@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
+# Installs from a warm cache in a fraction of pip's time. To install with pip: make install UV=
+UV ?= uv==0.13.9
+comma := ,
 
 .PHONY: install demo test test-fast lint docs bench bench-peers hostile fuzz mutants constraints clean
 
@@ -15,9 +18,18 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(MAKE) --no-print-directory $(BIN)/python
-	@echo "Installing the dependencies in pyproject.toml into $(VENV): a few minutes the first time."
-	@$(PIP) install $(CONSTRAINTS:%=--constraint %) --editable ".[demo,dev]"
+	@echo "Installing the dependencies in pyproject.toml into $(VENV): a minute or two the first time."
+	@$(call install,.[demo$(comma)dev])
 	@touch $@
+
+# $(call install,WHAT): with uv from pip's index; with pip if uv is not there or fails.
+define install
+{ test -n "$(UV)" && $(PIP) install "$(UV)" && \
+	index=$${PIP_INDEX_URL:-$$($(PIP) config get global.index-url 2>/dev/null || echo https://pypi.org/simple)} && \
+	UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$$index} $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		$(CONSTRAINTS:%=--constraint %) --editable "$(1)"; } \
+	|| $(PIP) install $(CONSTRAINTS:%=--constraint %) --editable "$(1)"
+endef
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3.11 python3.12 python3.10 python3; do \
@@ -48,7 +60,7 @@ lint: install
 
 # The documentation site, in build/site. Fails on any warning.
 docs: install
-	@$(PIP) install $(CONSTRAINTS:%=--constraint %) --editable ".[docs]"
+	@$(call install,.[docs])
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
@@ -93,6 +105,11 @@ mutants: install
 	@$(PIP) install --editable ".[mutants]"
 	@$(BIN)/python tests/mutants/run.py --only "$(MUTANTS)"
 
+# Resolve the versions in $(CONSTRAINTS) again, for every supported Python and platform.
+constraints: install
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra demo --extra dev --extra docs --no-annotate --no-header \
+		--upgrade pyproject.toml --output-file $(CONSTRAINTS)
+
 clean:
-	rm -rf $(VENV) $(PEERS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis rank_0 kernel_meta
+	rm -rf $(VENV) .venv-3.* $(PEERS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis rank_0 kernel_meta
 	find latte_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
