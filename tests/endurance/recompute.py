@@ -22,13 +22,12 @@ def child(recompute: bool, batch_size: int, steps: int) -> None:
     from latte_cli.core.settings.schema import Settings
 
     device = use_device("cpu")
-    from latte_cli.core.diffusion.schedule import make_schedule
     from latte_cli.core.models.architectures import build_model
-    from latte_cli.core.training.trainer import Trainer
+    from latte_cli.core.training.starting import make_trainer
 
     train = {"batch_size": batch_size, "steps": steps, "dtype": "float32", "recompute": recompute}
     settings = Settings.model_validate({"model": {"preset": "Latte-S/2"}, "train": train})
-    trainer = Trainer(settings, build_model(settings), schedule=make_schedule(settings.diffusion))
+    trainer = make_trainer(settings, build_model(settings))
     reports = trainer.run(SyntheticSource(settings, "latents"), None)
     done = [next(reports) for _ in range(steps - 1)]  # the last step would write a checkpoint
     figures = {"losses": [report.losses.loss for report in done], "seconds": done[-1].seconds}

@@ -42,11 +42,10 @@ def forward(size: str) -> Task:
 def train(size: str) -> Task:
     """One training step from latents in memory, as training takes it."""
     from latte_cli.core.bench.synthetic import SyntheticSource
-    from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.training.trainer import Trainer
+    from latte_cli.core.training.starting import make_trainer
 
     settings = _settings(size)
-    trainer = Trainer(settings, _latte(settings), schedule=make_schedule(settings.diffusion))
+    trainer = make_trainer(settings, _latte(settings))
     reports = trainer.run(SyntheticSource(settings, "latents"), None)
     return lambda: next(reports) and None
 

@@ -40,15 +40,13 @@ def train(settings: Settings, row: Row, world: World) -> Entry:
     """Measure steps of `Trainer.run` with the row's settings, in each worker."""
     device = use_device(settings.device)
     collective = join(world)
-    from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.training.trainer import Trainer
+    from latte_cli.core.training.starting import make_trainer
 
     experiment = row.settings(settings)
     source, encode, data = open_source(experiment, cached=row.cache)
     model = _model(experiment, experiment.train.dtype)
-    schedule = make_schedule(experiment.diffusion)
     captions = _caption_sampler(experiment, source) if experiment.model.condition == "text" else None
-    trainer = Trainer(experiment, model, schedule=schedule, collective=collective, captions=captions)
+    trainer = make_trainer(experiment, model, collective=collective, captions=captions)
     reports = trainer.run(source, encode)
     bench = settings.bench
     compile_seconds, spread = timed(

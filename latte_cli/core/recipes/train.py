@@ -191,9 +191,7 @@ def _trainer(
     captions: "CaptionSampler | None",
 ) -> "Trainer":
     """Create model and optimizer: newly initialised, from other weights, or from a checkpoint."""
-    from latte_cli.core.diffusion.schedule import make_schedule
-    from latte_cli.core.training.starting import set_start
-    from latte_cli.core.training.trainer import Trainer
+    from latte_cli.core.training.starting import make_trainer, set_start
 
     model = build_model(settings, dtype=settings.train.dtype)
     start = settings.train.init_from
@@ -201,15 +199,7 @@ def _trainer(
     if start is not None and (checkpoint is None or settings.train.trains_lora):
         for note in set_start(architecture_of(settings), model, start):
             log.warning("train.init_from: %s", note)
-    schedule = make_schedule(settings.diffusion)
-    trainer = Trainer(
-        settings,
-        model,
-        schedule=schedule,
-        clips=clips,
-        collective=collective,
-        captions=captions,
-    )
+    trainer = make_trainer(settings, model, clips=clips, collective=collective, captions=captions)
     if checkpoint is not None:
         trainer.resume(checkpoint)
     return trainer

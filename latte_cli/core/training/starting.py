@@ -1,4 +1,4 @@
-"""Initialise a run from other weights, possibly with other classes, frames or sizes."""
+"""Set a run up: the trainer, and weights from other files, possibly with other classes, frames or sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,8 +6,67 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.runs import digest_of
+from latte_cli.core.diffusion.schedule import make_schedule
+from latte_cli.core.machine.device import device_in_use, uses_flash_attention
 from latte_cli.core.models.architecture import CHANGES, Architecture, Transformer
+from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.models.weights import load_weights
+from latte_cli.core.parallel.collective import Collective
+from latte_cli.core.parallel.world import World
+from latte_cli.core.settings.schema import Settings, TrainSettings
+from latte_cli.core.training.captioning import CaptionSampler
+from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.state import Progress
+from latte_cli.core.training.trainer import Trainer
+
+
+def make_trainer(
+    settings: Settings,
+    model: Transformer,
+    *,
+    clips: str = "",
+    collective: Collective | None = None,
+    captions: CaptionSampler | None = None,
+) -> Trainer:
+    """A trainer at step 0, on the device in use; the model is set up for training.
+
+    clips: their fingerprint, for checkpoints. Reads the base weights of LoRA for their digest. For the rest
+    see `Trainer`.
+    """
+    device = device_in_use()
+    _set_up(model, settings.train, device)
+    return Trainer(
+        settings,
+        model,
+        device=device,
+        schedule=make_schedule(settings.diffusion),
+        collective=collective or Collective(World(), lambda _: None),
+        captions=captions,
+        progress=Progress(
+            loss_scale=LossScale.for_dtype(settings.train.dtype),
+            settings=settings.model_dump(mode="json"),
+            data=clips,
+            base=_base_digest(settings),
+        ),
+    )
+
+
+def _set_up(model: Transformer, train: TrainSettings, device: str) -> None:
+    """Select the model's attention operator and what its backward pass recomputes."""
+    if uses_flash_attention(train, device):
+        model.use_flash_attention()
+    if train.recompute:
+        for block in model.every_block():
+            block.recompute()
+
+
+def _base_digest(settings: Settings) -> str:
+    """Digest of the base weights of LoRA; empty without LoRA."""
+    train = settings.train
+    if not train.trains_lora or train.init_from is None:
+        return ""
+    return digest_of(train.init_from, architecture_of(settings).layout)
 
 
 def set_start(architecture: Architecture, model: Transformer, path: Path) -> list[str]:

@@ -12,20 +12,17 @@ from pathlib import Path
 from mindspore import Tensor, mutable
 
 from latte_cli.core.arrays import Array
-from latte_cli.core.checkpoints.runs import Best, checkpoint_at, digest_of
+from latte_cli.core.checkpoints.runs import Best, checkpoint_at
 from latte_cli.core.data.clips.batches import ClipSource, Sharing, batches
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.machine.device import device_in_use, uses_flash_attention, uses_sink_mode
+from latte_cli.core.machine.device import uses_sink_mode
 from latte_cli.core.models.architecture import Transformer
-from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.parallel.collective import Collective
-from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import StepInputs, draw_inputs, latents_of
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
-from latte_cli.core.training.precision import LossScale
 from latte_cli.core.training.report import TrainReport, metrics_line
 from latte_cli.core.training.sinking import Feed, SunkStep
 from latte_cli.core.training.state import (
@@ -45,7 +42,7 @@ Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # maps loss scale t
 
 
 class Trainer:
-    """The state of a run in memory: model, optimizer and progress.
+    """The state of a run in memory: model, optimizer and progress; see `make_trainer`.
 
     With several workers, connected by `collective`, each has a Trainer with identical state, and only the
     first one writes files. `captions` provides text conditions, for condition: text.
@@ -56,37 +53,26 @@ class Trainer:
         settings: Settings,
         model: Transformer,
         *,
+        device: str,
         schedule: Schedule,
-        clips: str = "",
-        collective: Collective | None = None,
+        collective: Collective,
+        progress: Progress,
         captions: CaptionSampler | None = None,
     ):
         self.settings = settings
-        self.captions = captions
-        self.collective = collective or Collective(World(), lambda _: None)
         self.model = model
+        self.device = device
         self.schedule = schedule
-        self.optimizer = AdamW(list(model.get_parameters()), weight_decay=settings.train.weight_decay)
-        self.device = device_in_use()
-        if uses_flash_attention(settings.train, self.device):
-            model.use_flash_attention()
-        if settings.train.recompute:
-            for block in model.every_block():
-                block.recompute()
+        self.collective = collective
+        self.captions = captions
+        train, data, world = settings.train, settings.data, collective.world
+        self.optimizer = AdamW(list(model.get_parameters()), weight_decay=train.weight_decay)
         self.gradients = GradientStep(model)
-        train, data = settings.train, settings.data
-        world = self.collective.world
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
         self.validation_loss: float | None = None
         self.tensors = tensors_of(model, self.optimizer, trained_only=train.trains_lora)
-        self.progress = Progress(
-            loss_scale=LossScale.for_dtype(settings.train.dtype),
-            settings=settings.model_dump(mode="json"),
-            data=clips,
-            global_batch=self.sharing.global_batch,
-            base=_base_digest(settings),
-        )
+        self.progress = replace(progress, global_batch=self.sharing.global_batch)
 
     def resume(self, path: Path) -> None:
         """Resume from a checkpoint. Raises LatteError if it is damaged or of another model."""
@@ -263,14 +249,6 @@ class Trainer:
             loss_scale=self.progress.loss_scale.after(overflow=overflow),
             window=window,
         )
-
-
-def _base_digest(settings: Settings) -> str:
-    """Digest of the base weights of LoRA; empty without LoRA."""
-    train = settings.train
-    if not train.trains_lora or train.init_from is None:
-        return ""
-    return digest_of(train.init_from, architecture_of(settings).layout)
 
 
 def _not_finite(losses: Losses, norm: float, step: int) -> str:

@@ -12,13 +12,12 @@ from latte_cli.core.checkpoints.lora import load_lora
 from latte_cli.core.checkpoints.mapping import LazyWeights, map_weights
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.data.clips.captioned import CaptionedSource
-from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import architecture_of, build_model
 from latte_cli.core.models.latte_t2v.sizes import shape_next_to
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.captioning import CaptionSampler
-from latte_cli.core.training.starting import set_start
+from latte_cli.core.training.starting import make_trainer, set_start
 from latte_cli.core.training.trainer import Trainer
 from tests.core.models.latte_t2v.golden import PIPELINE, SIZE
 
@@ -60,7 +59,7 @@ def trainer_of(settings: Settings) -> Trainer:
     if settings.train.init_from is not None:
         set_start(architecture_of(settings), model, settings.train.init_from)
     sampler = CaptionSampler(SOURCE.captions, STATES.__getitem__, dropout=settings.model.condition_dropout)
-    return Trainer(settings, model, schedule=make_schedule(settings.diffusion), captions=sampler)
+    return make_trainer(settings, model, captions=sampler)
 
 
 def values_of(trainer: Trainer) -> dict[str, np.ndarray]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.models.architectures import build_model
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.report import TrainReport
+from latte_cli.core.training.starting import make_trainer
 from latte_cli.core.training.trainer import Trainer
 
 
@@ -43,8 +43,7 @@ def settings_in(run_dir: Path, **train: Any) -> Settings:
 
 
 def trainer_of(settings: Settings) -> Trainer:
-    model = build_model(settings, dtype=settings.train.dtype)
-    return Trainer(settings, model, schedule=make_schedule(settings.diffusion))
+    return make_trainer(settings, build_model(settings, dtype=settings.train.dtype))
 
 
 def weights_of(trainer: Trainer) -> dict[str, np.ndarray]:
