@@ -72,7 +72,6 @@ def cache(
     if ready is None:
         return
     settings = ready.settings or settings
-    from latte_cli.core.data.latent_cache.writer import Status
     from latte_cli.core.parallel.world import current_world
     from latte_cli.core.recipes import cache as recipe
 
@@ -84,6 +83,4 @@ def cache(
         show_faults(settings, recipe.verify(settings, repair=repair), repair=repair)
         if not repair:
             return
-    status = Status()
-    reports = recipe.run(settings, status=status, workers=parallel, resume=start, overwrite=overwrite)
-    follow_caching(reports, status)
+    follow_caching(recipe.CacheRun(settings, workers=parallel, resume=start, overwrite=overwrite))

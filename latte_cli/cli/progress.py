@@ -126,10 +126,12 @@ def training_line(report: "EncodeReport | TrainReport") -> Line:
 
 def caching_line(report: "CacheReport") -> Line:
     """Progress of opening videos, then of encoding captions and frames."""
-    if report.doing == "looking":
-        return Line("opening videos", report.videos, report.total_videos)
-    if report.doing == "reading":
-        return Line("encoding captions", report.videos, report.total_videos)
+    from latte_cli.core.recipes.cache import CaptionsEncoded, VideosOpened
+
+    if isinstance(report, VideosOpened):
+        return Line("opening videos", report.done, report.total)
+    if isinstance(report, CaptionsEncoded):
+        return Line("encoding captions", report.done, report.total)
     text = f"{report.videos} of {report.total_videos} videos, {report.frames_per_second:.1f} frames/s"
     return Line("encoding", report.frames, report.total_frames, text)
 

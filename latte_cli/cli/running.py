@@ -13,24 +13,23 @@ from latte_cli.core.errors import LatteError
 if TYPE_CHECKING:
     from latte_cli.core.checkpoints.published import Hub
     from latte_cli.core.data.latent_cache.check import Checked
-    from latte_cli.core.data.latent_cache.writer import Status
     from latte_cli.core.experiment.rules import Command
     from latte_cli.core.planning.plan import Plan
     from latte_cli.core.planning.planned import Planned
-    from latte_cli.core.recipes.cache import CacheReport
+    from latte_cli.core.recipes.cache import CacheReport, CacheRun
     from latte_cli.core.sampling.write import SampleReport
     from latte_cli.core.settings.schema import Settings
 
 Made = TypeVar("Made", bound="Planned")
 
 
-def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
+def follow_caching(run: "CacheRun") -> None:
     """Follow `latte cache`; at the end always show the status and how to continue."""
     from latte_cli.cli.progress import caching_line, follow, show
     from latte_cli.core.recipes.cache import KEPT
 
     try:
-        deque(follow(reports, caching_line), maxlen=0)
+        deque(follow(run, caching_line), maxlen=0)
     except LatteError:
         raise
     except KeyboardInterrupt as error:
@@ -39,7 +38,7 @@ def follow_caching(reports: "Iterable[CacheReport]", status: "Status") -> None:
         complain(f"stopped; {KEPT}")
         raise
     finally:
-        show(status.lines())
+        show(run.status.lines())
 
 
 def follow_share(reports: "Iterable[CacheReport]") -> None:

@@ -29,7 +29,6 @@ from PIL import Image
 from latte_cli.core.data.latent_cache import plan as cache_plan
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.mindrecord import read_rows, write_shard
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, Settings, VaeSettings
@@ -74,7 +73,7 @@ def run_here(root: Path, out: Path, kind: str) -> str:
     """Run in this process: the error, if one ended it."""
     cache_plan.SHARD_BYTES = SHARD_BYTES
     try:
-        for _ in cache.run(settings_for(root, out, kind), status=Status(), encode=encode):
+        for _ in cache.CacheRun(settings_for(root, out, kind), encode=encode):
             pass
     except LatteError as error:
         return str(error)

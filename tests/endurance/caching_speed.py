@@ -16,7 +16,6 @@ import time
 import numpy as np
 
 from latte_cli.core.checkpoints.autoencoder import AutoencoderShape
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.data.videos.demo import demo_clip
 from latte_cli.core.experiment.loading import load_settings, parse_override
 from latte_cli.core.models.vae.autoencoder import Vae, load_vae
@@ -42,8 +41,8 @@ def bare(vae, settings: Settings, seconds: float) -> float:
 def caching(vae, settings: Settings) -> tuple[float, float]:
     """Frames a second of a run into an empty folder, and its seconds; looking at the videos is left out."""
     start = time.perf_counter()
-    for report in cache.run(settings, status=Status(), overwrite=True, encode=vae.encode):
-        if report.doing == "looking":
+    for report in cache.CacheRun(settings, overwrite=True, encode=vae.encode):
+        if isinstance(report, cache.VideosOpened):
             start = time.perf_counter()
     seconds = time.perf_counter() - start
     return report.frames / seconds, seconds

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.ahead import decode_ahead
@@ -54,103 +53,183 @@ KEPT = "finished entries are kept: run the same command again to continue"
 
 
 @dataclass(frozen=True)
-class CacheReport:
-    """Progress of a run; videos and frames that were already cached are counted in `skipped` only."""
+class VideosOpened:
+    """Progress of counting the frames of videos that are not in the cache yet."""
 
-    doing: Literal["looking", "encoding", "reading"]
-    """The activity: opening videos, encoding them, or encoding captions, which `videos` then counts."""
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CaptionsEncoded:
+    """Progress of encoding captions that are not in the cache yet."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FramesEncoded:
+    """Progress of encoding videos; those that were already cached are not counted."""
+
     videos: int
     total_videos: int
     frames: int
     total_frames: int
     frames_per_second: float
-    skipped: int
 
 
-def run(
-    settings: Settings,
-    *,
-    status: Status,
-    workers: int = 1,
-    resume: int | None = None,
-    overwrite: bool = False,
-    encode: Encode | None = None,
-) -> Iterator[CacheReport]:
-    """Encode everything that is not yet in the cache, yielding the progress.
+CacheReport = VideosOpened | CaptionsEncoded | FramesEncoded
 
-    workers: processes on this machine that share the videos by running this command; the files are the same.
-    resume: index of the first video, in sorted order; None for all. overwrite: remove the cache first.
-    encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder. Raises
-    LatteError at the end if videos failed, or if the run cannot continue; finished entries are kept.
+
+class CacheRun:
+    """Encodes everything that is not yet in the cache: iterate over it for the progress.
+
+    `status` has what was done so far, also after an error or an interruption. Iterating raises LatteError at
+    the end if videos failed, or if the run cannot continue; finished entries are kept.
     """
-    with prepared(settings, status=status, resume=resume, overwrite=overwrite) as preparing:
-        yield from preparing
-        yield from _texts(settings)
-        job = read_job(_folder(settings))
-        workers = min(workers, len(job.groups))
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        workers: int = 1,
+        resume: int | None = None,
+        overwrite: bool = False,
+        encode: Encode | None = None,
+    ):
+        """workers: processes that share the videos by running this command; the files are the same.
+        resume: index of the first video, in sorted order; None for all. overwrite: remove the cache first.
+        encode: frames (N, 3, H, W) to moments (N, 8, h, w); None loads the settings' autoencoder.
+        """
+        self.settings = settings
+        self.workers = workers
+        self.resume = resume
+        self.overwrite = overwrite
+        self.encode = encode
+        self.status = Status()
+
+    def __iter__(self) -> Iterator[CacheReport]:
+        """Encode, yielding the progress."""
+        with self.prepared() as preparing:
+            yield from preparing
+            yield from _texts(self.settings)
+            job = read_job(_folder(self.settings))
+            workers = min(self.workers, len(job.groups))
+            try:
+                if workers > 1:
+                    self._launch(job, workers)
+                elif workers:
+                    yield from encode_share(CacheWriter(self.settings, job, self.status), self.encode)
+            except LatteError as error:
+                raise LatteError(f"{error}; {KEPT}") from error
+        if failed := self.status.failed:
+            count = f"{len(failed)} of {self.status.looked_at} videos could not be cached"
+            folder, first = self.settings.cache.dir, failed[0]
+            raise LatteError(f"{folder}: {count}, the first {first.name}: {first.reason}")
+
+    @contextmanager
+    def prepared(self) -> Iterator[Iterator[CacheReport]]:
+        """Lock the cache's folder while workers fill it, and merge their entries at the end.
+
+        The context is an iterator over reports of the preparation, which must be exhausted; after that
+        `read_job` returns the job.
+        """
+        settings, folder = self.settings, _folder(self.settings)
+        videos, _ = labelled_videos(settings.data)
+        check_place(self.resume, len(videos))
+        header = Header.of(settings, vae_hash(settings))
+        self.status.start = self.resume or 0
+        self.status.looked_at = len(videos) - self.status.start
+        with only_run(folder, "latte cache"):
+            if self.overwrite:
+                clear_out(folder)
+                clear_texts(folder)
+            else:
+                clear_up(folder)
+            repair_manifest(folder)
+            header = _agree(folder, header, settings)
+            try:
+                yield self._prepare(folder, header, videos)
+                with suppress(LatteError):  # no space for the clean-up: the files are correct
+                    entries = read_manifest(folder)
+                    write_manifest(folder, entries.values())
+                    trim_plan(folder, entries)
+            finally:
+                clear_up(folder)
+                with suppress(LatteError):
+                    repair_manifest(folder)
+                (folder / JOB).unlink(missing_ok=True)
+                clear_barren(folder)
+
+    def _prepare(self, folder: Path, header: Header, videos: Sequence[VideoFile]) -> Iterator[CacheReport]:
+        """Determine the job; videos that cannot be opened fail here."""
+        data, before = self.settings.data, read_manifest(folder)
+        entries, videos = classify(before, videos, self.settings)
+        if entries != before:
+            write_manifest(folder, entries.values())
+        todo = pending(folder, videos, entries, header=header, start=self.status.start)
+        frames: dict[str, int] = {}
+        lengths = count_frames(todo, data.root, workers=data.workers)
+        for number, (video, found) in enumerate(zip(todo, lengths, strict=True), 1):
+            if isinstance(found, int):
+                frames[video.name] = found
+            else:
+                self.status.failed.append(LeftOut(video.name, str(found)))
+            yield VideosOpened(number, len(todo))
+        readable = [video for video in todo if video.name in frames]
+        if header.type == "numpy":
+            groups = [Group((video,)) for video in readable]
+        else:
+            groups = plan_shards(folder, readable, entries, frames=frames, frame_bytes=header.frame_bytes())
+        write_job(Job(folder, header, groups, frames))
+
+    def _launch(self, job: Job, workers: int) -> None:
+        """Run the job with workers. Raises KeyboardInterrupt if they were stopped."""
+        log_dir = self.settings.run_dir / "logs" / "cache"
         try:
-            if workers > 1:
-                _launch(settings, job, workers, status)
-            elif workers:
-                yield from work(settings, job, status=status, encode=encode)
-        except LatteError as error:
-            raise LatteError(f"{error}; {KEPT}") from error
-    _complain(settings, status)
-
-
-def _launch(settings: Settings, job: Job, workers: int, status: Status) -> None:
-    """Run the job with workers. Raises KeyboardInterrupt if they were stopped."""
-    log_dir = settings.run_dir / "logs" / "cache"
-    try:
-        code = launch(same_command(), Cluster(workers), log_dir=log_dir, collective=False)
-    finally:
-        gather(job, status)
-    if code:
-        raise KeyboardInterrupt
+            code = launch(same_command(), Cluster(workers), log_dir=log_dir, collective=False)
+        finally:
+            gather(job, self.status)
+        if code:
+            raise KeyboardInterrupt
 
 
 def run_share(settings: Settings, *, rank: int, world: int) -> Iterator[CacheReport]:
-    """One worker's share of a run prepared by `run`; failed videos are written to a file for it."""
+    """One worker's share of a run that a `CacheRun` prepared; failed videos are written to a file for it."""
     job = read_job(_folder(settings))
-    status = Status()
-    yield from work(settings, job, status=status, rank=rank, world=world)
+    yield from encode_share(CacheWriter(settings, job, Status(), rank=rank, world=world))
 
 
-@contextmanager
-def prepared(
-    settings: Settings, *, status: Status, resume: int | None = None, overwrite: bool = False
-) -> Iterator[Iterator[CacheReport]]:
-    """Lock the cache's folder while workers fill it, and merge their entries at the end.
+def encode_share(writer: CacheWriter, encode: Encode | None = None) -> Iterator[FramesEncoded]:
+    """Encode the writer's share of its job; see `CacheRun` for `encode`."""
+    settings, job = writer.settings, writer.job
+    if encode is None:
+        from latte_cli.core.machine.device import use_device
+        from latte_cli.core.models.vae.autoencoder import load_vae
 
-    The context is an iterator over reports of the preparation, which must be exhausted; after that `read_job`
-    returns the job.
-    """
-    folder = _folder(settings)
-    videos, _ = labelled_videos(settings.data)
-    check_place(resume, len(videos))
-    header = Header.of(settings, vae_hash(settings))
-    status.start = resume or 0
-    status.looked_at = len(videos) - status.start
-    with only_run(folder, "latte cache"):
-        if overwrite:
-            clear_out(folder)
-            clear_texts(folder)
-        else:
-            clear_up(folder)
-        repair_manifest(folder)
-        header = _agree(folder, header, settings)
-        try:
-            yield _prepare(folder, header, videos, settings, status)
-            with suppress(LatteError):  # no space for the clean-up: the files are correct
-                entries = read_manifest(folder)
-                write_manifest(folder, entries.values())
-                trim_plan(folder, entries)
-        finally:
-            clear_up(folder)
-            with suppress(LatteError):
-                repair_manifest(folder)
-            (folder / JOB).unlink(missing_ok=True)
-            clear_barren(folder)
+        use_device(settings.device)
+        encode = load_vae(settings.vae).encode
+    chunk = settings.vae.batch_frames
+    videos = writer.videos
+    total = sum(job.frames[video.name] for video in videos)
+    pieces = decode_ahead(videos, settings.data, piece_frames=chunk, mirror=job.header.mirror)
+    begun, frames, ended = time.perf_counter(), 0, 0
+    copies = 1 + job.header.mirror
+    with closing(pieces), closing(writer):  # type: ignore[type-var]
+        for encoded in encode_full_batches(pieces, encode, chunk):
+            writer.take(encoded)
+            if encoded.moments is None:
+                ended += 1
+            else:
+                frames += len(encoded.moments)
+            yield FramesEncoded(
+                videos=ended,
+                total_videos=len(videos),
+                frames=frames // copies,
+                total_frames=total,
+                frames_per_second=frames / copies / (time.perf_counter() - begun),
+            )
 
 
 def verify(settings: Settings, *, repair: bool = False) -> Iterator[Checked]:
@@ -198,54 +277,7 @@ def _texts(settings: Settings) -> Iterator[CacheReport]:
     if stores_texts(settings):
         names = [video.name for video in labelled_videos(settings.data)[0]]
         for done, total in cache_texts(settings, _folder(settings), names):
-            yield CacheReport("reading", done, total, 0, 0, 0.0, 0)
-
-
-def work(
-    settings: Settings,
-    job: Job,
-    *,
-    status: Status,
-    encode: Encode | None = None,
-    rank: int = 0,
-    world: int = 1,
-) -> Iterator[CacheReport]:
-    """Encode this worker's share of the job: every `world`-th group from `rank`."""
-    groups = job.groups[rank::world]
-    writer = CacheWriter(settings, job, groups, status, rank, world)
-    if encode is None:
-        from latte_cli.core.machine.device import use_device
-        from latte_cli.core.models.vae.autoencoder import load_vae
-
-        use_device(settings.device)
-        encode = load_vae(settings.vae).encode
-    chunk = settings.vae.batch_frames
-    videos = [video for group in groups for video in group.videos]
-    total = sum(job.frames[video.name] for video in videos)
-    pieces = decode_ahead(videos, settings.data, piece_frames=chunk, mirror=job.header.mirror)
-    begun, frames, given_up = time.perf_counter(), 0, len(status.failed)
-    copies = 1 + job.header.mirror
-    with closing(pieces), closing(writer):  # type: ignore[type-var]
-        for encoded in encode_full_batches(pieces, encode, chunk):
-            writer.take(encoded)
-            frames += 0 if encoded.moments is None else len(encoded.moments)
-            yield CacheReport(
-                doing="encoding",
-                videos=status.saved + len(status.failed) - given_up,
-                total_videos=len(videos),
-                frames=frames // copies,
-                total_frames=total,
-                frames_per_second=frames / copies / (time.perf_counter() - begun),
-                skipped=job.skipped,
-            )
-
-
-def _complain(settings: Settings, status: Status) -> None:
-    """Raise LatteError if videos failed."""
-    if status.failed:
-        first = status.failed[0]
-        count = f"{len(status.failed)} of {status.looked_at} videos could not be cached"
-        raise LatteError(f"{settings.cache.dir}: {count}, the first {first.name}: {first.reason}")
+            yield CaptionsEncoded(done, total)
 
 
 def _folder(settings: Settings) -> Path:
@@ -265,29 +297,3 @@ def _agree(folder: Path, expected: Header, settings: Settings) -> Header:
         expected = expected.model_copy(update={"rows": row_layout(span, expected.frame_bytes())})
     write_header(folder, expected)
     return expected
-
-
-def _prepare(
-    folder: Path, header: Header, videos: Sequence[VideoFile], settings: Settings, status: Status
-) -> Iterator[CacheReport]:
-    """Determine the job; videos that cannot be opened fail here."""
-    before = read_manifest(folder)
-    entries, videos = classify(before, videos, settings)
-    if entries != before:
-        write_manifest(folder, entries.values())
-    todo = pending(folder, videos, entries, header=header, start=status.start)
-    skipped = len(videos) - status.start - len(todo)
-    frames: dict[str, int] = {}
-    lengths = count_frames(todo, settings.data.root, workers=settings.data.workers)
-    for number, (video, found) in enumerate(zip(todo, lengths, strict=True), 1):
-        if isinstance(found, int):
-            frames[video.name] = found
-        else:
-            status.failed.append(LeftOut(video.name, str(found)))
-        yield CacheReport("looking", number, len(todo), 0, 0, 0.0, skipped)
-    readable = [video for video in todo if video.name in frames]
-    if header.type == "numpy":
-        groups = [Group((video,)) for video in readable]
-    else:
-        groups = plan_shards(folder, readable, entries, frames=frames, frame_bytes=header.frame_bytes())
-    write_job(Job(folder, header, groups, frames, skipped))

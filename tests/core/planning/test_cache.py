@@ -6,7 +6,6 @@ from PIL import Image
 
 from latte_cli.core.checkpoints.autoencoder import DEMO_FOLDER, open_autoencoder
 from latte_cli.core.checkpoints.save import save_weights
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.planning.autoencoder import encoding_flops
 from latte_cli.core.planning.cache import add_caching
 from latte_cli.core.planning.plan import Plan
@@ -46,7 +45,7 @@ def test_a_plan_says_what_is_still_to_encode_and_how_large_it_will_be(settings: 
     assert rows["disk"] == f"about {3 * FRAMES * 8 * 2 * 2 * 2} B", "8 x 2 x 2 float16 values a frame"
     assert {"memory", "time"} <= rows.keys()
     assert ": MindSpore 500 MB, encoding " in rows["memory"]
-    list(cache.run(settings, status=Status(), resume=1, encode=encode))
+    list(cache.CacheRun(settings, resume=1, encode=encode))
     assert dict(plan_of(settings).rows)["to encode"] == f"1 of 3 videos, about {FRAMES} frames"
     assert dict(plan_of(settings, overwrite=True).rows)["to encode"].startswith("3 of 3 videos")
 
@@ -69,7 +68,7 @@ def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path
     assert plan_of(settings, resume=3).problems == [
         "--resume 3: expected auto, or the index of a video: 0 to 2"
     ]
-    list(cache.run(settings, status=Status(), encode=encode))
+    list(cache.CacheRun(settings, encode=encode))
     data = settings.data.model_copy(update={"image_size": 32})
     larger = settings.model_copy(update={"data": data})
     assert plan_of(larger).problems == [

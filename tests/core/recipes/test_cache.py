@@ -24,7 +24,7 @@ from latte_cli.core.data.latent_cache import shard_sums
 from latte_cli.core.data.latent_cache.job import read_job
 from latte_cli.core.data.latent_cache.manifest import read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
-from latte_cli.core.data.latent_cache.writer import Status, gather
+from latte_cli.core.data.latent_cache.writer import CacheWriter, Status, gather
 from latte_cli.core.data.videos.find import index_clips
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
@@ -73,12 +73,12 @@ def experiment(tmp_path: Path) -> Callable[..., Settings]:
 
 def run(settings: Settings, **options: Any) -> tuple[Status, str]:
     """Run to the end: the status, and the error if there was one."""
-    status = Status()
+    caching = cache.CacheRun(settings, **{"encode": encode, **options})
     try:
-        list(cache.run(settings, status=status, encode=options.pop("encode", encode), **options))
+        list(caching)
     except LatteError as error:
-        return status, str(error)
-    return status, ""
+        return caching.status, str(error)
+    return caching.status, ""
 
 
 def content(folder: Path) -> dict[str, Any]:
@@ -192,9 +192,10 @@ def test_a_run_that_is_broken_off_and_run_again_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return encode(frames)
 
-    status = Status()
+    caching = cache.CacheRun(broken, encode=failing)
     with pytest.raises(KeyboardInterrupt):
-        list(cache.run(broken, status=status, encode=failing))
+        list(caching)
+    status = caching.status
     assert f"save {status.saved} videos" in status.lines()
     second, error = run(broken)
     assert (status.saved + second.saved, error) == (5, "")
@@ -208,15 +209,12 @@ def test_workers_that_share_the_videos_make_the_same_files(
     monkeypatch.setattr(cache_plan, "SHARD_BYTES", 60 * 8 * 4 * 4)
     one, shared = experiment(type=kind), experiment(type=kind, dir=tmp_path / "shared")
     run(one)
-    status = Status()
-    with cache.prepared(shared, status=status) as preparing:
+    caching = cache.CacheRun(shared)
+    with caching.prepared() as preparing:
         list(preparing)
+        job = read_job(shared.cache.dir)
         for rank in (1, 0):
-            list(
-                cache.work(
-                    shared, read_job(shared.cache.dir), status=status, encode=encode, rank=rank, world=2
-                )
-            )
+            list(cache.encode_share(CacheWriter(shared, job, caching.status, rank=rank, world=2), encode))
     assert content(shared.cache.dir) == content(one.cache.dir)  # type: ignore[arg-type]
 
 
@@ -544,13 +542,14 @@ def test_what_workers_did_is_put_together(experiment: Callable[..., Settings]) -
     assert folder is not None
     assert root is not None
     (root / "class1" / "v1" / "f_19.png").write_bytes(b"torn")
-    status = Status()
-    with cache.prepared(settings, status=status) as preparing:
+    caching = cache.CacheRun(settings)
+    with caching.prepared() as preparing:
         list(preparing)
         job = read_job(folder)
         for rank in (0, 1):
-            list(cache.work(settings, job, status=Status(), encode=encode, rank=rank, world=2))
-        gather(job, status)
+            list(cache.encode_share(CacheWriter(settings, job, Status(), rank=rank, world=2), encode))
+        gather(job, caching.status)
+    status = caching.status
     assert (status.saved, [video.name for video in status.failed]) == (4, ["class1/v1"])
     assert sorted(path.name for path in folder.iterdir()) == ["cache.json", "latents", "manifest.jsonl"]
 

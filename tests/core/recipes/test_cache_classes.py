@@ -13,7 +13,6 @@ from PIL import Image
 
 from latte_cli.core.data.latent_cache.manifest import MANIFEST, read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
 from latte_cli.core.settings.schema import CacheSettings, DataSettings, ModelSettings, Settings, VaeSettings
@@ -31,9 +30,9 @@ def encode(frames: Array) -> Array:
 
 def run(settings: Settings) -> int:
     """Run to the end: how many videos were saved."""
-    status = Status()
-    list(cache.run(settings, status=status, encode=encode))
-    return status.saved
+    caching = cache.CacheRun(settings, encode=encode)
+    list(caching)
+    return caching.status.saved
 
 
 def add_videos(root: Path, *names: str) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from latte_cli.core.data.latent_cache.manifest import HEADER, MANIFEST, read_manifest
 from latte_cli.core.data.latent_cache.open import open_cache
 from latte_cli.core.data.latent_cache.plan import PLAN
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.data.videos.video import VideoError
 from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import cache
@@ -57,9 +56,9 @@ def cached(tmp_path: Path) -> Callable[..., Settings]:
 
 def run(settings: Settings) -> int:
     """Run to the end: how many videos were saved."""
-    status = Status()
-    list(cache.run(settings, status=status, encode=encode))
-    return status.saved
+    caching = cache.CacheRun(settings, encode=encode)
+    list(caching)
+    return caching.status.saved
 
 
 def faults(settings: Settings, *, repair: bool = False) -> list[tuple[str, str]]:
@@ -218,9 +217,8 @@ def test_shards_of_other_videos_are_found_by_their_checksums(
     settings = cached("mindrecord")
     other = CacheSettings(dir=tmp_path / "other", type="mindrecord")
     list(
-        cache.run(
+        cache.CacheRun(
             settings.model_copy(update={"cache": other}),
-            status=Status(),
             encode=lambda frames: encode(frames) + 1,
         )
     )
@@ -350,22 +348,24 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
 def test_workers_with_one_video_left_count_it_and_say_when_it_fails(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    settings, status = cached(kind), Status()
+    settings = cached(kind)
     add_video(settings, "cats/c")
-    list(cache.run(settings, status=status, workers=2, encode=encode))
-    assert (status.saved, status.failed) == (1, [])
+    caching = cache.CacheRun(settings, workers=2, encode=encode)
+    list(caching)
+    assert (caching.status.saved, caching.status.failed) == (1, [])
     add_video(settings, "cats/d")
     (tmp_path / "root" / "cats" / "d" / "7.bmp").write_bytes(b"torn")
     with pytest.raises(LatteError, match="1 of 6 videos could not be cached, the first cats/d: not an image"):
-        list(cache.run(settings, status=Status(), workers=2, encode=encode))
+        list(cache.CacheRun(settings, workers=2, encode=encode))
 
 
 def test_progress_counts_no_video_twice(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings = cached("numpy")
     (tmp_path / "root" / "empty.mp4").write_bytes(b"")
     add_video(settings, "cats/c")
-    reports = cache.run(settings, status=Status(), encode=encode)
-    counts = []
+    reports = cache.CacheRun(settings, encode=encode)
+    seen = []
     with pytest.raises(LatteError, match="1 of 6 videos could not be cached"):
-        counts.extend((report.doing, report.videos, report.total_videos) for report in reports)
-    assert counts[-1] == ("encoding", 1, 1)
+        seen.extend(reports)
+    assert isinstance(seen[-1], cache.FramesEncoded)
+    assert (seen[-1].videos, seen[-1].total_videos) == (1, 1)

@@ -17,12 +17,11 @@ from latte_cli.core.data.latent_cache.texts import (
     read_text_header,
     read_texts,
 )
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.conditions.caching import cached_header
 from latte_cli.core.models.text.encoder import TextEncoder, condition_of, encoder_digest
 from latte_cli.core.models.text.folder import find_text_encoder
-from latte_cli.core.recipes.cache import run, verify
+from latte_cli.core.recipes.cache import CacheRun, verify
 from latte_cli.core.settings.schema import Settings
 
 PIPELINE = Path(__file__).parents[2] / "golden" / "t2v" / "pipeline"
@@ -52,7 +51,7 @@ def settings_in(folder: Path, **sections: Any) -> Settings:
 
 
 def fill(settings: Settings) -> None:
-    list(run(settings, status=Status(), encode=encode))
+    list(CacheRun(settings, encode=encode))
 
 
 def faults(settings: Settings) -> list[tuple[str, str]]:
@@ -197,5 +196,5 @@ def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
 def test_a_cache_made_again_holds_no_old_captions(data: Path) -> None:
     fill(settings_in(data))
     (data / "captions.csv").write_text("video,caption\na,new\nb,new\n")
-    list(run(settings_in(data), status=Status(), encode=encode, overwrite=True))
+    list(CacheRun(settings_in(data), encode=encode, overwrite=True))
     assert set(read_texts(data / "cache")) == {"", "new"}

@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from latte_cli.core.data.captions.prompts import PromptLine
-from latte_cli.core.data.latent_cache.writer import Status
 from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.recipes import cache, sample, train
 from latte_cli.core.sampling.from_run import load_trained
@@ -132,7 +131,7 @@ def test_a_run_from_the_cache_without_an_autoencoder_goes_on_to_its_end(
 ) -> None:
     values = settings_of(tmp_path / "run", videos, preview_every=1, steps=2).model_dump()
     values["cache"] |= {"dir": tmp_path / "latents", "in_memory": False}
-    list(cache.run(Settings.model_validate(values), status=Status()))
+    list(cache.CacheRun(Settings.model_validate(values)))
     values["vae"]["weights"] = None
     settings = Settings.model_validate(values)
     reports = [report for report in train.run(settings) if isinstance(report, TrainReport)]

@@ -22,7 +22,6 @@ class Job:
     header: Header
     groups: Sequence[Group]
     frames: dict[str, int]
-    skipped: int
 
 
 class _Video(Model):
@@ -47,7 +46,6 @@ class _Work(Model):
 
     groups: tuple[_Group, ...]
     frames: dict[str, Count]
-    skipped: Count
 
 
 def write_job(job: Job) -> None:
@@ -67,7 +65,7 @@ def write_job(job: Job) -> None:
         )
         for group in job.groups
     )
-    work = _Work(groups=groups, frames=job.frames, skipped=job.skipped)
+    work = _Work(groups=groups, frames=job.frames)
     write_file(job.folder / JOB, work.model_dump_json())
 
 
@@ -92,4 +90,4 @@ def read_job(folder: Path) -> Job:
         )
         for group in work.groups
     ]
-    return Job(folder, header, groups, work.frames, work.skipped)
+    return Job(folder, header, groups, work.frames)

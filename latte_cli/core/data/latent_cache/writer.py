@@ -19,7 +19,7 @@ from latte_cli.core.data.latent_cache.manifest import (
 )
 from latte_cli.core.data.latent_cache.mindrecord import shard_name, write_shard
 from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file, stored_noise
-from latte_cli.core.data.latent_cache.plan import SPOOL, Group
+from latte_cli.core.data.latent_cache.plan import SPOOL
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.left_out import LeftOut
 from latte_cli.core.errors import printable
@@ -65,20 +65,24 @@ def gather(job: Job, status: Status) -> None:
 
 
 class CacheWriter:
-    """Writes encoded videos to disk, group by group, and adds them to the manifest."""
+    """Writes a worker's share of a job to disk, group by group, and adds it to the manifest and `status`.
+
+    The share is every `world`-th group from `rank`.
+    """
 
     def __init__(
-        self, settings: Settings, job: Job, groups: Sequence[Group], status: Status, rank: int, world: int
+        self, settings: Settings, job: Job, status: Status, *, rank: int = 0, world: int = 1
     ) -> None:
         self.settings = settings
         self.job = job
         self.status = status
         self.rank = rank
         self.world = world
+        groups = job.groups[rank::world]
+        self.videos = [video for group in groups for video in group.videos]
         self.group_of = {video.name: group for group in groups for video in group.videos}
         self.open: dict[str, GrowingFile] = {}
         self.finished: list[Entry] = []  # of the current shard
-        self.ended = 0
 
     def take(self, encoded: Encoded) -> None:
         """Process the next moments, or the end of a video."""
