@@ -115,7 +115,8 @@ def condition_of(model: Any) -> Any:
 
 
 def sample(model: Any, *, guidance: bool = False) -> None:
-    from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
+    from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
+    from latte_cli.core.models.positions import timestep_rows
 
     rows = 2 if guidance else 1
     condition = np.concatenate([condition_of(model)[:, None]] * rows)

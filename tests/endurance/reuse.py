@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.checkpoints.runs import chosen_checkpoint
 from latte_cli.core.diffusion.reuse import even_schedule, minimax_schedule
 from latte_cli.core.evaluate.pixels import psnr, squared_distances
 from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.machine.device import use_device
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
+from latte_cli.core.models.positions import timestep_rows
 from latte_cli.core.sampling.decoding import load_decoder
 from latte_cli.core.sampling.denoise import Denoiser, Trajectory, class_condition
 from latte_cli.core.sampling.from_run import guidance_of, load_trained, walk_of

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from latte_cli.core.checkpoints import folders
 from latte_cli.core.checkpoints.dtypes import Bits, widen
 from latte_cli.core.checkpoints.formats import mindspore, safetensors, torch, zip_directory
-from latte_cli.core.checkpoints.formats.torch_names import TensorClaim
 from latte_cli.core.checkpoints.limits import RefusedError, shown
 from latte_cli.core.checkpoints.sections import (
     Choice,
@@ -132,14 +130,14 @@ def _stranger(start: bytes) -> str:
 
 def _open_torch(path: Path, file: torch.TorchFile, which: Choice) -> Weights:
     chosen = choose_entry(file.content, which)
-    chosen.items = {name: file.tensor(cast(TensorClaim, claim)) for name, claim in chosen.items.items()}
-    return _weights(path, "torch", chosen)
+    tensors = {name: file.tensor(claim) for name, claim in chosen.items.items()}
+    return _weights(path, "torch", Chosen(chosen.section, tensors, chosen.ignored))
 
 
 def _weights(
     path: Path,
     format_: str,
-    chosen: Chosen,
+    chosen: Chosen[Tensor],
     *,
     files: tuple[Path, ...] = (),
     metadata: Mapping[str, str] | None = None,
@@ -147,7 +145,7 @@ def _weights(
     if not chosen.items:
         raise RefusedError("contains no tensors")
     originals = strip_prefixes(list(chosen.items))
-    tensors = {name: cast(Tensor, chosen.items[original]) for name, original in originals.items()}
+    tensors = {name: chosen.items[original] for name, original in originals.items()}
     return Weights(
         path, format_, chosen.section, tensors, originals, chosen.ignored, files or (path,), metadata or {}
     )

@@ -1,7 +1,6 @@
 """The checkpoints in a run's folder, the files next to them, and the run's state stored in them."""
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -71,7 +70,6 @@ def base_weights(settings: Settings) -> Path:
     return start
 
 
-@cache
 def digest_of(path: Path, layout: str) -> str:
     """SHA-256 of a transformer's weights files; `layout`: its kind within a pipeline."""
     return digest_of_files(open_weights(path, kind=layout).files)

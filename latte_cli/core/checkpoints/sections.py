@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Generic, Literal, TypeVar, cast
 
 from latte_cli.core.checkpoints.formats.torch_names import TensorClaim
 from latte_cli.core.checkpoints.limits import MAX_TENSORS, RefusedError, several, shown
@@ -25,16 +25,19 @@ _PREFIXES = re.compile(r"(?:module\.|_orig_mod\.|network\.)+")
 _MINDONE_COPIES = {"ema.": "ema", "swap.": "swap"}
 
 
-@dataclass
-class Chosen:
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[Item]):
     """One set of weights: its items by the names in the file, and ignored entries with the reason."""
 
     section: Section
-    items: dict[str, object]
+    items: Mapping[str, Item]
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def choose_entry(content: object, requested: Choice) -> Chosen:
+def choose_entry(content: object, requested: Choice) -> Chosen[TensorClaim]:
     """Choose the weights in a PyTorch pickle: an entry of a dictionary, or the dictionary itself.
 
     Raises RefusedError if the requested set does not exist.
@@ -51,16 +54,16 @@ def choose_entry(content: object, requested: Choice) -> Chosen:
         return Chosen("bare", _named(content))
     section = _pick([section for section, name in sets.items() if name], requested)
     entry = cast(str, sets[section])
-    beside = {shown(name): _reason(name, value) for name, value in content.items() if name != entry}
-    return Chosen(section, _named(content[entry]), beside)
+    ignored = {shown(name): _reason(name, value) for name, value in content.items() if name != entry}
+    return Chosen(section, _named(content[entry]), ignored)
 
 
-def choose_flat(tensors: Mapping[str, Tensor], requested: Choice, *, mindspore: bool) -> Chosen:
+def choose_flat(tensors: Mapping[str, Tensor], requested: Choice, *, mindspore: bool) -> Chosen[Tensor]:
     """Choose the weights among flat names: a section of ours ("ema/..."), of MindONE's EMA cell, or all.
 
     Raises RefusedError if the requested set does not exist.
     """
-    parts: dict[str, dict[str, object]] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, short = _flat_part(name, mindspore=mindspore)
         parts.setdefault(part, {})[short] = tensor
@@ -118,7 +121,7 @@ def _reason(name: object, value: object) -> str:
     return f"another set of weights, for --weights {section}" if _is_set(value) else "empty"
 
 
-def _named(entry: dict[object, object]) -> dict[str, object]:
+def _named(entry: dict[object, object]) -> dict[str, TensorClaim]:
     """The entry's items. Raises RefusedError if a name is not text or a value is not a tensor."""
     if not entry:
         raise RefusedError("contains no tensors: the dictionary is empty")
@@ -128,7 +131,7 @@ def _named(entry: dict[object, object]) -> dict[str, object]:
     others = [str(key) for key, value in entry.items() if not isinstance(value, TensorClaim)]
     if others:
         raise RefusedError(f"{several(others)}: found {_kind(entry[others[0]])}, expected a tensor")
-    return cast(dict[str, object], entry)
+    return cast(dict[str, TensorClaim], entry)
 
 
 def _kind(value: object) -> str:

@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Doubles
 
-TIMESTEP_CHANNELS = 256  # sinusoids of a timestep, before its MLP (Peebles & Xie 2023)
-
 
 def position_table(width: int, positions: NDArray[np.int64] | Doubles) -> Doubles:
     """Sines, then cosines, of (N,) positions at width / 2 frequencies (Vaswani et al. 2017, section 3.5).

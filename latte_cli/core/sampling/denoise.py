@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.reuse import FullSteps, ReusableModel, scheduled
 from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
@@ -18,7 +19,7 @@ from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.kernels.waiting import Inference
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.pipeline.folder import PipelineFolder
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
+from latte_cli.core.models.positions import timestep_rows
 from latte_cli.core.rng import Stream, draw
 
 Condition = tuple[NDArray[Any], NDArray[Any]]

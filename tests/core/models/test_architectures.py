@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.data.captions.states import MAX_TOKENS, model_input
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architectures import ARCHITECTURES, build_model, sizes_of
 from latte_cli.core.models.conditions.encoder import text_folder
 from latte_cli.core.models.latte_t2v.sizes import text_to_video_shape
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_rows
+from latte_cli.core.models.positions import timestep_rows
 from latte_cli.core.models.text.encoder import TextStates, condition_of
 from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.models.weights import load_weights

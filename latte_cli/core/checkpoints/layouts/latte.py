@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from latte_cli.core.checkpoints.layouts.matching import Placed, depth_of
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS, Placed, depth_of
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 
-_FREQUENCIES = 256  # sinusoids of the timestep embedding, as in DiT
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 MARKS = ("x_embedder.", "t_embedder.", "temp_embed", "final_layer.", "blocks.0.adaLN_modulation.")
@@ -133,7 +132,7 @@ def latte_layout(found: LatteDescription) -> dict[str, Shape]:
     }
     layout["x_embedder.proj.weight"] = (width, LATENT_CHANNELS, patch, patch)
     layout["x_embedder.proj.bias"] = (width,)
-    layout |= dense("t_embedder.mlp.0", _FREQUENCIES, width) | dense("t_embedder.mlp.2", width, width)
+    layout |= dense("t_embedder.mlp.0", TIMESTEP_CHANNELS, width) | dense("t_embedder.mlp.2", width, width)
     if found.condition == "class":
         layout["y_embedder.embedding_table.weight"] = ((found.num_classes or 0) + 1, width)
     if found.condition == "text":

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from latte_cli.core.checkpoints.layouts.latte import dense
-from latte_cli.core.checkpoints.layouts.matching import Placed, depth_of, shapes_of
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS, Placed, depth_of, shapes_of
 from latte_cli.core.checkpoints.limits import RefusedError
 from latte_cli.core.checkpoints.tensors import Shape, Tensor
 
@@ -55,7 +55,7 @@ def t2v_layout(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[st
         "pos_embed.proj.weight": (width, channels, patch, patch),
         "pos_embed.proj.bias": (width,),
     }
-    layout |= dense("adaln_single.emb.timestep_embedder.linear_1", 256, width)
+    layout |= dense("adaln_single.emb.timestep_embedder.linear_1", TIMESTEP_CHANNELS, width)
     layout |= dense("adaln_single.emb.timestep_embedder.linear_2", width, width)
     layout |= dense("adaln_single.linear", width, 6 * width)
     layout |= dense("caption_projection.linear_1", captions[1], width) | dense(

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from latte_cli.core.checkpoints.limits import RefusedError, several, shown
 from latte_cli.core.checkpoints.tensors import Rearranged, Shape, Tensor
 
+TIMESTEP_CHANNELS = 256
+"""Sinusoids of a timestep, before its MLP (Peebles & Xie 2023)."""
+
 
 @dataclass
 class Placed:

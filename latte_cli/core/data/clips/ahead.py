@@ -59,7 +59,7 @@ def decode_ahead(
         video = next(waiting, None)
         if video is not None:
             pieces: queue.Queue[Piece | BaseException] = queue.Queue(PIECES_AHEAD)
-            job = _Decoder(video, data, piece_frames, mirror, pieces, stopped)
+            job = _Decoder(video, data, pieces, piece_frames=piece_frames, mirror=mirror, stopped=stopped)
             thread = Thread(target=job.run, name="decode", daemon=True)
             open_ones.append(pieces)
             threads.append(thread)
@@ -90,9 +90,10 @@ class _Decoder:
         self,
         video: VideoFile,
         data: DataSettings,
+        pieces: "queue.Queue[Piece | BaseException]",
+        *,
         piece_frames: int,
         mirror: bool,
-        pieces: "queue.Queue[Piece | BaseException]",
         stopped: Event,
     ) -> None:
         self.video = video

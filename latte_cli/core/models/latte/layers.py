@@ -3,8 +3,9 @@
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.kernels import operators as kernels
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS, timestep_table
+from latte_cli.core.models.positions import timestep_table
 from latte_cli.core.models.weights import zeros
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.latents import LATENT_CHANNELS, VAE_FACTOR
 from latte_cli.core.models.latte.presets import PRESETS
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 from latte_cli.core.models.sizes import linear, model_size
 from latte_cli.core.settings.schema import Settings
 

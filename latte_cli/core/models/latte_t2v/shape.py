@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.errors import LatteError, found
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS
 from latte_cli.core.models.sizes import linear
 from latte_cli.core.storage.json_files import Model, Size, read_json
 

@@ -10,12 +10,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
+from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.kernels import operators as kernels
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.latte.layers import PatchEmbedder
 from latte_cli.core.models.latte_t2v.layers import MASKED, Precision, Projection, TextBlock, TimeBlock
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
-from latte_cli.core.models.positions import TIMESTEP_CHANNELS, frame_table, position_table, timestep_table
+from latte_cli.core.models.positions import frame_table, position_table, timestep_table
 from latte_cli.core.models.weights import DTYPES, zeros
 from latte_cli.core.rng import Stream, draw
 
