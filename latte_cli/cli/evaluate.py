@@ -241,7 +241,7 @@ def _plan(
     sampling = sample_plan(settings, checkpoint=checkpoint, prompts=prompts)
     made = settings.sample.num_samples * max(1, len(settings.sample.prompts))
     found = recipe.plan(job, made=made, workers=workers)
-    found.rows[:0] = sampling.rows
+    found.entries[:0] = sampling.entries
     found.problems[:0] = sampling.problems
     return found
 

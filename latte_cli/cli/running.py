@@ -134,7 +134,7 @@ def planned(make: "Callable[[Hub], Made]", *, dry_run: bool) -> "Made | None":
     hub = Hub(asks=dry_run)
     made = make(hub)
     if dry_run:
-        made.plan.rows += absent_rows(hub)
+        made.plan.entries += absent_rows(hub)
     if stop_at_plan(made.settings, made.plan, dry_run=dry_run):
         return None
     if hub.absent:

@@ -49,11 +49,12 @@ def main() -> None:
 
 def seconds(command: list[str], work: str) -> float:
     """How long a command takes, which must succeed."""
-    paths = os.pathsep.join(filter(None, [str(HERE.parents[1]), os.environ.get("PYTHONPATH")]))
-    begun = time.perf_counter()
-    done = subprocess.run(
-        command, check=False, cwd=work, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(HERE.parents[1]), os.environ.get("PYTHONPATH")])
     )
+    begun = time.perf_counter()
+    done = subprocess.run(command, check=False, cwd=work, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     return time.perf_counter() - begun

@@ -62,7 +62,7 @@ def _add_caching(plan: Plan, settings: Settings, *, resume: int | None, overwrit
         images * encoding_flops(autoencoder.shapes, data.image_size),
         f"batch of {images} frames",
         share=ENCODING,
-        others=(Part("start", START),),
+        others=lambda: (Part("start", START),),
     )
 
 

@@ -126,7 +126,7 @@ def pipeline_plan(
         )
         for steps, clip in zip(evaluations, specs, strict=True)
     )
-    others = _others(pipeline, specs, decoder, frames=frames, size=pixels)
+    others = partial(_others, pipeline, specs, decoder, frames=frames, size=pixels)
     add_time(plan, passes, pass_flops(pipeline, spec), "pass", share=DENOISING, others=others)
     _add_target(plan, target)
     return plan

@@ -15,12 +15,17 @@ SCAN_SECONDS = 0.5  # time limit for opening videos; the others are only listed
 class Plan:
     """Rows that describe the work, and the problems that must be fixed first, one line each."""
 
-    rows: list[tuple[str, str]] = field(default_factory=list)
+    entries: list[tuple[str, str | Callable[[], str]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def add(self, name: str, text: str) -> None:
-        """Add a row."""
-        self.rows.append((name, text))
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Each row's name and text."""
+        return [(name, text if isinstance(text, str) else text()) for name, text in self.entries]
+
+    def add(self, name: str, text: str | Callable[[], str]) -> None:
+        """Add a row. A function is called if the plan is shown: what takes time to find out."""
+        self.entries.append((name, text))
 
     def check(self, test: Callable[[], None]) -> None:
         """Run a test; a LatteError becomes a problem."""

@@ -1,6 +1,7 @@
 """Plans of training on a data set, caching it, and sampling from a run. Does not import MindSpore."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from latte_cli.core.checkpoints.runs import chosen_checkpoint, holds_lora
@@ -47,7 +48,12 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     plan.add("memory", f"about {bytes_of(memory.total)} per worker: {parts}")
     plan.check(lambda: check_training_memory(shape, train, settings.device))
     add_time(
-        plan, train.steps, step_flops(shape, train), "step", share=TRAINING, others=training_parts(settings)
+        plan,
+        train.steps,
+        step_flops(shape, train),
+        "step",
+        share=TRAINING,
+        others=partial(training_parts, settings),
     )
     if settings.cache.dir is None:
         _add_videos(plan, settings, global_batch)
@@ -126,7 +132,7 @@ def sample_plan(
         plan.problems.append(
             f"--prompts-file: --steps: found {most_steps}, expected at most diffusion.num_timesteps {total}"
         )
-    others = sampling_parts(settings, checkpoint, clips=number, texts=prompts, decodes=decodes)
+    others = partial(sampling_parts, settings, checkpoint, clips=number, texts=prompts, decodes=decodes)
     _add_sampler(plan, settings, number * forward_flops(shape), full_steps, others)
     _add_checkpoint(plan, settings, checkpoint)
     if decodes:
@@ -140,7 +146,7 @@ def _add_sampler(
     settings: Settings,
     operations: int,
     full_steps: FullSteps | None,
-    others: tuple[Part, ...],
+    others: Callable[[], tuple[Part, ...]],
 ) -> None:
     """Rows on the steps and the time; `operations`: of a forward pass of all clips; `others`: other parts."""
     sample, setup = settings.sample, run_setup(settings, settings.sample)

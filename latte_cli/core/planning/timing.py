@@ -3,7 +3,7 @@
 The shares were measured on two cores of an AMD EPYC 9004 (AVX-512) that did nothing else, at published sizes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +35,30 @@ class Part(NamedTuple):
 
 
 def add_time(
-    plan: Plan, steps: int, operations: float, unit: str, *, share: float, others: tuple[Part, ...] = ()
+    plan: Plan,
+    steps: int,
+    operations: float,
+    unit: str,
+    *,
+    share: float,
+    others: Callable[[], tuple[Part, ...]] = tuple,
 ) -> None:
     """Add a row on the time of steps with this many operations each, at `share` of this processor's speed.
 
-    others: the command's other parts, whose time is added to that of the steps; small ones are not named.
+    others: the command's other parts, whose time is added to that of the steps; small ones are not named. It
+    is called, and the processor measured, if the plan is shown.
     """
-    seconds = operations / (processor_speed() * share)
-    work = f"{operations / 1e12:.3g} TFLOP per {unit}"
-    total = seconds * steps + sum(part.seconds for part in others)
-    shown = [part for part in others if part.seconds >= SHOWN * total]
-    parts = ", ".join(f"{part.name} {duration(part.seconds)}" for part in shown)
-    text = (
-        f"{work}; on this processor roughly {duration(seconds)} per {unit}, {duration(total)} for {steps:,}"
-    )
-    plan.add("time", f"{text} with {parts}" if parts else text)
+
+    def text() -> str:
+        seconds, parts = operations / (processor_speed() * share), others()
+        total = seconds * steps + sum(part.seconds for part in parts)
+        shown = [part for part in parts if part.seconds >= SHOWN * total]
+        named = ", ".join(f"{part.name} {duration(part.seconds)}" for part in shown)
+        rough = f"roughly {duration(seconds)} per {unit}, {duration(total)} for {steps:,}"
+        work = f"{operations / 1e12:.3g} TFLOP per {unit}"
+        return f"{work}; on this processor {rough}{f' with {named}' if named else ''}"
+
+    plan.add("time", text)
 
 
 def starting(parameters: int) -> Part:

@@ -207,7 +207,7 @@ def _budgets(asked: Sequence[int], setup: Setup) -> tuple[int, ...]:
 
 def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, flops: int, out: Path) -> None:
     """Rows on what is measured, in place of those on sampling the clips."""
-    plan.rows = [row for row in plan.rows if row[0] not in ("time", "writes")]
+    plan.entries = [row for row in plan.entries if row[0] not in ("time", "writes")]
     longest = longest_stretch(setup.steps, budgets[0])
     evaluations = clips * (evaluations_of(setup.steps, longest) + checked_steps(setup.steps, budgets))
     plan.add("full steps", f"{', '.join(map(str, budgets))} of {setup.steps}")

@@ -27,7 +27,7 @@ def test_steps_take_their_operations_at_the_share_of_the_speed_that_they_reach()
 def test_other_parts_are_named_and_added_to_the_total() -> None:
     plan = Plan()
     others = (Part("start", 2.0), Part("decoding", 7.4), Part("writing", 0.1))
-    add_time(plan, 5, 200e9, "pass", share=0.5, others=others)
+    add_time(plan, 5, 200e9, "pass", share=0.5, others=lambda: others)
     text = "4 s per pass, 30 s for 5 with start 2 s, decoding 7.4 s"
     assert plan.rows == [("time", f"0.2 TFLOP per pass; on this processor roughly {text}")]
 
