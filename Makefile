@@ -1,4 +1,4 @@
-# install, demo, test, test-fast, lint, docs, bench, bench-peers, hostile, fuzz, mutants,
+# install, demo, test, test-fast, lint, docs, dist, bench, bench-peers, hostile, fuzz, mutants,
 # constraints, clean; .venv is created if missing.
 # Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --qui
 UV ?= uv==0.13.9
 comma := ,
 
-.PHONY: install demo test test-fast lint docs bench bench-peers hostile fuzz mutants constraints clean
+.PHONY: install demo test test-fast lint docs dist bench bench-peers hostile fuzz mutants constraints clean
 
 install: $(INSTALLED)
 
@@ -66,6 +66,12 @@ docs: install
 
 bench: install
 	@$(BIN)/latte bench --out bench.json
+
+# The wheel and the source distribution, in dist/.
+dist: install
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --out-dir dist
+	@ls dist/*
 
 # Comparison with a plain PyTorch Latte (tests/peers/): about 20 minutes. Select with PEERS="--task train --size S/2".
 PEERS_VENV := .venv-torch

@@ -1,17 +1,23 @@
-"""What is installed has all that it reads: checked in a wheel made from a source distribution."""
+"""What is installed has all that it reads: a wheel, made from a source distribution, is installed and run."""
 
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from latte_cli import __version__
+
 ROOT = Path(__file__).parents[1]
-PACKED = ("latte_cli", "configs", "pyproject.toml", "README.md", "LICENSE")
+NEVER_PACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "golden")
 BUILD = "from setuptools import build_meta; import sys; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+INSTALLED = ("packages", "mindspore", "kernels", "ffmpeg", "decord")
 
 
 def build(what: str, source: Path, target: Path) -> Path:
@@ -24,32 +30,94 @@ def build(what: str, source: Path, target: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of this working tree, by way of its source distribution."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of this working tree, unpacked."""
     folder = tmp_path_factory.mktemp("build")
-    for name in PACKED:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / "tree" / name, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / "tree" / name)
-    sdist = build("build_sdist", folder / "tree", folder / "sdist")
-    with tarfile.open(sdist) as archive:
+    shutil.copytree(ROOT, folder / "tree", symlinks=True, ignore=NEVER_PACKED)
+    with tarfile.open(build("build_sdist", folder / "tree", folder / "sdist")) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
-    return zipfile.ZipFile(build("build_wheel", unpacked, folder / "wheel"))
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    """The wheel built from the source distribution."""
+    return build("build_wheel", sdist, sdist.parent / "wheel")
+
+
+def of_the_package() -> set[str]:
+    """The files that a user of the package needs, by their names in it."""
+    package = ROOT / "latte_cli"
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    inside = {f"latte_cli/{path.relative_to(package)}" for path in files}
+    return inside | {f"latte_cli/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
 
 
 @pytest.mark.slow
-def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: zipfile.ZipFile) -> None:
-    package = ROOT / "latte_cli"
-    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    expected = {f"latte_cli/{path.relative_to(package)}" for path in files}
-    expected |= {f"latte_cli/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
-    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == expected
+def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert held == of_the_package()
+        for path in (ROOT / "configs").iterdir():
+            assert archive.read(f"latte_cli/configs/{path.name}") == path.read_bytes()
 
 
-def test_an_experiment_in_a_wheel_is_that_of_the_repository(wheel: zipfile.ZipFile) -> None:
-    for path in (ROOT / "configs").iterdir():
-        assert wheel.read(f"latte_cli/configs/{path.name}") == path.read_bytes()
+@pytest.mark.slow
+def test_a_source_distribution_has_the_package_and_no_tests(sdist: Path) -> None:
+    held = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    made = {name for name in held if name.startswith("build/") or ".egg-info/" in name}
+    beside = {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+    assert held - made - {"PKG-INFO", "setup.cfg"} == of_the_package() | beside
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """installed("train", ...): stdout of a command of the wheel's `latte`, in an empty folder to begin with.
+
+    The environment is new; dependencies are those of the tests, by a .pth file.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
+    shared = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "shared.pth").write_text("\n".join(shared))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(python)]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    (folder / "empty").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(python.with_name("latte")), *arguments],
+            cwd=folder / "empty",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_in_an_empty_folder(installed: Callable[..., str]) -> None:
+    assert installed("--version") == f"latte {__version__}\n"
+    names = [line.split()[0] for line in installed("configs").splitlines()]
+    assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+    assert installed("configs", "sky") == (ROOT / "configs" / "sky.yaml").read_text("utf-8")
+    found = [line.split() for line in installed("doctor").splitlines()]
+    verdicts = {words[0]: words[1] for words in found if words and words[0] in INSTALLED}
+    assert verdicts == dict.fromkeys(INSTALLED, "ok")
+    assert "\nrun_dir: runs/demo\n" in f"\n{installed('train', '--dry-run')}"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_its_demo_and_samples_from_it(installed: Callable[..., str]) -> None:
+    small = ("--set", "model.depth=2", "--set", "train.batch_size=1")
+    installed("train", "--steps", "1", *small)
+    shown = installed("sample", "--steps", "2", "--num-samples", "1", "--set", "model.depth=2")
+    assert shown.splitlines()[0].endswith(".mp4")
