@@ -1,4 +1,4 @@
-"""Mutation testing: does a test fail for every small change of the modules whose numbers matter most?
+"""Mutation testing: do the tests notice small changes of the modules whose numbers matter most?
 
 python tests/mutants/run.py [--only diffusion] [--out build/mutants.json]
 
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,24 +27,24 @@ from cosmic_ray.plugins import get_operator
 
 ROOT = Path(__file__).parents[2]
 DIFFUSION = "tests/core/diffusion"
-WHOLE = (
+TRAJECTORIES = (
     f"{DIFFUSION}/test_samplers.py",
     f"{DIFFUSION}/test_trajectories.py",
     f"{DIFFUSION}/test_chain_ends.py",
 )
 TESTS = {
-    "diffusion/gaussian.py": ((f"{DIFFUSION}/test_gaussian.py",), WHOLE),
+    "diffusion/gaussian.py": ((f"{DIFFUSION}/test_gaussian.py",), TRAJECTORIES),
     "diffusion/guidance.py": ((f"{DIFFUSION}/test_guidance.py",),),
     "diffusion/losses.py": ((f"{DIFFUSION}/test_losses.py",),),
-    "diffusion/samplers.py": ((f"{DIFFUSION}/test_samplers.py",), WHOLE),
-    "diffusion/schedule.py": ((f"{DIFFUSION}/test_schedule.py",), WHOLE),
+    "diffusion/samplers.py": ((f"{DIFFUSION}/test_samplers.py",), TRAJECTORIES),
+    "diffusion/schedule.py": ((f"{DIFFUSION}/test_schedule.py",), TRAJECTORIES),
     "data/clips/batches.py": (("tests/core/data/clips/test_batches.py",),),
     "data/videos/transforms.py": (("tests/core/data/videos/test_transforms.py",),),
     "checkpoints/mapping.py": (("tests/core/checkpoints/test_mapping.py",),),
     "training/optimizer.py": (("tests/core/training/test_optimizer.py",),),
     "training/precision.py": (("tests/core/training/test_precision.py",),),
 }
-"""The mutated modules of latte_cli/core, and the tests that are to fail, one set after the other."""
+"""The mutated modules of latte_cli/core, and the tests that should fail, in stages."""
 
 OPERATORS = (
     "NumberReplacer",  # n + 1 and n - 1
@@ -66,7 +66,9 @@ OPERATORS = (
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Lt_LtE", "Lt_Gt", "LtE_Lt", "LtE_Gt")),
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Gt_GtE", "Gt_Lt", "GtE_Gt", "GtE_Lt")),
 )
-PATIENCE = 30  # seconds beyond three times what the original takes, after which a mutant counts as killed
+PATIENCE = 30  # seconds beyond three times what the original takes, after which a mutant is stopped
+
+PASSED, FAILED, SLOW = "passed", "failed", "slow"
 
 
 class Mutant(NamedTuple):
@@ -79,41 +81,49 @@ class Mutant(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default="", help="mutate the modules whose path holds this")
+    parser.add_argument("--only", default="", help="mutate only modules whose path contains this")
     parser.add_argument(
         "--out", type=Path, default=Path("build/mutants.json"), help="where to write the survivors"
     )
     arguments = parser.parse_args()
     out = arguments.out.resolve()
-    sys.dont_write_bytecode = True  # a mutant may have the size and the second of the one before
+    sys.dont_write_bytecode = True  # consecutive mutants may have the same size and modification time
     survivors: list[dict[str, object]] = []
     total: Counter[str] = Counter()
+    slow: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         tree = copy_of_tree(Path(scratch, "tree"))
         os.chdir(tree)
         sys.path.insert(0, str(tree))
-        import_what_stays()
+        import_libraries()
         for module, tests in TESTS.items():
             if arguments.only not in module:
                 continue
             path = tree / "latte_cli/core" / module
             original = path.read_text()
             start = time.monotonic()
-            if not all(passes(stage, timeout=600) for stage in tests):
-                print(Path("output").read_text(), f"{module}: the tests fail without a change", sep="\n")
+            if run_stages(tests, timeout=600) != PASSED:
+                print(Path("output").read_text(), f"{module}: the tests fail without a mutation", sep="\n")
                 return 1
             timeout = 3 * (time.monotonic() - start) + PATIENCE
             for mutant in mutants(original):
                 path.write_text(mutant.code)
                 total[module] += 1
-                if all(passes(stage, timeout) for stage in tests):
+                outcome = run_stages(tests, timeout)
+                slow[module] += outcome == SLOW
+                if outcome == PASSED:
                     survivors.append(survivor(module, mutant, original))
                     print(f"{module}:{mutant.line}: {mutant.operator}\n{survivors[-1]['change']}", flush=True)
             path.write_text(original)
             left = sum(entry["module"] == module for entry in survivors)
-            print(f"{module}: {total[module] - left} of {total[module]} killed", flush=True)
+            print(
+                f"{module}: {total[module] - left} of {total[module]} killed, {slow[module]} by time",
+                flush=True,
+            )
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps({"mutants": total, "survivors": survivors}, indent=1) + "\n")
+            out.write_text(
+                json.dumps({"mutants": total, "by_time": slow, "survivors": survivors}, indent=1) + "\n"
+            )
     print(f"{1 - len(survivors) / max(1, total.total()):.1%} of {total.total()} mutants killed; {out}")
     return 0
 
@@ -130,8 +140,8 @@ def copy_of_tree(to: Path) -> Path:
     return to
 
 
-def import_what_stays() -> None:
-    """Import what a mutant does not change; a module of latte_cli imported here would not be mutated."""
+def import_libraries() -> None:
+    """Import libraries once for all forks. A module of latte_cli imported here would not be mutated."""
     import hypothesis  # noqa: F401
     import mindspore.dataset  # noqa: F401
     import pydantic  # noqa: F401
@@ -149,14 +159,20 @@ def mutants(code: str) -> Iterator[Mutant]:
         places = [(node, place) for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
         for occurrence, (node, ((line, _), _)) in enumerate(places):
             if node.type == "operator" and node.parent.type in ("parameters", "param", "argument"):
-                continue  # a star in a signature or a call: no product
+                continue  # a star in a signature or a call is not a product
             changed = mutate_code(code, operator, occurrence)
             if changed is not None and changed != code:
                 yield Mutant(name, line, changed)
 
 
-def passes(tests: Sequence[str], timeout: float) -> bool:
-    """Whether these tests pass in a fork of this process."""
+def run_stages(stages: Iterable[Sequence[str]], timeout: float) -> str:
+    """Run tests stage by stage until one does not pass; returns the last stage's outcome."""
+    outcomes = (run_tests(stage, timeout) for stage in stages)
+    return next((outcome for outcome in outcomes if outcome != PASSED), PASSED)
+
+
+def run_tests(tests: Sequence[str], timeout: float) -> str:
+    """Run tests in a fork of this process: PASSED, FAILED, or SLOW if stopped after `timeout` seconds."""
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
@@ -171,15 +187,15 @@ def passes(tests: Sequence[str], timeout: float) -> bool:
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status) == 0
+            return FAILED if os.waitstatus_to_exitcode(status) else PASSED
         time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return False
+    return SLOW
 
 
 def survivor(module: str, mutant: Mutant, original: str) -> dict[str, object]:
-    """What to write down about a mutant that passed every test."""
+    """A record of a mutant for which every test passed."""
     lines = difflib.unified_diff(original.splitlines(), mutant.code.splitlines(), lineterm="", n=0)
     change = "\n".join(line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@")
     return {"module": module, "line": mutant.line, "operator": mutant.operator, "change": change}
