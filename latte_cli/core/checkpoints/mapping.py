@@ -1,37 +1,48 @@
 """Map a file's tensors to a model: detect the kind, rename and check every tensor, describe the model."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.dtypes import FLOATS, Bits, widen
-from latte_cli.core.checkpoints.layouts import latte as latte_names
-from latte_cli.core.checkpoints.layouts import latte_t2v as t2v_names
-from latte_cli.core.checkpoints.layouts import vae as vae_names
-from latte_cli.core.checkpoints.layouts.latte import (
-    LatteDescription,
-    describe_latte,
-    latte_layout,
-    place_latte,
-)
-from latte_cli.core.checkpoints.layouts.matching import check_layout, shapes_of
+from latte_cli.core.checkpoints.layouts import latte, latte_t2v, vae
+from latte_cli.core.checkpoints.layouts.matching import Placed, check_layout, shapes_of
 from latte_cli.core.checkpoints.limits import MAX_OVERLAP_BYTES, RefusedError, several
 from latte_cli.core.checkpoints.open import Weights, open_weights
 from latte_cli.core.checkpoints.sections import Choice
-from latte_cli.core.checkpoints.tensors import Tensor, nbytes
+from latte_cli.core.checkpoints.tensors import Shape, Tensor, nbytes
 from latte_cli.core.errors import LatteError
 
 Kind = Literal["latte", "vae", "t2v"]
-KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {
-    "latte": ("Latte checkpoint", latte_names.MARKS),
-    "vae": ("Stable Diffusion autoencoder", vae_names.MARKS),
-    "t2v": ("text-to-video transformer", t2v_names.MARKS),
+
+
+class Layout(NamedTuple):
+    """What is known about the checkpoints of a kind of model."""
+
+    title: str
+    """The kind's name in messages."""
+    marks: tuple[str, ...]
+    """Prefixes of tensor names that identify it."""
+    place: Callable[[Mapping[str, Tensor]], Placed]
+    """Gives a file's tensors our names."""
+    expect: Callable[[Mapping[str, Tensor]], tuple[dict[str, Shape], dict[str, Any]]]
+    """From placed tensors: name and shape of every tensor of the model, and the model's sizes by name."""
+
+
+def _expect_latte(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], dict[str, Any]]:
+    found = latte.describe_latte(shapes_of(tensors))
+    return latte.latte_layout(found), asdict(found)
+
+
+LAYOUTS: dict[Kind, Layout] = {
+    "latte": Layout("Latte checkpoint", latte.MARKS, latte.place_latte, _expect_latte),
+    "vae": Layout("Stable Diffusion autoencoder", vae.MARKS, vae.place_vae, vae.vae_layout),
+    "t2v": Layout("text-to-video transformer", latte_t2v.MARKS, latte_t2v.place_t2v, latte_t2v.t2v_layout),
 }
-"""Each kind's name in messages, and the name prefixes that identify it."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +56,8 @@ class Mapped:
     """Each tensor's name in the file."""
     ignored: Mapping[str, str]
     """Ignored entries of the file, and the reason."""
-    latte: LatteDescription | None = None
-    """The model, for kind latte."""
-    sizes: Mapping[str, object] = field(default_factory=dict)
-    """The model's sizes by name, for the other kinds."""
+    sizes: Mapping[str, Any]
+    """The model's sizes by name; for kind latte the fields of `LatteDescription`."""
 
     def parameters(self) -> int:
         """Total number of parameters."""
@@ -91,10 +100,10 @@ class LazyWeights(Mapping[str, NDArray[Any]]):
 
 def find_kind(names: list[str]) -> Kind:
     """The kind of model that the names belong to. Raises RefusedError if it is unknown."""
-    scores = {kind: sum(_has(names, mark) for mark in marks) for kind, (_, marks) in KINDS.items()}
+    scores = {kind: sum(_has(names, mark) for mark in layout.marks) for kind, layout in LAYOUTS.items()}
     best = max(scores, key=scores.__getitem__)
     if not scores[best]:
-        expected = " or ".join(f"a {title}" for title, _ in KINDS.values())
+        expected = " or ".join(f"a {layout.title}" for layout in LAYOUTS.values())
         raise RefusedError(f"contains {several(names)}, expected {expected}")
     return best
 
@@ -127,25 +136,17 @@ def load_latte(path: Path, *, weights: Choice = "auto") -> Mapped:
 def _map(weights: Weights, requested: Kind | Literal["auto"]) -> Mapped:
     kind = find_kind(list(weights.names))
     if requested not in ("auto", kind):
-        raise RefusedError(f"is a {KINDS[kind][0]}, expected a {KINDS[cast(Kind, requested)][0]}")
-    placed = _PLACE[kind](weights.tensors)
-    found, sizes = None, dict[str, object]()
-    if kind == "latte":
-        found = describe_latte(shapes_of(placed.tensors))
-        layout = latte_layout(found)
-    else:
-        layout, sizes = _LAYOUT[kind](placed.tensors)
-    check_layout(placed.tensors, layout, what=KINDS[kind][0])
+        raise RefusedError(f"is a {LAYOUTS[kind].title}, expected a {LAYOUTS[cast(Kind, requested)].title}")
+    layout = LAYOUTS[kind]
+    placed = layout.place(weights.tensors)
+    expected, sizes = layout.expect(placed.tensors)
+    check_layout(placed.tensors, expected, what=layout.title)
     _check_numbers(placed.tensors, weights.size())
     originals = weights.originals
-    sources = {name: originals[placed.sources[name]] for name in layout}
+    sources = {name: originals[placed.sources[name]] for name in expected}
     left = {originals[name]: reason for name, reason in placed.ignored.items()}
-    tensors = {name: placed.tensors[name] for name in layout}
-    return Mapped(kind, weights, tensors, sources, {**weights.ignored, **left}, found, sizes)
-
-
-_PLACE = {"latte": place_latte, "vae": vae_names.place_vae, "t2v": t2v_names.place_t2v}
-_LAYOUT = {"vae": vae_names.vae_layout, "t2v": t2v_names.t2v_layout}
+    tensors = {name: placed.tensors[name] for name in expected}
+    return Mapped(kind, weights, tensors, sources, {**weights.ignored, **left}, sizes)
 
 
 def _has(names: list[str], mark: str) -> bool:

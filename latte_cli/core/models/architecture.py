@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -85,8 +85,8 @@ class Architecture(ABC):
     """The presets' names, for messages."""
     text_kind: ClassVar[TextKind]
     """The kind of text encoder, for condition: text."""
-    layout: ClassVar[Layout]
-    """The kind of its checkpoints in `latte convert`."""
+    layout: ClassVar[Layout | Literal["auto"]] = "auto"
+    """The kind of its published checkpoints in `latte convert`; auto if it has none."""
     parts: ClassVar[Mapping[str, Callable[[str], bool]]] = MappingProxyType({"all": lambda name: True})
     """For each supported train.part: whether a parameter, by name, is trained."""
 

@@ -1,12 +1,20 @@
 """The table of architectures, and the transformer that an experiment describes."""
 
-from latte_cli.core.models.architecture import Architecture, Transformer
-from latte_cli.core.models.latte.architecture import LatteArchitecture
-from latte_cli.core.models.latte_t2v.architecture import LatteT2VArchitecture
-from latte_cli.core.models.sizes import Sizes
-from latte_cli.core.settings.schema import Settings
+from importlib import import_module
+from typing import get_args
 
-ARCHITECTURES: dict[str, Architecture] = {"latte": LatteArchitecture(), "latte-t2v": LatteT2VArchitecture()}
+from latte_cli.core.models.architecture import Architecture, Transformer
+from latte_cli.core.models.sizes import Sizes
+from latte_cli.core.settings.schema import ArchitectureName, Settings
+
+
+def _find(name: str) -> Architecture:
+    """`ARCHITECTURE` in `architecture.py` of the folder with this name, underscores for hyphens."""
+    folder = name.replace("-", "_")
+    return import_module(f"latte_cli.core.models.{folder}.architecture").ARCHITECTURE
+
+
+ARCHITECTURES = {name: _find(name) for name in get_args(ArchitectureName)}
 
 
 def architecture_of(settings: Settings) -> Architecture:

@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple
 from latte_cli.core.checkpoints import save as store
 from latte_cli.core.checkpoints.adapters import merged, read_adapters
 from latte_cli.core.checkpoints.folders import is_pipeline
+from latte_cli.core.checkpoints.layouts.latte import LatteDescription
 from latte_cli.core.checkpoints.limits import shown
 from latte_cli.core.checkpoints.lora import LoraUse, is_lora, load_lora, lora_files, save_lora, save_peft
-from latte_cli.core.checkpoints.mapping import KINDS, Kind, Mapped, map_weights
+from latte_cli.core.checkpoints.mapping import LAYOUTS, Kind, Mapped, map_weights
 from latte_cli.core.checkpoints.open import Weights, open_weights
 from latte_cli.core.checkpoints.streaming import stored_nbytes
 from latte_cli.core.checkpoints.tensors import nbytes
@@ -148,7 +149,7 @@ def describe(report: ConvertReport) -> str:
         return f"low-rank adapters of {sizes['projections']} projections: rank {sizes['rank']}, {count}"
     if report.kind != "latte":
         numbers = ", ".join(f"{name} {value}" for name, value in sizes.items())
-        return f"{KINDS[report.kind][0]}: {numbers}, {count}"
+        return f"{LAYOUTS[report.kind].title}: {numbers}, {count}"
     condition = {
         "none": "unconditional",
         "class": f"{sizes['num_classes']} classes",
@@ -262,7 +263,7 @@ def _report(mapped: Mapped, target: Path, lora: Sequence[LoraUse], *, digest: bo
     return ConvertReport(
         kind=mapped.kind,
         weights=mapped.weights.section,
-        preset=preset_of(mapped.latte) if mapped.latte else None,
+        preset=preset_of(LatteDescription(**mapped.sizes)) if mapped.kind == "latte" else None,
         parameters=mapped.parameters(),
         taken=list(mapped.sources.values()),
         renamed={source: name for name, source in mapped.sources.items() if source != name},
@@ -270,6 +271,6 @@ def _report(mapped: Mapped, target: Path, lora: Sequence[LoraUse], *, digest: bo
         source_sha256=digest_of_files(mapped.weights.files) if digest else None,
         source=name_of(str(mapped.weights.path)),
         target=str(target),
-        description=asdict(mapped.latte) if mapped.latte else dict(mapped.sizes),
+        description=dict(mapped.sizes),
         lora=[f"{name_of(str(use.path))}:{use.strength:g}" for use in lora],
     )

@@ -14,6 +14,8 @@ from latte_cli.core.settings.section import Section
 
 Switch = Literal["auto"] | bool
 SamplerName = Literal["ddpm", "ddim", "dpm++"]
+ArchitectureName = Literal["latte", "latte-t2v"]
+"""Each is a folder of `core/models`, see `models.architectures`."""
 Dtype = Literal["float32", "float16", "bfloat16"]
 BATCH_FRAMES = 8  # frames per encoder call, for a cache or a data set in memory
 LARGEST_SEED = 2**63 - 1
@@ -92,7 +94,7 @@ class TextSettings(Section):
 class ModelSettings(Section):
     """The transformer: a preset, explicit sizes, or both (explicit sizes override the preset's)."""
 
-    architecture: Literal["latte", "latte-t2v"] = "latte"
+    architecture: ArchitectureName = "latte"
     """latte: Latte, conditioned by adaptive layer norm. latte-t2v: the text-to-video transformer of Latte-1,
     conditioned by cross-attention to captions."""
     preset: str | None = None

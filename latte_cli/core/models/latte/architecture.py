@@ -75,6 +75,9 @@ class LatteArchitecture(Architecture):
         return list(_adapt(model, weights))
 
 
+ARCHITECTURE = LatteArchitecture()
+
+
 def _adapt(model: Transformer, values: dict[str, NDArray[Any]]) -> Iterator[str]:
     parameters = {parameter.name: parameter for parameter in model.get_parameters()}
     for name in [name for name in values if name.startswith(CONDITION) and name not in parameters]:

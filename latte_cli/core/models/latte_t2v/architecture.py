@@ -87,6 +87,9 @@ class LatteT2VArchitecture(Architecture):
         return LazyWeights(map_weights(open_weights(path, kind=self.layout), self.layout))
 
 
+ARCHITECTURE = LatteT2VArchitecture()
+
+
 def make_transformer(
     shape: TextToVideoShape,
     *,
