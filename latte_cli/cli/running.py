@@ -123,10 +123,10 @@ def _plain(value: Any) -> Any:
 
 
 def planned(make: "Callable[[Hub], Made]", *, dry_run: bool) -> "Made | None":
-    """What a command is to do, once nothing stands in its way; None after a dry run, which shows the plan.
+    """The checked plan of a command; None after a dry run, which shows it.
 
-    make: the plan with weights as the hub finds them. Those that the cache lacks are fetched last, when all
-    else is known to be right, and planned with again.
+    make: makes the plan, with weights from the hub. Weights that the cache lacks are fetched when everything
+    else has been checked, and the plan is made again with them.
     """
     from latte_cli.core.checkpoints.published import Hub
     from latte_cli.core.planning.planned import absent_rows
@@ -144,7 +144,7 @@ def planned(make: "Callable[[Hub], Made]", *, dry_run: bool) -> "Made | None":
 
 
 def fetching_hub() -> "Hub":
-    """A hub that fetches what the cache lacks, with a line on each file; huggingface_hub draws the bars."""
+    """A hub that fetches what the cache lacks and prints a line for each file; huggingface_hub draws bars."""
     from latte_cli.cli.progress import show_fetching
     from latte_cli.core.checkpoints.published import Hub
 
@@ -165,7 +165,7 @@ def stop_at_plan(settings: "Settings | None", plan: "Plan", *, dry_run: bool) ->
 def planned_caching(
     settings: "Settings", *, encodes: bool, start: int | None, overwrite: bool, dry_run: bool
 ) -> "Planned | None":
-    """`planned` for `latte cache`; what is still to encode is found out for a dry run alone."""
+    """`planned` for `latte cache`; only a dry run determines what is left to encode."""
 
     def make(hub: "Hub") -> "Planned":
         from latte_cli.core.experiment.local import local_settings
@@ -185,7 +185,7 @@ def _caching_plan(
     from latte_cli.core.storage.hub import is_name
 
     plan = cache_plan(settings, encodes=encodes)
-    if is_name(settings.vae.weights):  # yet to be fetched
+    if is_name(settings.vae.weights):  # not fetched yet
         return plan
     if encodes and not plan.problems:
         from latte_cli.core.planning.cache import check_encoding_memory

@@ -11,11 +11,11 @@ import argparse
 import difflib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -66,7 +66,7 @@ OPERATORS = (
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Lt_LtE", "Lt_Gt", "LtE_Lt", "LtE_Gt")),
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Gt_GtE", "Gt_Lt", "GtE_Gt", "GtE_Lt")),
 )
-PATIENCE = 30  # seconds beyond three times what the original takes, after which a mutant is stopped
+PATIENCE = 30  # processor seconds beyond three times what the original takes, after which a mutant is stopped
 
 PASSED, FAILED, SLOW = "passed", "failed", "slow"
 
@@ -101,15 +101,15 @@ def main() -> int:
                 continue
             path = tree / "latte_cli/core" / module
             original = path.read_text()
-            start = time.monotonic()
-            if run_stages(tests, timeout=600) != PASSED:
+            start = processor_seconds()
+            if run_stages(tests, limit=600) != PASSED:
                 print(Path("output").read_text(), f"{module}: the tests fail without a mutation", sep="\n")
                 return 1
-            timeout = 3 * (time.monotonic() - start) + PATIENCE
+            limit = round(3 * (processor_seconds() - start)) + PATIENCE
             for mutant in mutants(original):
                 path.write_text(mutant.code)
                 total[module] += 1
-                outcome = run_stages(tests, timeout)
+                outcome = run_stages(tests, limit)
                 slow[module] += outcome == SLOW
                 if outcome == PASSED:
                     survivors.append(survivor(module, mutant, original))
@@ -165,17 +165,20 @@ def mutants(code: str) -> Iterator[Mutant]:
                 yield Mutant(name, line, changed)
 
 
-def run_stages(stages: Iterable[Sequence[str]], timeout: float) -> str:
+def run_stages(stages: Iterable[Sequence[str]], limit: int) -> str:
     """Run tests stage by stage until one does not pass; returns the last stage's outcome."""
-    outcomes = (run_tests(stage, timeout) for stage in stages)
+    outcomes = (run_tests(stage, limit) for stage in stages)
     return next((outcome for outcome in outcomes if outcome != PASSED), PASSED)
 
 
-def run_tests(tests: Sequence[str], timeout: float) -> str:
-    """Run tests in a fork of this process: PASSED, FAILED, or SLOW if stopped after `timeout` seconds."""
+def run_tests(tests: Sequence[str], limit: int) -> str:
+    """Run tests in a fork of this process: PASSED, FAILED, or SLOW if stopped after `limit` seconds.
+
+    These are of processor time, which other processes do not change.
+    """
     child = os.fork()
     if not child:
-        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         with open("output", "w") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
@@ -183,15 +186,16 @@ def run_tests(tests: Sequence[str], timeout: float) -> str:
 
         options = ("-x", "-q", "--no-header", "-p", "no:cacheprovider", "--basetemp", "scratch")
         os._exit(pytest.main([*options, *tests]))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return FAILED if os.waitstatus_to_exitcode(status) else PASSED
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return SLOW
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return SLOW
+    return FAILED if code else PASSED
+
+
+def processor_seconds() -> float:
+    """Processor time of this process's forks so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def survivor(module: str, mutant: Mutant, original: str) -> dict[str, object]:

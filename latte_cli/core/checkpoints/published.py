@@ -1,4 +1,4 @@
-"""Weights by name made local: the files of a repository that are needed, from the cache or fetched."""
+"""Resolve published names to local paths: find the needed files in the cache, or fetch them."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,15 +23,15 @@ from latte_cli.core.storage.hub import (
 
 MODEL_INDEX = "model_index.json"
 _WITHOUT_WEIGHTS = ("tokenizer", "scheduler")  # of a pipeline's parts
-_SMALL = (".json", ".txt", ".model")  # configurations, and what tokenizers are made of
-_NAMED = 3  # files, where one is to be chosen
+_SMALL = (".json", ".txt", ".model")  # configurations, and files of tokenizers
+_NAMED = 3  # files listed when one must be chosen
 
 
 @dataclass(frozen=True)
 class Absent:
     """A name whose files are not all in the cache: how many are missing, and their bytes.
 
-    reason: why that is not known.
+    reason: why these are unknown.
     """
 
     name: HubName
@@ -42,10 +42,11 @@ class Absent:
 
 @dataclass
 class Hub:
-    """Makes names local.
+    """Resolves names to local paths.
 
-    fetches: what the cache lacks is fetched; otherwise it is noted in `absent`, and the name stays. asks: the
-    hub is then asked how much it is. report: takes the name and the bytes of each file before it is fetched.
+    fetches: whether to fetch what the cache lacks; otherwise it is added to `absent`, and the name stays.
+    asks: whether to ask the hub for its size then. report: called with the name and bytes of each file before
+    it is fetched.
     """
 
     fetches: bool = False
@@ -54,17 +55,17 @@ class Hub:
     absent: list[Absent] = field(default_factory=list)
 
     def local(self, path: Path, parts: Sequence[str] = ()) -> Path:
-        """The path in the cache of what a name means; a path that is no name is given back.
+        """The path in the cache for a name; other paths are returned unchanged.
 
-        What the cache holds of the name's revision (none: main) is taken without asking the hub. parts: of a
-        pipeline, the folders and files that are needed; "a|b" is the first of them that there is, and "a?"
-        need not be there. Raises LatteError for a name of another form, and for what cannot be fetched.
+        Files of the revision (default main) in the cache are used without asking the hub. parts: the needed
+        folders and files of a pipeline; "a|b" is the first that exists, and "a?" is optional. Raises
+        LatteError if the name is malformed or cannot be fetched.
         """
         if not is_name(path):
             return path
         name = parse_name(path)
         snapshot = cached_snapshot(name)
-        if snapshot is not None and _is_whole(name, files_in(snapshot), parts):
+        if snapshot is not None and _is_complete(name, files_in(snapshot), parts):
             return snapshot / name.file
         if self.fetches:
             return self._fetch(name, parts) / name.file
@@ -72,7 +73,7 @@ class Hub:
         return path
 
     def _fetch(self, name: HubName, parts: Sequence[str]) -> Path:
-        """Fetch what is needed into a folder of the cache; large files last: where they are, all is."""
+        """Fetch the needed files into a folder of the cache, the largest last: it implies the others."""
         listing = list_files(name)
         todo = _files_to_fetch(name, listing, parts)
         check_room(name, sum(listing.files[file].size for file in todo))
@@ -86,14 +87,14 @@ class Hub:
 
 
 def local_lora(uses: Sequence[LoraUse], hub: Hub) -> tuple[LoraUse, ...]:
-    """Files of adapters with paths in place of names. Raises LatteError as `Hub.local`."""
+    """Adapters with local paths instead of names. Raises LatteError like `Hub.local`."""
     return tuple(LoraUse(path=hub.local(use.path), strength=use.strength) for use in uses)
 
 
 def needed_files(name: HubName, files: Collection[str], parts: Sequence[str] = ()) -> list[str]:
-    """The files of a repository that a name means: its file with shards, its folder's, or a pipeline's parts.
+    """The files that a name refers to: a file with its shards, a folder's files, or a pipeline's parts.
 
-    Of a folder, its configuration and one set of weights. Raises LatteError where there are none, or several.
+    Of a folder: its configuration and one set of weights. Raises LatteError if there are none or several.
     """
     if name.file in files:
         return [name.file, *_shards(name, name.file, files)]
@@ -113,7 +114,7 @@ def needed_files(name: HubName, files: Collection[str], parts: Sequence[str] = (
 def _of_part(
     name: HubName, choices: Sequence[PurePosixPath], files: Collection[str], *, optional: bool
 ) -> Iterator[str]:
-    """The files of the first of a pipeline's parts that there is."""
+    """The files of the first part of a pipeline that exists."""
     for part in choices:
         if str(part) in files:
             yield str(part)
@@ -148,7 +149,7 @@ def _of_folder(
 
 
 def _shards(name: HubName, index: str, files: Collection[str]) -> list[str]:
-    """The files beside an index of shards, which are numbered; of another file there are none."""
+    """The numbered files next to an index of shards; none if the file is not an index."""
     if not index.endswith(INDEX_SUFFIX):
         return []
     stem, _, suffix = index.removesuffix(INDEX_SUFFIX).rpartition(".")
@@ -160,8 +161,8 @@ def _shards(name: HubName, index: str, files: Collection[str]) -> list[str]:
     return shards
 
 
-def _is_whole(name: HubName, files: Collection[str], parts: Sequence[str]) -> bool:
-    """Whether the cache's files of a revision are all that are needed."""
+def _is_complete(name: HubName, files: Collection[str], parts: Sequence[str]) -> bool:
+    """Whether the cache has all needed files of a revision."""
     try:
         needed_files(name, files, parts)
     except LatteError:
@@ -170,7 +171,7 @@ def _is_whole(name: HubName, files: Collection[str], parts: Sequence[str]) -> bo
 
 
 def _missing(name: HubName, parts: Sequence[str]) -> Absent:
-    """What would be fetched, as the hub says. Raises LatteError when it has no such thing."""
+    """What would be fetched, according to the hub. Raises LatteError if it does not exist there."""
     try:
         listing = list_files(name)
     except UnreachableError as error:

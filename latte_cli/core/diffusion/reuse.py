@@ -1,8 +1,8 @@
 """Sampling that computes the transformer's blocks in some model evaluations only, and which ones.
 
 In an evaluation that is not full, the change that the blocks made to the tokens in the last full one is added
-to the tokens instead (arXiv 2411.19108). A schedule is the ascending indices of the full evaluations of a
-clip, the first among them.
+to the tokens instead (arXiv 2411.19108). A schedule lists the indices of the full evaluations of a
+clip in ascending order, starting with the first.
 """
 
 from bisect import insort
@@ -22,17 +22,17 @@ class ReusableModel(Protocol):
     """A model of one clip, see `samplers.Model`, with two further ways to evaluate it."""
 
     def __call__(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        """In full."""
+        """Evaluate in full."""
 
     def keep(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        """In full, keeping the change that the blocks make to the tokens for `reuse`."""
+        """Evaluate in full, and keep the change that the blocks make to the tokens for `reuse`."""
 
     def reuse(self, x_t: FloatArray, timesteps: IntArray) -> FloatArray:
-        """With the change that was kept last, instead of computing the blocks."""
+        """Evaluate with the last kept change instead of computing the blocks."""
 
 
 def scheduled(model: ReusableModel, full_steps: Sequence[int] | None) -> Model:
-    """The model of one clip whose evaluations are full at the indices of `full_steps`; None: everywhere."""
+    """A model of one clip that evaluates in full at the indices `full_steps` only; None: always."""
     if full_steps is None:
         return model
     full, evaluations = frozenset(full_steps), count()
@@ -44,19 +44,19 @@ def scheduled(model: ReusableModel, full_steps: Sequence[int] | None) -> Model:
 
 
 def even_schedule(evaluations: int, full: int) -> FullSteps:
-    """`full` of the evaluations, evenly spaced from the first on."""
+    """`full` evaluations, evenly spaced, starting with the first."""
     return tuple(place * evaluations // full for place in range(full))
 
 
 def minimax_schedule(errors: FloatArray, full: int) -> FullSteps:
-    """The schedule of `full` evaluations whose worst stretch of reuse costs least (arXiv 2511.00090).
+    """The schedule of `full` evaluations whose worst stretch of reuse has the least error (arXiv 2511.00090).
 
-    errors: (E, E + 1); errors[i, j] is the error of reusing the change of evaluation i up to j, exclusive,
-    alone; infinite where j - i is too long or i >= j. Of schedules with the same worst error, the one with
-    the least second-worst counts, and so on. Raises ValueError when no schedule of so many avoids infinity.
+    errors: (E, E + 1); errors[i, j] is the error if only evaluations i + 1 to j - 1 reuse the change of i;
+    infinite if j - i is too long or i >= j. Ties are broken by the second-worst error, and so on. Raises
+    ValueError if every schedule of `full` evaluations has an infinite error.
     """
-    # best: of the paths from 0 to an evaluation, the errors, worst first, and the evaluations before it.
-    # Adding the same error to two paths leaves the order of the two as it is.
+    # best: for each evaluation, the best path from 0 to it: its errors, worst first, and its evaluations.
+    # Adding the same error to two paths does not change their order.
     best: dict[int, tuple[list[float], FullSteps]] = {0: ([], ())}
     for _ in range(full):
         longer: dict[int, tuple[list[float], FullSteps]] = {}

@@ -1,4 +1,4 @@
-"""A command planned: its settings with local weights, its plan, and what would be fetched for it."""
+"""The plan of a command, its settings with local weights, and what would be fetched."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from latte_cli.core.settings.schema import Settings
 
 @dataclass(frozen=True)
 class Planned:
-    """What a command would do, and the settings for it."""
+    """The plan of a command, and the settings for it."""
 
     settings: Settings | None
-    """None where a file says it all."""
+    """None if a replayed file has all of them."""
     plan: Plan
 
 
 def absent_rows(hub: Hub) -> list[tuple[str, str]]:
-    """A row on each name whose weights would be fetched, and on how much that is."""
+    """A row for each name whose weights would be fetched, with their size."""
     rows = []
     for absent in hub.absent:
         files = "1 file" if absent.files == 1 else f"{absent.files} files"

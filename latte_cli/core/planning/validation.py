@@ -1,4 +1,4 @@
-"""What a run validates on."""
+"""The clips that a run validates on, for plans."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from latte_cli.core.training.clips import naming_validation, validation_settings
 
 
 class HeldOut(NamedTuple):
-    """The videos held out of training, and a line on them and their clips."""
+    """The number of videos held out of training, and a description of the validation."""
 
     held_out: int
     text: str
 
 
 def validation_of(settings: Settings, names: Sequence[str]) -> HeldOut | None:
-    """What the validation loss of a run on the named videos is of, if it has one.
+    """The validation of a run on the named videos; None if it has none.
 
-    Raises LatteError as training does.
+    Raises LatteError like training.
     """
     wanted, train = settings.data.validation, settings.train
     if wanted is None:

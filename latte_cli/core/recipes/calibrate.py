@@ -93,7 +93,7 @@ class CalibrateJob:
     def run(self) -> Iterator[CalibrateReport]:
         """Measure every stretch of reuse, then write the schedules that come nearest; a report a stretch.
 
-        The file appears whole at the end. Raises LatteError for what a user can fix.
+        The file is written atomically at the end. Raises LatteError for errors a user can fix.
         """
         longest = longest_stretch(self.setup.steps, self.budgets[0])
         clips = self.generator.trajectories(self.specs)
@@ -109,11 +109,11 @@ class CalibrateJob:
         tried = [{way: find(mean, budget) for way, find in WAYS.items()} for budget in self.budgets]
         errors = np.zeros((number, len(tried), len(WAYS)))
         for place, clip in enumerate(clips):
-            whole, done = finished(clip.denoise()), done + self.setup.steps
+            exact, done = finished(clip.denoise()), done + self.setup.steps
             for row, budget in enumerate(self.budgets):
                 for column, schedule in enumerate(tried[row].values()):
                     latents = finished(replace(clip, full_steps=schedule).denoise())
-                    errors[place, row, column] = np.abs(latents - whole).mean(dtype=np.float64)
+                    errors[place, row, column] = np.abs(latents - exact).mean(dtype=np.float64)
                     done += budget
                     yield CalibrateReport(done, total, place, number)
         best = tuple(_nearest(schedules, row) for schedules, row in zip(tried, errors.mean(0), strict=True))

@@ -1,4 +1,4 @@
-"""`reuse.json`: the steps to compute in full that `latte calibrate` found, and for what they hold."""
+"""`reuse.json`: the steps to compute in full that `latte calibrate` found, and the setup they apply to."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,10 +22,10 @@ MAX_SCHEDULES = 1 << 10
 
 
 class Setup(Model):
-    """What a schedule depends on: sampling of other values needs another calibration."""
+    """Everything a schedule depends on; other values need another calibration."""
 
     sampler: str
-    """One of ours, or the class of a pipeline's scheduler."""
+    """A name of `SAMPLERS`, or the class of a pipeline's scheduler."""
     steps: int = Field(ge=1, le=MAX_STEPS)
     """Model evaluations of a clip."""
     respacing: str | None = None
@@ -36,20 +36,20 @@ class Setup(Model):
 
 
 class FullSchedule(Model):
-    """The steps computed in full, for one number of them."""
+    """A schedule with a given number of full steps."""
 
     full_steps: Steps
     error: float = Field(ge=0)
-    """Mean absolute difference of the finished latents from those of all steps in full."""
+    """Mean absolute difference of the final latents from those with all steps in full."""
 
 
 class Calibration(Model):
-    """What `reuse.json` holds. `seed`, `samples` and `guidance_scale` are for the record."""
+    """The content of `reuse.json`. `seed`, `samples` and `guidance_scale` are informative only."""
 
     format: Literal["latte reuse 1"] = "latte reuse 1"
     latte: str = __version__
     weights: tuple[Digest, ...]
-    """SHA-256 of the files of the transformer's weights."""
+    """SHA-256 of the transformer's weights files."""
     setup: Setup
     guidance_scale: float
     seed: int
@@ -58,12 +58,12 @@ class Calibration(Model):
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write `reuse.json`, whole or not at all."""
+    """Write `reuse.json` atomically."""
     write_file(path, calibration.model_dump_json(indent=1) + "\n")
 
 
 def reuse_file(sample: SampleSettings, folder: Path) -> Path | None:
-    """The file that chooses the full steps: that of sample.reuse, else the one in a folder; None: no file."""
+    """The file with the full steps: sample.reuse, or the one in `folder`; None if there is no file."""
     if sample.reuse == "even":
         return None
     if sample.reuse is not None:
@@ -73,10 +73,10 @@ def reuse_file(sample: SampleSettings, folder: Path) -> Path | None:
 
 
 def full_steps_of(sample: SampleSettings, setup: Setup, file: Path | None) -> FullSteps | None:
-    """The steps that sample.full_steps asks to compute in full; None: all.
+    """The steps to compute in full for sample.full_steps; None: all.
 
-    file: see `reuse_file`. Raises LatteError for more than there are, or a file of another setup or without
-    so many.
+    file: see `reuse_file`. Raises LatteError if there are fewer steps, or if the file is of another setup or
+    has no schedule with this number.
     """
     full, steps = sample.full_steps, setup.steps
     if full is None or full == steps:
@@ -99,13 +99,13 @@ def full_steps_of(sample: SampleSettings, setup: Setup, file: Path | None) -> Fu
 
 
 def check_weights(file: Path | None, weights: tuple[str, ...]) -> None:
-    """Raise LatteError when a calibration is of other weights than those of these digests."""
+    """Raise LatteError if a calibration was made with weights of other digests."""
     if file is not None and _read(file).weights != weights:
         raise LatteError(f"{file}: found a calibration of other weights, expected one of these; {WAY_OUT}")
 
 
 def run_setup(settings: Settings, sample: SampleSettings) -> Setup:
-    """The setup of a run's clip. Raises LatteError as `make_schedule`."""
+    """The setup of a run's clip. Raises LatteError like `make_schedule`."""
     data = settings.data
     schedule = make_schedule(settings.diffusion, sample.respacing or str(sample.steps))
     return Setup(
@@ -132,7 +132,7 @@ def pipeline_setup(pipeline: PipelineFolder, spec: PipelineSpec) -> Setup:
 
 
 def pipeline_weights(pipeline: PipelineFolder, spec: PipelineSpec) -> tuple[str, ...]:
-    """The digests of the files that hold the transformer's weights, and of the adapters added to them."""
+    """The digests of the transformer's weights files and of the adapters added to them."""
     own = [spec.sha256[str(file)] for file in part_files(pipeline.transformer)]
     return (*own, *adapter_digests(spec))
 

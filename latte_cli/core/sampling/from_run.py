@@ -98,7 +98,7 @@ def run_specs(settings: Settings, checkpoint: Path, request: Request, target: Cl
 
 
 def run_weights(spec: RunSpec) -> tuple[str, ...]:
-    """The digests of the files that hold the transformer's weights, and of the adapters added to them."""
+    """The digests of the transformer's weights files and of the adapters added to them."""
     own = [spec.sha256[str(file)] for file in checkpoint_files(spec.settings, spec.checkpoint)]
     return (*own, *adapter_digests(spec))
 

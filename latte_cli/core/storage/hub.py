@@ -1,8 +1,8 @@
 """Published files by name, `hf://OWNER/REPO[/FILE][@REVISION]`: in the cache of huggingface_hub, or fetched.
 
-huggingface_hub brings its own settings: HF_HOME and HF_HUB_CACHE for the cache, HF_TOKEN, HF_ENDPOINT for a
-mirror, HF_HUB_OFFLINE, HF_HUB_DISABLE_XET. The layout of its cache is documented, and shared by programs:
-models--OWNER--REPO/snapshots/COMMIT/FILE, each a link to a blob that is named by its digest.
+huggingface_hub reads its own environment variables: HF_HOME and HF_HUB_CACHE for the cache, HF_TOKEN,
+HF_ENDPOINT for a mirror, HF_HUB_OFFLINE, HF_HUB_DISABLE_XET. Programs share its cache, whose layout is
+documented: models--OWNER--REPO/snapshots/COMMIT/FILE, each a link to a blob that is named by its digest.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import remove_empty
 from latte_cli.core.storage.names import relative
 
-SCHEME = "hf:/"  # of hf://: a Path makes one slash of two
+SCHEME = "hf:/"  # of hf://: a Path collapses two slashes to one
 FORM = "hf://OWNER/REPO[/FILE][@REVISION]"
 BRANCH = "main"
-ATTEMPTS = 5  # at a file whose transfer breaks off; each goes on where the one before ended
+ATTEMPTS = 5  # for a file whose transfer breaks off; each resumes the previous one
 _ID = re.compile(r"[\w-]+(\.[\w-]+)*")  # of an owner and a repository
 _REVISION = re.compile(r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -50,12 +50,12 @@ class Remote:
 
     size: int
     etag: str
-    """SHA-256 of a large file; of others the SHA-1 that git has for them."""
+    """SHA-256 of a large file, git's SHA-1 of a small one."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at a revision: its commit, and its files by name."""
+    """The content of a repository at a revision: its commit, and its files by name."""
 
     commit: str
     files: Mapping[str, Remote]
@@ -67,7 +67,7 @@ def is_name(path: Path | str | None) -> bool:
 
 
 def parse_name(path: Path | str) -> HubName:
-    """The parts of a name; the last @ begins the revision. Raises LatteError for a name of another form."""
+    """The parts of a name; the revision follows the last @. Raises LatteError if the name is malformed."""
     text = str(path).removeprefix(SCHEME).lstrip("/")
     place, at, revision = text.rpartition("@") if "@" in text else (text, "", "")
     owner, _, rest = place.partition("/")
@@ -82,7 +82,7 @@ def parse_name(path: Path | str) -> HubName:
 
 
 def name_of(path: str) -> str:
-    """The name, with its commit, of what a path in the cache holds; another path is given back as it is."""
+    """The name, with its commit, of a path in the cache; other paths are returned unchanged."""
     if path.startswith(SCHEME):
         return f"hf://{path.removeprefix(SCHEME).lstrip('/')}"
     if "/models--" not in path:
@@ -99,7 +99,7 @@ def name_of(path: str) -> str:
 
 
 def cached_snapshot(name: HubName) -> Path | None:
-    """The folder of the cache that holds a repository at the revision, or some of its files."""
+    """The folder of the cache with a repository at the revision, or with some of its files."""
     folder = _cache() / f"models--{name.repo.replace('/', '--')}"
     revision = name.revision or BRANCH
     if not _COMMIT.fullmatch(revision):
@@ -112,14 +112,14 @@ def cached_snapshot(name: HubName) -> Path | None:
 
 
 def files_in(snapshot: Path) -> list[str]:
-    """The names of the files that a folder of the cache holds."""
+    """The names of the files in a folder of the cache."""
     return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
 
 
 def list_files(name: HubName) -> Listing:
-    """Ask the hub what a repository holds at the revision.
+    """Ask the hub for the content of a repository at the revision.
 
-    Raises LatteError when it does not answer, or knows no such repository or revision.
+    Raises LatteError if it does not answer, or the repository or revision does not exist.
     """
     from huggingface_hub import HfApi, constants
 
@@ -144,7 +144,7 @@ def list_files(name: HubName) -> Listing:
 
 
 def check_room(name: HubName, size: int) -> None:
-    """Raise LatteError when the disk of the cache has not so many bytes left."""
+    """Raise LatteError if the disk of the cache has fewer than `size` bytes left."""
     cache = _cache()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(there).free
@@ -153,18 +153,18 @@ def check_room(name: HubName, size: int) -> None:
 
 
 def fetch_file(name: HubName, file: str, listing: Listing) -> Path:
-    """Fetch a file of a repository into the cache, going on where an earlier attempt broke off.
+    """Fetch a file of a repository into the cache, resuming an earlier attempt that broke off.
 
-    Raises LatteError when the hub does not give it, it is not what the hub says it is, or cannot be written.
+    Raises LatteError if the hub refuses, the content does not match its digest, or it cannot be written.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging
 
-    whole = replace(name, file=file)
-    logging.set_verbosity(ERROR)  # its warnings are said below, in one line
+    full_name = replace(name, file=file)
+    logging.set_verbosity(ERROR)  # what it warns of is raised below, in one line
     for attempt in range(ATTEMPTS):
         try:
-            with _faults(whole), warnings.catch_warnings():
+            with _faults(full_name), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 path = Path(hf_hub_download(name.repo, file, revision=name.revision or BRANCH))
             break
@@ -172,22 +172,22 @@ def fetch_file(name: HubName, file: str, listing: Listing) -> Path:
             if _drop_longer(name, listing.files[file]) or attempt + 1 == ATTEMPTS:
                 raise
     if listing.commit not in path.parts:
-        raise LatteError(f"{whole}: the revision has changed while it was fetched; run the command again")
-    _check_content(whole, path)
+        raise LatteError(f"{full_name}: the revision changed while it was fetched; run the command again")
+    _check_content(full_name, path)
     return path
 
 
 class BrokenOffError(LatteError):
-    """A transfer that ended before its file was whole."""
+    """A transfer that ended before its file was complete."""
 
 
 class UnreachableError(LatteError):
-    """The hub cannot be asked."""
+    """The hub cannot be reached."""
 
 
 @contextmanager
 def _faults(name: HubName) -> Iterator[None]:
-    """What goes wrong between here and the hub, as a LatteError in one line."""
+    """Convert errors of the hub, the network and the disk to one-line LatteErrors."""
     from huggingface_hub import constants, errors
 
     try:
@@ -216,21 +216,23 @@ def _faults(name: HubName) -> Iterator[None]:
         if "Connection" in type(error).__name__ or "Timeout" in type(error).__name__:
             raise UnreachableError(f"{name}: {_unreachable(error)}") from error
         raise BrokenOffError(f"{name}: the transfer broke off; the same command continues it") from error
-    except ValueError as error:  # what is no answer of a hub, or no name of one
-        raise LatteError(f"{name}: {constants.ENDPOINT} gives no answer of a hub: {error}") from error
+    except ValueError as error:  # not an answer of a hub, or not a valid name
+        raise LatteError(f"{name}: {constants.ENDPOINT} did not answer like a hub: {error}") from error
 
 
 def _refused(name: HubName, status: int, endpoint: str) -> LatteError:
-    """What an answer with an error code comes to."""
+    """The error for an HTTP status."""
     if status in (401, 403):
         return LatteError(f"{name}: {endpoint} does not accept HF_TOKEN (HTTP {status})")
-    if status == 416:  # more has been fetched than there is
-        return BrokenOffError(f"{name}: found a file of another size than {endpoint} says; try again later")
+    if status == 416:  # more bytes were fetched than the file has
+        return BrokenOffError(
+            f"{name}: found a file of another size than {endpoint} reports; try again later"
+        )
     return LatteError(f"{name}: {endpoint} answers with HTTP {status}; try again later")
 
 
 def _unreachable(error: BaseException) -> str:
-    """Why the hub cannot be asked, and what to do about it."""
+    """Why the hub cannot be reached."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -241,7 +243,7 @@ def _unreachable(error: BaseException) -> str:
 
 
 def _check_content(name: HubName, path: Path) -> None:
-    """Raise LatteError, the file removed, unless it has the digest that is its blob's name."""
+    """Check a file's digest, its blob's name. Raises LatteError and removes the file if it differs."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         digest = digest_of_files([blob])
@@ -258,7 +260,7 @@ def _check_content(name: HubName, path: Path) -> None:
 
 
 def _drop_longer(name: HubName, remote: Remote) -> bool:
-    """Remove what was fetched of a file if that is more than there is; whether it was."""
+    """Remove a partial file that is longer than the file on the hub; returns whether it was."""
     partial = _cache() / f"models--{name.repo.replace('/', '--')}" / "blobs" / f"{remote.etag}.incomplete"
     longer = partial.is_file() and partial.stat().st_size > remote.size
     if longer:
