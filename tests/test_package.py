@@ -1,6 +1,7 @@
 """What is installed has all that it reads: a wheel, made from a source distribution, is installed and run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from latte_cli import __version__
 
@@ -27,6 +29,26 @@ def build(what: str, source: Path, target: Path) -> Path:
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target / done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "python", "expected"),
+    [
+        ("linux", "x86_64", "3.12", ["decord"]),
+        ("win32", "AMD64", "3.11", ["decord"]),
+        ("darwin", "arm64", "3.11", ["eva-decord"]),
+        ("darwin", "arm64", "3.12", []),
+        ("linux", "aarch64", "3.11", []),
+    ],
+)
+def test_a_reader_of_movies_is_required_where_it_has_a_wheel(
+    system: str, machine: str, python: str, expected: list[str]
+) -> None:
+    lines = re.findall(r'^    "((?:eva-)?decord.+)",$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    place = {"sys_platform": system, "platform_machine": machine, "python_version": python}
+    readers = [Requirement(line) for line in lines]
+    assert len(readers) == 2
+    assert [one.name for one in readers if one.marker and one.marker.evaluate(place)] == expected
 
 
 @pytest.fixture(scope="module")

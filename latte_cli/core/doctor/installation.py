@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -17,6 +18,8 @@ NAMED = ("mindspore", "mindone", "numpy")  # the others are only counted
 COMPUTE_SECONDS, IMPORT_SECONDS = 120, 60  # of a busy machine; a free one takes three and one
 MINDSPORE_GUIDE = "install MindSpore according to https://www.mindspore.cn/install/en"
 CLIP_SIZE, CLIP_FRAMES = 16, 2
+READERS = ("decord", "eva-decord")  # either contains the module decord
+DECORD_GUIDE = "build it (https://github.com/dmlc/decord), or extract frames: ffmpeg -i a.mp4 a/%06d.png"
 
 
 def python() -> Iterator[Finding]:
@@ -42,11 +45,11 @@ def packages() -> Iterator[Finding]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         name, bounds = requirement.name, str(requirement.specifier)
-        try:
-            found = version(name)
-        except PackageNotFoundError:
+        installed = _installed(*READERS) if name in READERS else _installed(name)
+        if installed is None:
             yield Finding(name, f"not installed, expected {bounds}", "problem", pip_install(name + bounds))
             continue
+        _, found = installed
         if requirement.specifier.contains(found, prereleases=True):
             right[name] = found
         else:
@@ -84,7 +87,7 @@ def mindspore(computed: Computed, device: str) -> Iterator[Finding]:
     except PackageNotFoundError:
         missing, of_version = True, "not installed"
     again = () if missing else ("--force-reinstall",)
-    fix = MINDSPORE_GUIDE if device in ("ascend", "gpu") else pip_install(*again, _declared("mindspore"))
+    fix = MINDSPORE_GUIDE if device in ("ascend", "gpu") else pip_install(*again, _mindspore())
     yield Finding("mindspore", f"{of_version}: {computed.fault}", "problem", fix)
 
 
@@ -138,15 +141,27 @@ def _ffmpeg(clip: Path) -> Finding:
 
 
 def _decord(clip: Path | None) -> Finding:
-    """Import decord and decode the clip, if there is one."""
+    """Import decord, from either package, and decode the clip, if there is one."""
     read = "" if clip is None else f"; assert len(decord.VideoReader({str(clip)!r})) == {CLIP_FRAMES}"
+    installed, declared = _installed(*READERS), _declared(*READERS)
+    if installed is None and declared is None:
+        platform_name = f"{platform.system()} {platform.machine()} with Python {platform.python_version()}"
+        return Finding("decord", f"not installed: no wheel for {platform_name}", "warning", DECORD_GUIDE)
     try:
         of_version = probe(["-c", f"import decord{read}; print(decord.__version__)"], seconds=IMPORT_SECONDS)
     except ProbeError as error:
-        mac_or_arm = sys.platform == "darwin" or platform.machine() == "aarch64"
-        name = "eva-decord" if mac_or_arm else "decord"
-        return Finding("decord", str(error), "problem", pip_install("--force-reinstall", "--no-deps", name))
-    return Finding("decord", of_version.strip() + ("" if clip is None else " reads MP4"))
+        fix = pip_install("--force-reinstall", "--no-deps", declared) if declared else DECORD_GUIDE
+        return Finding("decord", str(error), "problem", fix)
+    named = " ".join(installed or ("decord", of_version.strip()))
+    return Finding("decord", named + ("" if clip is None else " reads MP4"))
+
+
+def _installed(*packages: str) -> tuple[str, str] | None:
+    """Name and version of the first of these packages that is installed."""
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            return name, version(name)
+    return None
 
 
 def launchers() -> Iterator[Finding]:
@@ -158,13 +173,19 @@ def launchers() -> Iterator[Finding]:
     if msrun.exists():
         yield Finding("launchers", ", ".join(found))
     else:
-        fix = pip_install("--force-reinstall", "--no-deps", _declared("mindspore"))
+        fix = pip_install("--force-reinstall", "--no-deps", _mindspore())
         yield Finding("launchers", f"no {msrun}, {found[-1]}", "warning", fix)
 
 
-def _declared(package: str) -> str:
-    """A package with the version bounds declared by latte."""
+def _mindspore() -> str:
+    return _declared("mindspore") or "mindspore"
+
+
+def _declared(*packages: str) -> str | None:
+    """The first of these packages that latte declares for this platform, with its version bounds."""
     from packaging.requirements import Requirement
 
-    declared = map(Requirement, distribution(DISTRIBUTION).requires or ())
-    return next(f"{package}{one.specifier}" for one in declared if one.name == package)
+    for one in map(Requirement, distribution(DISTRIBUTION).requires or ()):
+        if one.name in packages and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            return f"{one.name}{one.specifier}"
+    return None

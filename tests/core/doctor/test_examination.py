@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ FAULTS: dict[str, tuple[Plant, Finding]] = {
     ),
     "no decord": (
         _break_module("decord", "raise ImportError('libavformat.so: cannot open')"),
-        Finding("decord", "ImportError: libavformat.so: cannot open", "problem", "pip install --force-reinstall --no-deps decord"),
+        Finding("decord", "ImportError: libavformat.so: cannot open", "problem", "pip install --force-reinstall --no-deps 'decord<0.7,>=0.6'"),
     ),
     "an ffmpeg that fails": (
         _break_ffmpeg,
@@ -211,6 +212,43 @@ def test_a_planted_fault_is_found_with_its_fix(
     assert (wrong.check, wrong.verdict) == (expected.check, expected.verdict)
     assert expected.found in wrong.found
     assert expected.fix in wrong.fix
+
+
+def _only(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only these of the packages with the module decord are installed, by name and version."""
+    real = installation.version
+
+    def version(name: str) -> str:
+        if name not in installation.READERS:
+            return real(name)
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(installation, "version", version)
+
+
+def test_eva_decord_in_place_of_decord_is_named_and_no_problem(
+    folder: Path, computing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only({"eva-decord": "0.6.1"}, monkeypatch)
+    line = "__version__ = '0.6.0'\nVideoReader = lambda path: [0, 0]"
+    _break_module("decord", line)(monkeypatch, folder)
+    findings = examine()
+    assert _wrong(findings) == []
+    assert Finding("decord", "eva-decord 0.6.1 reads MP4") in findings
+
+
+def test_a_platform_without_wheels_of_decord_is_told_to_extract_frames(
+    folder: Path, computing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only({}, monkeypatch)
+    real = installation._declared
+    monkeypatch.setattr(installation, "_declared", lambda *names: None if "decord" in names else real(*names))
+    (wrong,) = list(installation.videos())[1:]
+    assert (wrong.check, wrong.verdict) == ("decord", "warning")
+    assert wrong.found.startswith("not installed: no wheel for ")
+    assert "extract frames: ffmpeg -i" in wrong.fix
 
 
 def test_a_run_folder_in_use_is_a_problem_and_a_stale_lock_is_none(folder: Path, computing: None) -> None:

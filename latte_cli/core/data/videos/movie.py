@@ -177,7 +177,8 @@ def _import_decord() -> Any:
         import decord
     except ImportError as error:
         raise LatteError(
-            "reading movie files needs decord: pip install decord (on macOS and Arm: pip install eva-decord)"
+            "reading movie files needs decord (on macOS eva-decord), expected folders of frames instead;"
+            " latte doctor shows how to install it"
         ) from error
     decord.logging.set_level(decord.logging.QUIET)
     return decord
