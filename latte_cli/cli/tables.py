@@ -40,8 +40,12 @@ def show_bench(found: Mapping[str, Any]) -> None:
         f"{machine['processor']}, {machine['cores']} cores, {gigabytes:.0f} GB; {machine['device']};"
         f" MindSpore {machine['mindspore']}, {machine['kernels']}\n\n"
     )
+    sharded = any(entry.get("shard") for entry in found["train"])
     for title, rows in (
-        (TRAIN, [train_cells(entry) for entry in found["train"]]),
+        (
+            (*TRAIN[:1], "Shard optimizer", *TRAIN[1:]) if sharded else TRAIN,
+            [train_cells(entry, sharded=sharded) for entry in found["train"]],
+        ),
         (ENCODE, [encode_cells(entry) for entry in found["encode"]]),
         (SAMPLE, [sample_cells(entry) for entry in found["sample"]]),
     ):
@@ -83,11 +87,11 @@ def table(title: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
             yield f"|{'|'.join('-' * (width + 1) + ':' for width in widths)}|"
 
 
-def train_cells(entry: Mapping[str, Any]) -> list[str]:
-    """A row of training."""
+def train_cells(entry: Mapping[str, Any], *, sharded: bool = False) -> list[str]:
+    """A row of training; sharded: of a table with a column for it."""
     asked = [
         str(entry["cards"]),
-        *(_word(entry[name]) for name in ("recompute", "sink", "cache")),
+        *(_word(entry[name]) for name in (*(["shard"] if sharded else []), "recompute", "sink", "cache")),
         str(entry["batch"]),
         str(entry["frames"]),
     ]

@@ -23,6 +23,10 @@ def test_a_row_is_what_was_asked_for_and_what_was_found() -> None:
     ]
 
 
+def test_a_table_with_a_sharded_row_has_a_column_for_it() -> None:
+    assert train_cells({**ENTRY, "cards": 2, "shard": True}, sharded=True)[:4] == ["2", "on", "off", "on"]
+
+
 def test_a_switch_that_the_device_lacks_is_words_and_never_a_number() -> None:
     cells = train_cells({**ASKED, "problem": "not on this device"})
     assert cells[6:] == ["not on this device", "", "", ""]

@@ -9,7 +9,7 @@ from latte_cli.core.machine.device import SINKING
 from latte_cli.core.settings.schema import Settings
 
 NOT_HERE = "not on this device"
-SWITCHES = ("recompute", "sink", "cache")
+SWITCHES = ("recompute", "sink", "cache", "shard")
 NUMBERS = ("batch", "frames")
 ON_OFF = {"on": True, "off": False}
 
@@ -30,6 +30,8 @@ class Row:
     """Clips per worker."""
     frames: int
     """Frames per clip."""
+    shard: bool = False
+    """The optimizer's state is divided among the cards."""
 
     @property
     def images(self) -> int:
@@ -51,6 +53,7 @@ class Row:
             "accumulation": 1,
             "recompute": self.recompute,
             "sink_mode": self.sink,
+            "shard_optimizer": self.shard,
             "steps": 10**9,
             "checkpoint_every": 10**9,
             "preview_every": 0,
@@ -61,8 +64,8 @@ class Row:
 def parse_rows(specs: Sequence[str], settings: Settings, *, cards: Sequence[int] = ()) -> list[Row]:
     """The rows of `--row` and `--parallel`: every spec with every number of cards; by default the usual rows.
 
-    A spec is a comma-separated list of KEY=VALUE: recompute, sink and cache are on or off, batch and frames
-    are numbers. Missing keys are taken from `settings`. Raises LatteError naming the spec.
+    A spec is a comma-separated list of KEY=VALUE: recompute, sink, cache and shard are on or off, batch and
+    frames are numbers. Missing keys are taken from `settings`. Raises LatteError naming the spec.
     """
     base = row_of(settings)
     rows = [_parse(spec, base) for spec in specs] or usual_rows(base)
@@ -79,6 +82,7 @@ def row_of(settings: Settings) -> Row:
         cache=cache.dir is not None or cache.in_memory,
         batch=train.batch_size,
         frames=settings.data.num_frames,
+        shard=train.shard_optimizer,
     )
 
 
@@ -99,6 +103,8 @@ def lack(row: Row, device: str) -> str | None:
         return NOT_HERE
     if row.sink and not row.cache:
         return "frames are encoded between steps: expected cache=on"
+    if row.shard and row.cards == 1:
+        return "one card has no other to share with: expected --parallel 2 or more"
     return None
 
 
@@ -113,8 +119,8 @@ def _parse(spec: str, base: Row) -> Row:
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not equals or name not in (*SWITCHES, *NUMBERS):
             raise LatteError(
-                f"--row {spec}: found {part!r}, expected recompute, sink or cache = on or off, or batch or"
-                " frames = a number"
+                f"--row {spec}: found {part!r}, expected recompute, sink, cache or shard = on or off, or"
+                " batch or frames = a number"
             )
         if name in SWITCHES and text not in ON_OFF:
             raise LatteError(f"--row {spec}: {name}: found {text!r}, expected on or off")

@@ -39,7 +39,7 @@ COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # The fields that identify the same experiment in two benchmarks.
 IDENTITY = {
-    "train": ("cards", "cores", "recompute", "sink", "cache", "batch", "frames"),
+    "train": ("cards", "cores", "recompute", "sink", "cache", "shard", "batch", "frames"),
     "encode": ("image_size", "chunk_frames"),
     "sample": ("sampler", "steps", "guidance_scale", "frames", "full_steps", "guidance_every"),
 }
@@ -93,7 +93,8 @@ def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
 
 
 def _key(entry: Mapping[str, Any], identity: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(entry.get(name) for name in identity)
+    # Switches that earlier versions lacked were off.
+    return tuple(entry.get(name) or None for name in identity)
 
 
 def _at(entry: Mapping[str, Any], place: Sequence[str]) -> float | None:

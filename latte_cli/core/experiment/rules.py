@@ -118,6 +118,9 @@ def _part_rules(settings: Settings) -> Iterator[Fault]:
     elif train.trains_lora and train.init_from is None:
         text = _unset("weights to adapt, for part: lora: a pipeline folder or a transformer's weights")
         yield Fault("train.init_from", text, ("train.part",))
+    if train.shard_optimizer and train.trains_lora:
+        text = found(True, "false, for part: lora, whose few parameters have little state")
+        yield Fault("train.shard_optimizer", text, ("train.part",))
 
 
 def _data_rules(settings: Settings, command: Command | None) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ On a CPU MindSpore supports only AllReduce, as a sum in float32 and float16; all
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,24 @@ class Collective:
         for array in arrays:
             np.divide(array, self.world.size, out=array)
         return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
+
+    def send(self, values: Sequence[Any], owners: Sequence[int]) -> None:
+        """Replace float32 parameters or arrays, in place, with those of the workers of rank `owners`."""
+        if self.world.size == 1:
+            return
+        if self._on_device:
+            for value, owner in zip(values, owners, strict=True):
+                _replace(value, _broadcast(owner)((_as_tensor(value),))[0])
+            return
+        arrays = [value if isinstance(value, np.ndarray) else _own_numbers(value) for value in values]
+        for array, owner in zip(arrays, owners, strict=True):
+            if owner != self.world.rank:
+                array[...] = 0  # only the owner adds to the sum
+        for pieces in _cut([array.reshape(-1) for array in arrays], self._chunk):
+            self._total(pieces)
+        for value, array in zip(values, arrays, strict=True):
+            if value is not array and not _is_own(value, array):
+                _replace(value, _as_tensor(array))
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """Each number's mean over the workers, in float32 for several workers."""
@@ -179,12 +197,36 @@ def _is_own(tensor: Any, array: NDArray[Any]) -> bool:
     return array.dtype == np.float32 and bool(array.ctypes.data == tensor.data_ptr())
 
 
-@lru_cache(maxsize=1)
+@cache
 def _all_reduce() -> Any:
     """MindSpore's sum over all workers; created once, which costs more than a small sum."""
     from mindspore import ops
 
     return ops.AllReduce()
+
+
+@cache
+def _broadcast(root: int) -> Any:
+    """MindSpore's copy of the worker `root` for all workers; not for CPUs."""
+    from mindspore import ops
+
+    return ops.Broadcast(root)
+
+
+def _as_tensor(value: Any) -> Any:
+    from mindspore import Tensor
+
+    return Tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def _replace(value: Any, tensor: Any) -> None:
+    """Set a parameter or an array to the values of a tensor."""
+    from mindspore import ops
+
+    if isinstance(value, np.ndarray):
+        value[...] = tensor.asnumpy()
+    else:
+        ops.assign(value, tensor)
 
 
 def _sum_on_host(arrays: Sequence[Reals]) -> None:

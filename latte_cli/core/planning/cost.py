@@ -39,13 +39,14 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
+def training_memory(shape: Sizes, train: TrainSettings, *, workers: int = 1) -> Memory:
     """Bytes of one worker's training step, without the autoencoder and MindSpore itself.
 
     Weights are float32, and so are gradients, AdamW's two moments and the EMA of trained weights;
     activations, and a second copy of the weights for 16-bit types, have train.dtype. With recompute, each
     block stores only its input, and one pair of blocks at a time stores the rest. Previews use a separate
-    float32 model.
+    float32 model. With shard_optimizer, moments and EMA are divided among the workers; validation and
+    previews need the whole EMA.
     """
     number = FLOAT32 if train.dtype == "float32" else HALF
     trained, every = shape.trained_parameters(), shape.parameters()
@@ -56,13 +57,15 @@ def training_memory(shape: Sizes, train: TrainSettings) -> Memory:
     if shape.text_tokens:
         inside += tokens * (KEPT_TEXT_WIDTHS * shape.hidden_size)
         inside += tokens * KEPT_WEIGHTS * shape.num_heads * shape.text_tokens
+    own = -(-trained // workers) if train.shard_optimizer else trained
+    averages = trained if train.validate_every or train.preview_every else own
     pairs = shape.depth // 2
     kept = shape.depth * inputs + inside if train.recompute else pairs * inside
     return Memory(
         weights=FLOAT32 * every + (0 if number == FLOAT32 else number * multiplied),
         gradients=FLOAT32 * trained,
-        moments=2 * FLOAT32 * trained,
-        ema=FLOAT32 * trained,
+        moments=2 * FLOAT32 * own,
+        ema=FLOAT32 * averages,
         activations=number * kept,
         previews=FLOAT32 * every if train.preview_every else 0,
     )

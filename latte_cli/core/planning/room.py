@@ -28,9 +28,9 @@ def check_memory(name: str, needed: int, device: str, *, lower: str) -> None:
         )
 
 
-def check_training_memory(shape: Sizes, train: TrainSettings, device: str) -> None:
+def check_training_memory(shape: Sizes, train: TrainSettings, device: str, *, workers: int = 1) -> None:
     """Raise LatteError if a training step cannot fit, by a lower bound of the memory."""
-    memory = training_memory(shape, train)
+    memory = training_memory(shape, train, workers=workers)
     fixed = memory.total - memory.activations
     check_memory("model: training takes", fixed, device, lower="model.depth or model.hidden_size")
     least = fixed + least_activations(shape, train)

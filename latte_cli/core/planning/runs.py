@@ -43,10 +43,10 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     global_batch = train.batch_size * train.accumulation * workers
     shared = f", shared by {workers} workers" if workers > 1 else ""
     plan.add("clips per step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
-    memory = training_memory(shape, train)
+    memory = training_memory(shape, train, workers=workers)
     parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
     plan.add("memory", f"about {bytes_of(memory.total)} per worker: {parts}")
-    plan.check(lambda: check_training_memory(shape, train, settings.device))
+    plan.check(lambda: check_training_memory(shape, train, settings.device, workers=workers))
     add_time(
         plan,
         train.steps,

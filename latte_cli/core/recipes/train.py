@@ -78,7 +78,9 @@ def _run(
 
     device = use_device(settings.device)
     check_switches(settings, device)
-    check_training_memory(sizes_of(settings), settings.train, device)
+    check_training_memory(sizes_of(settings), settings.train, device, workers=world.size)
+    if settings.train.shard_optimizer and world.size == 1:
+        log.warning("train.shard_optimizer: a single worker has nothing to share")
     collective = join(world)
     if checkpoint is not None and not allow_changes:
         _check_same_run(settings, checkpoint, clips.fingerprint, workers=world.size)

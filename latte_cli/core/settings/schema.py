@@ -179,6 +179,8 @@ class TrainSettings(Section):
     """Ascend's fused attention, for float16 and bfloat16; auto: if available. Untested on Ascend."""
     sink_mode: Switch = "auto"
     """MindSpore's data sinking, for cached latents on Ascend and GPU; auto: off. Untested on both."""
+    shard_optimizer: bool = False
+    """Divide AdamW's moments and the averaged weights among the workers: less memory, more communication."""
     log_every: int = Field(50, ge=1)
     """Steps averaged in each line of metrics.jsonl."""
     validate_every: int = Field(0, ge=0)

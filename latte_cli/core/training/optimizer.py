@@ -43,9 +43,9 @@ class AdamW:
 
     def __init__(self, parameters: Sequence[Parameter], *, weight_decay: float = 0.0):
         self.trained = [parameter for parameter in parameters if parameter.requires_grad]
-        self.means = [_like(parameter, "mean", zero=True) for parameter in self.trained]
-        self.squares = [_like(parameter, "square", zero=True) for parameter in self.trained]
-        self.averages = [_like(parameter, "average") for parameter in self.trained]
+        self.means = [like(parameter, "mean", zero=True) for parameter in self.trained]
+        self.squares = [like(parameter, "square", zero=True) for parameter in self.trained]
+        self.averages = [like(parameter, "average") for parameter in self.trained]
         self.decays = tuple(weight_decay if parameter.ndim > 1 else 0.0 for parameter in self.trained)
         self.in_place = ms.get_context("device_target") == "CPU"
         self._compiled = ms.jit(self._update)
@@ -54,6 +54,18 @@ class AdamW:
         """The averages of parameters by their names; those that are not trained are their own."""
         averages = zip(self.trained, self.averages, strict=True)
         return {p.name: p for p in parameters} | {trained.name: average for trained, average in averages}
+
+    def state(self) -> dict[str, Parameter]:
+        """The averages and moments by their names in a checkpoint."""
+        tensors = zip(self.averages, self.means, self.squares, strict=True)
+        return {
+            name: tensor
+            for parameter, three in zip(self.trained, tensors, strict=True)
+            for name, tensor in zip(state_names(parameter.name), three, strict=True)
+        }
+
+    def collect(self) -> None:
+        """Do nothing: all averages are here. See `ShardedAdamW.collect`."""
 
     def apply(
         self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float
@@ -88,6 +100,12 @@ class AdamW:
         return done[0]
 
 
-def _like(parameter: Parameter, purpose: str, *, zero: bool = False) -> Parameter:
+def state_names(parameter: str) -> tuple[str, str, str]:
+    """The names in a checkpoint of a parameter's average and its two moments."""
+    return f"ema/{parameter}", f"optimizer/mean/{parameter}", f"optimizer/square/{parameter}"
+
+
+def like(parameter: Parameter, purpose: str, *, zero: bool = False) -> Parameter:
+    """A float32 copy of a parameter for a purpose, of zeros or of its values."""
     values = np.zeros(parameter.shape, np.float32) if zero else parameter.asnumpy().copy()
     return Parameter(Tensor(values), name=f"{purpose}.{parameter.name}", requires_grad=False)

@@ -22,6 +22,7 @@ FREE = {
     "train.flash_attention",
     "train.sink_mode",
     "train.recompute",
+    "train.shard_optimizer",
     "train.checkpoint_every",
     "train.keep",
     "train.preview_every",

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from latte_cli.core.checkpoints.dtypes import DTYPES, Bits, Dtype
 from latte_cli.core.checkpoints.folders import CONFIG
 from latte_cli.core.checkpoints.lora import save_lora
 from latte_cli.core.checkpoints.runs import (
@@ -24,13 +23,15 @@ from latte_cli.core.checkpoints.runs import (
     open_checkpoint,
     read_run,
 )
+from latte_cli.core.checkpoints.save import save_weights
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.architecture import CHANGES, Transformer
 from latte_cli.core.models.lora import lora_of
-from latte_cli.core.storage.files import atomic_file, write_file
+from latte_cli.core.parallel.collective import Collective
+from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Count, parse_json
-from latte_cli.core.training.optimizer import AdamW
 from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.sharding import Optimizer, Part
 
 
 @dataclass(frozen=True)
@@ -55,40 +56,43 @@ class Progress:
     """With train.keep_best."""
 
 
-def tensors_of(model: Transformer, optimizer: AdamW, *, trained_only: bool = False) -> dict[str, Parameter]:
+def tensors_of(
+    model: Transformer, optimizer: Optimizer, *, trained_only: bool = False
+) -> dict[str, Parameter | Part]:
     """Every tensor of a run by its name in a checkpoint: model/, ema/ and optimizer/.
 
     trained_only: without parameters that are not trained.
     """
     parameters = optimizer.trained if trained_only else model.get_parameters()
-    tensors = {f"model/{parameter.name}": parameter for parameter in parameters}
+    tensors: dict[str, Parameter | Part] = {f"model/{parameter.name}": parameter for parameter in parameters}
     # Parameters that are not trained, such as position tables, equal their average.
     tensors |= {f"ema/{name.removeprefix('model/')}": parameter for name, parameter in tensors.items()}
-    for place, parameter in enumerate(optimizer.trained):
-        tensors[f"ema/{parameter.name}"] = optimizer.averages[place]
-        tensors[f"optimizer/mean/{parameter.name}"] = optimizer.means[place]
-        tensors[f"optimizer/square/{parameter.name}"] = optimizer.squares[place]
-    return tensors
+    return tensors | optimizer.state()
 
 
-def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progress, *, keep: int) -> Path:
+def send_state(tensors: Mapping[str, Parameter | Part], collective: Collective) -> None:
+    """Send what this worker owns to the first one, which is in `save_state`."""
+    for tensor in tensors.values():
+        if isinstance(tensor, Part) and tensor.owner != 0:
+            tensor.gather(collective)
+
+
+def save_state(
+    folder: Path,
+    tensors: Mapping[str, Parameter | Part],
+    progress: Progress,
+    *,
+    keep: int,
+    collective: Collective,
+) -> Path:
     """Write a checkpoint whole, then remove all but the best and the newest `keep`; returns its path.
 
-    Raises LatteError if it cannot be written; earlier checkpoints are kept in this case.
+    The first worker calls this while the others call `send_state`. Raises LatteError if the checkpoint cannot
+    be written; earlier checkpoints are kept in this case.
     """
-    arrays = {name: np.ascontiguousarray(parameter.asnumpy()) for name, parameter in tensors.items()}
-    checksums = {name: zlib.crc32(array.data) for name, array in arrays.items()}
-    metadata = {
-        "format": FORMAT,
-        "progress": json.dumps(asdict(progress), default=str),
-        "crc32": json.dumps(checksums),
-    }
     path = checkpoint_at(folder, progress.step)
-    try:
-        with atomic_file(path) as partial:
-            save_file(arrays, partial, metadata)
-    except SafetensorError as error:  # "Error while serializing: I/O error: No space left on device (...)"
-        raise LatteError(f"{path}: cannot be written: {str(error).rpartition('error: ')[2]}") from error
+    metadata = {"format": FORMAT, "progress": json.dumps(asdict(progress), default=str)}
+    save_weights(path, {name: _Numbers(one, collective) for name, one in tensors.items()}, metadata=metadata)
     best = None if progress.best is None else checkpoint_at(folder, progress.best.step)
     for old in checkpoints(folder)[:-keep]:
         if old != best:
@@ -97,7 +101,29 @@ def save_state(folder: Path, tensors: Mapping[str, Parameter], progress: Progres
     return path
 
 
-def save_companions(checkpoint: Path, model: Transformer, tensors: Mapping[str, Parameter]) -> None:
+@dataclass(frozen=True)
+class _Numbers:
+    """A tensor of a checkpoint, gathered from its owner when it is written."""
+
+    tensor: Parameter | Part
+    collective: Collective
+    dtype: Dtype = DTYPES["float32"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    def bits(self) -> Bits:
+        if isinstance(self.tensor, Part):
+            held = self.tensor.held
+            return self.tensor.gather(self.collective) if held is None else held.asnumpy()
+        return np.ascontiguousarray(self.tensor.asnumpy())
+
+    def release(self) -> None:
+        """Does nothing: the numbers are not in a file."""
+
+
+def save_companions(checkpoint: Path, model: Transformer, tensors: Mapping[str, Parameter | Part]) -> None:
     """Write the files next to a checkpoint, before the checkpoint itself: config.json, if the model has one,
     and the averaged LoRA, if there is one."""
     if (config := model.config()) is not None:
@@ -105,7 +131,7 @@ def save_companions(checkpoint: Path, model: Transformer, tensors: Mapping[str, 
     averages = {
         name.removeprefix("ema/"): tensor.asnumpy()
         for name, tensor in tensors.items()
-        if name.startswith("ema/") and CHANGES in name
+        if name.startswith("ema/") and CHANGES in name and isinstance(tensor, Parameter)
     }
     if averages:
         save_lora(lora_file(checkpoint), lora_of(model, averages))
@@ -116,8 +142,8 @@ def read_progress(path: Path) -> Progress:
     return read_run(path, Progress)
 
 
-def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
-    """Set every tensor of a run from a checkpoint.
+def load_state(path: Path, tensors: Mapping[str, Parameter | Part]) -> None:
+    """Set every tensor of a run that this worker holds from a checkpoint.
 
     Raises LatteError if the file is damaged or of another model.
     """
@@ -127,7 +153,10 @@ def load_state(path: Path, tensors: Mapping[str, Parameter]) -> None:
         others = sorted(tensors.keys() ^ checksums.keys())
         if others:
             raise LatteError(f"{path}: contains another model: {others[0]} is not in both")
-        for name, parameter in tensors.items():
+        for name, tensor in tensors.items():
+            parameter = tensor.held if isinstance(tensor, Part) else tensor
+            if parameter is None:
+                continue
             array: NDArray[np.float32] = file.get_tensor(name)
             if zlib.crc32(np.ascontiguousarray(array).data) != checksums[name]:
                 raise LatteError(f"{path}: damaged: {name} does not match its checksum")

@@ -22,8 +22,9 @@ from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import StepInputs, draw_inputs, latents_of
-from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
+from latte_cli.core.training.optimizer import average_decay, clip_factor, learning_rate
 from latte_cli.core.training.report import TrainReport, metrics_line
+from latte_cli.core.training.sharding import optimizer_of
 from latte_cli.core.training.sinking import Feed, SunkStep
 from latte_cli.core.training.state import (
     Progress,
@@ -31,6 +32,7 @@ from latte_cli.core.training.state import (
     read_progress,
     save_companions,
     save_state,
+    send_state,
     tensors_of,
 )
 from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
@@ -66,7 +68,7 @@ class Trainer:
         self.collective = collective
         self.captions = captions
         train, data, world = settings.train, settings.data, collective.world
-        self.optimizer = AdamW(list(model.get_parameters()), weight_decay=train.weight_decay)
+        self.optimizer = optimizer_of(model, train, collective)
         self.gradients = GradientStep(model)
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
@@ -87,12 +89,13 @@ class Trainer:
         )
 
     def save(self) -> Path | None:
-        """Write a checkpoint, if this is the worker that writes files."""
+        """Write a checkpoint, if this is the worker that writes files. Must be called by all workers."""
         if not self.collective.world.is_first:
+            send_state(self.tensors, self.collective)
             return None
-        folder = self.settings.run_dir / "ckpt"
+        folder, keep = self.settings.run_dir / "ckpt", self.settings.train.keep
         save_companions(checkpoint_at(folder, self.progress.step), self.model, self.tensors)
-        return save_state(folder, self.tensors, self.progress, keep=self.settings.train.keep)
+        return save_state(folder, self.tensors, self.progress, keep=keep, collective=self.collective)
 
     def run(
         self,
@@ -129,8 +132,10 @@ class Trainer:
                 done = self.collective.anywhere(stopping()) or report.step == train.steps
                 if done or improved or report.step % train.checkpoint_every == 0:
                     self.save()
-                if preview and train.preview_every and report.step % train.preview_every == 0:
-                    preview(report.step)
+                if train.preview_every and report.step % train.preview_every == 0:
+                    self.optimizer.collect()
+                    if preview:
+                        preview(report.step)
                 if done:
                     return
         finally:
@@ -203,6 +208,7 @@ class Trainer:
         last = report.step == train.steps
         validates = validate is not None and (last or report.step % train.validate_every == 0)
         if validate is not None and validates:
+            self.optimizer.collect()
             self.validation_loss = validate()
             improved = train.keep_best and self._note_best(report.step, validate.fingerprint)
         report = replace(report, validation_loss=self.validation_loss)

@@ -9,7 +9,7 @@ from latte_cli.core.settings.schema import Settings
 EXPERIMENT = Settings.model_validate(
     {"train": {"batch_size": 5, "accumulation": 4}, "data": {"num_frames": 16}, "cache": {"dir": "cache"}}
 )
-KEYS = "expected recompute, sink or cache = on or off, or batch or frames = a number"
+KEYS = "expected recompute, sink, cache or shard = on or off, or batch or frames = a number"
 
 
 def test_what_a_row_leaves_out_is_the_experiments() -> None:
@@ -56,6 +56,14 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     assert lack(row, "ascend") is None
     (row,) = parse_rows(["sink=on,cache=off"], EXPERIMENT)
     assert lack(row, "ascend") == "frames are encoded between steps: expected cache=on"
+
+
+def test_a_sharded_row_needs_several_cards() -> None:
+    one, two = parse_rows(["shard=on"], EXPERIMENT, cards=[1, 2])
+    assert lack(one, "cpu") == "one card has no other to share with: expected --parallel 2 or more"
+    assert lack(two, "cpu") is None
+    assert two.settings(EXPERIMENT).train.shard_optimizer
+    assert parse_rows([], two.settings(EXPERIMENT))[1].shard
 
 
 @pytest.mark.parametrize(

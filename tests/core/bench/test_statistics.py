@@ -59,3 +59,10 @@ def test_warm_up_is_not_counted_and_its_first_call_is_told_apart() -> None:
 def test_counting_stops_when_its_time_is_over_but_not_before_three() -> None:
     _, spread = timed(lambda: None, warmup=1, count=100, seconds=-1.0)
     assert spread.count == 3
+
+
+def test_a_row_of_before_there_was_a_switch_is_compared_with_the_row_that_has_it_off() -> None:
+    old, new = benchmark(**measured(2.0, 1.0, 1, 1.0)), benchmark(shard=False, **measured(1.0, 1.0, 1, 1.0))
+    (entry,) = compare(new, old)
+    assert entry["ratios"]["step"] == 0.5
+    assert compare(benchmark(shard=True, **measured(1.0, 1.0, 1, 1.0)), old) == []

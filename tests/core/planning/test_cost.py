@@ -105,6 +105,18 @@ def test_previews_hold_the_weights_once_more() -> None:
     assert held.total - without.total == 4 * (TRAINED + TABLES)
 
 
+def test_sharded_workers_share_moments_and_averages_but_previews_need_all_averages() -> None:
+    train = TrainSettings(shard_optimizer=True)
+    alone, three = training_memory(SHAPE, train), training_memory(SHAPE, train, workers=3)
+    share = -(-TRAINED // 3)
+    assert (alone.moments, alone.ema) == (8 * TRAINED, 4 * TRAINED)
+    assert (three.moments, three.ema) == (8 * share, 4 * share)
+    assert three[:2] + three[4:] == alone[:2] + alone[4:]
+    for changed in ({"preview_every": 5}, {"validate_every": 5}):
+        train = TrainSettings(shard_optimizer=True, **changed)  # type: ignore[arg-type]
+        assert training_memory(SHAPE, train, workers=3).ema == 4 * TRAINED
+
+
 def test_auto_is_a_cpu_where_the_system_has_no_accelerator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

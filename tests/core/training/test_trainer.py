@@ -1,14 +1,18 @@
+import errno
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from safetensors import SafetensorError
 
+from latte_cli.core.checkpoints import save
 from latte_cli.core.checkpoints.runs import checkpoints
 from latte_cli.core.errors import LatteError
+from latte_cli.core.parallel.collective import Collective
+from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training import state
 from latte_cli.core.training.resuming import changes, check_global_batch, check_unchanged
@@ -132,14 +136,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
 def test_a_checkpoint_that_a_full_disk_does_not_take_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(state, "save_file", fail)
+    monkeypatch.setattr(save, "_write_safetensors", fail)
     with pytest.raises(LatteError) as caught:
-        state.save_state(tmp_path / "ckpt", {}, Progress(), keep=1)
+        state.save_state(tmp_path / "ckpt", {}, Progress(), keep=1, collective=Collective(World(), print))
     path = tmp_path / "ckpt" / "step-00000000.safetensors"
-    assert str(caught.value) == f"{path}: cannot be written: No space left on device (os error 28)"
+    assert str(caught.value) == f"{path}: cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == []
 
 
