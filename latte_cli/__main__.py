@@ -1,5 +1,17 @@
 """`python -m latte_cli` is `latte`."""
 
-from latte_cli.cli.app import main
+import sys
 
-main()
+
+def main() -> None:
+    """The `latte` command; Ctrl-C while it is imported is one line, too."""
+    try:
+        from latte_cli.cli.app import main as run
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    run()
+
+
+if __name__ == "__main__":
+    main()

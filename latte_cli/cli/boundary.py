@@ -8,14 +8,13 @@ from typing import Any, NoReturn
 
 import typer
 
-from latte_cli.core.errors import LatteError, printable, system_fault
-from latte_cli.core.machine.interrupts import stopped_by_signals
-
-INTERRUPTED = 130  # 128 + SIGINT, as in shells
+from latte_cli.core.errors import LatteError, one_line, system_fault
+from latte_cli.core.machine.interrupts import exit_code, stopped_by_signals
 
 
 class Boundary(typer.core.TyperGroup):
-    """Catches LatteError: one line on stderr, exit code 1. Stop signals exit with 130."""
+    """Catches LatteError: one line on stderr, exit code 1. Stop signals exit with 128 + their
+    number, as in shells: 130 for Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -23,22 +22,21 @@ class Boundary(typer.core.TyperGroup):
             with stopped_by_signals():
                 return super().invoke(ctx)
         except LatteError as error:
-            self._fail(str(error), error)
+            self._fail(error.shown(), error)
         except OSError as error:
             text = system_fault(error)
             if text is None:
                 raise
-            self._fail(text, error)
+            self._fail(one_line(text), error)
         except KeyboardInterrupt as error:
             complain(str(error) or "interrupted")
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(exit_code()) from error
 
     @staticmethod
-    def _fail(reason: str, error: Exception) -> NoReturn:
+    def _fail(text: str, error: Exception) -> NoReturn:
         """Exit with an error message; for a worker, the launching process shows it."""
         from latte_cli.core.parallel.world import report_failure
 
-        text = printable(reason)
         if not report_failure(text):
             complain(text)
         raise typer.Exit(1) from error

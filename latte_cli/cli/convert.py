@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from latte_cli.cli import options
 from latte_cli.cli.options import lora_use, model_option, output_option
 from latte_cli.cli.running import fetching_hub, load, set_logging
+from latte_cli.core.errors import one_line
 
 EXAMPLES = (
     (
@@ -105,7 +106,7 @@ def convert(
     if pipeline_from is not None:
         pipeline_from = hub.local(pipeline_from, recipe.PIPELINE_PARTS)
     if hub.absent:
-        show("".join(f"{name:<12}{text}\n" for name, text in absent_rows(hub)))
+        show("".join(f"{name:<12}{one_line(text)}\n" for name, text in absent_rows(hub)))
         return
     done = recipe.run(
         source,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from latte_cli.cli import options
 from latte_cli.cli.running import load, stop_at_plan
+from latte_cli.core.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +44,9 @@ def demo(
     trained = _mean_psnr(settings, None, run_dir / "samples", clips)
     untrained = _mean_psnr(settings, _untrained(settings), run_dir / "untrained", clips)
     show(
-        f"video          {run_dir / 'samples' / 'grid.mp4'}\n"
-        f"contact sheet  {run_dir / 'samples' / 'grid.png'}\n"
-        f"loss curve     {run_dir / 'loss.png'}\n"
+        f"video          {one_line(run_dir / 'samples' / 'grid.mp4')}\n"
+        f"contact sheet  {one_line(run_dir / 'samples' / 'grid.png')}\n"
+        f"loss curve     {one_line(run_dir / 'loss.png')}\n"
         f"PSNR to the nearest training clip, mean of {settings.sample.num_samples} sampled clips: "
         f"{trained:.1f} dB; of the untrained model: {untrained:.1f} dB\n"
     )

@@ -10,7 +10,7 @@ import typer
 from latte_cli.cli import options
 from latte_cli.cli.options import output_option, run_option
 from latte_cli.cli.running import set_logging
-from latte_cli.core.errors import printable
+from latte_cli.core.errors import one_line
 
 if TYPE_CHECKING:
     from latte_cli.core.doctor.findings import Finding
@@ -32,6 +32,7 @@ ExperimentFile = Annotated[
         "-c",
         "--config",
         metavar="FILE",
+        autocompletion=options.experiment_names,
         help="Experiment whose needs to check. Default: latte.yaml in the working directory, else none.",
     ),
 ]
@@ -55,7 +56,7 @@ def doctor(
 
         overrides = [parse_override(text) for text in assignments]
     findings = examine(config, overrides, device=device, online=online)
-    typer.echo(printable(_table(findings)), nl=False)
+    typer.echo(_table(findings), nl=False)
     if report is not None:
         write_findings(findings, report)
     if any(finding.verdict == "problem" for finding in findings):
@@ -66,9 +67,9 @@ def _table(findings: "Sequence[Finding]") -> str:
     """One line per finding, with the fix below problems and warnings, and their count."""
     lines = []
     for finding in findings:
-        lines.append(f"{finding.check:<13} {finding.verdict:<8} {finding.found}")
+        lines.append(f"{finding.check:<13} {finding.verdict:<8} {one_line(finding.found)}")
         if finding.verdict != "ok":
-            lines.append(f"{'':<13} {'fix':<8} {finding.fix}")
+            lines.append(f"{'':<13} {'fix':<8} {one_line(finding.fix)}")
     count = Counter(finding.verdict for finding in findings)
     lines.append(f"\n{_counted(count['problem'], 'problem')}, {_counted(count['warning'], 'warning')}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from latte_cli.core.errors import printable
+from latte_cli.core.errors import one_line, printable
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.units import bytes_of, duration
 from latte_cli.core.storage.hub import HubName
@@ -89,7 +89,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        text = printable(f"{record.levelname.lower()}: {record.getMessage()}")
+        text = one_line(f"{record.levelname.lower()}: {record.getMessage()}")
         if text not in self.printed:
             self.printed.add(text)
             console.print(Text(text), soft_wrap=True)
@@ -99,7 +99,7 @@ def show_plan(settings: str, plan: Plan) -> None:
     """Print the resolved settings as YAML, if any, an empty line, and the plan."""
     show(settings and f"{settings}\n")
     for name, text in plan.rows:
-        show(f"{name:<17}{text}\n")
+        show(f"{name:<17}{one_line(text)}\n")
 
 
 def show(text: str) -> None:
@@ -110,7 +110,7 @@ def show(text: str) -> None:
 
 def show_fetching(name: HubName, size: int) -> None:
     """A file that is fetched now, on stderr."""
-    console.print(Text(f"fetching {name} ({bytes_of(size)})"), soft_wrap=True)
+    console.print(Text(one_line(f"fetching {name} ({bytes_of(size)})")), soft_wrap=True)
 
 
 def training_line(report: "EncodeReport | TrainReport") -> Line:
@@ -169,7 +169,7 @@ def show_conversion(report: "ConvertReport", *, done: bool) -> None:
             ("time", f"roughly {duration(seconds)} to {duration(2 * seconds)}"),
         ]
     lines = [describe(report), *(f"{title:<12}{text}" for title, text in rows)]
-    show("".join(f"{line}\n" for line in lines))
+    show("".join(f"{one_line(line)}\n" for line in lines))
 
 
 def follow(reports: Iterable[Report], line: Callable[[Report], Line]) -> Iterator[Report]:

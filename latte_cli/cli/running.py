@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from latte_cli.cli.boundary import INTERRUPTED, complain
-from latte_cli.core.errors import LatteError
+from latte_cli.cli.boundary import complain
+from latte_cli.core.errors import LatteError, one_line
+from latte_cli.core.machine.interrupts import exit_code
 
 if TYPE_CHECKING:
     from latte_cli.core.checkpoints.published import Hub
@@ -48,7 +49,7 @@ def follow_share(reports: "Iterable[CacheReport]") -> None:
     try:
         deque(follow(reports, caching_line), maxlen=0)
     except KeyboardInterrupt as error:
-        raise SystemExit(INTERRUPTED) from error
+        raise SystemExit(exit_code()) from error
 
 
 def may_be_demo(pipeline: Path | None, assignments: Iterable[str] | None) -> bool:
@@ -63,7 +64,7 @@ def show_files(reports: "Iterable[SampleReport]") -> None:
 
     for report in follow(reports, sampling_line):
         for path in report.files:
-            show(f"{path}\n")
+            show(f"{one_line(path)}\n")
 
 
 def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, repair: bool = False) -> None:
@@ -78,7 +79,7 @@ def show_faults(settings: "Settings", checks: "Iterable[Checked]", *, repair: bo
         total = checked.total
         if checked.fault is not None:
             faults += 1
-            show(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}\n")
+            show(one_line(f"{checked.fault.kind}: {checked.fault.name}: {checked.fault.reason}") + "\n")
     if faults and not repair:
         raise LatteError(
             f"cache.dir: {settings.cache.dir}: {faults} of {total} entries are missing, torn or stale"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latte_cli.cli.progress import Line, show
+from latte_cli.core.errors import one_line
 
 if TYPE_CHECKING:
     from latte_cli.core.recipes.bench import BenchReport
@@ -166,7 +167,7 @@ def show_calibration(report: "CalibrateReport", out: Path) -> None:
         for one in report.found
     ]
     show("".join(f"{line}\n" for line in table(title, rows)))
-    show(f"{out}\n")
+    show(f"{one_line(out)}\n")
 
 
 def evaluate_line(report: "EvaluateReport") -> Line:
@@ -184,7 +185,7 @@ def show_evaluation(found: Mapping[str, Any]) -> None:
         show(f"{'note':<18}{remark}\n")
     show("\n")
     for name, value in found["protocol"].items():
-        show(f"{name.replace('_', ' '):<18}{_listed(value)}\n")
+        show(f"{name.replace('_', ' '):<18}{one_line(_listed(value))}\n")
 
 
 def _figure(figure: Mapping[str, Any]) -> str:

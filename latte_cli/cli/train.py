@@ -9,6 +9,7 @@ import typer
 from latte_cli.cli import options
 from latte_cli.cli.options import data_option, parallel_option, run_option
 from latte_cli.cli.running import load, planned
+from latte_cli.core.errors import one_line
 
 if TYPE_CHECKING:
     from latte_cli.core.checkpoints.published import Hub
@@ -127,4 +128,4 @@ def train(
         raise typer.Exit(recipe.run_parallel(settings, cluster, resume=checkpoint))
     reports = recipe.run(settings, resume=checkpoint, allow_changes=allow_changes)
     deque(follow(reports, training_line), maxlen=0)
-    show(f"{settings.run_dir}\n")
+    show(f"{one_line(settings.run_dir)}\n")

@@ -15,12 +15,30 @@ _SYSTEM_FAULTS = frozenset(
 
 
 class LatteError(Exception):
-    """An error that a user can fix: one line with the file or setting, what was found, what was expected."""
+    """An error that a user can fix: one line with the file or setting, what was found, what was expected.
+
+    Several such errors are a heading and one line each.
+    """
+
+    def __init__(self, line: str, *more: str):
+        super().__init__(line, *more)
+
+    def __str__(self) -> str:
+        return "\n  ".join(self.args)
+
+    def shown(self) -> str:
+        """The lines as printed; a line break in the name of a file starts no line."""
+        return "\n  ".join(map(one_line, self.args))
 
 
 def printable(text: str) -> str:
-    """Escape control characters in text from users or files: an escape becomes \\x1b."""
+    """Escape control characters except line breaks in text from users or files: an escape becomes \\x1b."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: object) -> str:
+    """Escape control characters and line breaks, such as those in the names of files."""
+    return printable(str(text)).replace("\n", "\\n")
 
 
 def found(value: object, expected: str) -> str:

@@ -69,7 +69,7 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
 ) -> None:
     code, out, err = stop(experiment, "cache", *flags, number=number)
-    assert code == 130, err
+    assert code == 128 + number, err
     assert (status := re.fullmatch(STATUS, out)), out
     last = err.splitlines()[-1]
     assert last == "interrupted; finished entries are kept: run the same command again to continue"
@@ -92,7 +92,7 @@ def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
         path.unlink()
     metrics = experiment / "run" / "metrics.jsonl"
     code, _, err = stop(experiment, "train", number=number, began=metrics.exists)
-    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    assert (code, err.splitlines()[-1]) == (128 + number, "interrupted")
     step = len(metrics.read_text().splitlines())
     assert list((experiment / "run" / "ckpt").glob(f"*{step}.*"))
     more = ("train", "--resume", "auto", "--steps", str(step + 1), "--set", "train.log_every=1")
@@ -126,5 +126,5 @@ def test_a_terminal_that_closes_while_training_draws_on_it_saves_first(
             os.read(terminal, 65536)
     os.close(terminal)  # the kernel sends SIGHUP; every later write to the terminal fails
     _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 130
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     assert list(ckpt.glob("step-*.safetensors"))

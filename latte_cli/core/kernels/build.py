@@ -74,7 +74,9 @@ def _build(compiler: str) -> Path:
     try:
         sources = [str(path) for path in sorted(SOURCE_FOLDER.glob("*.cc"))]
         command = [compiler, *FLAGS, *sources, "-o", name]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, errors="replace", timeout=COMPILE_SECONDS
+        )
         ctypes.CDLL(name)
         os.replace(name, library)
     finally:

@@ -8,6 +8,12 @@ from types import FrameType
 
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, *(() if HANGUP is None else (HANGUP,)))
+_received: list[int] = []  # stop signals of the current command
+
+
+def exit_code() -> int:
+    """The exit code of a stopped command: 128 + the first signal, as in shells; 130 for Ctrl-C."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
 
 
 def keep_ctrl_c() -> None:
@@ -37,6 +43,7 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Itera
     def take(number: int, frame: FrameType | None) -> None:
         if not (came and number == HANGUP):
             came.append(number)
+            _received.append(number)
             handler(number, frame)
 
     heard = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
@@ -51,6 +58,7 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Itera
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Make every stop signal raise KeyboardInterrupt, like Ctrl-C."""
+    _received.clear()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

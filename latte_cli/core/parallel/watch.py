@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine.interrupts import STOPPING
 from latte_cli.core.parallel.commands import Cluster, Start
 from latte_cli.core.parallel.crew import Member, end, wait_until
 from latte_cli.core.parallel.logs import Relay, last_error
@@ -18,7 +19,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_BEGIN = 300.0  # msrun imports MindSpore first: 3 s, minutes on a busy machine
 SECONDS_TO_STOP = 60.0  # for the others, after one has stopped on request
 SECONDS_TO_LEAVE = 20.0  # for workers of other machines to disconnect from the scheduler
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit codes of a worker that saved and stopped
+STOPPED = tuple(128 + number for number in STOPPING)  # exit codes of a worker that saved and stopped
 
 
 class Run:
@@ -118,8 +119,8 @@ class Run:
         name = worker.name.replace("_", " ")
         where = f"{name} of {self.cluster.size}"
         if worker.failure.exists():
-            reason = worker.failure.read_text()
-            with worker.log.open("a") as file:
+            reason = worker.failure.read_text("utf-8", "replace")
+            with worker.log.open("a", encoding="utf-8") as file:
                 file.write(f"{reason}\n")
             raise LatteError(f"{reason} ({where}; its log: {worker.log})")
         if code < 0:

@@ -109,7 +109,7 @@ def report_failure(reason: str) -> bool:
     path = os.environ.get(FAILURE)
     if path is None:
         return False
-    Path(path).write_text(reason)
+    Path(path).write_text(reason, "utf-8")
     return True
 
 

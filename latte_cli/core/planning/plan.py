@@ -45,4 +45,4 @@ class Plan:
             raise LatteError(self.problems[0])
         if self.problems:
             heading = f"{len(self.problems)} problems"
-            raise LatteError("\n  ".join([heading, *self.problems]))
+            raise LatteError(heading, *self.problems)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from latte_cli.core.machine.interrupts import stopped_by_signals
+from latte_cli.core.machine.interrupts import exit_code, stopped_by_signals
 
 COMPUTE = """
 import os, signal
@@ -43,6 +43,7 @@ def test_signals_that_ask_to_stop_interrupt_within_and_are_as_before_afterwards(
     before = [signal.getsignal(each) for each in STOPPING]
     with pytest.raises(KeyboardInterrupt), stopped_by_signals():
         os.kill(os.getpid(), number)
+    assert exit_code() == 128 + number
     assert [signal.getsignal(each) for each in STOPPING] == before
 
 
@@ -55,6 +56,9 @@ def test_a_closed_terminal_asks_once_however_often_it_is_said_and_never_under_no
             came += 1
             os.kill(os.getpid(), signal.SIGHUP)  # from the kernel, then from the shell
     assert came == 1
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():
+        raise KeyboardInterrupt
+    assert exit_code() == 130, "of this command, not of an earlier one"
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with stopped_by_signals():

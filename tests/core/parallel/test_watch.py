@@ -16,10 +16,10 @@ def run(tmp_path: Path) -> Run:
     return Run(Cluster(2), tmp_path, collective=False)
 
 
-@pytest.mark.parametrize("code", [None, 0, 130, 143])
+@pytest.mark.parametrize("code", [None, 0, 129, 130, 143])
 def test_a_worker_that_runs_is_done_or_stopped_as_asked_is_no_failure(code: int | None, run: Run) -> None:
     run._check(run.workers[1], code)
-    assert (run.stopped_since is not None) == (code in (130, 143))
+    assert (run.stopped_since is not None) == (code in (129, 130, 143))
 
 
 def test_the_reason_that_a_worker_names_is_the_runs(run: Run) -> None:

@@ -22,7 +22,7 @@ from latte_cli.core.data.latent_cache.numpy_files import GrowingFile, entry_file
 from latte_cli.core.data.latent_cache.plan import SPOOL
 from latte_cli.core.data.videos.find import VideoFile
 from latte_cli.core.data.videos.left_out import LeftOut
-from latte_cli.core.errors import printable
+from latte_cli.core.errors import one_line, printable
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.journal import Journal
 from latte_cli.core.storage.json_files import Model
@@ -42,7 +42,7 @@ class Status:
     def lines(self) -> str:
         """The status in the format of the original scripts, and each failure."""
         counts = f"Saving Attempts: 0: save {self.saved} videos, failed {len(self.failed)} videos.\n"
-        failures = "".join(f"failed: {video.name}: {video.reason}\n" for video in self.failed)
+        failures = "".join(f"{one_line(f'failed: {video.name}: {video.reason}')}\n" for video in self.failed)
         return f"Start Video Index: {self.start}.\n{counts}{failures}"
 
 
