@@ -4,12 +4,17 @@ from typing import Annotated
 
 import typer
 
+from latte_cli.cli.options import experiment_names
+
 EXAMPLES = (
     ("List the experiments that come with latte", "latte configs"),
     ("Start from one", "latte configs sky > latte.yaml"),
 )
 
-Name = Annotated[str | None, typer.Argument(help="Experiment to print. Default: list all of them.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(autocompletion=experiment_names, help="Experiment to print. Default: list all of them."),
+]
 
 
 def configs(name: Name = None) -> None:

@@ -25,6 +25,13 @@ def _assignment(text: str) -> str:
     return text
 
 
+def experiment_names(incomplete: str) -> list[str]:
+    """The shipped experiments that begin so, for the shell's completion; it completes files by itself."""
+    from latte_cli.core.settings.shipped import shipped_names
+
+    return [name for name in shipped_names() if name.startswith(incomplete)]
+
+
 def lora_use(text: str) -> "LoraUse":
     """A `--lora` value. Raises typer.BadParameter for one without a file."""
     from latte_cli.core.checkpoints.lora import parse_use
@@ -41,7 +48,9 @@ Config = Annotated[
         "-c",
         "--config",
         metavar="FILE",
-        help="Experiment file. Default: latte.yaml in the working directory, else the built-in demo.",
+        autocompletion=experiment_names,
+        help="Experiment: a file, or the name of a shipped one. Default: latte.yaml in the working directory,"
+        " else the built-in demo.",
     ),
 ]
 Assignments = Annotated[

@@ -13,7 +13,7 @@ from latte_cli.core.experiment.rules import Command, broken_rules
 from latte_cli.core.settings.messages import Fault, faults_of, section_of
 from latte_cli.core.settings.schema import REMOVED, Settings
 from latte_cli.core.settings.section import Section
-from latte_cli.core.settings.shipped import shipped_experiment
+from latte_cli.core.settings.shipped import shipped_experiment, shipped_names
 from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def load_settings(
 ) -> Settings:
     """Load the experiment `config`, else ./latte.yaml, else the built-in `demo`, with overrides in order.
 
+    config: a file, or the name of a shipped experiment.
     If not `demo`, the defaults are used instead of the built-in demo. `command` adds the rules of a command.
     Paths are relative to the working directory. Raises LatteError with all faults: a single one on one line,
     several with one per line below a heading.
@@ -49,7 +50,7 @@ def load_settings(
             log.warning("%s: %s: ignored: %s", source, name, reason)
     settings, faults = _check(values, command)
     if faults:
-        raise LatteError(_report(source, faults, [path for path, _ in overrides]))
+        raise _report(source, faults, [path for path, _ in overrides])
     return settings
 
 
@@ -84,6 +85,8 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
             )
         return str(path), content.decode("utf-8-sig")
     except FileNotFoundError as error:
+        if str(path) in shipped_names():
+            return str(path), shipped_experiment(str(path)).text
         raise LatteError(f"{path}: no such file, expected an experiment file (YAML)") from error
     except UnicodeDecodeError as error:
         raise LatteError(f"{path}: not UTF-8 text, expected an experiment file (YAML)") from error
@@ -135,13 +138,13 @@ def _remove(values: dict[str, Any], path: list[str]) -> None:
     del values[path[-1]]
 
 
-def _report(source: str, faults: list[Fault], overridden: Iterable[str]) -> str:
+def _report(source: str, faults: list[Fault], overridden: Iterable[str]) -> LatteError:
     """One fault on one line, several with one per line below a heading; does not name the file for flags."""
     overridden = list(overridden)
     if len(faults) == 1:
         from_flags = any(_within(faults[0].path, path) for path in overridden)
-        return str(faults[0]) if from_flags else f"{source}: {faults[0]}"
-    return "\n  ".join([f"{source}: {len(faults)} faults", *map(str, faults)])
+        return LatteError(str(faults[0]) if from_flags else f"{source}: {faults[0]}")
+    return LatteError(f"{source}: {len(faults)} faults", *map(str, faults))
 
 
 def _dump_section(section: Section, indent: str) -> list[str]:

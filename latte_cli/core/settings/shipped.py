@@ -20,8 +20,13 @@ class Shipped(NamedTuple):
 
 def shipped() -> list[Shipped]:
     """All experiments, sorted by name."""
-    names = sorted(file.name for file in _FOLDER.iterdir() if file.name.endswith(".yaml"))
-    return [_read(name) for name in names]
+    return [_read(f"{name}.yaml") for name in shipped_names()]
+
+
+def shipped_names() -> list[str]:
+    """The names of all experiments, sorted."""
+    files = (file.name for file in _FOLDER.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
 def shipped_experiment(name: str) -> Shipped:
