@@ -7,7 +7,7 @@ import typer
 
 from latte_cli import __version__
 from latte_cli.cli import bench, cache, calibrate, configs, convert, demo, doctor, evaluate, sample, train
-from latte_cli.cli.boundary import Boundary, open_standard_streams
+from latte_cli.cli.boundary import Boundary, open_standard_streams, use_utf8
 from latte_cli.cli.help import Command, examples
 from latte_cli.core.parallel.shutdown import own_exit_code
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 def main() -> None:
     """The `latte` command."""
     gc.set_threshold(ALLOCATIONS)
+    use_utf8()
     open_standard_streams()
     with own_exit_code():
         app(prog_name="latte")

@@ -48,6 +48,13 @@ def complain(text: str) -> None:
         typer.echo(text, err=True)
 
 
+def use_utf8() -> None:
+    """Start again in Python's UTF-8 mode if names of files are ASCII, as in a locale C without Python's own
+    remedy: names with other letters could not be written to settings, caches and reports."""
+    if sys.getfilesystemencoding() == "ascii":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def open_standard_streams() -> None:
     """Redirect closed streams to the null device, so that no opened file gets their number and is written to;
     and make stdout escape characters that its encoding lacks, like stderr."""
