@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def cases(folder: Path, first: int, count: int, *, seed: int) -> Iterator[str]:
-    """Convert `count` spoiled files and give "converted" or "refused" for each.
+    """Convert `count` damaged files and return "converted" or "refused" for each.
 
     Raises AssertionError naming the case when it takes too much processor time or memory, or leaves a file
     behind; whatever else a conversion raises comes through with the case's number as a note on stderr.
@@ -189,7 +189,7 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 def _telling_spans(content: bytes) -> list[tuple[int, int]]:
-    """The parts that say what the rest is: most of a checkpoint is numbers, and any number will do."""
+    """The parts that describe the rest: most of a checkpoint is numbers, and any number is valid."""
     return [(0, min(len(content), 6000)), (max(0, len(content) - 4000), len(content)), (0, len(content))]
 
 

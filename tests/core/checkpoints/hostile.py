@@ -44,9 +44,9 @@ def tensor(
     return TENSOR + b"(" + (of or storage()) + rest + b"tR"
 
 
-def checkpoint(value: bytes, *, beside: bytes = b"") -> bytes:
+def checkpoint(value: bytes, *, more: bytes = b"") -> bytes:
     """A pickle of {"ema": {"w": value}}, with more instructions for the outer dictionary."""
-    return b"\x80\x02}(" + text("ema") + b"}" + text("w") + value + b"s" + beside + b"u."
+    return b"\x80\x02}(" + text("ema") + b"}" + text("w") + value + b"s" + more + b"u."
 
 
 def zip_file(path: Path, pickled: bytes, members: Mapping[str, bytes] | None = None) -> Path:

@@ -21,7 +21,7 @@ def digest(bits: np.ndarray[Any, Any], dtype: str) -> str:
 
 
 def read_torch_zip(path: Path) -> Any:
-    """What torch.load would give of a file whose tensors fill their storages, arrays in place of tensors."""
+    """What torch.load returns for a file whose tensors fill their storages, arrays in place of tensors."""
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         return _Unpickler(archive).load()

@@ -1,4 +1,4 @@
-"""The autoencoder that vae.weights names: every layout that is published, and what a user gets told."""
+"""The autoencoder that vae.weights names: every published layout, and the error messages."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_one_without_attention_and_without_quantising_convolutions_is_recognised
     assert not shape.mid_block_add_attention
 
 
-def test_a_folder_of_mindspore_s_or_of_a_pipeline_is_looked_into(tmp_path: Path) -> None:
+def test_weights_are_found_in_a_folder_of_mindspore_or_a_pipeline(tmp_path: Path) -> None:
     save_weights(tmp_path / "vae" / "model.ckpt", load_file(WEIGHTS))
     shutil.copy(FOLDER / "config.json", tmp_path / "vae")
     assert find_autoencoder(str(tmp_path / "vae")).weights == tmp_path / "vae" / "model.ckpt"
@@ -116,7 +116,9 @@ def test_the_files_of_a_sharded_one_are_its_index_and_shards(tmp_path: Path) -> 
         ),
     ],
 )
-def test_what_is_no_autoencoder_is_named_with_what_is_wanted(weights: Path | None, message: str) -> None:
+def test_an_invalid_autoencoder_error_names_the_file_and_what_is_expected(
+    weights: Path | None, message: str
+) -> None:
     with pytest.raises(LatteError) as caught:
         open_autoencoder(None if weights is None else str(weights))
     assert message in str(caught.value)

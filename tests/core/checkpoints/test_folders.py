@@ -41,7 +41,7 @@ def test_a_sharded_checkpoint_is_one_set_of_tensors(sharded: Path) -> None:
     ["../x.safetensors", "/etc/passwd", "a/b.safetensors", "", "..", "a\\b", "x\n", 3, None, ["x"]],
     ids=repr,
 )
-def test_an_index_may_only_name_files_beside_it(sharded: Path, file: object) -> None:
+def test_an_index_may_only_name_files_in_its_folder(sharded: Path, file: object) -> None:
     shutil.copy(sharded / "model-1.safetensors", sharded.parent / "x.safetensors")
     write_index(sharded, {"layer.0": file})
     with pytest.raises(LatteError) as caught:
@@ -53,7 +53,7 @@ def test_an_index_may_only_name_files_beside_it(sharded: Path, file: object) -> 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": []}', "[" * 100_000]
 )
-def test_an_index_that_is_none_is_refused(sharded: Path, content: str) -> None:
+def test_an_invalid_index_is_rejected(sharded: Path, content: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
     with pytest.raises(LatteError, match=r"index\.json: "):
         open_weights(sharded)
@@ -65,7 +65,7 @@ def test_a_missing_part_is_named(sharded: Path) -> None:
         open_weights(sharded)
 
 
-def test_a_part_that_holds_other_tensors_than_the_index_says_is_refused(sharded: Path) -> None:
+def test_a_shard_that_disagrees_with_the_index_is_rejected(sharded: Path) -> None:
     save_file({"other": ARRAYS["layer.3"]}, sharded / "model-2.safetensors")
     with pytest.raises(LatteError, match=r"model-2\.safetensors and the index disagree about layer\.3"):
         open_weights(sharded)

@@ -58,7 +58,7 @@ def test_nothing_but_the_few_names_of_a_tensor_may_be_called(
 ) -> None:
     pickled = {
         "in place of a tensor": checkpoint(calls),
-        "in an entry that nobody needs": checkpoint(tensor(), beside=text("args") + calls),
+        "in an entry that nobody needs": checkpoint(tensor(), more=text("args") + calls),
         "dropped at once": checkpoint(calls + b"0" + tensor()),
     }[where]
     for path in (
@@ -136,11 +136,11 @@ def test_a_tensor_may_not_reach_outside_its_storage_or_blow_it_up(
 
 def test_a_key_that_is_slow_to_hash_is_not_hashed(tmp_path: Path) -> None:
     nested = b")" + b"2\x86" * 60  # 2^60 leaves if one walks it
-    path = zip_file(tmp_path / "x.pt", checkpoint(tensor(), beside=nested + b"N"))
+    path = zip_file(tmp_path / "x.pt", checkpoint(tensor(), more=nested + b"N"))
     assert open_weights(path).names == ("w",)
 
 
-def test_what_a_wrong_value_holds_is_never_printed(tmp_path: Path) -> None:
+def test_the_content_of_an_invalid_value_is_never_printed(tmp_path: Path) -> None:
     nested = b")" + b"2\x86" * 60
     assert refusal(zip_file(tmp_path / "x.pt", checkpoint(nested))) == "w: found a tuple, expected a tensor"
 
@@ -276,7 +276,7 @@ def test_a_member_inside_another_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 60_000])
-def test_a_directory_of_another_length_than_the_end_record_says_is_refused(plain: Path, count: int) -> None:
+def test_a_directory_length_that_differs_from_the_end_record_is_rejected(plain: Path, count: int) -> None:
     end = plain.read_bytes().rfind(b"PK\x05\x06")
     refusal(overwritten(plain, end + 8, "<HH", count, count))
 
@@ -325,7 +325,7 @@ def test_a_zip64_end_record_that_agrees_is_read(plain: Path) -> None:
     ],
     ids=str,
 )
-def test_a_zip64_end_record_that_lies_is_refused(plain: Path, changes: dict[str, int]) -> None:
+def test_an_inconsistent_zip64_end_record_is_rejected(plain: Path, changes: dict[str, int]) -> None:
     refusal(with_zip64_end(plain, **changes))
 
 
@@ -396,7 +396,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, header: object) -> None:
+def test_an_inconsistent_safetensors_header_is_rejected(tmp_path: Path, header: object) -> None:
     refusal(safetensors(tmp_path / "x.safetensors", header, bytes(4)))
 
 
@@ -410,7 +410,7 @@ RAW_HEADERS = {
 
 
 @pytest.mark.parametrize("raw", RAW_HEADERS.values(), ids=RAW_HEADERS)
-def test_a_safetensors_header_that_is_no_json_is_refused(tmp_path: Path, raw: bytes) -> None:
+def test_a_safetensors_header_that_is_not_json_is_rejected(tmp_path: Path, raw: bytes) -> None:
     refusal(safetensors(tmp_path / "x.safetensors", None, bytes(4), raw=raw))
 
 
@@ -450,7 +450,7 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("content", CHECKPOINTS.values(), ids=CHECKPOINTS)
-def test_a_mindspore_checkpoint_that_lies_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_inconsistent_mindspore_checkpoint_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
     refusal(path)
@@ -475,7 +475,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, start: bytes, words: st
     assert words in refusal(path)
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_reading_a_pipe_or_device_does_not_block(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")

@@ -97,7 +97,7 @@ def test_every_prefix_is_read(prefix: str, tmp_path: Path) -> None:
     equal(load_lora(saved(tmp_path, lora, prefix=prefix, alpha="2.0")), lora)
 
 
-def test_alphas_in_the_file_count_more_than_those_beside_it(tmp_path: Path) -> None:
+def test_alphas_in_the_file_override_the_configuration(tmp_path: Path) -> None:
     lora = small()
     extra = {f"transformer.{name}.alpha": 4.0 for name in lora.factors}
     path = saved(tmp_path, lora, prefix="transformer.", extra=extra, alpha="9")

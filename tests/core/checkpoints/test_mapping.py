@@ -140,7 +140,7 @@ def test_the_tensors_of_another_model_are_named() -> None:
         mapped({"bert.layer": (1,)})
 
 
-def test_a_file_that_is_no_latte_says_what_it_is_and_how_to_make_the_right_one() -> None:
+def test_the_error_for_another_model_names_it_and_the_command_to_convert() -> None:
     with pytest.raises(LatteError) as caught:
         load_latte(GOLDEN / "vae/ldm_bare.safetensors")
     assert str(caught.value) == (
@@ -219,7 +219,7 @@ def test_a_tensor_is_released_when_the_next_is_read() -> None:
         assert len(released) == place
 
 
-def test_an_incomplete_file_says_of_which_model() -> None:
+def test_the_error_for_an_incomplete_file_names_the_model() -> None:
     listed = uncond()
     del listed["blocks.1.mlp.fc1.bias"]
     with pytest.raises(LatteError, match=r": is not a complete Latte checkpoint: missing blocks\.1\.mlp"):

@@ -1,4 +1,4 @@
-"""Which files of a repository a name means, and names of what the cache holds."""
+"""Which files of a repository a name refers to, and the names of cached files."""
 
 from pathlib import Path
 

@@ -156,7 +156,7 @@ def test_a_flipped_byte_in_the_numbers_is_noticed(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[:2])
-def test_a_training_checkpoint_gives_its_averaged_weights(tmp_path: Path, suffix: str) -> None:
+def test_averaged_weights_of_a_training_checkpoint_are_used(tmp_path: Path, suffix: str) -> None:
     parts = {
         part: {"w": np.full(3, index, np.float32)} for index, part in enumerate(("model", "ema", "optimizer"))
     }

@@ -26,7 +26,7 @@ def test_the_averaged_weights_are_taken_where_there_are_any(file: str) -> None:
     assert open_weights(GOLDEN / file).section == "ema"
 
 
-def test_what_stands_beside_the_weights_is_named_with_the_reason() -> None:
+def test_ignored_entries_are_listed_with_the_reason() -> None:
     assert open_weights(GOLDEN / "latte/variants/ckpt_dit_style_opt_args.pt").ignored == {
         "model": "another set of weights, for --weights model",
         "opt": "not weights of the model",
@@ -34,7 +34,7 @@ def test_what_stands_beside_the_weights_is_named_with_the_reason() -> None:
     }
 
 
-def test_a_set_that_is_not_there_is_asked_for_in_vain() -> None:
+def test_requesting_a_missing_set_is_an_error() -> None:
     with pytest.raises(LatteError, match=r"ckpt_train_with_img\.pt: contains no model weights, only ema$"):
         open_weights(GOLDEN / "latte/variants/ckpt_train_with_img.pt", weights="model")
     with pytest.raises(
@@ -55,7 +55,7 @@ def test_bfloat16_reads_as_float32_of_the_same_values() -> None:
         assert not (rounded.read(name).view(np.uint32) & 0xFFFF).any()
 
 
-def test_a_storage_seen_through_offset_stride_and_repetition_gives_what_numpy_gives(tmp_path: Path) -> None:
+def test_offsets_strides_and_repetition_match_numpy(tmp_path: Path) -> None:
     numbers = np.arange(12, dtype="<f4")
     views = {
         "transposed": ((3, 4), (1, 3), 0, numbers.reshape(4, 3).T),
@@ -73,7 +73,7 @@ def test_a_storage_seen_through_offset_stride_and_repetition_gives_what_numpy_gi
         assert np.array_equal(open_weights(old).read("w"), expected), name
 
 
-def test_a_part_of_a_storage_in_the_oldest_files_starts_where_it_says(tmp_path: Path) -> None:
+def test_views_in_the_oldest_files_start_at_their_offset(tmp_path: Path) -> None:
     numbers = np.arange(12, dtype="<f4")
     view = b"(" + hostile.text("v") + hostile.integer(3) + hostile.integer(4) + b"t"
     of = hostile.storage(count=12).removesuffix(b"tQ") + view + b"tQ"

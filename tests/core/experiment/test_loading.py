@@ -33,7 +33,7 @@ def test_values_come_from_the_file_and_the_rest_from_the_defaults(experiment: Pa
     assert (settings.seed, settings.data.num_frames, settings.data.image_size) == (7, 8, 256)
 
 
-def test_a_setting_of_an_older_version_is_read_and_said_to_be_ignored(
+def test_a_setting_of_an_older_version_is_ignored_with_a_warning(
     experiment: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     experiment.write_text("sample: {batch_size: 2, steps: 9}\n")
@@ -49,7 +49,7 @@ def test_overrides_apply_in_order(experiment: Path) -> None:
     assert (settings.train.steps, settings.train.batch_size, settings.seed) == (7, 3, 1)
 
 
-def test_an_override_may_hold_any_yaml(experiment: Path) -> None:
+def test_an_override_may_contain_any_yaml(experiment: Path) -> None:
     experiment.write_text("model: {num_classes: 9, condition: class}\n")
     overrides = [
         parse_override(text) for text in ("sample.class_labels=[1, 8]", "data.root=a=b", "train.clip_norm=")
@@ -118,7 +118,7 @@ def test_written_settings_explain_every_key() -> None:
         ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", expected a list of integers'),
     ],
 )  # fmt: skip
-def test_a_single_fault_is_one_line_with_its_path_and_what_was_wanted(
+def test_a_single_fault_is_one_line_with_its_path_and_what_is_expected(
     experiment: Path, text: str, fault: str
 ) -> None:
     assert fault_of(experiment, text) == f"sky.yaml: {fault}"
@@ -191,7 +191,7 @@ def test_a_fault_given_on_the_command_line_is_not_blamed_on_the_file(experiment:
     assert fault == "train.steps: found 0, expected an integer, at least 1"
 
 
-def test_each_command_names_what_it_lacks(experiment: Path) -> None:
+def test_each_command_names_what_is_missing(experiment: Path) -> None:
     assert fault_of(experiment, "seed: 1", command="cache") == (
         "sky.yaml: 3 faults\n"
         "  data.root: not set, expected a folder of videos\n"
@@ -218,7 +218,7 @@ def test_training_from_a_cache_needs_neither_videos_nor_autoencoder(experiment: 
         ("a: &x [*x]", "sky.yaml, line 1: not valid YAML: found unconstructable recursive node"),
     ],
 )  # fmt: skip
-def test_text_that_is_no_experiment_file_is_named_by_line(experiment: Path, text: str, fault: str) -> None:
+def test_errors_in_an_experiment_file_name_the_line(experiment: Path, text: str, fault: str) -> None:
     assert fault_of(experiment, text) == fault
 
 

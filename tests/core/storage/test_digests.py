@@ -79,7 +79,7 @@ def test_small_files_are_not_kept(files: list[Path], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"files": 1, "sha256": "x"}', b"\xff"])
-def test_a_damaged_store_costs_a_reading_and_is_mended(files: list[Path], content: bytes) -> None:
+def test_a_damaged_digest_cache_is_computed_again_and_replaced(files: list[Path], content: bytes) -> None:
     digest = digest_of_files(files)
     whole = kept()[0].read_bytes()
     kept()[0].write_bytes(content)
@@ -87,7 +87,7 @@ def test_a_damaged_store_costs_a_reading_and_is_mended(files: list[Path], conten
     assert kept()[0].read_bytes() == whole
 
 
-def test_a_store_that_cannot_be_written_is_done_without(
+def test_an_unwritable_digest_cache_is_ignored(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(files[0]))

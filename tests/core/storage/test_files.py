@@ -6,7 +6,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.files import atomic_file, clear_partials, new_folder, write_file
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "weights.ckpt"
     write_file(target, "old")
 
@@ -27,7 +27,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_file(tmp_path / "file" / "sub" / "x.json", "{}")
 
 
-def test_what_a_killed_writer_left_is_cleared_and_whole_files_stay(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_and_complete_files_stay(tmp_path: Path) -> None:
     for name in (".step-1.77.partial.ckpt", ".metrics.78.partial.jsonl", ".hidden", "step-1.ckpt"):
         (tmp_path / name).touch()
     clear_partials(tmp_path, "step-*")

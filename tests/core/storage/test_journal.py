@@ -1,4 +1,4 @@
-"""A file of records that grows by whole lines, however its writers end."""
+"""A file of records that grows by complete lines, even if writers are killed."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ class Line(Model):
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal[Line]:
-    return Journal(tmp_path / "lines.jsonl", Line, advice="make it anew")
+    return Journal(tmp_path / "lines.jsonl", Line, advice="create it again")
 
 
 def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journal: Journal[Line]) -> None:
@@ -32,7 +32,7 @@ def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journa
 
 
 @pytest.mark.parametrize("torn", [b'{"number": 4', b'{"number": 4}', b"\0" * 64, b""])
-def test_a_line_torn_by_a_crash_costs_itself_alone(torn: bytes, journal: Journal[Line]) -> None:
+def test_a_torn_line_loses_only_itself(torn: bytes, journal: Journal[Line]) -> None:
     journal.append([Line(number=1)])
     with journal.path.open("ab") as file:
         file.write(torn)
@@ -52,7 +52,7 @@ def test_a_line_torn_by_a_crash_costs_itself_alone(torn: bytes, journal: Journal
         (bytes(range(128, 192)) + b"!", "cannot be read as JSON"),
     ],
 )
-def test_a_damaged_line_is_named_and_mending_takes_it_out(
+def test_a_damaged_line_is_named_and_removed_by_repair(
     damage: bytes, fault: str, journal: Journal[Line], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.path.write_bytes(b'{"number": 1}\n' + damage)
@@ -61,13 +61,13 @@ def test_a_damaged_line_is_named_and_mending_takes_it_out(
     with pytest.raises(LatteError) as caught:
         next(reading)
     assert str(caught.value).startswith(f"{journal.path}: line 2: {fault}")
-    assert str(caught.value).endswith("; make it anew")
+    assert str(caught.value).endswith("; create it again")
     journal.repair()
     assert [message.startswith(f"{journal.path}: line 2: {fault}") for message in caplog.messages] == [True]
     assert journal.path.read_bytes() == b'{"number": 1}\n'
 
 
-def test_what_the_disk_does_not_take_leaves_the_file_as_it_was(
+def test_a_failed_append_leaves_the_file_unchanged(
     journal: Journal[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.append([Line(number=1)])
@@ -101,7 +101,7 @@ def test_of_many_damaged_lines_the_first_are_named_and_the_rest_counted(
     assert caplog.messages[-1] == f"{journal.path}: and 7 more lines"
 
 
-def test_records_are_replaced_as_a_whole(journal: Journal[Line]) -> None:
+def test_records_are_replaced_atomically(journal: Journal[Line]) -> None:
     journal.append([Line(number=1)])
     journal.replace([Line(number=2)])
     assert [line.number for line in journal.read()] == [2]

@@ -64,7 +64,7 @@ def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_pat
         ("null", "found null, expected keys and values"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_wanted(content: str, fault: str, tmp_path: Path) -> None:
+def test_a_wrong_value_is_named_with_what_is_expected(content: str, fault: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
     assert refusal(path) == fault
@@ -75,7 +75,7 @@ def test_a_wrong_value_is_named_with_what_was_wanted(content: str, fault: str, t
     [b"", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**5, b'{"count": 1', b'"\\ud800"', bytes(range(256)) * 16],
     ids=["empty", "utf-16", "lists", "objects", "cut", "half a character", "random"],
 )
-def test_what_is_no_json_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_invalid_json_gives_a_one_line_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content)
     text = refusal(path, expected="a thing")
@@ -89,7 +89,7 @@ def test_a_number_longer_than_python_reads_is_refused(tmp_path: Path) -> None:
     assert "cannot be read as JSON" in refusal(path)
 
 
-def test_a_file_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_rejected_before_it_is_read_completely(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"count": 1}' + " " * 100)
     assert refusal(path, most=100) == "found more than 100 bytes, expected a small JSON file"
@@ -108,7 +108,7 @@ def test_a_key_of_any_letters_is_named_on_one_short_line(tmp_path: Path) -> None
     assert len(refusal(path, dict[str, int])) < 300
 
 
-def test_a_pipe_a_folder_and_a_loop_are_no_files(tmp_path: Path) -> None:
+def test_a_pipe_a_folder_and_a_loop_are_rejected(tmp_path: Path) -> None:
     pipe, loop = tmp_path / "pipe", tmp_path / "loop"
     os.mkfifo(pipe)
     loop.symlink_to(loop)
@@ -128,7 +128,7 @@ def test_a_wrong_line_of_a_file_of_lines_is_named(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: line 4: count: found -2, expected at least 0"
 
 
-def test_a_line_beyond_its_bound_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
+def test_a_line_over_the_limit_is_rejected_before_it_is_read_completely(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"count": 1}\n' + "x" * 1000)
     with pytest.raises(LatteError) as caught:

@@ -1,4 +1,4 @@
-"""Names that files give stay inside their folder."""
+"""Names in files cannot lead out of their folder."""
 
 from pathlib import Path
 
@@ -49,13 +49,13 @@ def test_a_video_may_have_any_name_below_the_folder() -> None:
             relative(name)
 
 
-def test_a_name_beside_a_file_has_no_folder() -> None:
+def test_a_name_next_to_a_file_has_no_folder() -> None:
     assert file_name("a.npy") == "a.npy"
     with pytest.raises(ValueError, match="expected a file name without a folder"):
         file_name("b/a.npy")
 
 
-def test_a_link_out_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_link_out_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "else").mkdir()
     (tmp_path / "cache" / "latents").symlink_to(tmp_path / "else")

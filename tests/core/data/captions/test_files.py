@@ -1,4 +1,4 @@
-"""Captions from tables, folders and texts beside videos."""
+"""Captions from tables, folders, and text files next to videos."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def test_a_path_under_the_root_is_a_videos_name(tmp_path: Path) -> None:
     assert read_captions(table(tmp_path, content), NAMES, tmp_path) == {"birds/flock.avi": ("birds",)}
 
 
-def test_json_lines_hold_a_caption_or_a_list(tmp_path: Path) -> None:
+def test_json_lines_contain_a_caption_or_a_list(tmp_path: Path) -> None:
     rows = [
         {"video": "bikes.mp4", "caption": ["one", "two"]},
         {"video": "frames", "caption": "x", "other": 1},
@@ -68,16 +68,20 @@ def test_json_lines_hold_a_caption_or_a_list(tmp_path: Path) -> None:
     assert read_captions(path, NAMES, tmp_path) == {"bikes.mp4": ("one", "two"), "frames": ("x",)}
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_texts_stand_beside_the_videos_or_in_a_folder_of_the_same_names(tmp_path: Path, beside: bool) -> None:
+@pytest.mark.parametrize("next_to_video", [True, False])
+def test_text_files_are_next_to_the_videos_or_in_a_parallel_folder(
+    tmp_path: Path, next_to_video: bool
+) -> None:
     (tmp_path / "birds").mkdir()
     (tmp_path / "birds" / "flock.txt").write_text("birds\n\n  many birds \n")
     (tmp_path / "frames.txt").write_text("x")
-    captions = read_captions(None if beside else tmp_path, NAMES, tmp_path if beside else Path("elsewhere"))
+    captions = read_captions(
+        None if next_to_video else tmp_path, NAMES, tmp_path if next_to_video else Path("elsewhere")
+    )
     assert captions == {"birds/flock.avi": ("birds", "many birds"), "frames": ("x",)}
 
 
-def test_rows_of_no_video_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_a_video_are_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = table(tmp_path, "video,caption\ncats.mp4,cats\nbikes.mp4,race\ndogs.mp4,dogs\n")
     with caplog.at_level(logging.WARNING):
         read_captions(path, NAMES, tmp_path)
@@ -174,7 +178,7 @@ def test_each_epoch_draws_one_of_a_videos_captions() -> None:
     assert choose_caption(("only",), seed=1, epoch=0, video=0) == "only"
 
 
-def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_path: Path) -> None:
+def test_a_caption_may_contain_unicode_line_separators(tmp_path: Path) -> None:
     text = "a race\u2028seen\x85from\u2029above"
     expected = {"bikes.mp4": (text,)}
     rows = json.dumps({"video": "bikes.mp4", "caption": text}, ensure_ascii=False) + "\r\n"
@@ -182,7 +186,7 @@ def test_a_caption_may_hold_what_other_programs_take_for_the_end_of_a_line(tmp_p
     assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == expected
 
 
-def test_half_a_character_is_no_caption(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_rejected(tmp_path: Path) -> None:
     line = json.dumps({"video": "bikes.mp4", "caption": "a race \ud83d"})
     path = table(tmp_path, line, "captions.jsonl")
     assert refusal(path, tmp_path).startswith(f"data.captions: {path}: line 1: cannot be read as JSON: ")
@@ -201,7 +205,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         assert refusal(tmp_path / name, tmp_path) == fault
 
 
-def test_the_dots_of_a_folder_of_images_are_no_suffix(tmp_path: Path) -> None:
+def test_dots_in_an_image_folder_s_name_are_not_a_suffix(tmp_path: Path) -> None:
     names = ["take.1", "take.2", "movie.1.mp4"]
     for name in ("take.1", "take.2", "movie.1"):
         (tmp_path / f"{name}.txt").write_text(f"of {name}\n")

@@ -48,7 +48,7 @@ def test_an_option_that_cannot_be_is_refused(line: str, message: str) -> None:
     assert str(refusal.value) == message
 
 
-def test_a_file_is_a_line_a_prompt(tmp_path: Path) -> None:
+def test_a_file_has_one_prompt_per_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("# two prompts\n\na cat --seed 1\na dog\n", encoding="utf-8")
     assert read_prompts(path) == [PromptLine("a cat", seed=1), PromptLine("a dog")]

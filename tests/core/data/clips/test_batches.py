@@ -79,7 +79,7 @@ def test_one_worker_two_workers_and_accumulation_see_the_same_clips_in_the_same_
     assert one == two == accumulated == both
 
 
-def test_a_run_that_starts_later_goes_on_as_the_unbroken_one() -> None:
+def test_a_later_start_continues_the_same_sequence() -> None:
     whole, rest = take(12, Sharing(3)), take(5, Sharing(3), start_step=7)
     for expected, found in zip(whole[7:], rest, strict=True):
         assert (found.step, found.micro) == (expected.step, 0)
@@ -88,7 +88,7 @@ def test_a_run_that_starts_later_goes_on_as_the_unbroken_one() -> None:
         np.testing.assert_array_equal(found.class_labels, expected.class_labels)
 
 
-def test_after_a_change_of_batch_size_the_videos_go_on_where_they_were() -> None:
+def test_after_a_change_of_batch_size_the_videos_continue_in_order() -> None:
     before = [video for batch in take(3, Sharing(4)) for video in batch.videos]
     after = [
         video for batch in take(4, Sharing(2), start_step=3, start_position=12) for video in batch.videos
@@ -134,10 +134,10 @@ def test_an_unreadable_video_is_named_once_and_its_places_filled_the_same_way_ea
     whole = by_place(take(10, Sharing(4)))
     for place, clip in by_place(first).items():
         assert clip[0] != 2
-        assert clip == whole[place] or whole[place][0] == 2, "other places are left alone"
+        assert clip == whole[place] or whole[place][0] == 2, "other places are unchanged"
 
 
-def test_when_no_video_can_be_read_any_more_the_run_ends() -> None:
+def test_a_run_ends_when_no_video_is_readable() -> None:
     with pytest.raises(LatteError, match="none of the 5 videos can be read"):
         take(1, Sharing(4), source=FakeSource(broken=(0, 1, 2, 3, 4)))
 
@@ -178,7 +178,7 @@ def test_still_images_of_other_videos_follow_the_frames_with_labels_of_their_own
     assert by_place(take(8, Sharing(1, rank=1, world=2), data=data)).items() <= by_place(taken).items()
 
 
-def test_a_batch_says_which_frames_it_shows() -> None:
+def test_a_batch_lists_its_frames() -> None:
     for batch in take(10, Sharing(2), data=DATA.model_copy(update={"use_image_num": 2})):
         for clip, frames in zip(batch.values, batch.drawn_from, strict=True):
             shown = [

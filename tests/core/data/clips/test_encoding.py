@@ -80,7 +80,9 @@ def test_stored_samples_follow_the_formula() -> None:
     np.testing.assert_allclose(draw_latents(moments, eps, 0.18215), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_videos_are_decoded_whole_and_in_order(tmp_path: Path, make_folder, make_movie, numbered) -> None:  # type: ignore[no-untyped-def]
+def test_videos_are_decoded_completely_and_in_order(
+    tmp_path: Path, make_folder, make_movie, numbered
+) -> None:  # type: ignore[no-untyped-def]
     for name, length in (("a", 9), ("b", 1), ("c", 20)):
         make_folder(tmp_path / name, length)
     (tmp_path / "bad.mp4").write_bytes(b"")
@@ -115,7 +117,7 @@ def test_a_growing_file_is_an_npy_file_once_finished_and_nothing_if_abandoned(tm
 
 
 @pytest.mark.parametrize("name", [".", "a/b.mp4", "a_b.mp4", "ü" * 300, "..", "a/.b", "x/" + "y" * 250])
-def test_every_name_gives_a_plain_file_of_its_own(name: str) -> None:
+def test_every_name_maps_to_its_own_plain_file(name: str) -> None:
     file = entry_file(name)
     assert file.startswith("latents/")
     assert len(file.encode()) < 120

@@ -22,7 +22,7 @@ class Frames:
 
 
 def encode(frames: Array) -> Array:
-    """Moments (N, 8, 1, 1) that hold a frame's first pixel."""
+    """Moments (N, 8, 1, 1) with a frame's first pixel."""
     assert len(frames) <= 4
     return np.repeat(frames[:, :1, :1, :1], 8, axis=1)
 
@@ -35,7 +35,7 @@ def test_every_frame_is_read_back_as_it_was_encoded_and_mirrored_ones_too() -> N
     np.testing.assert_array_equal(memory.read(2, [0], mirror=True)[:, 0, 0, 0], [200.5])
 
 
-def test_workers_that_encode_a_share_each_hold_what_one_holds(tmp_path: Path) -> None:
+def test_workers_that_share_the_encoding_end_with_the_same_moments(tmp_path: Path) -> None:
     alone = MemorySource(Frames(), mirrored=True, chunk=4)
     list(alone.fill(encode))
     workers = [MemorySource(Frames(), mirrored=True, chunk=4) for _ in range(3)]

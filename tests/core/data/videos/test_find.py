@@ -90,7 +90,7 @@ def test_a_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path)
 
 
-def test_videos_that_give_no_clips_are_left_out_and_told_of_in_one_warning(
+def test_videos_without_clips_are_left_out_with_one_warning(
     tmp_path: Path, make_folder: MakeFolder, make_movie: MakeMovie, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_folder(tmp_path / "long", 9)
@@ -122,7 +122,7 @@ def test_a_clip_longer_than_every_video_names_the_longest(tmp_path: Path, make_f
         )
 
 
-def test_when_nothing_can_be_read_the_error_gives_the_first_reason(tmp_path: Path) -> None:
+def test_when_no_video_is_readable_the_error_has_the_first_reason(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
     with pytest.raises(LatteError, match=r"none of its 2 videos can be read; the first, a\.mp4: is empty"):
         index_clips(DataSettings(root=tmp_path))
@@ -136,9 +136,7 @@ def test_evenly_spread_clips_need_only_as_many_frames_as_they_have(
     assert index_clips(data).frames == (4,)
 
 
-def test_a_quick_look_lists_all_and_opens_what_the_time_allows(
-    tmp_path: Path, make_folder: MakeFolder
-) -> None:
+def test_a_limited_scan_lists_all_videos_and_opens_some(tmp_path: Path, make_folder: MakeFolder) -> None:
     for name in ("a", "b", "c"):
         make_folder(tmp_path / name, 9)
     data = DataSettings(root=tmp_path, num_frames=4, frame_stride=2)
@@ -210,7 +208,7 @@ def test_classes_must_exist_and_fit_the_model(tmp_path: Path) -> None:
         check_labels([VideoFile(tmp_path, "c")], 101)
 
 
-def test_what_is_no_file_or_leads_nowhere_is_left_out_by_name_and_nothing_waits(
+def test_special_files_and_broken_links_are_left_out_without_blocking(
     tmp_path: Path,
     make_folder: MakeFolder,
     caplog: pytest.LogCaptureFixture,
@@ -221,7 +219,7 @@ def test_what_is_no_file_or_leads_nowhere_is_left_out_by_name_and_nothing_waits(
     for name in ("pipe.mp4", "pipe.gif", "piped/frame_0.png"):
         (tmp_path / name).unlink(missing_ok=True)
         os.mkfifo(tmp_path / name)
-    monkeypatch.chdir(tmp_path)  # a socket's whole path may have 107 letters
+    monkeypatch.chdir(tmp_path)  # a socket's path has at most 107 letters
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket.mp4")
     (tmp_path / "device.mkv").symlink_to("/dev/zero")

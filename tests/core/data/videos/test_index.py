@@ -51,7 +51,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, root: Path) -> Looks:
 
 
 def settle(folder: Path) -> None:
-    """Give a folder, and those in it, a time of modification of long ago."""
+    """Set the modification time of a folder, and of folders in it, to long ago."""
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
             os.utime(path, ns=(LONG_AGO, LONG_AGO))
@@ -62,7 +62,7 @@ def lengths(root: Path) -> dict[str, int]:
     return {video.name: frames for video, frames in zip(index.videos, index.frames, strict=True)}
 
 
-def test_a_second_look_lists_no_folder_and_opens_no_video(root: Path, looks: Looks) -> None:
+def test_a_second_scan_lists_no_folder_and_opens_no_video(root: Path, looks: Looks) -> None:
     assert lengths(root) == FIRST
     assert sorted(looks["listed"]) == [".", "photos", "photos/a", "photos/b"]
     assert sorted(looks["opened"]) == sorted(FIRST)
@@ -148,7 +148,7 @@ def test_where_nothing_can_be_kept_videos_are_opened_every_time(
     assert len(looks["opened"]) == 3 * len(FIRST)
 
 
-def test_a_look_that_is_broken_off_keeps_what_it_found(root: Path, looks: Looks) -> None:
+def test_an_interrupted_scan_keeps_its_results(root: Path, looks: Looks) -> None:
     data = DataSettings(root=root, num_frames=1, workers=1)
     videos = [("film.mp4", root / "film.mp4"), ("photos/a", root / "photos/a")]
     found = videos_index.VideoIndex(root).lengths(videos, workers=data.workers, until=None)

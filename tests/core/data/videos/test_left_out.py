@@ -1,4 +1,4 @@
-"""The line on videos that give no clips."""
+"""The message about videos without clips."""
 
 import logging
 
@@ -19,14 +19,14 @@ def test_a_video_is_too_short_by_a_frame_and_long_enough_with_it() -> None:
     assert too_short("a", 24, DATA) == LeftOut("a", "24 frames; a clip needs 25", 24)
 
 
-def test_many_short_videos_are_one_line_with_the_first_names_and_the_mend() -> None:
+def test_many_short_videos_give_one_line_with_names_and_the_fix() -> None:
     mend = "a clip needs 25 (lower data.frame_stride or data.num_frames)"
     assert summary(short(1), DATA) == f"1 video: 0.mp4: 1 frame; {mend}"
     assert summary(short(*9 * [1]), DATA) == f"9 videos: 0.mp4, 1.mp4, 2.mp4 and 6 more: 1 frame; {mend}"
     assert summary(short(3, 24), DATA) == f"2 videos: 0.mp4, 1.mp4: 3 to 24 frames; {mend}"
 
 
-def test_a_stride_that_is_not_used_mends_nothing() -> None:
+def test_an_unused_stride_is_not_suggested() -> None:
     data = DataSettings(num_frames=12, frame_stride=2, spacing="linspace")
     assert summary([LeftOut("a", "", 4)], data).endswith("4 frames; a clip needs 12 (lower data.num_frames)")
 
@@ -43,6 +43,6 @@ def test_each_reason_has_its_names_and_many_reasons_are_cut(caplog: pytest.LogCa
     assert each == [f"left out: {n}.gif: reason {n}" for n in range(6)]
 
 
-def test_without_any_there_is_no_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_left_out_videos_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     warn_of([], DATA)
     assert caplog.messages == []

@@ -35,7 +35,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_random_access_gives_exactly_the_frames_asked_for(
+def test_random_access_returns_exactly_the_requested_frames(
     name: str, tmp_path: Path, make_movie: MakeMovie, numbers: Numbers
 ) -> None:
     movie = Movie(make_movie(tmp_path / name, COUNT, *FORMATS[name]))
@@ -51,7 +51,7 @@ def test_random_access_gives_exactly_the_frames_asked_for(
     )
 
 
-def test_far_frames_are_reached_without_decoding_what_lies_before(
+def test_distant_frames_are_read_without_decoding_all_before(
     tmp_path: Path, make_movie: MakeMovie, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     movie = Movie(make_movie(tmp_path / "closed.mp4", COUNT, *FORMATS["closed.mp4"]))
@@ -65,7 +65,7 @@ def test_far_frames_are_reached_without_decoding_what_lies_before(
     assert min(decoded) >= 150
 
 
-def test_a_movie_that_stands_still_is_never_jumped_in(tmp_path: Path, make_movie: MakeMovie) -> None:
+def test_a_movie_with_equal_frames_is_never_seeked(tmp_path: Path, make_movie: MakeMovie) -> None:
     """Where all frames look alike a checksum cannot tell one from the next."""
     movie = Movie(make_movie(tmp_path / "still.mp4", 1, "-vf", "loop=79:1:0", *FORMATS["closed.mp4"]))
     assert len(movie) == 80
@@ -102,7 +102,7 @@ def test_a_movie_cut_by_an_edit_list_ends_where_its_frames_do(
     assert numbers(movie.read([0, 5, 76])) == [13, 18, 89]
     with pytest.raises(ShortVideoError, match="states 90 frames, but only the first 77 can be decoded"):
         movie.read([80])
-    assert numbers(movie.read([40])) == [53], "and goes on after that"
+    assert numbers(movie.read([40])) == [53], "and continues after that"
 
 
 def test_damage_is_a_short_reason_naming_the_file(
@@ -124,7 +124,7 @@ def test_damage_is_a_short_reason_naming_the_file(
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_decord_the_error_says_what_to_install(
+def test_without_decord_the_error_names_the_package(
     tmp_path: Path, make_movie: MakeMovie, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_movie(tmp_path / "a.mp4", 5)

@@ -46,7 +46,7 @@ def test_a_clip_of_the_sky_dataset_is_the_originals() -> None:
     np.testing.assert_allclose(pixels, golden["video_TCHW"], rtol=0, atol=TOLERANCE)
 
 
-def test_a_video_as_short_as_the_sky_dataset_leaves_out_is_too_short() -> None:
+def test_videos_that_the_sky_dataset_skips_are_too_short() -> None:
     golden = np.load(GOLDEN / "sky_dataset_item.npz")
     short = json.loads((GOLDEN / "sky_dataset_item.json").read_text())["short_video_frames"]
     needed = needed_frames(int(golden["num_frames"]), int(golden["frame_interval"]), "stride")
@@ -56,7 +56,7 @@ def test_a_video_as_short_as_the_sky_dataset_leaves_out_is_too_short() -> None:
 @pytest.mark.parametrize(
     "row", TEMPORAL, ids=lambda row: f"{row['total_frames']}-{row['num_frames']}x{row['frame_interval']}"
 )
-def test_clips_begin_where_the_original_lets_them_and_take_its_frames(row: dict[str, Any]) -> None:
+def test_clips_start_and_continue_as_in_the_original(row: dict[str, Any]) -> None:
     total, num_frames, stride = row["total_frames"], row["num_frames"], row["frame_interval"]
     assert last_begin(total, num_frames, stride) == row["possible_begin_max"]
     begin, end = row["begin_end_sequence"][0]
@@ -114,7 +114,7 @@ def test_the_crop_is_the_originals_whatever_the_frame_size() -> None:
 
 
 @pytest.mark.parametrize("transform", ["crop_resize", "resize_crop"])
-def test_any_frame_size_gives_the_square_that_was_asked_for(transform: str) -> None:
+def test_any_frame_size_gives_the_requested_square(transform: str) -> None:
     generator = np.random.default_rng(0)
     for size in (8, 64, 256):
         for height, width in [(49, 49), (1, 1), (7, 200), (161, 90), (107, 107), (360, 203)]:

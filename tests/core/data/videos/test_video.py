@@ -27,7 +27,7 @@ def test_a_folder_is_ordered_by_the_last_number_of_its_names(tmp_path: Path) -> 
     assert frames[:, 0, 0, 0].tolist() == [9, 10, 100, 200]
 
 
-def test_frames_come_in_the_order_asked_and_as_often(
+def test_frames_are_returned_in_the_requested_order_with_repetitions(
     tmp_path: Path, make_folder: Callable[..., Path], numbers: Callable[[Frames], list[int]]
 ) -> None:
     video = open_video(make_folder(tmp_path / "v", 12))
@@ -88,7 +88,7 @@ def test_a_gif_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
     assert last[1, 1].tolist() == [255, 255, 255], "cleared pixels show the page"
 
 
-def test_what_is_no_video_says_why(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_video_has_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("this is text and no movie at all, " * 50)
     (tmp_path / "text.avi").write_text("this is text and no movie at all, " * 50)
@@ -112,7 +112,7 @@ def test_what_is_no_video_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_gif_that_is_damaged_anywhere_gives_frames_or_a_video_error(tmp_path: Path) -> None:
+def test_a_gif_damaged_anywhere_gives_frames_or_a_video_error(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pictures = [Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(3)]
     pictures[0].save(tmp_path / "whole.gif", save_all=True, append_images=pictures[1:])
