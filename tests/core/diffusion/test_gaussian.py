@@ -110,7 +110,7 @@ def test_noise_and_clean_latents_tell_each_other() -> None:
     np.testing.assert_allclose(x_start_from_eps(exact, eps, at), STUB["x_start"], rtol=0, atol=1e-9)
 
 
-def test_a_model_of_clean_latents_is_taken_at_its_word() -> None:
+def test_a_model_that_predicts_clean_latents_is_supported() -> None:
     prediction = predict(STUB["x_start"], STUB["q_sample"], AT, target="x_start")
     np.testing.assert_array_equal(prediction.x_start, STUB["x_start"])
     np.testing.assert_allclose(prediction.mean, STUB["post_mean"], rtol=0, atol=1e-5)

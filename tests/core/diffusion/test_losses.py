@@ -158,7 +158,7 @@ def test_the_gradient_is_finite_however_wrong_the_model(scale: float) -> None:
     assert np.isfinite(gradient.asnumpy()).all()
 
 
-def test_a_half_precision_output_is_reckoned_in_float32() -> None:
+def test_the_loss_of_a_half_precision_output_is_computed_in_float32() -> None:
     columns = SCHEDULE.training_columns(STUB["t"])
     half = STUB["model_output"].astype(np.float16)
     for ours, expected in zip(

@@ -31,7 +31,7 @@ class Recorder:
         return x_t
 
 
-def test_a_schedule_says_which_evaluations_are_full() -> None:
+def test_a_schedule_determines_which_evaluations_are_full() -> None:
     recorder = Recorder()
     model = scheduled(recorder, (0, 3))
     for _ in range(5):

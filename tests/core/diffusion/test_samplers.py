@@ -90,7 +90,7 @@ def test_twenty_steps_of_dpm_solver_end_nearer_the_exact_flow_than_twenty_of_ddi
 
 
 @pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 0.0), ("ddim", 1.0), ("dpm++", 0.0)])
-def test_the_step_to_the_clean_latents_asks_for_no_noise(sampler: str, eta: float) -> None:
+def test_the_last_step_draws_no_noise(sampler: str, eta: float) -> None:
     asked: list[int] = []
 
     def noise(index: int) -> NDArray[Any]:
@@ -153,7 +153,7 @@ def test_every_step_is_reported_and_float32_stays_float32(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_row_does_not_depend_on_the_rows_beside_it(sampler: str) -> None:
+def test_a_row_does_not_depend_on_other_rows(sampler: str) -> None:
     schedule = make_schedule(DiffusionSettings(), "5")
     noise = np.random.default_rng(0).standard_normal((5, *STUB["noise"].shape)).astype(np.float32)
 

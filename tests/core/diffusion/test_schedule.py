@@ -75,7 +75,7 @@ def test_sections_are_equal_and_evenly_spread(total: int, counts: list[int]) -> 
     assert space_timesteps(total, ",".join(map(str, counts))).tolist() == expected
 
 
-def test_no_respacing_keeps_the_whole_chain() -> None:
+def test_no_respacing_keeps_the_full_chain() -> None:
     for respacing in (None, ""):
         assert make_schedule(DiffusionSettings(), respacing).timestep_map.tolist() == list(range(1000))
 

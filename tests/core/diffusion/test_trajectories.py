@@ -55,7 +55,7 @@ def labels(of: Any) -> NDArray[np.int32]:
 @pytest.mark.parametrize(
     "path", sorted((GOLDEN / "diffusion").glob("traj_*.npz")), ids=lambda path: path.stem
 )
-def test_a_whole_run_ends_where_the_originals_ends(path: Path) -> None:
+def test_a_complete_run_ends_with_the_original_s_latents(path: Path) -> None:
     golden, run = np.load(path), json.loads(path.with_suffix(".json").read_text())
     model = denoiser(Path(run["model"]).parent.name)
     schedule = make_schedule(DiffusionSettings(), run["timestep_respacing"])

@@ -11,7 +11,7 @@ from mindspore import Tensor
 def value_and_grads(
     function: Callable[..., Tensor], arrays: list[np.ndarray], dout: np.ndarray, *, jit: bool
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Give function(*arrays) and its vector-Jacobian products with `dout`."""
+    """function(*arrays) and its vector-Jacobian products with `dout`."""
 
     def weighted(*tensors: Tensor) -> tuple[Tensor, Tensor]:
         out = function(*tensors)
@@ -22,7 +22,9 @@ def value_and_grads(
     if jit:
         step = ms.jit(step)
     (_, out), grads = step(*[Tensor(array) for array in arrays])
-    grads = grads if isinstance(grads, tuple) else (grads,)  # MindSpore gives one gradient alone
+    grads = (
+        grads if isinstance(grads, tuple) else (grads,)
+    )  # MindSpore returns a single gradient without a tuple
     return out.asnumpy(), [grad.asnumpy() for grad in grads]
 
 

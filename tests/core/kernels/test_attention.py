@@ -51,7 +51,7 @@ def test_scores_too_large_for_exp_do_not_overflow(path: str) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_a_nan_reaches_its_own_sequence_and_head_alone(part: int, path: str) -> None:
+def test_a_nan_affects_only_its_own_sequence_and_head(part: int, path: str) -> None:
     qkv = np.random.default_rng(0).normal(size=(1, 3 * 4, 3 * 24)).astype(np.float32)
     qkv[0, 5, part * 24 + 9] = np.nan  # frame 1, head 1
     out = kernels.attention(Tensor(qkv), 3, 3, "space").asnumpy().reshape(3, 4, 3, 8)

@@ -14,7 +14,7 @@ WORKERS, ROUNDS = 3, 200
 
 
 @pytest.mark.parametrize("first", [0, 2**32 - 5])  # the count wraps around
-def test_nobody_goes_on_before_all_are_there(first: int) -> None:
+def test_no_thread_continues_before_all_have_arrived(first: int) -> None:
     count, board = np.array([first], np.uint32), np.zeros(WORKERS, np.int64)
     opened = Barrier(WORKERS, timeout=20)
 

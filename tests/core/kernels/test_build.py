@@ -1,4 +1,4 @@
-"""Compiling on first use: cached, whole or not at all, and never in the way of training without it."""
+"""Compilation on first use: cached, atomic, and optional for training."""
 
 import ctypes
 import logging
@@ -70,7 +70,7 @@ def test_a_source_that_does_not_compile_is_a_warning(sources: Path, caplog: pyte
     assert list(cache_folder("kernels").iterdir()) == []
 
 
-def test_without_a_compiler_training_goes_on_with_operators(
+def test_without_a_compiler_training_uses_mindspore_s_operators(
     sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(build, "find_compiler", lambda: None)

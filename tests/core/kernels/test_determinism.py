@@ -1,4 +1,4 @@
-"""The compiled kernels give the same bits whatever the number of threads."""
+"""The compiled kernels compute the same bits with any number of threads."""
 
 import ctypes
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.core.kernels.compare import value_and_grads
 
 @pytest.fixture
 def library() -> Iterator[ctypes.CDLL]:
-    """Give the compiled library; afterwards it has its threads back."""
+    """The compiled library; its number of threads is restored afterwards."""
     loaded = ctypes.CDLL(str(library_path()))
     threads = loaded.latte_threads()
     yield loaded
@@ -43,7 +43,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
-def test_one_two_and_five_threads_give_the_same_bits(case, library: ctypes.CDLL) -> None:  # type: ignore[no-untyped-def]
+def test_one_two_and_five_threads_compute_the_same_bits(case, library: ctypes.CDLL) -> None:  # type: ignore[no-untyped-def]
     function, shapes, out_shape = case
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]

@@ -14,7 +14,7 @@ SIZES = [(1, 1, 1), (2, 12, 24), (3, 35, 36), (2, 70, 144), (1, 257, 384)]
 
 
 def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
-    """Give random inputs of the function for (B, N, D)."""
+    """Random inputs of the function for (B, N, D)."""
     batch, rows, width = size
     shapes = {
         "modulated_layer_norm": [size, (batch, width), (batch, width)],
@@ -75,7 +75,7 @@ def test_gelu_is_right_to_a_millionth_over_its_range(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_nan_in_gives_a_nan_out_and_in_the_gradients(name: str, path: str) -> None:
+def test_nan_propagates_to_outputs_and_gradients(name: str, path: str) -> None:
     size = (2, 6, 40)
     arrays = inputs(name, size)
     arrays[0][1, 3, 17] = np.nan

@@ -58,7 +58,7 @@ def test_layout_scale_and_heads_are_those_of_the_formula(
     np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=3e-3)
 
 
-def test_more_sequences_than_the_operator_takes_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_sequences_than_the_operator_accepts_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
     def counted(query: Tensor, *others: Any, **options: Any) -> Tensor:

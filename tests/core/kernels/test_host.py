@@ -63,7 +63,7 @@ CASES: list[tuple[Callable[..., Any], list[tuple[int, ...]]]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}-{len(case[1])}")
-def test_arrays_and_tensors_give_the_same_bits(case: tuple[Callable[..., Any], list[Any]]) -> None:
+def test_arrays_and_tensors_compute_the_same_bits(case: tuple[Callable[..., Any], list[Any]]) -> None:
     function, shapes = case
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
@@ -108,7 +108,7 @@ def test_an_array_that_does_not_lie_side_by_side_is_read_as_what_it_is() -> None
     np.testing.assert_array_equal(kernels.silu(x), kernels.silu(x.copy()))
 
 
-def test_a_kernel_that_has_no_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_memory_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_kernel", lambda name: lambda *arguments: 1)
     with pytest.raises(MemoryError, match=r"not enough memory for LatteSilu of \[\(2, 36\), \(2, 36\)\]"):
         kernels.silu(np.ones(VECTOR, np.float32))

@@ -62,7 +62,7 @@ def test_convolution_and_its_gradients_equal_the_formula(
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(8, 8), (4, 3)])  # by tiles, and tap by tap
-def test_an_image_s_convolution_does_not_depend_on_the_images_beside_it(channels: int, filters: int) -> None:
+def test_an_image_s_convolution_does_not_depend_on_other_images(channels: int, filters: int) -> None:
     images, weight = numbers(7, channels, 20, 12), Tensor(numbers(filters, channels, 3, 3))
     together = conv2d(Tensor(images), weight, None, 1, 1).asnumpy()
     for place, image in enumerate(images):

@@ -49,7 +49,7 @@ def test_values_and_gradients_equal_the_formula(
 def test_products_of_all_sizes_and_their_gradients_equal_the_formula(
     shape: tuple[int, ...], outputs: int, path: str
 ) -> None:
-    """Few rows and many, whole vectors and what is left of them, one panel and more."""
+    """Few rows and many, full vectors and remainders, one panel and several."""
     rng = np.random.default_rng(outputs)
     x, weight = (rng.normal(size=size).astype(np.float32) for size in (shape, (outputs, shape[-1])))
     dout = rng.normal(size=(*shape[:-1], outputs)).astype(np.float32)

@@ -69,7 +69,7 @@ def test_the_caller_sleeps_while_others_compute(half: np.ndarray) -> None:
     assert time.thread_time() - awake < 0.5 * (time.perf_counter() - start)
 
 
-def test_a_channel_that_is_never_raised_is_waited_for_no_longer_than_said(
+def test_waiting_for_a_channel_ends_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(signal, "LONGEST_SECONDS", 0.3)

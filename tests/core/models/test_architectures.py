@@ -35,14 +35,14 @@ def test_a_plan_counts_the_numbers_that_the_model_has_and_trains(part: str) -> N
     assert sizes.trained_parameters() == sum(parameter.size for parameter in model.trainable_params())
 
 
-def test_the_table_holds_every_architecture_that_an_experiment_may_name() -> None:
+def test_every_architecture_of_the_settings_is_in_the_table() -> None:
     assert tuple(ARCHITECTURES) == get_args(ModelSettings.model_fields["architecture"].annotation)
     parts = get_args(TrainSettings.model_fields["part"].annotation)
     assert set().union(*(architecture.parts for architecture in ARCHITECTURES.values())) == set(parts)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_transformer_is_its_prediction_told_what_it_prepared_once(architecture: str) -> None:
+def test_calling_a_transformer_equals_prepare_then_predict(architecture: str) -> None:
     expected = settings({"architecture": architecture})
     model = build_model(expected)
     generator = np.random.default_rng(0)
@@ -117,9 +117,9 @@ def test_an_encoder_of_the_other_kind_is_refused() -> None:
     )
 
 
-def test_a_model_is_told_clip_s_states_or_t5_s_with_their_mask() -> None:
+def test_conditions_are_clip_s_states_or_t5_s_with_their_mask() -> None:
     folder = find_text_encoder(PIPELINE)
     text = TextStates(np.ones((120, folder.width), np.float32), 2)
-    told = condition_of(text, folder)
-    np.testing.assert_array_equal(told[:, -1], [1, 1] + [0] * 118)
-    assert told.shape == (120, folder.width + 1)
+    states_and_mask = condition_of(text, folder)
+    np.testing.assert_array_equal(states_and_mask[:, -1], [1, 1] + [0] * 118)
+    assert states_and_mask.shape == (120, folder.width + 1)

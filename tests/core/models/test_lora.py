@@ -120,7 +120,7 @@ def test_factors_of_other_shapes_are_refused(a: tuple[int, ...], b: tuple[int, .
 
 
 @pytest.mark.parametrize("alpha", ["x", "nan", "inf", ""])
-def test_an_alpha_that_is_no_number_is_refused(alpha: str, tmp_path: Path) -> None:
+def test_an_alpha_that_is_not_a_number_is_rejected(alpha: str, tmp_path: Path) -> None:
     path = tmp_path / "alpha.safetensors"
     factors = {"x.lora_A.weight": np.ones((2, 4), np.float32), "x.lora_B.weight": np.ones((4, 2), np.float32)}
     save_file(factors, path, metadata={"alpha": alpha})

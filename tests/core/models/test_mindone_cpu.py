@@ -38,7 +38,7 @@ def test_importing_mindone_prints_nothing_on_stdout() -> None:
     assert done.stdout == ""
 
 
-def test_quiet_imports_gives_logging_and_stdout_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_imports_restores_logging_and_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     import logging
 
     with quiet_imports():

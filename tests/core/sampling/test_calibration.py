@@ -1,4 +1,4 @@
-"""Which steps are computed in full: by number, evenly, or as a file that may be anybody's says."""
+"""Which steps are computed in full: by number, evenly spaced, or from an untrusted file."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_file_chooses_where_there_is_one_and_even_spacing_elsewhere(file: Pa
     assert reuse_file(sample(3, reuse="named.json"), file.parent) == Path("named.json")
 
 
-def test_weights_are_held_against_the_files(file: Path) -> None:
+def test_weights_are_compared_with_the_files(file: Path) -> None:
     check_weights(None, ("b" * 64,))
     check_weights(file, ("a" * 64,))
     with pytest.raises(LatteError, match="found a calibration of other weights"):

@@ -33,7 +33,7 @@ def text(seed: int, length: int) -> Array:
     return pack_text(states, np.arange(7) < length)
 
 
-TOLD, UNTOLD = text(1, 5), text(2, 1)
+STATES, NULL_STATES = text(1, 5), text(2, 1)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
-    walk, condition = sampler_walk("ddim", SCHEDULE, eta=0.0), (TOLD[None], UNTOLD[None])
+    walk, condition = sampler_walk("ddim", SCHEDULE, eta=0.0), (STATES[None], NULL_STATES[None])
     clip = Trajectory(
         denoiser=denoiser,
         walk=walk,
@@ -79,7 +79,7 @@ def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_step(
+def test_a_clip_s_text_is_prepared_once_with_the_same_result(
     model: LatteT2V, calls: Counter[str], guidance_scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoiser = Denoiser(model)
@@ -102,16 +102,16 @@ def test_a_clips_text_is_read_once_and_the_clip_is_that_of_reading_it_at_every_s
 def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V) -> None:
     denoiser = Denoiser(model)
     x_t = np.random.default_rng(3).standard_normal((1, *denoiser.clip_shape), np.float32)
-    told = denoiser(TOLD[None])
-    first = told(x_t, TIMESTEPS)
-    other = denoiser(UNTOLD[None])(x_t, TIMESTEPS)
-    np.testing.assert_array_equal(told(x_t, TIMESTEPS), first)
+    conditioned = denoiser(STATES[None])
+    first = conditioned(x_t, TIMESTEPS)
+    other = denoiser(NULL_STATES[None])(x_t, TIMESTEPS)
+    np.testing.assert_array_equal(conditioned(x_t, TIMESTEPS), first)
     assert np.abs(other - first).max() > 1e-3
 
 
 @pytest.mark.slow
-def test_timesteps_between_two_whole_ones_are_between_them(model: LatteT2V) -> None:
-    told = Denoiser(model)(TOLD[None])
+def test_fractional_timesteps_are_between_their_neighbours(model: LatteT2V) -> None:
+    conditioned = Denoiser(model)(STATES[None])
     x_t = np.random.default_rng(3).standard_normal((1, 3, 4, 4, 4), np.float32)
-    before, between, after = (told(x_t, np.array([timestep])) for timestep in (10, 10.5, 11))
+    before, between, after = (conditioned(x_t, np.array([timestep])) for timestep in (10, 10.5, 11))
     assert 0 < np.abs(between - before).max() < np.abs(after - before).max()

@@ -36,7 +36,7 @@ def test_each_clip_has_its_row_of_the_noise(tmp_path: Path) -> None:
     assert str(refusal.value) == f"{path}: found noise of 2 clips, expected row 2"
 
 
-def test_a_file_that_is_no_array_of_noise_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_noise_file_gives_a_one_line_error(tmp_path: Path) -> None:
     empty, archive, words = (tmp_path / name for name in ("empty.npy", "noise.npz", "words.npy"))
     empty.touch()
     np.savez(archive, np.zeros((1, 2, 4, 8, 8)))

@@ -49,8 +49,8 @@ def latte_case(condition: Any) -> tuple[Denoiser, Formula, Array, Array]:
     model = Latte(shape)
     weights = drawn(model)
 
-    def formula(x_t: Array, timesteps: Array, told: Array, **reuse: Any) -> Array:
-        return latte.forward(weights, shape, x_t, timesteps, told, **reuse)
+    def formula(x_t: Array, timesteps: Array, states: Array, **reuse: Any) -> Array:
+        return latte.forward(weights, shape, x_t, timesteps, states, **reuse)
 
     if condition == "text":
         texts = np.random.default_rng(1).standard_normal((2, 77, 768), np.float32) / 10
@@ -65,8 +65,8 @@ def text_to_video_case() -> tuple[Denoiser, Formula, Array, Array]:
     model = LatteT2V(shape)
     weights = drawn(model)
 
-    def formula(x_t: Array, timesteps: Array, told: Array, **reuse: Any) -> Array:
-        return latte_t2v.forward(weights, shape, x_t, timesteps, told[..., :-1], told[..., -1], **reuse)
+    def formula(x_t: Array, timesteps: Array, states: Array, **reuse: Any) -> Array:
+        return latte_t2v.forward(weights, shape, x_t, timesteps, states[..., :-1], states[..., -1], **reuse)
 
     states = np.random.default_rng(1).standard_normal((2, 7, 6)).astype(np.float32)
     texts = pack_text(states, np.array([[1] * 5 + [0] * 2, [1] + [0] * 6]))
@@ -96,11 +96,12 @@ def by_hand(
         inputs = (x_t * (1 + index / 10), np.array([timestep]))
         if index in full:
             made: list[Array] = []
-            yield [formula(*inputs, told, made=made) for told in branches]
+            yield [formula(*inputs, states, made=made) for states in branches]
             changes = made
         else:
             yield [
-                formula(*inputs, told, change=change) for told, change in zip(branches, changes, strict=True)
+                formula(*inputs, states, change=change)
+                for states, change in zip(branches, changes, strict=True)
             ]
 
 
@@ -111,12 +112,12 @@ def close(found: Array, wanted: Array) -> None:
 def test_the_change_of_the_blocks_is_added_to_the_tokens_of_now(
     case: tuple[Denoiser, Formula, Array, Array],
 ) -> None:
-    denoiser, formula, told, _ = case
+    denoiser, formula, states, _ = case
     x_t = np.random.default_rng(3).standard_normal((1, *denoiser.clip_shape))
-    model = scheduled(denoiser(told), FULL)
-    everywhere = by_hand(formula, [told], x_t, tuple(range(len(TIMESTEPS))))
+    model = scheduled(denoiser(states), FULL)
+    everywhere = by_hand(formula, [states], x_t, tuple(range(len(TIMESTEPS))))
     for index, ((wanted,), (full,)) in enumerate(
-        zip(by_hand(formula, [told], x_t, FULL), everywhere, strict=True)
+        zip(by_hand(formula, [states], x_t, FULL), everywhere, strict=True)
     ):
         close(model(x_t * (1 + index / 10), np.array([TIMESTEPS[index]])), wanted)
         if index not in FULL:
@@ -124,10 +125,10 @@ def test_the_change_of_the_blocks_is_added_to_the_tokens_of_now(
 
 
 def test_guidance_reuses_the_change_of_both_branches(case: tuple[Denoiser, Formula, Array, Array]) -> None:
-    denoiser, formula, told, untold = case
+    denoiser, formula, states, null_states = case
     x_t = np.random.default_rng(3).standard_normal((1, *denoiser.clip_shape))
-    model = scheduled(guided(denoiser, told, untold, 3.0), FULL)
-    for index, (conditional, null) in enumerate(by_hand(formula, [told, untold], x_t, FULL)):
+    model = scheduled(guided(denoiser, states, null_states, 3.0), FULL)
+    for index, (conditional, null) in enumerate(by_hand(formula, [states, null_states], x_t, FULL)):
         wanted = np.concatenate(
             [null[:, :, :4] + 3 * (conditional - null)[:, :, :4], conditional[:, :, 4:]], axis=2
         )
@@ -139,7 +140,7 @@ def test_guidance_reuses_the_change_of_both_branches(case: tuple[Denoiser, Formu
 def test_a_clip_of_full_steps_alone_has_the_bytes_of_one_without_a_schedule(
     case: tuple[Denoiser, Formula, Array, Array], sampler: str, guidance_scale: float
 ) -> None:
-    denoiser, _, told, untold = case
+    denoiser, _, states, null_states = case
     walk = sampler_walk(sampler, make_schedule(DiffusionSettings(), "6"), eta=0.0)
 
     def clip(**how: Any) -> Array:
@@ -147,7 +148,7 @@ def test_a_clip_of_full_steps_alone_has_the_bytes_of_one_without_a_schedule(
             denoiser=denoiser,
             walk=walk,
             evaluations=6,
-            condition=(told, untold),
+            condition=(states, null_states),
             seed=1,
             guidance_scale=guidance_scale,
             **how,

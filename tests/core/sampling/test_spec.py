@@ -103,7 +103,7 @@ def test_a_spec_is_read_as_it_was_written(content: dict[str, Any], tmp_path: Pat
     assert read_spec(path) == spec
 
 
-def test_a_clips_own_numbers_take_the_place_of_its_settings(tmp_path: Path) -> None:
+def test_a_clip_s_own_values_override_its_settings(tmp_path: Path) -> None:
     spec = read_spec(sidecar(tmp_path, RUN | {"steps": 7, "guidance_scale": 3.5}))
     assert isinstance(spec, RunSpec)
     sample = spec.sample_settings()
@@ -175,7 +175,7 @@ def test_a_wrong_setting_of_a_runs_clip_is_one_line(
     assert refusal(sidecar(tmp_path, RUN | {"settings": settings})).startswith(fault)
 
 
-def test_a_clips_own_steps_are_held_against_its_schedule(tmp_path: Path) -> None:
+def test_a_clip_s_own_steps_are_checked_against_its_schedule(tmp_path: Path) -> None:
     fault = refusal(sidecar(tmp_path, RUN | {"steps": 2000}))
     assert fault == "settings.sample.steps: found 2000, expected at most diffusion.num_timesteps 1000"
 
@@ -194,7 +194,7 @@ def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "[" * 100_000, "x"], ids=["list", "none", "deep", "text"])
-def test_a_file_that_is_no_record_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_spec_is_rejected(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
     assert "\n" not in refusal(path)

@@ -1,4 +1,4 @@
-"""Errors of stretches of reuse, against whole clips sampled with each stretch alone."""
+"""Errors of stretches of reuse, against complete clips sampled with each stretch separately."""
 
 from dataclasses import replace
 from typing import Any

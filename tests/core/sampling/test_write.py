@@ -1,4 +1,4 @@
-"""Clips as files: their formats, the record beside each, the grid of all."""
+"""Clips as files: formats, the spec next to each, the grid of all."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: P
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), np.ones((2, 4, 2, 2), np.float32))
 
 
-def test_images_make_a_grid_that_is_a_picture_alone(tmp_path: Path) -> None:
+def test_the_grid_of_images_is_a_picture(tmp_path: Path) -> None:
     assert written(tmp_path, "png", num_frames=1) == ["a.png", "a.json", "b.png", "b.json", "grid.png"]
     assert Image.open(tmp_path / "b.png").size == (SIZE, SIZE)
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
@@ -62,11 +62,11 @@ def test_images_make_a_grid_that_is_a_picture_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(grid, expected)
 
 
-def test_latents_alone_make_no_grid(tmp_path: Path) -> None:
+def test_latents_have_no_grid(tmp_path: Path) -> None:
     assert written(tmp_path, "latents", decoded=False) == ["a.npy", "a.json", "b.npy", "b.json"]
 
 
-def test_the_next_clip_goes_on_while_one_is_written_and_waits_for_it_at_its_end(
+def test_the_next_clip_is_sampled_while_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on, target = Event(), ClipFiles(tmp_path, ("png",))
@@ -82,12 +82,15 @@ def test_the_next_clip_goes_on_while_one_is_written_and_waits_for_it_at_its_end(
             yield step
 
     monkeypatch.setattr(clips, "write_clip", late)
-    told = [(report.clip, report.step, report.files) for report in write_clips(stepping(), SPECS, target)]
-    assert [at[:2] for at in told] == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 2), (1, 2)]
-    assert [len(files) for *_, files in told[:2]] == [0, 0]
-    names = [path.name for *_, files in told for path in files]
+    reported = [(report.clip, report.step, report.files) for report in write_clips(stepping(), SPECS, target)]
+    assert [at[:2] for at in reported] == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 2), (1, 2)]
+    assert [len(files) for *_, files in reported[:2]] == [0, 0]
+    names = [path.name for *_, files in reported for path in files]
     assert names == ["a.png", "a.json", "b.png", "b.json", "grid.png", "grid.mp4"]
-    assert [path.name for path in told[4][2]] == ["b.png", "b.json"]  # a was told when b ended, at the latest
+    assert [path.name for path in reported[4][2]] == [
+        "b.png",
+        "b.json",
+    ]  # a was reported when b ended, at the latest
 
 
 def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +103,7 @@ def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clip_that_is_being_written_when_its_maker_is_interrupted_is_whole(
+def test_a_clip_being_written_during_an_interruption_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted = Event()

@@ -38,14 +38,14 @@ def sampler(dropout: float = 0.0) -> CaptionSampler:
     return CaptionSampler(source().captions, STATES.__getitem__, dropout=dropout)
 
 
-def test_videos_without_a_caption_give_no_clips_and_are_named(caplog) -> None:  # type: ignore[no-untyped-def]
+def test_videos_without_a_caption_are_left_out_and_named(caplog) -> None:  # type: ignore[no-untyped-def]
     found = source()
     assert (found.names, texts_of(found.captions)) == (("a", "c"), ["", "red", "blue", "green"])
     assert caplog.messages == ["left out: 1 video: b: has no caption"]
     assert found.read(1, [0], mirror=False)[0, 0, 0, 0] == 2  # video c of the source
 
 
-def test_a_clip_is_told_its_own_videos_caption_of_that_epoch() -> None:
+def test_a_clip_has_its_video_s_caption_of_that_epoch() -> None:
     for batch in drawn(6):
         states = sampler()(batch, num_frames=2, seed=3)
         assert states.shape == (4, 1, 3, 2)
@@ -55,7 +55,7 @@ def test_a_clip_is_told_its_own_videos_caption_of_that_epoch() -> None:
             np.testing.assert_array_equal(states[clip, 0], STATES[text])
 
 
-def test_workers_tell_what_one_worker_would() -> None:
+def test_workers_report_the_same_as_one_worker() -> None:
     whole = [sampler(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8)]
     parts = [
         [sampler(0.5)(batch, num_frames=2, seed=3) for batch in drawn(8, batch_size=2, rank=rank, world=2)]
@@ -77,7 +77,7 @@ def test_a_dropped_caption_becomes_the_empty_one_as_often_as_is_asked_for() -> N
     assert kept[""] == 0
 
 
-def test_each_still_image_is_told_its_own_videos_caption_and_clips_are_told_as_without_images() -> None:
+def test_each_still_image_has_its_video_s_caption_and_clips_are_unaffected() -> None:
     for plain, joint in zip(drawn(4), drawn(4, images=2), strict=True):
         states = sampler(0.3)(joint, num_frames=2, seed=3)
         assert states.shape == (4, 3, 3, 2)

@@ -82,7 +82,7 @@ def _source(settings: Settings) -> FrameSource:
     return FrameSource(index_clips(settings.data), settings.data)
 
 
-def test_it_is_the_batch_that_training_takes_first(
+def test_it_is_the_first_batch_of_training(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from latte_cli.core.training import trainer
@@ -105,7 +105,7 @@ def test_it_is_the_batch_that_training_takes_first(
     np.testing.assert_array_equal(drawn.places, taken[0].places)
 
 
-def test_a_row_shows_the_pixels_of_its_clip_and_what_is_told_of_it(
+def test_a_row_shows_the_pixels_and_condition_of_its_clip(
     experiment: Callable[..., Settings], rows: list[tuple[list[Frames], list[str]]]
 ) -> None:
     settings = experiment(model__condition_dropout=0.5, data__use_image_num=1)
@@ -113,7 +113,7 @@ def test_a_row_shows_the_pixels_of_its_clip_and_what_is_told_of_it(
     batch = first_batch(settings, source)
     draw_batch(batch, settings, source)
     assert len(rows) == 4
-    told = set()
+    shown_labels = set()
     for (pictures, lines), clip in zip(rows, batch.drawn_from, strict=True):
         for picture, frame in zip(pictures, clip, strict=True):
             original = np.asarray(Image.open(Path("videos", frame.name, f"{frame.frame}.png")))
@@ -125,11 +125,11 @@ def test_a_row_shows_the_pixels_of_its_clip_and_what_is_told_of_it(
         of_clip, of_image = lines[1].split(", ")
         for label, frame in ((of_clip, clip[0]), (of_image, clip[-1])):
             assert label in ("no class (dropped)", f"class {int(frame.name.startswith('dogs'))}")
-            told.add(label)
-    assert told == {"no class (dropped)", "class 0", "class 1"}
+            shown_labels.add(label)
+    assert shown_labels == {"no class (dropped)", "class 0", "class 1"}
 
 
-def test_captions_are_those_that_the_model_is_told(
+def test_captions_are_those_that_the_model_gets(
     experiment: Callable[..., Settings], rows: list[tuple[list[Frames], list[str]]]
 ) -> None:
     settings = experiment(
@@ -167,7 +167,7 @@ def test_of_a_long_clip_some_frames_are_shown_from_the_first_to_the_last() -> No
     assert set(np.diff(shown)) <= {8, 9}
 
 
-def test_the_plan_names_the_picture_or_says_why_there_is_none(experiment: Callable[..., Settings]) -> None:
+def test_the_plan_names_the_picture_or_why_it_is_missing(experiment: Callable[..., Settings]) -> None:
     plan = Plan()
     add_first_batch(plan, experiment())
     assert plan.rows == [("first batch", "run/first_batch.png: 4 clips, as the model gets them")]

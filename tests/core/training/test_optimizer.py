@@ -58,7 +58,7 @@ def test_the_averages_forget_fast_at_first() -> None:
     assert average_decay(settings, 10_000) == 0.99
 
 
-def test_clipping_starts_when_told_and_never_enlarges() -> None:
+def test_clipping_starts_at_its_step_and_never_enlarges() -> None:
     settings = TrainSettings(clip_norm=2.0, clip_start=10)
     assert clip_factor(settings, 9, norm=100.0) == 1.0
     assert clip_factor(settings, 10, norm=100.0) == pytest.approx(0.02)

@@ -1,4 +1,4 @@
-"""Previews: the clips that sampling would draw, beside a run that they leave as it is."""
+"""Previews: the clips that sampling would make, without changing the run."""
 
 import json
 import logging
@@ -126,7 +126,7 @@ def test_a_preview_that_fails_is_one_warning_and_the_last(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_from_the_cache_without_an_autoencoder_goes_on_to_its_end(
+def test_a_run_from_the_cache_needs_no_autoencoder(
     tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = settings_of(tmp_path / "run", videos, preview_every=1, steps=2).model_dump()
@@ -169,7 +169,7 @@ def test_a_model_of_texts_draws_the_clips_of_its_prompts(tmp_path: Path) -> None
         assert drawn == (tmp_path / "samples" / f"step-00000002-{clip}.mp4").read_bytes()
 
 
-def test_a_model_of_texts_without_any_to_draw_goes_without_previews(
+def test_a_text_model_without_prompts_has_no_previews(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings.model_validate({"run_dir": tmp_path, "model": {"condition": "text"}})

@@ -12,7 +12,7 @@ def settings_in(folder: Path) -> Settings:
     return load_settings(None, [("run_dir", str(folder / "run"))], command="train")
 
 
-def test_a_run_leaves_nothing_before_its_first_step_and_a_record_from_then_on(tmp_path: Path) -> None:
+def test_a_run_writes_nothing_before_its_first_step(tmp_path: Path) -> None:
     record = RunRecord(settings_in(tmp_path), step=0)
     record.draw()
     assert list(tmp_path.iterdir()) == []

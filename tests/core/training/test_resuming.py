@@ -1,4 +1,4 @@
-"""Which settings a run may change when it goes on."""
+"""Which settings a run may change when it is resumed."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
     )
 
 
-def test_where_things_are_and_a_longer_run_are_no_change() -> None:
+def test_other_paths_and_a_longer_run_are_not_changes() -> None:
     before = dumped(run_dir="a", data={"captions": "a.csv"}, train={"steps": 5, "keep": 1})
     after = dumped(run_dir="b", data={"captions": "b.csv"}, train={"steps": 9, "keep": 2})
     check_unchanged(CHECKPOINT, before, after)

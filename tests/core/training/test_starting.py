@@ -30,7 +30,7 @@ def random_weights(**changes: Any) -> dict[str, np.ndarray]:
     return {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_weights_that_fit_are_taken_whole_and_nothing_is_said() -> None:
+def test_fitting_weights_are_loaded_without_notes() -> None:
     model, weights = model_of(), random_weights()
     assert start_from(LATTE, model, weights, source="x") == []
     for name, values in values_of(model).items():

@@ -111,7 +111,7 @@ def test_only_what_is_trained_has_changed(whole: Trainer) -> None:
         assert changed == {name for name in before if expected in name}
 
 
-def test_a_checkpoint_beside_its_shape_is_a_transformer_that_sampling_reads(whole: Trainer) -> None:
+def test_a_checkpoint_next_to_its_config_is_a_transformer_for_sampling(whole: Trainer) -> None:
     path = whole.settings.run_dir / "ckpt" / "step-00000004.safetensors"
     assert shape_next_to(path) == whole.model.shape
     if whole.settings.train.part == "lora":  # the changes alone

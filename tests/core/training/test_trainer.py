@@ -47,7 +47,7 @@ def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
 
 
 @pytest.mark.slow
-def test_a_batch_taken_in_two_passes_trains_as_one_taken_at_once(tmp_path: Path) -> None:
+def test_accumulating_two_passes_equals_one_large_pass(tmp_path: Path) -> None:
     at_once = trainer_of(settings_in(tmp_path / "once", batch_size=4, steps=3))
     twice = trainer_of(settings_in(tmp_path / "twice", batch_size=2, accumulation=2, steps=3))
     for one, other in zip(at_once.run(Moments(), None), twice.run(Moments(), None), strict=True):
@@ -98,7 +98,7 @@ def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_float16_drops_overflowing_steps_and_goes_on(tmp_path: Path) -> None:
+def test_float16_drops_overflowing_steps_and_continues(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, dtype="float16", steps=3))
     generator = np.random.default_rng(0)
     for parameter in trainer.model.trainable_params():  # at the start no gradient reaches the blocks
@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
     assert [path.name for path in checkpoints(tmp_path / "ckpt")] == ["step-00000002.safetensors"]
 
 
-def test_a_checkpoint_that_a_full_disk_does_not_take_is_one_line_and_leaves_nothing(
+def test_a_full_disk_gives_a_one_line_error_and_no_partial_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -176,7 +176,7 @@ def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_step_of_as_many_clips_goes_on_with_the_same_clips(tmp_path: Path) -> None:
+def test_an_equal_global_batch_continues_with_the_same_clips(tmp_path: Path) -> None:
     expected = list(trainer_of(settings_in(tmp_path / "whole", batch_size=4)).run(Moments(), None))
     first = trainer_of(settings_in(tmp_path / "parts", batch_size=4))
     list(first.run(Moments(), None, stopping=lambda: first.progress.step == 3))
@@ -191,7 +191,7 @@ def test_a_step_of_as_many_clips_goes_on_with_the_same_clips(tmp_path: Path) -> 
         check_global_batch(Path("x"), 4, 6)
 
 
-def test_a_longer_run_goes_on_only_where_the_rate_does_not_depend_on_its_length(tmp_path: Path) -> None:
+def test_a_run_can_be_extended_only_if_the_rate_does_not_depend_on_its_length(tmp_path: Path) -> None:
     for schedule, found in (("constant", []), ("linear", ["train.steps was 6, now 9"])):
         before = settings_in(tmp_path, schedule=schedule).model_dump(mode="json")
         after = settings_in(tmp_path, schedule=schedule, steps=9).model_dump(mode="json")

@@ -201,7 +201,7 @@ def test_it_is_the_same_number_whatever_the_workers_and_the_batch(
 
 
 @pytest.mark.parametrize("images", [0, 2])
-def test_no_clip_or_image_of_training_is_of_a_held_out_video(tmp_path: Path, images: int) -> None:
+def test_no_training_clip_or_image_is_of_a_held_out_video(tmp_path: Path, images: int) -> None:
     settings = settings_in(tmp_path, images=images, steps=20, log_every=20, validate_every=20)
     training, validation = parts(settings)
     source = validation.source
@@ -250,7 +250,7 @@ def test_the_best_checkpoint_is_chosen_by_its_name(tmp_path: Path) -> None:
         chosen_checkpoint(without, Path("best"))
 
 
-def test_a_video_is_held_out_by_its_name_alone() -> None:
+def test_whether_a_video_is_held_out_depends_only_on_its_name() -> None:
     names = [f"folder {place}/video.mp4" for place in range(1000)]
     _, held_out = split(names, 0.1)
     assert 70 <= len(held_out) <= 130  # three deviations of a binomial

@@ -84,7 +84,7 @@ def test_normalisation_is_folded_into_the_filters(tmp_path: Path, weights: Weigh
         np.testing.assert_allclose(found[name].bias, part["bias"] - mean / deviation, rtol=1e-5, atol=1e-6)
 
 
-def test_both_files_give_the_same_filters(tmp_path: Path, weights: Weights) -> None:
+def test_both_files_have_the_same_filters(tmp_path: Path, weights: Weights) -> None:
     flax = read_i3d(write(tmp_path / "i3d.ckpt", as_flax(weights)))
     torch = read_i3d(script(tmp_path / "i3d_torchscript.pt", weights, scale=1.0))
     assert flax.keys() == torch.keys()
@@ -124,7 +124,7 @@ def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: W
     whole = pickle.dumps(as_flax(weights), protocol=4)
     contents = {
         "payload": pickle.dumps({"params": Payload()}),
-        "payload beside": pickle.dumps({**as_flax(weights), "x": Payload()}),
+        "additional payload": pickle.dumps({**as_flax(weights), "x": Payload()}),
         "objects": pickle.dumps({"params": np.array([Payload()], object)}),
         "scalar": pickle.dumps({"params": np.float32(1)}),
         "dates": pickle.dumps({"params": np.array(["2020"], "M8[D]")}),

@@ -1,4 +1,4 @@
-"""Still images beside the video's frames, against a float64 model and against the plain model."""
+"""Still images after the video's frames, against a float64 model and against the plain model."""
 
 import mindspore as ms
 import numpy as np

@@ -43,7 +43,7 @@ def test_a_number_overrides_the_presets() -> None:
     assert shape.sample_size == 16
 
 
-def test_fixed_variance_predicts_the_noise_alone() -> None:
+def test_with_fixed_variance_only_noise_is_predicted() -> None:
     learned = LatteShape(hidden_size=24, depth=2, num_heads=2, patch_size=2)
     fixed = LatteShape(hidden_size=24, depth=2, num_heads=2, patch_size=2, learn_sigma=False)
     assert (learned.out_channels, fixed.out_channels) == (8, 4)

@@ -59,7 +59,7 @@ def test_a_single_frame_passes_the_temporal_blocks_without_a_place_in_time() -> 
 
 
 @pytest.mark.parametrize(("stored", "digits"), [("float16", 11), ("bfloat16", 8)])
-def test_weights_stored_in_half_precision_cost_their_rounding_alone(stored: str, digits: int) -> None:
+def test_the_error_of_half_precision_weights_is_only_their_rounding(stored: str, digits: int) -> None:
     expected = golden()["out"]
     assert np.abs(run(stored=stored) - expected).max() < 2.0**-digits * np.abs(expected).max()
 

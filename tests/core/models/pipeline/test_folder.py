@@ -1,4 +1,4 @@
-"""What a pipeline folder must hold, told without reading weights."""
+"""What a pipeline folder must contain, checked without reading weights."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def refusal(folder: Path | None) -> str:
     return str(caught.value)
 
 
-def test_a_whole_pipeline_is_opened() -> None:
+def test_a_complete_pipeline_is_opened() -> None:
     pipeline = open_pipeline(PIPELINE)
     assert (pipeline.shape.hidden_size, pipeline.shape.num_frames, pipeline.scaling_factor) == (
         24,
@@ -135,7 +135,7 @@ def test_a_wrong_value_of_a_small_file_is_named(
 @pytest.mark.parametrize(
     "file", ["model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"]
 )
-def test_what_is_no_json_is_named(content: str, file: str, folder: Path) -> None:
+def test_invalid_json_is_reported(content: str, file: str, folder: Path) -> None:
     (folder / file).write_text(content)
     assert refusal(folder).startswith(f"{folder / file}: cannot be read as JSON: ")
 

@@ -64,7 +64,7 @@ def test_a_pipeline_of_the_originals_weights_samples_as_the_recorded_one() -> No
     np.testing.assert_allclose(found, final, rtol=0, atol=1e-3 * np.abs(final).max())
 
 
-def test_parts_are_linked_and_those_of_latte_1_stand_in_for_small_files_that_are_missing() -> None:
+def test_parts_are_linked_and_missing_small_files_are_those_of_latte_1() -> None:
     Path("parts/model_index.json").unlink()
     shutil.rmtree("parts/scheduler")
     assert convert("--dtype float16").exit_code == 0
@@ -79,7 +79,7 @@ def test_parts_are_linked_and_those_of_latte_1_stand_in_for_small_files_that_are
     assert index == {name: value for name, value in recorded.items() if name != "_diffusers_version"}
 
 
-def test_the_sizes_that_stand_in_are_those_of_latte_1() -> None:
+def test_default_sizes_are_those_of_latte_1() -> None:
     known = json.loads((GOLDEN.parent / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
     expected = {name: value for name, value in known["config"].items() if not name.startswith("_")}
     config = LATTE_1.to_config()
@@ -87,7 +87,7 @@ def test_the_sizes_that_stand_in_are_those_of_latte_1() -> None:
     assert LATTE_1.parameters() == known["num_params"]
 
 
-def test_an_existing_folder_is_replaced_by_force_alone() -> None:
+def test_an_existing_folder_is_replaced_only_with_force() -> None:
     Path("models/tiny").mkdir(parents=True)
     Path("models/tiny/mine.txt").write_text("mine")
     assert convert().stderr == "models/tiny: already exists; use --force to replace it\n"
@@ -97,7 +97,7 @@ def test_an_existing_folder_is_replaced_by_force_alone() -> None:
     assert not Path("models/tiny/mine.txt").exists()
 
 
-def test_a_folder_that_holds_what_the_pipeline_is_made_of_is_never_replaced() -> None:
+def test_a_folder_with_the_pipeline_s_sources_is_never_replaced() -> None:
     Path("models").mkdir()
     shutil.move("parts", "models/parts")
     shutil.copyfile(WEIGHTS, "models/t2v.pt")
@@ -157,7 +157,7 @@ def test_a_dry_run_writes_nothing() -> None:
         ),
     ],
 )
-def test_parts_that_make_no_pipeline_are_one_line_and_no_folder(
+def test_invalid_parts_give_a_one_line_error_and_no_folder(
     spoil: Callable[[], object], flags: str, error: str
 ) -> None:
     spoil()

@@ -111,14 +111,16 @@ def test_unusual_prompts_are_encoded(encoder: TextEncoder, text: str, tokens: in
     assert np.isfinite(encoded.states).all()
 
 
-def test_a_long_prompt_is_cut_and_said_to_be(encoder: TextEncoder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_prompt_is_truncated_with_a_warning(
+    encoder: TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         encoded = encoder.encode("a " * 299)
     assert encoded.tokens == 120
     assert caplog.messages == [f"'{'a ' * 28}a...': found 300 tokens, kept 120; left out: '{'a ' * 28}a...'"]
 
 
-def test_a_prompt_that_is_no_unicode_is_refused(encoder: TextEncoder) -> None:
+def test_a_prompt_that_is_not_unicode_is_rejected(encoder: TextEncoder) -> None:
     with pytest.raises(LatteError, match="is not valid UTF-8"):
         encoder.encode("caf\udce9")
 

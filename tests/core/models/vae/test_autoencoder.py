@@ -1,4 +1,4 @@
-"""The autoencoder against diffusers' numbers, and what a user gets told."""
+"""The autoencoder against diffusers' numbers, and the error messages."""
 
 import shutil
 import subprocess
@@ -60,7 +60,7 @@ def test_drawn_latents_equal_the_original_s_scaled_once() -> None:
     assert clips.shape == (1, *latents.shape)
 
 
-def test_half_precision_weights_give_the_original_s_numbers_for_them(tmp_path: Path) -> None:
+def test_half_precision_weights_match_the_original(tmp_path: Path) -> None:
     half = {name: value.astype(np.float16) for name, value in load_file(WEIGHTS).items()}
     save_file(half, tmp_path / "half.safetensors")
     shutil.copy(FOLDER / "config.json", tmp_path)
@@ -92,7 +92,7 @@ def test_a_frame_has_the_same_bits_at_every_place_of_a_chunk(rows: int) -> None:
         np.testing.assert_array_equal(decoded[row], decoded[0])
 
 
-def test_log_variance_is_held_within_the_original_s_bounds(vae: Vae) -> None:
+def test_log_variance_is_clipped_to_the_original_s_bounds(vae: Vae) -> None:
     moments = vae.encode(np.full((1, 3, 16, 16), 1e6, np.float32))
     assert moments[:, 4:].min() >= -30
     assert moments[:, 4:].max() <= 20
@@ -119,7 +119,7 @@ def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
 
 
 @pytest.mark.slow
-def test_mindspore_s_operators_alone_meet_the_original_s_numbers_too() -> None:
+def test_mindspore_s_own_operators_match_the_original_too() -> None:
     force_kernels(False)
     try:
         plain = load_vae(settings(FOLDER))

@@ -1,4 +1,4 @@
-"""A whole Stable Diffusion autoencoder at 256 and 512 pixels, against diffusers' (tests/golden/sizes)."""
+"""A full-size Stable Diffusion autoencoder at 256 and 512 pixels, against diffusers' (tests/golden/sizes)."""
 
 import json
 from collections.abc import Iterator

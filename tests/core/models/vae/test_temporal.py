@@ -1,4 +1,4 @@
-"""The decoder over time against diffusers' (tests/golden/sizes/temporal.npz), and what a user gets told."""
+"""The decoder over time against diffusers' (tests/golden/sizes/temporal.npz), and the error messages."""
 
 import json
 import shutil
@@ -59,13 +59,13 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", cases.CLIP_LENGTHS)
 @pytest.mark.usefixtures("kernels")
-def test_a_clip_is_diffusers(frames: int) -> None:
+def test_a_clip_equals_diffusers(frames: int) -> None:
     assert cases.error(decoded(decoder(), frames), RECORDED, f"decode-{frames}") <= TOLERANCE
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The decoder among the tensors of a whole AutoencoderKLTemporalDecoder."""
+    """The decoder among the tensors of a full AutoencoderKLTemporalDecoder."""
     path = tmp_path_factory.mktemp("temporal") / "vae_temporal_decoder"
     path.mkdir()
     shapes = {parameter.name: parameter.shape for parameter in TemporalDecoder(SHAPE).get_parameters()}
@@ -117,7 +117,7 @@ def test_a_clip_is_decoded_over_time_where_the_folder_can(
     assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together with {decoder}"
 
 
-def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_one_is_an_error_only_if_needed(tmp_path: Path) -> None:
     path = pipeline_with(tmp_path, None)
     pipeline = open_pipeline(path)
     assert decoder_of(pipeline, "auto", frames=16) == path / "vae"
@@ -128,7 +128,7 @@ def test_without_one_it_is_missed_only_if_it_is_asked_for(tmp_path: Path) -> Non
     )
 
 
-def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_in_memory_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = (128, 256, 512, 512)
     needed = temporal_bytes(widths, 14, 512, 512)
     assert needed == OVERHEAD + 4 * 512**2 * (14 * 128 + 3 * (128 + 256))
