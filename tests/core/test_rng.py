@@ -41,7 +41,7 @@ def test_draws_of_one_purpose_do_not_depend_on_those_before() -> None:
     np.testing.assert_array_equal(first, draw(7, Stream.NOISE, 3, 1).standard_normal(5))
 
 
-def test_other_seeds_and_counters_give_other_draws() -> None:
+def test_other_seeds_and_counters_draw_other_numbers() -> None:
     keys = [(7, Stream.NOISE, 3, 1), (8, Stream.NOISE, 3, 1), (7, Stream.NOISE, 1, 3), (7, Stream.NOISE, 3)]
     values = {float(draw(*key).standard_normal()) for key in keys}
     assert len(values) == len(keys)

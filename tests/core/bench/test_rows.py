@@ -76,7 +76,7 @@ def test_a_sharded_row_needs_several_cards() -> None:
         ("frames=-2", "frames: found '-2', expected an integer, at least 1"),
     ],
 )  # fmt: skip
-def test_a_row_that_says_nothing_is_refused(spec: str, message: str) -> None:
+def test_an_empty_row_is_rejected(spec: str, message: str) -> None:
     with pytest.raises(LatteError) as refused:
         parse_rows([spec], EXPERIMENT)
     assert str(refused.value) == f"--row {spec}: {message}"

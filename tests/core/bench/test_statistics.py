@@ -50,7 +50,7 @@ def test_another_machine_or_model_is_named() -> None:
     assert differences(new, old) == ["cores: 2, now 4", "the model"]
 
 
-def test_warm_up_is_not_counted_and_its_first_call_is_told_apart() -> None:
+def test_warm_up_is_not_counted_and_its_first_call_is_reported_separately() -> None:
     calls: list[int] = []
     _, spread = timed(lambda: calls.append(1), warmup=3, count=4, seconds=None)
     assert (len(calls), spread.count) == (7, 4)

@@ -270,7 +270,7 @@ def test_without_an_experiment_only_the_machine_is_checked(
     assert not checks & {"experiment", "data", "run folder", "weights"}
 
 
-def test_a_check_that_fails_itself_leaves_the_others_their_answers() -> None:
+def test_a_failing_check_does_not_affect_the_others() -> None:
     def fails() -> Iterator[Finding]:
         raise RuntimeError("broken\nin two lines")
 
@@ -331,7 +331,7 @@ def test_the_hub_is_contacted_only_when_asked(monkeypatch: pytest.MonkeyPatch) -
     assert offline == Finding("hub", "offline by HF_HUB_OFFLINE; a token is set")
 
 
-def test_the_command_says_what_mindspore_computes_and_writes_its_findings_down(folder: Path) -> None:
+def test_the_command_reports_what_mindspore_computes_and_writes_a_report(folder: Path) -> None:
     result = CliRunner().invoke(app, ["doctor", "--report", "doctor.json"])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == "no problems, no warnings"

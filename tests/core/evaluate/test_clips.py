@@ -75,7 +75,7 @@ def test_a_draw_is_its_seed_s_and_begins_wherever_the_clip_fits() -> None:
     assert [sum(name == video for name, _ in found) for video in ("v0", "v1", "v2")] == [100, 100, 100]
 
 
-def test_every_video_gives_a_clip_before_one_gives_a_second() -> None:
+def test_every_video_contributes_a_clip_before_any_contributes_two() -> None:
     clips = clip_set(*[16] * 10)
     few = draw_clips(clips, 7, num_frames=16, stride=1, random=True, seed=(0, 0, 0))
     many = draw_clips(clips, 17, num_frames=16, stride=1, random=True, seed=(0, 0, 0))
@@ -118,7 +118,7 @@ def test_a_digest_is_of_content_and_frames(tmp_path: Path) -> None:
         (np.array([{}], object), "cannot be read as a .npy file"),
     ],
 )
-def test_arrays_that_are_no_clips_are_refused_in_a_line(
+def test_arrays_that_are_not_clips_give_a_one_line_error(
     tmp_path: Path, content: bytes | NDArray[np.generic], said: str
 ) -> None:
     path = tmp_path / "clips.npy"
@@ -132,7 +132,7 @@ def test_arrays_that_are_no_clips_are_refused_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_source_without_clips_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"--real: .*/none: no such file or folder"):
         open_clips("--real", tmp_path / "none", needed=1)
     with pytest.raises(
@@ -142,7 +142,7 @@ def test_nothing_to_take_clips_from_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["movie.mp4", "frames", "clips.npy"])
-def test_a_clip_that_vanishes_on_the_way_is_said_in_a_line(
+def test_a_clip_that_disappears_gives_a_one_line_error(
     tmp_path: Path, make_movie: Callable[..., Path], make_folder: Callable[..., Path], what: str
 ) -> None:
     path = tmp_path / what
@@ -161,7 +161,7 @@ def test_a_clip_that_vanishes_on_the_way_is_said_in_a_line(
         assert "\n" not in str(caught.value)
 
 
-def test_an_array_that_has_lost_clips_on_the_way_is_said_in_a_line(tmp_path: Path) -> None:
+def test_an_array_that_has_become_shorter_gives_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "clips.npy"
     np.save(path, np.zeros((2, 5, 8, 8, 3), np.uint8))
     place = Place(open_clips("--real", path, needed=5).items[1], (0, 4))

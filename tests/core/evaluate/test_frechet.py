@@ -42,7 +42,7 @@ def test_it_is_the_formula_by_scipy_for_ill_conditioned_covariances(decades: int
 
 
 @pytest.mark.parametrize("smallest", [1e-6, 1e-12, 0.0])
-def test_covariances_without_an_inverse_give_the_closed_form(smallest: float) -> None:
+def test_singular_covariances_match_the_closed_form(smallest: float) -> None:
     """With the same eigenvectors, the distance is the sum of (s1 - s2)^2 over the deviations."""
     rng = np.random.default_rng(1)
     axes = np.linalg.qr(rng.standard_normal((64, 64)))[0]
@@ -55,7 +55,7 @@ def test_covariances_without_an_inverse_give_the_closed_form(smallest: float) ->
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-10)
 
 
-def test_fewer_clips_than_dimensions_give_the_same_as_the_dimensions_that_they_span() -> None:
+def test_fewer_clips_than_dimensions_equal_the_distance_in_their_span() -> None:
     """Rows of 12 in 400 dimensions, turned so that all but 40 coordinates vanish, where scipy can follow."""
     rng = np.random.default_rng(4)
     small, other = rng.standard_normal((12, 8)), rng.standard_normal((30, 8)) * 2 + 1
@@ -63,7 +63,7 @@ def test_fewer_clips_than_dimensions_give_the_same_as_the_dimensions_that_they_s
     assert frechet_distance(small @ turn, other @ turn) == pytest.approx(by_scipy(small, other), rel=1e-9)
 
 
-def test_a_set_is_at_no_distance_from_itself() -> None:
+def test_the_distance_of_a_set_to_itself_is_zero() -> None:
     features = np.random.default_rng(5).standard_normal((500, 400)).astype(np.float32) * 7
     assert abs(frechet_distance(features, features)) < 1e-9
 

@@ -66,7 +66,7 @@ def test_ssim_is_the_paper_s() -> None:
     assert ssim(clip, other) == pytest.approx(expected, rel=1e-10)
 
 
-def test_a_clip_is_wholly_like_itself_and_less_like_its_blurred_and_noisy_versions() -> None:
+def test_ssim_is_one_for_equal_clips_and_less_for_blurred_and_noisy_ones() -> None:
     clip = noise(4, 2, 32, 32, 3)
     noisy = np.clip(clip.astype(int) + noise(5, *clip.shape) // 4, 0, 255).astype(np.uint8)
     assert ssim(clip, clip) == pytest.approx(1, rel=1e-12)

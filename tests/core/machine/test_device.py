@@ -42,9 +42,7 @@ def settings_of(train: dict[str, Any], *, in_memory: bool = True) -> Settings:
         ),
     ],
 )
-def test_what_a_device_cannot_serve_is_refused_by_name(
-    device: str, train: dict[str, Any], reason: str
-) -> None:
+def test_unsupported_switches_are_rejected_by_name(device: str, train: dict[str, Any], reason: str) -> None:
     with pytest.raises(LatteError, match=reason):
         check_switches(settings_of(train), device)
 

@@ -47,7 +47,7 @@ def test_signals_that_ask_to_stop_interrupt_within_and_are_as_before_afterwards(
     assert [signal.getsignal(each) for each in STOPPING] == before
 
 
-def test_a_closed_terminal_asks_once_however_often_it_is_said_and_never_under_nohup() -> None:
+def test_repeated_hangups_count_once_and_not_under_nohup() -> None:
     came = 0
     with stopped_by_signals():
         try:

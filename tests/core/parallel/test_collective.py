@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 
-TOKEN = 0xFFFF_8001_0000_ABCD  # more digits than float32 holds
+TOKEN = 0xFFFF_8001_0000_ABCD  # more digits than float32 has
 
 
 def test_the_first_workers_number_reaches_the_others_exactly() -> None:

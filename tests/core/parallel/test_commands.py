@@ -13,7 +13,7 @@ TABLE = (
 )
 
 
-def test_msrun_is_told_of_all_workers_and_of_ours(tmp_path: Path) -> None:
+def test_msrun_gets_the_numbers_of_all_and_of_local_workers(tmp_path: Path) -> None:
     cluster = Cluster(4, nodes=3, node_rank=2, master_addr="10.0.0.1", master_port=9000)
     (start,) = starts(COMMAND, cluster, tmp_path)
     assert {
@@ -77,7 +77,7 @@ def test_workers_that_cannot_be_started_are_refused_by_the_flag(cluster: Cluster
     assert str(caught.value) == message
 
 
-def test_a_missing_mpirun_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mpirun_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(LatteError, match="found no mpirun on the PATH"):
         check_cluster(Cluster(2, launcher="mpirun"))

@@ -84,7 +84,7 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
 
 
 def means_of_two_workers() -> list[np.ndarray]:
-    """What the program's average should give, in float64."""
+    """The average that the program should compute, in float64."""
     generators = [np.random.default_rng(rank) for rank in (0, 1)]
     shapes: list[tuple[int, ...]] = [(3, 5), (7,), (2, 2, 2)]
     return [
@@ -94,7 +94,7 @@ def means_of_two_workers() -> list[np.ndarray]:
 
 
 def check_means(folder: Path) -> None:
-    """Both workers hold the right averages, and the same bits."""
+    """Both workers have the right averages, bit for bit the same."""
     found = [list(np.load(folder / f"means_{rank}.npz").values()) for rank in (0, 1)]
     for first, second, expected in zip(*found, means_of_two_workers(), strict=True):
         assert first.shape == expected.shape
@@ -102,7 +102,7 @@ def check_means(folder: Path) -> None:
         assert np.array_equal(first, second)
 
 
-def test_two_workers_average_and_only_the_first_is_heard(launched: Callable[..., Launched]) -> None:
+def test_two_workers_average_and_only_the_first_reports(launched: Callable[..., Launched]) -> None:
     run = launched("average", workers=2)
     code, out, err = run.finish()
     assert (code, out, err) == (0, "mean (0.5, 0.5), facts [True, False]\n", "")
@@ -156,7 +156,7 @@ def test_when_one_is_killed_the_run_ends_at_once_with_the_reason_and_the_log(
     assert not any(lives(pid) for pid in pids.values())
 
 
-def test_a_request_to_stop_reaches_all_and_waits_for_the_one_that_saves(
+def test_a_stop_request_reaches_all_workers_and_waits_for_the_save(
     launched: Callable[..., Launched],
 ) -> None:
     run = launched("wait", workers=2)
@@ -177,7 +177,7 @@ def test_an_exception_in_one_is_the_reason(launched: Callable[..., Launched]) ->
     assert "Traceback" in log.read_text()
 
 
-def test_a_problem_that_a_worker_names_is_said_in_its_words(launched: Callable[..., Launched]) -> None:
+def test_a_worker_s_error_message_is_shown(launched: Callable[..., Launched]) -> None:
     run = launched("refuse", workers=2, collective=False)
     code, _, err = run.finish()
     log = run.logs / "worker_1.log"
@@ -198,7 +198,7 @@ def test_workers_do_not_outlive_a_launcher_that_is_killed(launched: Callable[...
         time.sleep(0.1)
 
 
-def test_a_rank_table_gives_each_its_device_and_share_of_the_cores(
+def test_a_rank_table_assigns_devices_and_shares_of_the_cores(
     launched: Callable[..., Launched], tmp_path: Path
 ) -> None:
     table = tmp_path / "table.json"

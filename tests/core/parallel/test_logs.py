@@ -37,13 +37,13 @@ mindspore/ccsrc/cluster/init.cc:50 Initialize
         ("x" * 500, "x" * 300),
     ],
 )
-def test_the_reason_is_the_last_line_that_says_one(tmp_path: Path, log: str, reason: str) -> None:
+def test_the_reason_is_the_last_line_with_one(tmp_path: Path, log: str, reason: str) -> None:
     path = tmp_path / "worker_0.log"
     path.write_text(log)
     assert last_error(path) == reason
 
 
-def test_an_absent_log_gives_no_reason(tmp_path: Path) -> None:
+def test_a_missing_log_has_no_reason(tmp_path: Path) -> None:
     assert last_error(tmp_path / "worker_0.log") == ""
 
 

@@ -80,7 +80,7 @@ def test_without_room_for_it_memory_is_not_shared(tmp_path: Path, monkeypatch: p
     assert meet(shared_memory.open_total) == [None] * WORKERS
 
 
-def test_less_room_gives_smaller_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_shared_memory_leads_to_smaller_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def fallocate(descriptor: int, offset: int, size: int) -> None:

@@ -40,7 +40,7 @@ def rank_table(folder: Path, *servers: dict[str, str]) -> Path:
         pytest.param({"RANK_TABLE_FILE": "absent.json"}, World(), id="a table without a rank"),
     ],
 )
-def test_a_worker_knows_its_place_from_what_its_launcher_leaves(
+def test_a_worker_s_rank_comes_from_its_launcher_s_variables(
     environment: dict[str, str], expected: World
 ) -> None:
     assert current_world(environment) == expected
@@ -76,7 +76,7 @@ def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str
     assert str(caught.value) == message
 
 
-def test_msrun_on_several_machines_must_say_which_is_which() -> None:
+def test_msrun_on_several_machines_needs_a_node_rank() -> None:
     unnumbered = {name: value for name, value in MSRUN.items() if name not in ("MS_NODE_ID", "RANK_ID")}
     with pytest.raises(LatteError, match="--node_rank"):
         current_world(unnumbered)
@@ -98,7 +98,7 @@ def test_msrun_on_several_machines_must_say_which_is_which() -> None:
         ),
     ],
 )
-def test_a_file_that_is_no_rank_table_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+def test_an_invalid_rank_table_is_named(tmp_path: Path, content: str, complaint: str) -> None:
     path = tmp_path / "table.json"
     path.write_text(content)
     with pytest.raises(LatteError, match=complaint):

@@ -39,7 +39,7 @@ def encode(frames):  # type: ignore[no-untyped-def]
     return frames[:, [0] * 8, ::8, ::8]
 
 
-def test_a_plan_says_what_is_still_to_encode_and_how_large_it_will_be(settings: Settings) -> None:
+def test_a_plan_shows_what_is_left_to_encode_and_its_size(settings: Settings) -> None:
     rows = dict(plan_of(settings).rows)
     assert rows["to encode"] == f"3 of 3 videos, about {3 * FRAMES} frames"
     assert rows["disk"] == f"about {3 * FRAMES * 8 * 2 * 2 * 2} B", "8 x 2 x 2 float16 values a frame"

@@ -50,7 +50,7 @@ def test_a_text_to_video_pass_counts_the_attention_to_its_text() -> None:
     assert forward_flops(text) == forward_flops(SHAPE) + queries + states + scores
 
 
-def test_low_rank_changes_alone_have_gradients_moments_and_averages() -> None:
+def test_only_lora_parameters_have_gradients_moments_and_averages() -> None:
     shape = TextToVideoShape(24, 2, 3, 2, caption_channels=16)
     memory = training_memory(TextToVideoSizes(shape, 8, "lora", 5), TrainSettings(dtype="float32"))
     changes = 2 * (2 + 1) * 4 * (5 * 24 + 24 * 5)  # pairs x attentions x projections x factors
@@ -98,7 +98,7 @@ def test_a_processors_speed_is_the_operations_of_the_fastest_product_over_its_ti
     assert products == 4 * [((1024, 1024), (1024, 1024), np.float32)]
 
 
-def test_previews_hold_the_weights_once_more() -> None:
+def test_previews_add_one_copy_of_the_weights() -> None:
     without = training_memory(SHAPE, TrainSettings(dtype="float16"))
     held = training_memory(SHAPE, TrainSettings(dtype="float16", preview_every=10))
     assert without.previews == 0

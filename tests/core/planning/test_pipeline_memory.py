@@ -32,13 +32,13 @@ def test_weights_are_counted_exactly_in_their_type() -> None:
     assert memory.autoencoder == 4 * size_of("vae/diffusion_pytorch_model.safetensors")
 
 
-def test_a_cpu_holds_the_tokens_around_a_gelu_of_both_rows_and_no_scores() -> None:
+def test_on_a_cpu_the_peak_is_the_gelu_of_both_rows_without_scores() -> None:
     tokens = 2 * 16 * (512 // 16) ** 2  # rows, frames, patches of 16 pixels
     memory = memory_of(num_frames=16, size=(512, 512), guided=True)
     assert memory.activations == 4 * tokens * (WIDTH + 4 * WIDTH + 4 * WIDTH + WIDTH)
 
 
-def test_another_device_holds_the_scores_of_every_head_twice_and_no_mindspore() -> None:
+def test_on_other_devices_the_peak_has_the_scores_of_every_head_twice() -> None:
     frame = (512 // 16) ** 2
     memory = memory_of(num_frames=16, size=(512, 512), guided=False, device="ascend")
     assert memory.activations == 2 * 4 * 16 * HEADS * frame * frame
@@ -50,7 +50,7 @@ def test_guidance_doubles_the_activations() -> None:
     assert guided.activations == 2 * plain.activations
 
 
-def test_chunks_bound_what_decoding_takes() -> None:
+def test_chunks_limit_the_memory_of_decoding() -> None:
     a_frame = 4 * 64 * 64 * 2 * (4 + 4)  # float32, the last stage's two widths, before and after
     whole = memory_of(num_frames=2, size=SIZE, guided=False)
     chunks = memory_of(num_frames=2, size=SIZE, guided=False, chunk_frames=1)

@@ -37,7 +37,7 @@ def row(plan: Plan, name: str) -> str:
     return dict(plan.rows)[name]
 
 
-def test_a_training_plan_says_steps_an_epoch_over_all_workers(tmp_path: Path) -> None:
+def test_a_training_plan_shows_steps_per_epoch_over_all_workers(tmp_path: Path) -> None:
     for number in range(6):
         write_video(tmp_path / f"video{number}", 3)
     data = DataSettings(root=tmp_path, image_size=32, num_frames=2, frame_stride=1)
@@ -71,7 +71,7 @@ def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
         plan.demand()
 
 
-def test_training_from_a_cache_asks_for_the_cache_alone(tmp_path: Path) -> None:
+def test_training_from_a_cache_needs_only_the_cache(tmp_path: Path) -> None:
     cache = CacheSettings(dir=tmp_path / "latents")
     plan = train_plan(Settings(model=MODEL, cache=cache))
     assert plan.problems == [f"cache.dir: {tmp_path}/latents: no such folder: run latte cache first"]
@@ -102,7 +102,7 @@ def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_l
     )
 
 
-def test_a_caching_plan_says_what_is_stored_where(tmp_path: Path) -> None:
+def test_a_caching_plan_shows_what_is_stored_where(tmp_path: Path) -> None:
     write_video(tmp_path / "videos" / "a", 40)
     data = DataSettings(root=tmp_path / "videos", image_size=32, num_frames=2)
     plan = cache_plan(Settings(data=data, vae=VAE, cache=CacheSettings(dir=tmp_path / "out")))

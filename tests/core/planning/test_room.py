@@ -45,7 +45,7 @@ def test_sampling_a_model_that_fits_nowhere_is_refused(tmp_path: Path) -> None:
     assert sample_plan(settings).problems[0].startswith("sampling takes at least ")
 
 
-def test_a_cpu_is_judged_by_its_own_memory_and_what_fits_is_let_through(
+def test_on_a_cpu_the_machine_s_memory_is_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train = TrainSettings(batch_size=2, dtype="float32")

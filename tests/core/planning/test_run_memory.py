@@ -45,14 +45,14 @@ def test_a_clip_takes_the_autoencoder_too() -> None:
     ]
 
 
-def test_without_a_condition_there_is_no_second_row_for_guidance() -> None:
-    told, untold = Plan(), Plan()
-    add_memory(told, SETTINGS, decodes=False)
+def test_without_a_condition_guidance_needs_no_second_row() -> None:
+    conditional, unconditional = Plan(), Plan()
+    add_memory(conditional, SETTINGS, decodes=False)
     model = SETTINGS.model.model_copy(update={"condition": "none", "num_classes": None})
-    add_memory(untold, SETTINGS.model_copy(update={"model": model}), decodes=False)
+    add_memory(unconditional, SETTINGS.model_copy(update={"model": model}), decodes=False)
     values = 4 * 4 * 16 * (24 + 96 + 96 + 24)
-    assert f"activations {2 * values / 1e3:.0f} kB" in told.rows[0][1]
-    assert f"activations {values / 1e3:.3g} kB" in untold.rows[0][1]
+    assert f"activations {2 * values / 1e3:.0f} kB" in conditional.rows[0][1]
+    assert f"activations {values / 1e3:.3g} kB" in unconditional.rows[0][1]
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark end to end on a tiny model, and what it says of what it cannot measure."""
+"""The benchmark end to end on a tiny model, and its output on what it cannot measure."""
 
 import json
 from collections import deque
@@ -35,9 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Cal
 
 
 @pytest.mark.slow
-def test_a_benchmark_measures_what_it_can_and_says_what_it_cannot(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_benchmark_reports_what_it_cannot_measure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual(monkeypatch, replace(BASE, batch=2), replace(BASE, sink=True))
     result = CliRunner().invoke(app, ["bench", "--out", "bench.json"])
     assert result.exit_code == 0, result.stderr
@@ -106,7 +104,7 @@ def test_rows_that_are_named_are_all_that_is_measured(monkeypatch: pytest.Monkey
     assert kinds == ["machine", "train", *["sample"] * 3], "there is no autoencoder to encode with"
 
 
-def test_what_rows_train_on_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_the_data_of_each_row_is_shown_with_the_reason(tmp_path: Path) -> None:
     def text(cached: bool, **values: Any) -> str:
         return choose_source(Settings.model_validate(values), cached=cached).text
 
@@ -142,7 +140,7 @@ def test_a_worker_that_dies_leaves_its_reason_in_the_row(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "other"}'])
-def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_benchmark_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "old.json"
     path.write_text(text)
     with pytest.raises(LatteError, match=r"--compare: .*old\.json: "):
@@ -150,7 +148,7 @@ def test_a_file_that_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.slow
-def test_a_model_of_captions_is_measured_on_synthetic_states_which_the_output_says(
+def test_a_text_model_is_measured_on_synthetic_states_and_the_output_mentions_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Callable[..., str]
 ) -> None:
     usual(monkeypatch, BASE)

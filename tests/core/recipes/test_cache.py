@@ -173,7 +173,7 @@ def test_a_second_run_encodes_nothing_and_changes_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("calls", [0, 3, 9, 20])
-def test_a_run_that_is_broken_off_and_run_again_ends_as_one_that_was_not(
+def test_an_interrupted_and_continued_run_equals_an_uninterrupted_one(
     kind: str,
     calls: int,
     experiment: Callable[..., Settings],
@@ -219,7 +219,7 @@ def test_workers_that_share_the_videos_make_the_same_files(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_videos_that_fail_are_listed_and_cost_no_other_video(
+def test_failed_videos_are_listed_and_do_not_affect_others(
     kind: str, experiment: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = experiment(type=kind)
@@ -290,7 +290,7 @@ def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..
     assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the index of a video: 0 to 4"
 
 
-def test_overwrite_makes_the_cache_again_with_other_settings(experiment: Callable[..., Settings]) -> None:
+def test_overwrite_replaces_a_cache_of_other_settings(experiment: Callable[..., Settings]) -> None:
     run(experiment(type="mindrecord"))
     other = experiment(dtype="float16")
     _, error = run(other)
@@ -343,7 +343,7 @@ def test_a_class_that_changed_needs_no_new_encoding(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_verify_names_what_is_missing_or_torn_and_repair_mends_it(
+def test_verify_names_missing_and_torn_entries_and_repair_fixes_them(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind)
@@ -374,7 +374,7 @@ def test_verify_names_what_is_missing_or_torn_and_repair_mends_it(
     assert content(folder) == before
 
 
-def test_verify_compares_the_autoencoder_where_it_is_at_hand(
+def test_verify_compares_the_autoencoder_if_available(
     experiment: Callable[..., Settings], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = experiment()
@@ -393,7 +393,7 @@ def test_verify_compares_the_autoencoder_where_it_is_at_hand(
     assert len(caplog.messages) == 1
 
 
-def test_verify_opens_each_shard_once_however_many_videos_it_holds(
+def test_verify_opens_each_shard_once(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_plan, "SHARD_BYTES", 90 * 8 * 4 * 4)  # of 90 frames: three shards
@@ -454,7 +454,7 @@ def files_at_most(size: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("kind", "size"), [("numpy", 5000), ("numpy", 1200), ("mindrecord", 5000), ("mindrecord", 100_000)]
 )
-def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing_that_was_whole(
+def test_a_full_disk_stops_the_run_and_keeps_complete_entries(
     kind: str, size: int, experiment: Callable[..., Settings], tmp_path: Path
 ) -> None:
     whole, full = experiment(type=kind), experiment(type=kind, dir=tmp_path / "full")
@@ -468,7 +468,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing_that_was_whole(
     assert content(tmp_path / "full") == content(whole.cache.dir)  # type: ignore[arg-type]
 
 
-def test_a_torn_last_line_of_the_manifest_costs_that_entry_alone(experiment: Callable[..., Settings]) -> None:
+def test_a_torn_last_line_of_the_manifest_loses_only_that_entry(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
     run(settings)
     manifest = settings.cache.dir / "manifest.jsonl"  # type: ignore[operator]
@@ -487,7 +487,7 @@ def test_a_second_run_on_the_same_folder_at_once_is_refused(experiment: Callable
     assert not (settings.cache.dir / "lock").exists()  # type: ignore[operator]
 
 
-def test_the_manifest_says_what_each_entry_was_made_of(
+def test_the_manifest_records_the_source_of_each_entry(
     experiment: Callable[..., Settings], tmp_path: Path
 ) -> None:
     from hashlib import sha256
@@ -527,7 +527,9 @@ def test_mindones_folders_of_a_file_a_frame_can_be_trained_from(
         open_cache(other)
 
 
-def test_what_is_no_cache_says_what_to_do(experiment: Callable[..., Settings], tmp_path: Path) -> None:
+def test_the_error_for_a_missing_cache_says_what_to_do(
+    experiment: Callable[..., Settings], tmp_path: Path
+) -> None:
     settings = experiment()
     with pytest.raises(LatteError, match=r"cache\.dir: .*/cache: no such folder: run latte cache first"):
         open_cache(settings)
@@ -536,7 +538,7 @@ def test_what_is_no_cache_says_what_to_do(experiment: Callable[..., Settings], t
         open_cache(settings)
 
 
-def test_what_workers_did_is_put_together(experiment: Callable[..., Settings]) -> None:
+def test_results_of_workers_are_merged(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
     folder, root = settings.cache.dir, settings.data.root
     assert folder is not None
@@ -572,7 +574,7 @@ def test_stored_samples_are_the_latents_that_training_from_frames_draws(
         np.testing.assert_array_equal(*drawn)
 
 
-def test_a_run_that_comes_to_nothing_leaves_no_folder(
+def test_a_run_that_saves_nothing_leaves_no_folder(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = experiment()

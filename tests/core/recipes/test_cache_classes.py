@@ -185,7 +185,7 @@ def test_no_class_is_stored_while_an_older_cache_may_lack_some(
     assert classes(settings) == {"ant/a": 0, "bee/a": 1, "cow/a": 2, "dog/a": 3}
 
 
-def test_a_cache_of_mindone_is_numbered_by_all_of_its_folders_or_refused(
+def test_classes_of_a_mindone_cache_are_numbered_by_all_folders_or_rejected(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached()

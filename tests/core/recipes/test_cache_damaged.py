@@ -78,7 +78,7 @@ def add_video(settings: Settings, name: str) -> None:
 @pytest.mark.parametrize(
     "damage", [{"shape": ["x", 1]}, {"name": 7}, {"frames": None}, {"dtype": "float8"}, {"file": []}]
 )
-def test_a_line_of_the_manifest_that_is_no_entry_costs_that_entry_alone(
+def test_an_invalid_line_of_the_manifest_loses_only_that_entry(
     damage: dict[str, Any],
     kind: str,
     cached: Callable[..., Settings],
@@ -100,7 +100,7 @@ def test_a_line_of_the_manifest_that_is_no_entry_costs_that_entry_alone(
 
 
 def times_1000(value: Any) -> Any:
-    """Every whole number in a value of JSON, a thousand times as large."""
+    """Every integer in a JSON value times a thousand."""
     if isinstance(value, dict):
         return {key: times_1000(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -145,7 +145,7 @@ def test_frames_that_a_file_has_not_are_never_read(
 
 
 @pytest.mark.parametrize("content", [bytes(range(11, 256)), b"\xff\n\x00{\n", b"[" * 100_000])
-def test_a_manifest_that_holds_anything_else_is_refused(
+def test_a_manifest_with_other_content_is_rejected(
     content: bytes, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings, manifest = cached("numpy"), tmp_path / "cache" / MANIFEST
@@ -271,7 +271,7 @@ def test_a_repair_removes_nothing_through_a_link(cached: Callable[..., Settings]
 
 
 @pytest.mark.parametrize("plan", [None, "no JSON"])
-def test_a_lost_plan_of_shards_never_costs_a_shard(
+def test_a_lost_plan_of_shards_does_not_lose_shards(
     plan: str | None, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached("mindrecord")
@@ -285,7 +285,7 @@ def test_a_lost_plan_of_shards_never_costs_a_shard(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_entries_of_other_settings_than_the_header_says_are_encoded_again(
+def test_entries_with_other_settings_than_the_header_are_encoded_again(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -296,14 +296,14 @@ def test_entries_of_other_settings_than_the_header_says_are_encoded_again(
     assert open_cache(larger)[1].read(0, [0], mirror=False).shape == (1, 8, 4, 4)
 
 
-def test_a_shard_whose_sums_say_nothing_is_torn(cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_a_shard_with_invalid_checksums_is_torn(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings = cached("mindrecord")
     (tmp_path / "cache" / "shard-00000.sums").write_text("{}")
     assert {kind for kind, _ in faults(settings)} == {"torn"}
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_repair_forgets_a_video_that_is_gone_and_encodes_no_other_again(
+def test_repair_removes_a_missing_video_and_encodes_no_other(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -345,7 +345,7 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_workers_with_one_video_left_count_it_and_say_when_it_fails(
+def test_workers_with_one_video_left_count_it_and_report_its_failure(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)

@@ -1,4 +1,4 @@
-"""Captions' states in a cache: each once, whole or not at all, and only those of the encoder at hand."""
+"""Captions' states in a cache: each once, complete or absent, and only those of the current encoder."""
 
 import json
 import os
@@ -87,8 +87,8 @@ def test_each_caption_and_the_empty_one_is_stored_once_cut_to_its_tokens(data: P
         expected = encoder.encode(text)
         assert (entry.tokens, entry.shape) == (expected.tokens, (expected.tokens, folder.width))
         assert (entry.dtype, entry.encoder) == ("float16", encoder_digest(folder))
-        told = condition_of(expected, folder)
-        np.testing.assert_array_equal(stored(text), told.astype(np.float16))
+        expected_states = condition_of(expected, folder)
+        np.testing.assert_array_equal(stored(text), expected_states.astype(np.float16))
     assert faults(settings) == []
 
 
@@ -113,7 +113,7 @@ def test_a_changed_caption_is_refused_by_training_and_alone_encoded_by_the_next_
     assert "a blue cat" in read_texts(data / "cache")
 
 
-def test_what_a_run_that_died_left_is_made_whole_by_the_next(data: Path) -> None:
+def test_the_next_run_completes_what_a_killed_run_left(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
     expected = {path.name: path.read_bytes() for path in texts_in(data).glob("*.npy")}
@@ -165,7 +165,7 @@ def test_states_of_another_encoder_are_refused_and_the_difference_is_named(data:
     assert str(refusal.value) == f"{difference}: {hint}"
 
 
-def test_a_cache_alone_tells_each_videos_captions(data: Path) -> None:
+def test_a_cache_contains_each_video_s_captions(data: Path) -> None:
     fill(settings_in(data))
     moved = settings_in(data, data={"image_size": 16}, text={})
     assert captions_of(moved, ["a", "b", "c"]) == {"a": ("a red cat", "the sea"), "b": ("the sea",)}
@@ -193,7 +193,7 @@ def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
     )
 
 
-def test_a_cache_made_again_holds_no_old_captions(data: Path) -> None:
+def test_an_overwritten_cache_has_no_old_captions(data: Path) -> None:
     fill(settings_in(data))
     (data / "captions.csv").write_text("video,caption\na,new\nb,new\n")
     list(CacheRun(settings_in(data), encode=encode, overwrite=True))

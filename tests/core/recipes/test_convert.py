@@ -59,7 +59,7 @@ def test_every_layout_of_the_autoencoder_converts_to_the_same_weights(tmp_path: 
         assert found[name].tobytes() == array.tobytes()
 
 
-def test_half_precision_inside_a_whole_stable_diffusion_checkpoint_is_exactly_the_rounded_values(
+def test_half_precision_in_a_full_stable_diffusion_checkpoint_is_exactly_rounded(
     tmp_path: Path,
 ) -> None:
     report = run(VAE / "ldm_full_sd_first_stage_fp16.ckpt", tmp_path / "x.safetensors")
@@ -170,7 +170,7 @@ def test_mindspore_loads_what_is_converted(tmp_path: Path) -> None:
     assert found == DIGESTS["latte/class/ckpt_train.pt"]["ema"]
 
 
-def test_the_report_says_what_was_found_and_done(tmp_path: Path) -> None:
+def test_the_report_lists_what_was_found_and_done(tmp_path: Path) -> None:
     source = GOLDEN / "latte/variants/ckpt_compiled_orig_mod.pt"
     run(source, tmp_path / "x.ckpt", report=tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
@@ -212,7 +212,7 @@ def test_a_model_is_described_in_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_finds_what_a_run_would(tmp_path: Path) -> None:
+def test_a_dry_run_finds_the_problems_of_a_run(tmp_path: Path) -> None:
     for name in ("nan_tensor.pt", "corrupt_crc.pt"):
         with pytest.raises(LatteError) as dry:
             run(GOLDEN / "bad" / name, tmp_path / "x.ckpt", dry_run=True)
@@ -278,7 +278,7 @@ assert "mindspore" not in sys.modules
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_the_target_goes_when_it_is_not_said(tmp_path: Path) -> None:
+def test_the_default_target_is_next_to_the_source(tmp_path: Path) -> None:
     source = tmp_path / "weights.v2.pt"
     source.write_bytes((GOLDEN / "bad/good.pt").read_bytes())
     assert run(source).target == str(tmp_path / "weights.v2.ckpt")
@@ -331,7 +331,7 @@ def test_the_kind_asked_for_must_be_the_kind_found(tmp_path: Path) -> None:
         run(GOLDEN / "bad/good.pt", tmp_path / "x.ckpt", kind="vae")
 
 
-def test_a_number_too_large_for_float16_is_the_sources_fault(tmp_path: Path) -> None:
+def test_a_number_too_large_for_float16_is_reported_for_the_source(tmp_path: Path) -> None:
     source = open_weights(GOLDEN / "bad/good.pt")
     arrays = {name: source.read(name).copy() for name in source.names}
     arrays["blocks.0.mlp.fc1.bias"][3] = 1e5
@@ -348,7 +348,7 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_dry_run_tells_memory_disk_and_time_and_a_conversion_holds_no_more(tmp_path: Path) -> None:
+def test_a_dry_run_shows_memory_disk_and_time_and_a_conversion_needs_no_more(tmp_path: Path) -> None:
     size = (1152, 4608)
     names = load_file(VAE / "ldm_bare.safetensors")
     cost = run(VAE / "ldm_bare.safetensors", tmp_path / "x.ckpt", dtype="float16", dry_run=True).cost

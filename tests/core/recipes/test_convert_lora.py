@@ -58,7 +58,7 @@ def test_an_existing_target_is_kept_without_force() -> None:
     assert (Path("ours") / "adapter_config.json").is_file()
 
 
-def test_a_pipeline_with_adapters_merged_is_a_whole_pipeline() -> None:
+def test_a_pipeline_with_merged_adapters_is_complete() -> None:
     uses = [LoraUse(path=PEFT, strength=0.5), LoraUse(path=PEFT, strength=0.25)]
     report = run(PIPELINE, Path("merged"), lora=uses)
     assert report.lora == [f"{PEFT}:0.5", f"{PEFT}:0.25"]

@@ -18,7 +18,7 @@ ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # of which no outputs are recorded
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["class", "uncond", "variants"])
-def test_the_converted_weights_give_the_original_s_numbers(tmp_path: Path, folder: str) -> None:
+def test_converted_weights_match_the_original(tmp_path: Path, folder: str) -> None:
     inputs, model = arrays(folder, "inputs.npz"), model_of(folder, "ema")
     labels = inputs.get("y", np.zeros(len(inputs["t"])))
     for file in DIGESTS:
@@ -35,6 +35,6 @@ def test_the_converted_weights_give_the_original_s_numbers(tmp_path: Path, folde
 
 
 def which(file: str, section: str) -> str:
-    """ema or model, for an unmarked set by its numbers: the folder's ckpt_train.pt holds both."""
+    """ema or model, for an unmarked set by its numbers: the folder's ckpt_train.pt contains both."""
     both = DIGESTS[f"{Path(file).parent}/ckpt_train.pt"]
     return next(name for name, listed in both.items() if listed == DIGESTS[file][section])

@@ -88,7 +88,7 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: EvalJob, tmp_path: P
     assert found["remarks"][0].startswith("fvd: 6 clips are few for 400 dimensions")
 
 
-def test_the_same_seed_gives_the_same_digits_from_the_cache_and_by_workers(
+def test_the_same_seed_has_the_same_digits_from_the_cache_and_with_workers(
     job: EvalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = figures(job)
@@ -115,7 +115,7 @@ def test_a_torn_entry_of_the_cache_is_computed_again(job: EvalJob) -> None:
     assert figures(job) == first
 
 
-def test_a_set_is_at_no_distance_from_itself(job: EvalJob) -> None:
+def test_the_distance_of_a_set_to_itself_is_zero(job: EvalJob) -> None:
     same = EvalJob(job.generated, job.generated, job.protocol, job.i3d)
     found = figures(same)
     assert abs(found["fvd"]["value"]) < 1e-6
@@ -164,7 +164,9 @@ def test_every_choice_is_in_the_report(job: EvalJob) -> None:
         ({"real": Path("nowhere")}, "--real: nowhere: no such file or folder"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(job: EvalJob, changes: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_measured_gives_a_one_line_error(
+    job: EvalJob, changes: dict[str, Any], said: str
+) -> None:
     from dataclasses import replace
 
     wrong = replace(job, **changes)
@@ -182,20 +184,20 @@ def test_one_clip_has_no_covariance(job: EvalJob, tmp_path: Path) -> None:
         figures(EvalJob(job.real, tmp_path / "one.npy", job.protocol, job.i3d))
 
 
-def test_the_paper_s_protocol_is_a_preset_whose_changes_are_told() -> None:
+def test_the_paper_s_protocol_is_a_preset_and_changes_are_reported() -> None:
     assert (LATTE.clips, LATTE.num_frames, LATTE.real_stride, LATTE.size) == (2048, 16, 3, 256)
     assert choose("latte", draws=5, seed=1).name == "latte"
     assert choose("latte", clips=100).name == "latte, changed"
     assert choose("default", clips=100).name == "default"
 
 
-def test_metrics_are_told_by_name() -> None:
+def test_metrics_are_selected_by_name() -> None:
     assert parse_metrics("ssim, fvd") == ("fvd", "ssim")
     with pytest.raises(LatteError, match="--metrics: found 'lpips', expected fvd, psnr, ssim"):
         parse_metrics("fvd,lpips")
 
 
-def test_a_cache_that_cannot_be_written_changes_no_figure(
+def test_an_unwritable_cache_does_not_change_the_results(
     job: EvalJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     features.features_folder().parent.mkdir(parents=True)
@@ -206,9 +208,7 @@ def test_a_cache_that_cannot_be_written_changes_no_figure(
     assert figures(job) == found
 
 
-def test_a_report_that_cannot_be_written_is_said_before_anything_is_measured(
-    job: EvalJob, tmp_path: Path
-) -> None:
+def test_an_unwritable_report_is_an_error_before_anything_is_measured(job: EvalJob, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LatteError, match=r"file/below: cannot be created"):
         figures(job, report=tmp_path / "file" / "below" / "report.json")

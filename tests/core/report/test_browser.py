@@ -88,7 +88,7 @@ def test_the_page_plays_and_fits_wide_and_narrow_light_and_dark(
     assert [url for url in requests if url.startswith("file:")] == [page.resolve().as_uri()]
 
 
-def test_the_policy_of_the_page_holds_back_what_would_be_loaded(
+def test_the_page_s_policy_blocks_external_content(
     browser: webdriver.Chrome, run: Settings, tmp_path: Path
 ) -> None:
     page = write_report(run)

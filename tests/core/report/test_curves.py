@@ -25,7 +25,7 @@ def _points(chart: Chart, place: int = 0) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in (pair.split(",") for pair in pairs)]
 
 
-def test_a_point_lies_where_the_ticks_say() -> None:
+def test_points_match_the_ticks() -> None:
     (chart,) = charts([{"step": step, "grad_norm": float(step)} for step in (10, 20, 30)])
     assert chart.title == "Gradient norm"
     assert [tick.text for tick in chart.x_ticks] == ["10", "15", "20", "25", "30"]

@@ -1,4 +1,4 @@
-"""report.html: what it holds, and what it does with files of strangers."""
+"""report.html: its content, and how it treats untrusted files."""
 
 import base64
 import json
