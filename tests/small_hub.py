@@ -36,7 +36,7 @@ class SmallHub:
     asked: list[str] = field(default_factory=list)
     """Method, path and range of every request."""
     breaks: dict[str, list[int]] = field(default_factory=dict)
-    """Bytes after which the transfers of a file end, one after another; later ones are whole."""
+    """Bytes after which successive transfers of a file end; later ones are complete."""
     spoilt: dict[str, bytes] = field(default_factory=dict)
     """What comes in place of a file."""
     status: int = 0
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -135,11 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in found.files:
             self._send(404, {"X-Error-Code": "EntryNotFound"})
             return
-        whole = found.files[file]
-        headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag(whole)}"', "Accept-Ranges": "bytes"}
-        if len(whole) >= LARGE:
-            headers |= {"X-Linked-Size": str(len(whole)), "X-Linked-Etag": f'"{etag(whole)}"'}
-        content = self.hub.spoilt.get(file, whole)
+        stored = found.files[file]
+        headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag(stored)}"', "Accept-Ranges": "bytes"}
+        if len(stored) >= LARGE:
+            headers |= {"X-Linked-Size": str(len(stored)), "X-Linked-Etag": f'"{etag(stored)}"'}
+        content = self.hub.spoilt.get(file, stored)
         begin = 0
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             begin = int(match[1])

@@ -1,4 +1,4 @@
-"""Every shipped experiment loads, says how it is run, and plans; the schema is that of the settings."""
+"""Every shipped experiment loads, states its command, and has a plan; the schema is that of the settings."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_the_package_carries_the_experiments_and_their_schema() -> None:
     assert packaged == {path.name: path.read_text() for path in (ROOT / "configs").iterdir()}
 
 
-def test_the_experiments_are_listed_with_a_sentence_each_and_printed_whole() -> None:
+def test_experiments_are_listed_with_a_sentence_and_printed_in_full() -> None:
     listed = CliRunner().invoke(cli.app, ["configs"], catch_exceptions=False)
     assert listed.exit_code == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [path.stem for path in CONFIGS]

@@ -89,8 +89,8 @@ def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: Pa
 def test_a_source_distribution_has_the_package_and_no_tests(sdist: Path) -> None:
     held = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
     made = {name for name in held if name.startswith("build/") or ".egg-info/" in name}
-    beside = {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
-    assert held - made - {"PKG-INFO", "setup.cfg"} == of_the_package() | beside
+    project = {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+    assert held - made - {"PKG-INFO", "setup.cfg"} == of_the_package() | project
 
 
 @pytest.fixture(scope="module")

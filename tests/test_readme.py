@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def commands() -> list[str]:
-    """The lines of the pages' shell blocks that run latte or make, whole, without comments, each once."""
+    """The lines of the pages' shell blocks that run latte or make, complete, without comments, each once."""
     blocks = [
         block
         for page in PAGES

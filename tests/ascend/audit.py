@@ -1,4 +1,4 @@
-"""What a validated graph holds that Ascend may not be able to run, by MindSpore's own documentation."""
+"""What a validated graph contains that Ascend may not be able to run, by MindSpore's own documentation."""
 
 import itertools
 import re

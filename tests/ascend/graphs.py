@@ -1,7 +1,7 @@
 """The graphs that this program compiles on Ascend, compiled on a CPU as far as MindSpore validates them.
 
 `LATTE_KERNELS=off GLOG_v=4 python -m tests.ascend.graphs FOLDER [NAME ...]` writes FOLDER/NAME.ir for each.
-The compiled kernels are off and what depends on the device is chosen as on Ascend, so that a graph holds the
+The compiled kernels are off and what depends on the device is chosen as on Ascend, so that a graph has the
 operators that an Ascend device would be given. What a CPU cannot execute fails after validation; that failure
 is expected.
 """

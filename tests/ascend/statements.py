@@ -20,7 +20,7 @@ REFERENCE = re.compile(r"Refer to :(?:func|class):`~?(mindspore\.[\w.]+)`")
 class Statement:
     """An operator's documentation: where it is, and the platforms and floating-point types that it names.
 
-    Without types, it says nothing of them.
+    Without types, they are not checked.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""What a user types: flags, exit codes, whole messages, and what is answered without MindSpore."""
+"""What a user types: flags, exit codes, full messages, and what is answered without MindSpore."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def test_the_flags_of_every_command_are_these() -> None:
     assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
 
 
-def test_the_version_is_said_on_stdout() -> None:
+def test_version_is_printed_to_stdout() -> None:
     result = runner.invoke(cli.app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"latte {__version__}\n")
 

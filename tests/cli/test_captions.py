@@ -59,8 +59,8 @@ def folder(
 
 @pytest.mark.usefixtures("folder")
 def test_latte_learns_captions_and_a_cache_of_them_trains_as_the_videos_do() -> None:
-    told = latte("train")
-    assert "left out: 1 video: three: has no caption" in told.stderr
+    result = latte("train")
+    assert "left out: 1 video: three: has no caption" in result.stderr
     states = load_file("run/ckpt/step-00000003.safetensors")
     weight = "text_embedding_projection.1.weight"
     assert states[f"model/{weight}"].shape == (24, 77 * 768)

@@ -41,12 +41,12 @@ def test_figures_come_with_every_choice_and_are_the_same_twice(clips: Path) -> N
         *["(3", "draws)", "dB,", "to", "the", "nearest", "real", "clip"],
     ]
     assert shown[1].startswith(f"ssim              {found['ssim']['value']:.6f} +- ")
-    told = {line[:18].strip().replace(" ", "_") for line in shown[shown.index("") + 1 :]}
-    assert told == found["protocol"].keys()
+    shown_rows = {line[:18].strip().replace(" ", "_") for line in shown[shown.index("") + 1 :]}
+    assert shown_rows == found["protocol"].keys()
     assert lines(*asked)[1] == shown
 
 
-def test_without_the_network_s_weights_one_line_says_how_to_get_them(clips: Path) -> None:
+def test_missing_i3d_weights_error_explains_how_to_get_them(clips: Path) -> None:
     code, _, errors = lines("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     assert code == 1
     assert errors == [
@@ -66,7 +66,7 @@ def test_a_dry_run_shows_the_plan_and_measures_nothing(clips: Path) -> None:
     assert not (clips / "report.json").exists()
 
 
-def test_a_run_without_checkpoint_says_all_that_is_missing(tmp_path: Path) -> None:
+def test_a_run_without_checkpoint_lists_everything_missing(tmp_path: Path) -> None:
     code, _, errors = lines("--run-dir", tmp_path / "run", "--clips", 4)
     assert code == 1
     assert errors[0] == "2 problems"
@@ -137,7 +137,7 @@ WRONG_CLIPS: dict[str, Make] = {
 
 @pytest.mark.parametrize("which", ["--real", "--generated"])
 @pytest.mark.parametrize("wrong", WRONG_CLIPS)
-def test_what_are_no_clips_is_said_in_a_line(clips: Path, wrong: str, which: str) -> None:
+def test_invalid_clips_give_a_one_line_error(clips: Path, wrong: str, which: str) -> None:
     (clips / "wrong").mkdir()
     paths = {"--real": clips / "real.npy", "--generated": clips / "generated.npy"}
     paths[which] = WRONG_CLIPS[wrong](clips / "wrong")
@@ -151,7 +151,7 @@ def test_what_are_no_clips_is_said_in_a_line(clips: Path, wrong: str, which: str
 @pytest.mark.parametrize(
     "content", [b"", b"text", pickle.dumps(_Payload()), pickle.dumps({}), b"PK\x03\x04" + bytes(60)]
 )
-def test_what_are_no_weights_of_i3d_is_said_in_a_line(clips: Path, content: bytes) -> None:
+def test_invalid_i3d_weights_give_a_one_line_error(clips: Path, content: bytes) -> None:
     (clips / "i3d.ckpt").write_bytes(content)
     asked = ("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     code, _, errors = lines(*asked, "--i3d", clips / "i3d.ckpt")
@@ -160,7 +160,7 @@ def test_what_are_no_weights_of_i3d_is_said_in_a_line(clips: Path, content: byte
     assert not Path("PWNED").exists()
 
 
-def test_clips_that_do_not_go_together_are_said_in_a_line(clips: Path) -> None:
+def test_incompatible_clips_give_a_one_line_error(clips: Path) -> None:
     (clips / "sizes").mkdir()
     for side in (16, 20):
         np.save(clips / "sizes" / f"{side}.npy", np.zeros((1, 16, side, side, 3), np.uint8))

@@ -26,7 +26,7 @@ def test_a_help_page_fits_80_columns(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_stands_once_under_a_known_heading(command: str) -> None:
+def test_every_option_appears_once_under_a_known_heading(command: str) -> None:
     text = page(command)
     headings = re.findall(r"^(\w+):$", text.partition("\nExamples:")[0], re.M)
     assert headings == [heading for heading in GROUPS if heading in headings]
@@ -48,7 +48,7 @@ def test_the_examples_of_a_help_page_parse(command: str) -> None:
         COMMANDS[command].make_context(name, arguments)
 
 
-def test_the_list_of_commands_shows_each_summary_whole() -> None:
+def test_command_list_shows_full_summaries() -> None:
     shown = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, ["--help"]).stdout
     for name, command in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(command.help.splitlines()[0])}$", shown, re.M)

@@ -1,4 +1,4 @@
-"""Commands that are told to stop while they compute."""
+"""Commands that are stopped while they compute."""
 
 import os
 import pty
@@ -39,7 +39,7 @@ def experiment(tmp_path: Path, tiny_experiment: Callable[..., str]) -> Path:
 def stop(
     folder: Path, *arguments: str, number: signal.Signals, began: Callable[[], bool] | None = None
 ) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a run that gets a signal once it `began`: once it says "encoding"."""
+    """Exit code, stdout and stderr of a run that gets a signal once it `began`: once it prints "encoding"."""
     began = began or (lambda: "encoding" in (folder / "err").read_text())
     command = [sys.executable, "-m", "latte_cli", *arguments]
     with (folder / "err").open("w+") as err:
@@ -65,7 +65,7 @@ def stop(
         (("--parallel", "2"), signal.SIGHUP),
     ],
 )
-def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leaves_no_half(
+def test_a_stopped_run_shows_status_and_how_to_continue_and_leaves_no_partial_files(
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
 ) -> None:
     code, out, err = stop(experiment, "cache", *flags, number=number)
@@ -75,8 +75,8 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
     assert last == "interrupted; finished entries are kept: run the same command again to continue"
     assert err.count("interrupted") == 1
     folder = experiment / "latents"
-    whole = len(list(folder.glob("latents/*.npy")))
-    assert int(status[1]) <= whole <= int(status[1]) + 2, "a worker may be stopped between file and entry"
+    complete = len(list(folder.glob("latents/*.npy")))
+    assert int(status[1]) <= complete <= int(status[1]) + 2, "a worker may be stopped between file and entry"
     kept = {path.name for path in folder.iterdir()} if folder.exists() else set()
     assert kept <= {"cache.json", "manifest.jsonl", "latents", "shards.json"}
     assert kept or int(status[1]) == 0, "a folder goes only when nothing was saved"
@@ -84,7 +84,7 @@ def test_a_run_that_is_told_to_stop_shows_its_status_says_how_to_go_on_and_leave
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_training_that_is_told_to_stop_saves_first_and_a_second_run_goes_on(
+def test_stopped_training_saves_and_can_be_resumed(
     number: signal.Signals, experiment: Path, tiny_experiment: Callable[..., str]
 ) -> None:
     (experiment / "latte.yaml").write_text(tiny_experiment(**ENDLESS))

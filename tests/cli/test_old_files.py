@@ -60,7 +60,7 @@ def known(found: Any, expected: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sidecar", ["run/samples/000-seed5-class1", "clips/000-seed7-a-cat"])
-def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
+def test_a_clip_is_replayed_from_its_spec(sidecar: str) -> None:
     result = latte(f"sample --replay {sidecar}.json --out again")
     assert result.exit_code == 0, result.stderr
     again, before = Path("again", Path(sidecar).name), Path(sidecar)
@@ -75,14 +75,14 @@ def test_a_clip_is_made_again_from_its_record(sidecar: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
-def test_a_cache_is_whole_and_gone_on_with(kind: str) -> None:
+def test_an_old_cache_passes_verification_and_can_be_continued(kind: str) -> None:
     flags = f"-c experiment.yaml --out {kind} --type {kind} --set cache.mirror={kind == 'mindrecord'}"
     assert latte(f"cache --verify {flags}").stdout == "2 entries, all intact\n"
     again = latte(f"cache {flags}")
     assert again.stdout.splitlines()[-1] == "Saving Attempts: 0: save 0 videos, failed 0 videos."
 
 
-def test_both_types_of_cache_give_the_same_latents() -> None:
+def test_both_cache_types_return_the_same_latents() -> None:
     settings = load_settings(Path("experiment.yaml"), command="train")
     values = []
     for kind in ("numpy", "mindrecord"):
@@ -97,13 +97,13 @@ def test_both_types_of_cache_give_the_same_latents() -> None:
         np.testing.assert_array_equal(sharded, stored)
 
 
-def test_cached_captions_are_whole() -> None:
+def test_cached_captions_pass_verification() -> None:
     result = latte("cache --verify -c texts.yaml")
     assert (result.stdout, result.exit_code) == ("5 entries, all intact\n", 0)
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_its_checkpoint_with_the_losses_it_had() -> None:
+def test_a_run_resumes_from_an_old_checkpoint_with_the_same_losses() -> None:
     before = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     shutil.copytree("run", "resumed")
     for path in Path("resumed/ckpt").glob("step-00000004*"):

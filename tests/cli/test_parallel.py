@@ -87,7 +87,7 @@ def test_float16_on_two_workers_trains_as_on_one_with_twice_the_batch() -> None:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_a_killed_worker_ends_the_run_with_one_line_and_one_worker_goes_on() -> None:
+def test_a_killed_worker_ends_the_run_with_one_line_and_one_worker_can_resume() -> None:
     run = start("train --run-dir run --parallel 2 --steps 1000000")
     deadline = time.monotonic() + SECONDS
     while not list(Path("run").glob("ckpt/step-*.safetensors")):

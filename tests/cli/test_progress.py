@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> StringIO:
-    """What is written where there is no terminal."""
+    """What is written without a terminal."""
     text = StringIO()
     monkeypatch.setattr(display, "console", Console(file=text, width=40))
     return text
@@ -49,7 +49,7 @@ def steps(clock: Clock, total: int, seconds: float) -> Iterator[int]:
         clock.now += seconds
 
 
-def test_a_log_gets_the_first_line_one_every_ten_seconds_and_the_last(clock: Clock, log: StringIO) -> None:
+def test_a_log_has_the_first_line_one_every_ten_seconds_and_the_last(clock: Clock, log: StringIO) -> None:
     reports = follow(steps(clock, 9, 4.0), lambda step: Line("training", step, 9, f"loss {step}"))
     assert list(reports) == list(range(1, 10))
     assert log.getvalue().splitlines() == [
@@ -60,7 +60,7 @@ def test_a_log_gets_the_first_line_one_every_ten_seconds_and_the_last(clock: Clo
     ]
 
 
-def test_a_log_gets_the_first_and_last_line_of_each_thing_done(clock: Clock, log: StringIO) -> None:
+def test_a_log_has_the_first_and_last_line_of_each_activity(clock: Clock, log: StringIO) -> None:
     def line(step: int) -> Line:
         return Line("encoding", step, 3) if step <= 3 else Line("training", step - 3, 2)
 
@@ -88,13 +88,13 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "loss [b]0.5" in text.getvalue()
 
 
-def test_log_lines_are_no_markup_and_cannot_steer_the_terminal(log: StringIO) -> None:
+def test_log_lines_are_not_markup_and_cannot_control_the_terminal(log: StringIO) -> None:
     record = logging.LogRecord("x", logging.WARNING, "", 0, "left out: %s", ("[red]\x1b[2J.mp4",), None)
     LogHandler().emit(record)
     assert log.getvalue() == "warning: left out: [red]\\x1b[2J.mp4\n"
 
 
-def test_a_plan_is_its_settings_and_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_prints_the_settings_and_a_line_per_fact(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps per epoch", "3")]))
     assert capsys.readouterr().out == "seed: 1\n\nmodel            tiny\nsteps per epoch  3\n"
 
@@ -128,9 +128,7 @@ class Gone(StringIO):
         raise OSError(errno.EIO, "Input/output error")
 
 
-def test_a_loop_goes_on_when_nobody_can_read_its_lines_any_more(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loop_continues_when_stderr_is_closed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Gone())
     reports = follow(steps(clock, 3, 20.0), lambda step: Line("training", step, 3))
     assert list(reports) == [1, 2, 3]

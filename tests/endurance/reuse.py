@@ -165,10 +165,10 @@ def measured(run: Run, full: int, clips: int) -> list[Array]:
     return errors
 
 
-def decibels(found: Array, whole: Array) -> float:
+def decibels(found: Array, full: Array) -> float:
     """PSNR of a clip's frames to another's."""
-    distance = squared_distances(found[None], whole[None])[0, 0]
-    return float(psnr(int(distance), whole.size))
+    distance = squared_distances(found[None], full[None])[0, 0]
+    return float(psnr(int(distance), full.size))
 
 
 def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
@@ -190,14 +190,14 @@ def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
     lengths: dict[str, list[int]] = {}
     for place in range(clips):
         clip = run.clip(HELD_OUT + place, place)
-        whole = run.frames(clip.denoise())
+        full = run.frames(clip.denoise())
         for name, schedule in schedules.items():
             frames = run.frames(replace(clip, full_steps=schedule).denoise())
-            found.setdefault(name, []).append(decibels(frames, whole))
+            found.setdefault(name, []).append(decibels(frames, full))
             lengths.setdefault(name, []).append(len(schedule))
         for name, polynomial in rules.items():
             frames, places = teacache_frames(run, clip, full, polynomial)
-            found.setdefault(name, []).append(decibels(frames, whole))
+            found.setdefault(name, []).append(decibels(frames, full))
             lengths.setdefault(name, []).append(len(places))
     print("| schedule | full steps | PSNR, mean | least | largest |")
     print("| --- | --- | --- | --- | --- |")

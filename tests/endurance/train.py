@@ -71,14 +71,14 @@ def train(work: Path, run_dir: str, source: str, steps: int) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Let a run end; whatever it says when it fails is shown."""
+    """Wait for a run to end; shows its output if it fails."""
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(f"a run ended with {process.returncode}:\n{errors}")
 
 
 def kill(process: subprocess.Popen[str], run_dir: Path, generator: random.Random, starting: float) -> str:
-    """Kill a run at a random moment, and say when; "ended" if it was too late."""
+    """Kill a run at a random moment; returns when, or "ended" if it was too late."""
     begun = time.time() - 0.01
     if generator.random() < SHARE_KILLED_EARLY:
         time.sleep(generator.uniform(0, starting))
@@ -122,11 +122,11 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
     """Whether the killed run ends as the one left alone."""
     generator = random.Random(seed)
     begun = time.monotonic()
-    whole = train(work, f"{source}-whole", source, steps)
-    while whole.poll() is None and not written(work / f"{source}-whole"):
+    unbroken = train(work, f"{source}-whole", source, steps)
+    while unbroken.poll() is None and not written(work / f"{source}-whole"):
         time.sleep(0.02)
     starting = time.monotonic() - begun
-    finish(whole)
+    finish(unbroken)
     alone = time.monotonic() - begun
     moments: list[str] = []
     begun = time.monotonic()

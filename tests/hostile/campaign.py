@@ -2,7 +2,7 @@
 
 Every case copies a small experiment (tests/golden/old_files, with its autoencoder and its pipeline), damages
 one file or adds one, and runs one command in a process of its own. The command must end with exit code 1 in
-time, say one line that holds the words given here and no traceback, and leave every file, inside and outside
+time, print one line with the words given here and no traceback, and leave every file, inside and outside
 of its folder, as it was. Cases named "control" are well-formed and must succeed. Exit 1 when a case fails.
 Some ten minutes on two cores. docs/security.md lists what is tried.
 """
@@ -24,7 +24,7 @@ TIMEOUT = 300  # seconds of a case; all but a few take less than ten
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default="", help="run the cases whose group and name hold this")
+    parser.add_argument("--only", default="", help="run only cases whose group and name contain this")
     only = parser.parse_args().only
     failed = total = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -71,8 +71,8 @@ def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
     changed = sorted(before.items() ^ snapshot(outermost).items())
     if done.returncode != (0 if case.name.startswith("control") else 1):
         return f"exit code {done.returncode}: {said}", said
-    if "Traceback" in stderr or len(lines) > case.lines or case.says not in stderr:
-        return f"{len(lines)} lines, expected one with {case.says!r}: {stderr[-1000:]}", said
+    if "Traceback" in stderr or len(lines) > case.lines or case.expected not in stderr:
+        return f"{len(lines)} lines, expected one with {case.expected!r}: {stderr[-1000:]}", said
     return (f"changed {changed[0][0]}" if changed else ""), said[:300]
 
 

@@ -1,4 +1,4 @@
-"""What the campaign tries: a file damaged or added, a command, and the words that it must say."""
+"""What the campaign tries: a file damaged or added, a command, and the words that it must print."""
 
 import json
 import os
@@ -18,12 +18,12 @@ Spoil = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """A file to damage, a command to run, and what the command is to say."""
+    """A file to damage, a command to run, and what the command must print."""
 
     name: str
     spoil: Spoil
     command: str
-    says: str
+    expected: str
     lines: int = 1
     """Most lines on stderr; several where each names a file of its own."""
 

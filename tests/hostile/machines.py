@@ -2,7 +2,7 @@
 
 Each case runs one command in a process of its own, where a disk is full, a folder cannot be written to, a
 terminal is narrow or gone, a variable is missing. The command must end in time with the exit code given here,
-without a traceback, and say what is given here. Exit 1 when a case fails. docs/security.md lists the cases.
+without a traceback, and print the text given here. Exit 1 if a case fails. docs/security.md lists the cases.
 """
 
 import argparse
@@ -239,7 +239,7 @@ def expect(ended: Ended, code: int, text: str, stream: str = "err") -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default="", help="run the cases whose name holds this")
+    parser.add_argument("--only", default="", help="run only cases whose name contains this")
     only = parser.parse_args().only
     failed = 0
     for name, case in CASES.items():

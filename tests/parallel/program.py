@@ -9,7 +9,7 @@ from pathlib import Path
 from latte_cli.core.parallel.shutdown import own_exit_code
 from latte_cli.core.parallel.world import World, current_world, report_failure
 
-SECONDS_LATE = 40.0  # MindSpore's sums wait for 30, unless told
+SECONDS_LATE = 40.0  # MindSpore's sums wait for 30 by default
 
 
 def main(what: str, folder: Path) -> None:

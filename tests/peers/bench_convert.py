@@ -98,7 +98,7 @@ def compare(torch_python: str, folder: Path, rounds: int) -> None:
     back = folder / "ours.pt"
     turn([*latte, "--to", "torch", "--target", str(back)])
     turn([torch_python, "-c", COMPARE, str(theirs), str(back)])
-    print("the two results hold the same names and numbers")
+    print("the two results have the same names and numbers")
 
 
 def turn(command: list[str]) -> Turn:

@@ -42,7 +42,7 @@ def test_logits_are_the_recorded_ones() -> None:
             np.testing.assert_allclose(found, recorded[frames], rtol=1e-9, atol=1e-9)
 
 
-def test_a_torchscript_archive_gives_the_filters_of_the_pickle(tmp_path: Path) -> None:
+def test_a_torchscript_archive_has_the_filters_of_the_pickle(tmp_path: Path) -> None:
     torch.jit.script(published()).save(tmp_path / "i3d_torchscript.pt")
     script, pickled = read_i3d(tmp_path / "i3d_torchscript.pt"), read_i3d(Path(os.environ["I3D"]))
     assert script.keys() == pickled.keys()

@@ -3,7 +3,7 @@
     python tests/peers/check_torch_files.py --torch-python /path/to/python-with-torch [--count 200]
 
 Both formats, pickle protocols 2 to 5, every float type, views with offsets, strides, repetition and shared
-storages, parameters, nested training checkpoints with optimizer, arguments and other things that stand beside
+storages, parameters, nested training checkpoints with optimizer, arguments and other things next to
 weights.
 """
 

@@ -1,4 +1,4 @@
-"""Time a whole command against diffusers: `compare_command.py --torch PYTHON`, as `make bench-peers` runs it.
+"""Time a complete command against diffusers: `compare_command.py --torch PYTHON`, as in `make bench-peers`.
 
 A small text-to-video pipeline is made; then `latte sample --pipeline`, diffusers' pipeline and `import
 mindspore` alone take turns, each a process of its own: one clip in 20 steps with guidance, as mp4.

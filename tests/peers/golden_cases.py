@@ -202,7 +202,7 @@ def chain_generator(index: int) -> np.random.Generator:
 def compact(output: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """What is kept of an output: evenly spread numbers of it, its greatest magnitude, its means by channel.
 
-    Small outputs are kept whole. The means are over the last two axes.
+    Small outputs are kept in full. The means are over the last two axes.
     """
     flat = np.asarray(output, np.float32).reshape(-1)
     stride = max(len(flat) // SAMPLES, 1) | 1  # odd: no power of two that sizes are made of

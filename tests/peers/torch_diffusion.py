@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Diffusion:
-    """A linear schedule, whole or respaced to `steps` evenly spread timesteps (Ho et al. 2020)."""
+    """A linear schedule, complete or respaced to `steps` evenly spread timesteps (Ho et al. 2020)."""
 
     def __init__(self, steps: int | None = None):
         whole = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000, dtype=np.float64))
@@ -90,7 +90,7 @@ def row_means(values: Tensor) -> Tensor:
 
 
 def level_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-probability of the one of 256 levels that holds x (Ho et al. 2020, eq. 13)."""
+    """Log-probability of the one of 256 levels that contains x (Ho et al. 2020, eq. 13)."""
     centred, inverse = x - mean, torch.exp(-log_scale)
     upper, lower = normal_cdf(inverse * (centred + 1 / 255)), normal_cdf(inverse * (centred - 1 / 255))
     inner = torch.where(x > 0.999, 1 - lower, upper - lower)
@@ -113,7 +113,7 @@ class Training:
         average.requires_grad_(False)
 
     def step(self, x_start: Tensor, places: Tensor, eps: Tensor, *labels: Tensor) -> dict[str, float]:
-        """Take one step; gives the mean losses and the gradients' norm."""
+        """Take one step; returns the mean losses and the gradients' norm."""
         losses = self.diffusion.losses(self.model, x_start, places, eps, *labels)
         losses["loss"].mean().backward()
         norm = torch.nn.utils.get_total_norm([one.grad for one in self.trained])

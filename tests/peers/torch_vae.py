@@ -10,7 +10,7 @@ SD_WIDTHS = (128, 256, 512, 512)  # Rombach et al. 2022: the f8 autoencoder with
 
 
 class Resnet(nn.Module):
-    """Two normalised convolutions beside a shortcut."""
+    """Two normalised convolutions with a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, groups: int):
         super().__init__()

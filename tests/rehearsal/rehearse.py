@@ -33,7 +33,7 @@ HEADINGS = (
 
 
 class Rehearsal(NamedTuple):
-    """A command, told in a few words, and what it runs on."""
+    """A command, its short description, and what it runs on."""
 
     name: str
     arguments: Sequence[str]
@@ -88,7 +88,7 @@ def latte_1(work: Path) -> list[Rehearsal]:
 
 
 def _once(path: Path, make: Callable[[Path], Path]) -> None:
-    """Make what is not there yet, whole or not at all."""
+    """Make what does not exist yet, atomically."""
     if not path.exists():
         print(f"making {path}", flush=True)
         partial = path.with_name(f"partial-{path.name}")

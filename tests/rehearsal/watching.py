@@ -25,7 +25,7 @@ class Fact(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What `--dry-run` says: None where it says nothing."""
+    """What `--dry-run` shows: None if it shows nothing."""
 
     memory: float | None
     seconds: float | None

@@ -56,7 +56,7 @@ def test_the_normalisation_of_training_is_folded_into_the_weights() -> None:
     np.testing.assert_allclose(found, convolved(unit, weights, "post_quant_conv"), atol=1e-4)
 
 
-def test_a_batch_depends_on_its_step_alone() -> None:
+def test_a_batch_depends_only_on_its_step() -> None:
     clips = [RANDOM.integers(0, 256, (3, 80, 100, 3), dtype=np.uint8) for _ in range(3)]
     batch = draw_batch(clips, 7, 5, seed=1)
     assert batch.shape == (5, 3, SIZE, SIZE)
