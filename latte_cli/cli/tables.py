@@ -1,4 +1,4 @@
-"""Results of `latte bench`, `calibrate` and `evaluate` on stdout, in plain text that a README can hold."""
+"""Results of `latte bench`, `calibrate` and `evaluate` on stdout, in plain text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -166,7 +166,7 @@ def test_what_leaves_nothing_to_train_or_validate_on_is_refused_in_a_line() -> N
         "data.validation: nowhere: no such folder"
     )
     assert refused("train --run-dir new --set data.validation=videos/a") == (
-        "data.validation: videos/a: lies in data.root videos, whose videos are trained on: expected a folder"
+        "data.validation: videos/a: is in data.root videos, whose videos are trained on: expected a folder"
         " outside of it"
     )
     Path("empty").mkdir()

@@ -15,7 +15,7 @@ from latte_cli.core.errors import LatteError
 
 
 class Adapter(NamedTuple):
-    """Adapters that are added at a strength; `source` is the file that an error names."""
+    """Adapters with their strength; `source` is their file, for messages."""
 
     lora: Lora
     strength: float
@@ -23,12 +23,12 @@ class Adapter(NamedTuple):
 
 
 def read_adapters(uses: Sequence[LoraUse]) -> list[Adapter]:
-    """The adapters in files. Raises LatteError as `load_lora`."""
+    """Read the adapters in files. Raises LatteError like `load_lora`."""
     return [Adapter(load_lora(use.path), use.strength, str(use.path)) for use in uses]
 
 
 def check_fit(weights: Mapping[str, Shape], adapters: Sequence[Adapter]) -> None:
-    """Raise LatteError when adapters are another model's than the one of these names and shapes."""
+    """Raise LatteError if adapters do not fit a model with these names and shapes."""
     for lora, _, source in adapters:
         for name, (a, b) in lora.factors.items():
             shape = weights.get(f"{name}.weight")
@@ -47,10 +47,10 @@ def added(weight: Bits, projection: str, adapters: Sequence[Adapter]) -> NDArray
 
 
 class WithAdapters(Mapping[str, Array]):
-    """Weights by name with adapters added, each when it is read."""
+    """Weights by name, with adapters added to each when it is read."""
 
     def __init__(self, weights: Mapping[str, Array], adapters: Sequence[Adapter]):
-        """Raises LatteError when the adapters are another model's."""
+        """Raises LatteError if the adapters do not fit."""
         self.weights, self.adapters = weights, adapters
         self._changed = {f"{name}.weight" for adapter in adapters for name in adapter.lora.factors}
         check_fit({name: weights[name].shape for name in self._changed if name in weights}, adapters)
@@ -92,7 +92,7 @@ class Merged:
 
 
 def merged(tensors: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> dict[str, Tensor]:
-    """A model's tensors with adapters added. Raises LatteError when these are another model's."""
+    """A model's tensors with adapters added. Raises LatteError if they do not fit."""
     check_fit({name: tensor.shape for name, tensor in tensors.items()}, adapters)
     changed = {f"{name}.weight" for adapter in adapters for name in adapter.lora.factors}
     return {

@@ -35,7 +35,7 @@ _STRENGTH = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class LoraUse(Model):
-    """A file of adapters, and how strongly they are added."""
+    """A file of adapters, and the factor with which they are added."""
 
     path: Path
     strength: float = 1.0
@@ -55,7 +55,7 @@ class Lora:
     """What B A is scaled by, times the rank."""
 
     def change(self, projection: str) -> NDArray[np.float64]:
-        """What is added to that projection's weight at strength 1: (outputs, inputs)."""
+        """The change of a projection's weight at strength 1: (outputs, inputs)."""
         a, b = self.factors[projection]
         return (self.alphas[projection] / len(a)) * (b.astype(np.float64) @ a.astype(np.float64))
 
@@ -71,13 +71,13 @@ def parse_use(text: str) -> LoraUse:
 
 
 def lora_files(uses: Sequence[LoraUse]) -> list[Path]:
-    """The files that adapters are read from. Raises LatteError naming --lora for one that is missing."""
+    """The files of adapters. Raises LatteError naming --lora if one is missing."""
     files = []
     for use in uses:
         if not use.path.exists():
             raise LatteError(f"--lora: {use.path}: no such file")
         weights = open_weights(use.path)
-        files += [*weights.files, *_config_beside(weights)]
+        files += [*weights.files, *_config_next_to(weights)]
     return files
 
 
@@ -87,9 +87,9 @@ def is_lora(weights: Weights) -> bool:
 
 
 def load_lora(path: Path) -> Lora:
-    """Read a file of low-rank adapters, or peft's folder. Raises LatteError when it holds something else.
+    """Read a file of low-rank adapters, or peft's folder. Raises LatteError if it contains anything else.
 
-    The scale is that of the file's `.alpha` entries, else of the configuration that peft writes beside it or
+    The scale is that of the file's `.alpha` entries, else of the configuration that peft writes next to it or
     diffusers into it, else of the `alpha` in its metadata, else the rank, as in peft.
     """
     weights = open_weights(path)
@@ -152,7 +152,7 @@ def save_peft(folder: Path, lora: Lora, *, dtype: str | None = None) -> None:
 
 
 class _Config(Model):
-    """What peft says of adapters, as far as it changes what is added; the rest must be as usual."""
+    """The fields of peft's configuration that affect the result; others must have their usual values."""
 
     peft_type: Literal["LORA"] = "LORA"
     lora_alpha: float | None = None
@@ -164,7 +164,7 @@ class _Config(Model):
     layer_replication: None = None
 
     def alpha(self, projection: str, rank: int) -> float:
-        """What a projection's B A is scaled by, times the rank."""
+        """The scale of a projection's B A, times the rank."""
         own = (alpha for name, alpha in self.alpha_pattern.items() if _ends(projection, name.lstrip("^")))
         alpha = next(own, self.lora_alpha)
         if alpha is None:
@@ -173,8 +173,8 @@ class _Config(Model):
 
 
 def _config_of(weights: Weights) -> _Config:
-    """The configuration of a file of adapters. Raises LatteError for one that cannot be followed."""
-    for path in _config_beside(weights):
+    """The configuration of a file of adapters. Raises LatteError if it is not supported."""
+    for path in _config_next_to(weights):
         return read_json(path, _Config)
     if DIFFUSERS_CONFIG in weights.metadata:
         source = f"{weights.path}: {DIFFUSERS_CONFIG}"
@@ -186,8 +186,8 @@ def _config_of(weights: Weights) -> _Config:
     return _Config()
 
 
-def _config_beside(weights: Weights) -> list[Path]:
-    """The configuration that peft writes next to its adapters, if it is there."""
+def _config_next_to(weights: Weights) -> list[Path]:
+    """The configuration that peft writes next to its adapters, if it exists."""
     path = weights.path.with_name(PEFT_CONFIG)
     return [path] if weights.path.name == PEFT_WEIGHTS and path.is_file() else []
 

@@ -44,14 +44,14 @@ def chosen_checkpoint(settings: Settings, given: Path | None) -> Path:
     best = read_run(found[-1], RunBest).best
     if best is None:
         raise LatteError(
-            f"--checkpoint best: {settings.run_dir}: holds none, expected a run with train.keep_best and a"
+            f"--checkpoint best: {settings.run_dir}: contains none, expected a run with train.keep_best and a"
             " validation loss"
         )
     return checkpoint_at(settings.run_dir / "ckpt", best.step)
 
 
 def holds_lora(settings: Settings, checkpoint: Path | None) -> bool:
-    """Whether a run's checkpoint holds low-rank adapters, to be added to the weights of train.init_from."""
+    """Whether a run's checkpoint contains low-rank adapters for the weights of train.init_from."""
     return settings.train.trains_lora and checkpoint != settings.sample.pretrained
 
 
@@ -91,7 +91,7 @@ class RunBase(Model):
 
 @dataclass(frozen=True)
 class Best:
-    """The step of a run's lowest validation loss so far, and the fingerprint of the clips it was of."""
+    """The step of a run's lowest validation loss so far, and the fingerprint of its validation clips."""
 
     step: Count
     loss: float
@@ -99,7 +99,7 @@ class Best:
 
 
 class RunBest(Model):
-    """What a training checkpoint says of the best one so far."""
+    """The best checkpoint so far, from a training checkpoint."""
 
     best: Best | None = None
 

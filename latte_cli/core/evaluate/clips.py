@@ -118,7 +118,7 @@ def read_frames(place: Place) -> Frames:
     try:
         return np.ascontiguousarray(rows[item.row][list(place.indices)])
     except IndexError as error:
-        raise LatteError(f"{item.name}: is not there any more: the file holds fewer clips") from error
+        raise LatteError(f"{item.name}: no longer exists: the file contains fewer clips") from error
 
 
 def digest(place: Place) -> str:

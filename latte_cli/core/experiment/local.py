@@ -1,4 +1,4 @@
-"""Settings whose published weights are local: the one place where names become paths."""
+"""Replace the published names in settings by local paths."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ TEXT_PARTS = ("text_encoder", "tokenizer")
 def local_settings(
     settings: Settings, hub: Hub, command: Command, *, checkpoint: Path | None = None, decodes: bool = True
 ) -> Settings:
-    """The settings with paths in place of the names of the weights that `command` needs.
+    """The settings with local paths instead of the published names that `command` needs.
 
-    checkpoint: the one to sample from, where it is not of the settings. decodes: whether clips become frames.
-    Raises LatteError as `Hub.local`.
+    checkpoint: the one to sample from, if not that of the settings. decodes: whether latents are decoded.
+    Raises LatteError like `Hub.local`.
     """
     sample, text, train = settings.sample, settings.text, settings.train
     if command == "sample" and checkpoint is None and not checkpoints(settings.run_dir / "ckpt"):
@@ -43,7 +43,7 @@ def local_settings(
 
 
 def local_pipeline(settings: Settings, hub: Hub, *, decodes: bool, num_frames: int | None) -> Settings:
-    """The settings with the path of sample.pipeline in place of its name. num_frames: None is as trained."""
+    """The settings with the local path of sample.pipeline. num_frames: None means as trained."""
     pipeline = settings.sample.pipeline
     if pipeline is None:
         return settings
@@ -55,13 +55,13 @@ def local_pipeline(settings: Settings, hub: Hub, *, decodes: bool, num_frames: i
 
 
 def pipeline_parts(*, decodes: bool, temporal: bool) -> tuple[str, ...]:
-    """What is needed of a pipeline folder. temporal: its temporal decoder, where it has one, decodes."""
+    """The needed parts of a pipeline folder. temporal: whether its temporal decoder, if any, is used."""
     decoder = ("vae/config.json", "vae_temporal_decoder|vae" if temporal else "vae") if decodes else ()
     return ("transformer", *TEXT_PARTS, "scheduler", *decoder)
 
 
 def _encodes_text(settings: Settings, command: Command) -> bool:
-    """Whether a text encoder is used: not where a cache holds what it makes of captions."""
+    """Whether a text encoder is used: not if the captions' states are in a cache."""
     if command == "train" and read_text_header(settings.cache.dir) is not None:
         return False
     of_model = settings.model.condition == "text"

@@ -56,16 +56,16 @@ class Transformer(Protocol):
         """
 
     def modulation(self, sinusoids: Any, prepared: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What modulates the blocks and the last layer, at the timesteps of `sinusoids`."""
+        """The modulation of the blocks and the last layer at the timesteps of `sinusoids`."""
 
     def embed(self, x_t: Any) -> Any:
-        """Latents to the tokens that the blocks take. `finish` of `run_blocks` of them is `predict`."""
+        """Map latents to tokens. `predict` is `finish` of `run_blocks` of `embed`."""
 
     def run_blocks(self, tokens: Any, modulation: tuple[Any, ...], prepared: tuple[Any, ...]) -> Any:
-        """Tokens through every block, of the same shape and float32 as before."""
+        """Pass tokens through every block; shape and float32 do not change."""
 
     def finish(self, tokens: Any, modulation: tuple[Any, ...]) -> Any:
-        """Tokens after the blocks to what `predict` gives."""
+        """Map tokens after the blocks to the result of `predict`."""
 
     def __call__(self, x_t: Any, timesteps: Any, condition: Any) -> Any:
         """`prepare` the condition and `predict` at integer timesteps (B,)."""

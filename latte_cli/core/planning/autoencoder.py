@@ -47,7 +47,7 @@ def _flops(shapes: Mapping[str, Shape], parts: tuple[str, ...], pixels: int) -> 
 
 
 def _shrunk(name: str) -> int:
-    """How many pixels of the image, along each side, a pixel of a layer's output stands for."""
+    """The factor by which a layer's output is smaller than the image, per side."""
     if name.startswith(("encoder.conv_in.", "decoder.conv_out.", "decoder.time_conv_out.")):
         return 1
     found = re.match(r"(?:en|de)coder\.(down|up)_blocks\.(\d+)\.((?:down|up)samplers)?", name)

@@ -35,13 +35,13 @@ from latte_cli.core.storage.hub import name_of
 
 
 def add_lora(plan: Plan, uses: Sequence[LoraUse]) -> None:
-    """A row for each file of adapters."""
+    """Add a row for each file of adapters."""
     for use in uses:
         plan.add("lora", f"{name_of(str(use.path))}, strength {use.strength:g}")
 
 
 def absent_plan(pipeline: Path, prompts: Sequence[str], target: ClipFiles | None = None) -> Plan:
-    """What is known of clips of a pipeline that is yet to be fetched."""
+    """The plan for a pipeline that is not fetched yet."""
     plan = Plan()
     plan.add("pipeline", name_of(str(pipeline)))
     for prompt in prompts[:PROMPTS_SHOWN]:
@@ -66,7 +66,7 @@ def pipeline_plan(
 ) -> Plan:
     """Sizes, memory by stage, time and files of clips that `generator.check` passes.
 
-    reuse: the file that chose their full steps, if one did.
+    reuse: the file with their full steps, if any.
     """
     plan, pipeline, spec = Plan(), generator.pipeline, specs[0]
     frames, _, height, width = clip_shape(pipeline, spec.num_frames, spec.height, spec.width)

@@ -116,7 +116,7 @@ def check_clip_memory(
 
 
 def _halves(number: int, least: int) -> Iterator[int]:
-    """Half of it, a quarter, and so on, while whole and at least `least`."""
+    """The number halved repeatedly, while an integer of at least `least`."""
     while number % 2 == 0 and number // 2 >= least:
         number //= 2
         yield number

@@ -24,7 +24,7 @@ class Plan:
         return [(name, text if isinstance(text, str) else text()) for name, text in self.entries]
 
     def add(self, name: str, text: str | Callable[[], str]) -> None:
-        """Add a row. A function is called if the plan is shown: what takes time to find out."""
+        """Add a row. A function is called only if the plan is shown, for text that takes time to compute."""
         self.entries.append((name, text))
 
     def check(self, test: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class Plan:
             self.problems.append(str(error))
 
     def require(self, name: str, path: Path | str | None) -> None:
-        """Require that the file or folder of a setting exists, if set; published weights come later."""
+        """Require that the file or folder of a setting exists, if set; published names are checked later."""
         if path is not None and not is_name(path) and not Path(path).exists():
             self.problems.append(f"{name}: {path}: no such file or folder")
 

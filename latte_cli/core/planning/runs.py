@@ -117,7 +117,7 @@ def sample_plan(
     """The plan of sampling into `out`: size, time and files.
 
     decodes: whether latents are decoded. most_steps: maximum of --steps in a prompts file.
-    full_steps: those of a clip that is made again; else the settings choose.
+    full_steps: those of a replayed clip; None: those of the settings.
     """
     plan, sample, shape = Plan(), settings.sample, sizes_of(settings)
     _add_model(plan, shape)
@@ -166,7 +166,7 @@ def _add_sampler(
 
 
 def _add_checkpoint(plan: Plan, settings: Settings, given: Path | None) -> None:
-    """The weights that clips are drawn from."""
+    """The weights for sampling."""
     try:
         chosen = chosen_checkpoint(settings, given)
     except LatteError as error:
@@ -230,7 +230,7 @@ def _add_left_out(plan: Plan, left_out: Sequence[LeftOut], data: DataSettings) -
 
 
 def _add_epoch(plan: Plan, settings: Settings, names: Sequence[str], global_batch: int) -> None:
-    """Which of the videos are held out, and how often the others are seen."""
+    """Add rows on held-out videos and epochs."""
     steps, videos = settings.train.steps, len(names)
     try:
         if (validation := validation_of(settings, names)) is not None:

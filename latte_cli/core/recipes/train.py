@@ -221,7 +221,7 @@ def _previews(
 def _validation(
     trainer: "Trainer", source: ClipSource, load: "Callable[[], Vae]"
 ) -> "Generator[EncodeReport, None, Validation]":
-    """What gives the validation loss, its clips read and encoded; `load` gives the autoencoder."""
+    """The validation loss, with its clips read and encoded; `load` returns the autoencoder."""
     from latte_cli.core.training.validation import Validation, averaged_model
 
     settings = trainer.settings

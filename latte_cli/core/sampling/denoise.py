@@ -69,7 +69,7 @@ class Denoiser:
 
 
 class ConditionedModel:
-    """A denoiser's model of one condition: see `ReusableModel`. What it keeps stays on the device."""
+    """A denoiser's model of one condition, see `ReusableModel`. Kept values stay on the device."""
 
     def __init__(self, denoiser: Denoiser, prepared: tuple[Any, ...]):
         self._denoiser, self._prepared = denoiser, prepared
@@ -93,12 +93,12 @@ def _inputs(x_t: FloatArray, timesteps: IntArray) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """A clip's way from noise to latents; the noise of a step depends on the seed and its index alone."""
+    """The denoising of a clip; the noise of a step depends only on the seed and its index."""
 
     denoiser: Denoiser
     walk: Walk
     evaluations: int
-    """Of the model, that the walk takes."""
+    """Number of model evaluations of the walk."""
     condition: Condition
     seed: int
     guidance_scale: float
@@ -107,10 +107,10 @@ class Trajectory:
     full_steps: FullSteps | None = None
     """The model evaluations that compute the blocks, see `scheduled`; None: all."""
     initial_latents: Array | None = None
-    """(F, 4, h, w) in place of the noise that the seed gives to start from."""
+    """(F, 4, h, w) to start from, instead of noise from the seed."""
 
     def denoise(self) -> Iterator[Any]:
-        """Yield a report a step, whose `x_t` is (1, F, 4, h, w); the last one's is the finished clip."""
+        """Yield a report per step, with `x_t` (1, F, 4, h, w); the last one has the finished clip."""
         return self.by(scheduled(self.model(), self.full_steps))
 
     def model(self) -> ReusableModel:
@@ -118,7 +118,7 @@ class Trajectory:
         return guided(self.denoiser, *self.condition, self.guidance_scale, every=self.guidance_every)
 
     def by(self, model: Model) -> Iterator[Any]:
-        """`denoise` by another model."""
+        """`denoise` with another model."""
         size = (1, *self.denoiser.clip_shape)
         if self.initial_latents is None:
             x_t = self._random(-1).standard_normal(size, np.float32)

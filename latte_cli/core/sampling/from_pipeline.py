@@ -121,7 +121,7 @@ def pipeline_specs(
 def with_digests(
     specs: Sequence[PipelineSpec], pipeline: PipelineFolder, *, decodes: bool, reuse: Path | None = None
 ) -> list[PipelineSpec]:
-    """The specs with the digests of their files, which are read whole: a plan does without.
+    """The specs with the digests of their files, which are read completely; plans do not need them.
 
     reuse: the file that chose their full steps. Raises LatteError when it is of other weights.
     """

@@ -1,4 +1,4 @@
-"""Requests and specs of clips whose published weights are local."""
+"""Replace the published names in requests and specs by local paths."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from latte_cli.core.storage.hub import is_name
 def local_request(
     settings: Settings, request: Request, hub: Hub, *, decodes: bool = True
 ) -> tuple[Settings, Request]:
-    """Settings and request with paths in place of the names of weights. Raises LatteError as `Hub.local`.
+    """Settings and request with local paths instead of published names. Raises LatteError like `Hub.local`.
 
-    decodes: whether latents become frames in any format that they would be written in.
+    decodes: whether latents are decoded for any of the formats.
     """
     decodes = decodes and (request.formats is None or set(request.formats) != {LATENTS})
     if settings.sample.pipeline is None:
@@ -30,7 +30,7 @@ def local_request(
 
 
 def local_spec(spec: RunSpec | PipelineSpec, hub: Hub) -> RunSpec | PipelineSpec:
-    """A clip's spec with paths in place of the names of weights. Raises LatteError as `Hub.local`."""
+    """A clip's spec with local paths instead of published names. Raises LatteError like `Hub.local`."""
     decodes = set(spec.formats) != {LATENTS}
     if isinstance(spec, PipelineSpec):
         parts = pipeline_parts(decodes=decodes, temporal=spec.temporal_decoder)
@@ -39,7 +39,7 @@ def local_spec(spec: RunSpec | PipelineSpec, hub: Hub) -> RunSpec | PipelineSpec
         checkpoint = hub.local(spec.checkpoint, ("transformer",))
         settings = local_settings(spec.settings, hub, "sample", checkpoint=spec.checkpoint, decodes=decodes)
         update = {"checkpoint": checkpoint, "settings": settings}
-    # Those of names are found by now, unless what they belong to is absent.
+    # Files of published names have been found by now, unless they are absent.
     digests = {
         str(Hub().local(Path(name))) if is_name(name) else name: digest
         for name, digest in spec.sha256.items()

@@ -44,7 +44,7 @@ def only_run(folder: Path, command: str) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a run holds a folder now. Nothing is made or held by asking."""
+    """Whether a run has locked a folder now. Does not create or lock anything."""
     import fcntl
 
     try:

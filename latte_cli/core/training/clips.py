@@ -1,4 +1,4 @@
-"""The clips of a run: those that it trains on, and those that its validation loss is of."""
+"""The clips of a run, for training and for validation."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,21 +20,21 @@ from latte_cli.core.settings.schema import Settings
 
 @dataclass(frozen=True)
 class RunClips:
-    """The videos to train on, and those to validate on, if there are any; no video is in both."""
+    """The videos for training and, if any, for validation; no video is in both."""
 
     training: ClipSource
     validation: ClipSource | None = None
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of what training draws its clips from, and of their captions."""
+        """A short hash of the training videos and their captions."""
         return source_fingerprint(self.training)
 
 
 def open_run_clips(settings: Settings) -> RunClips:
-    """Find the clips: of the cache if there is one, and as `data.validation` says.
+    """Find the clips, in the cache if one is set, and split them as set by `data.validation`.
 
-    Raises LatteError when there are none for either purpose, or a video has no class that the model knows.
+    Raises LatteError if there are none for training or validation, or if a video's class is unknown.
     """
     wanted = settings.data.validation
     source: ClipSource
@@ -57,20 +57,20 @@ def open_run_clips(settings: Settings) -> RunClips:
 
 
 def source_fingerprint(source: ClipSource) -> str:
-    """A short hash of what a source's clips are drawn from, and of their captions."""
+    """A short hash of a source's videos and captions."""
     return source.fingerprint() if isinstance(source, CaptionedSource) else fingerprint(source)
 
 
 def validation_settings(settings: Settings) -> Settings:
-    """The settings for a folder of videos to validate on: it takes the place of the cache and of data.root.
+    """The settings for a validation folder, which replaces the cache and data.root.
 
-    Raises LatteError when its videos are among those of data.root.
+    Raises LatteError if its videos are among those of data.root.
     """
     folder, root = settings.data.validation, settings.data.root
     assert isinstance(folder, Path)
     if root is not None and folder.resolve().is_relative_to(clips_root(root).resolve()):
         raise LatteError(
-            f"data.validation: {folder}: lies in data.root {root}, whose videos are trained on: expected a"
+            f"data.validation: {folder}: is in data.root {root}, whose videos are trained on: expected a"
             " folder outside of it"
         )
     data = settings.data.model_copy(update={"root": folder, "validation": None})
@@ -80,7 +80,7 @@ def validation_settings(settings: Settings) -> Settings:
 
 @contextmanager
 def naming_validation() -> Iterator[None]:
-    """Name data.validation in a LatteError on the folder that took the place of data.root."""
+    """Replace data.root by data.validation in the message of a LatteError."""
     try:
         yield
     except LatteError as error:
@@ -88,7 +88,7 @@ def naming_validation() -> Iterator[None]:
 
 
 def _of_folder(settings: Settings, trained: ClipIndex) -> ClipSource:
-    """The clips of a validation folder, with the classes of the videos that are trained on."""
+    """The clips of a validation folder, with the classes of the training videos."""
     with naming_validation():
         index = index_clips(settings.data)
         if settings.model.num_classes is not None and settings.data.labels is None:
@@ -104,7 +104,7 @@ def _of_folder(settings: Settings, trained: ClipIndex) -> ClipSource:
 
 
 def _class_numbers(index: ClipIndex) -> Mapping[str | None, int | None]:
-    """The number of each class, by the name of its folder."""
+    """The number of each class by its folder name."""
     return {class_folder(video.name): video.label for video in index.videos}
 
 

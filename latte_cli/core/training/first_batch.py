@@ -1,4 +1,4 @@
-"""The first batch of a run as a picture: the frames of each clip in a row, its caption or label above."""
+"""The first batch of a run as a picture: a row for each clip, with its caption or label above."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ from latte_cli.core.training.inputs import labels_or_null
 CLIPS_SHOWN, FRAMES_SHOWN = 16, 16
 SIDE = 128  # pixels of a frame in the picture, at most
 BORDER, LINE, FONT_SIZE = 4, 18, 14
-LETTER = 8  # pixels that a letter takes, on average
+LETTER = 8  # average width of a letter in pixels
 
 Pixels = NDArray[np.uint8]
 
 
 def first_batch(settings: Settings, source: ClipSource, *, workers: int = 1) -> Batch:
-    """The clips of the first worker's first forward pass, drawn as training draws them."""
+    """The clips of the first worker's first forward pass, drawn as in training."""
     train = settings.train
     sharing = Sharing(train.batch_size, train.accumulation, world=workers)
     with closing(batches(source, data=settings.data, sharing=sharing, seed=settings.seed)) as stream:
@@ -41,8 +41,8 @@ def first_batch(settings: Settings, source: ClipSource, *, workers: int = 1) -> 
 def draw_batch(batch: Batch, settings: Settings, source: ClipSource) -> Pixels:
     """A picture of a batch (H, W, 3): a row for each of the first clips, still images at its end.
 
-    Of a batch of latents, the frames that they encode are read from the videos of data.root. Raises
-    LatteError when these are not there.
+    For latents, the encoded frames are read from the videos of data.root. Raises LatteError if these
+    are missing.
     """
     data, conditions = settings.data, _conditions(batch, settings, source)
     rows = []
@@ -60,7 +60,7 @@ def draw_batch(batch: Batch, settings: Settings, source: ClipSource) -> Pixels:
 
 
 def _frames(batch: Batch, data: DataSettings) -> Iterator[Pixels]:
-    """(F, H, W, 3) uint8 of each clip, as the model or the autoencoder gets them."""
+    """(F, H, W, 3) uint8 of each clip, as passed to the model or the autoencoder."""
     if batch.content == "frames":
         yield from map(to_uint8, batch.values)
         return
@@ -76,13 +76,13 @@ def _frames(batch: Batch, data: DataSettings) -> Iterator[Pixels]:
 
 def _read(paths: dict[str, Path], name: str, indices: list[int], data: DataSettings, mirror: bool) -> Pixels:
     if name not in paths:
-        raise LatteError(f"data.root: {data.root}: has no {name}, which the cache holds")
+        raise LatteError(f"data.root: {data.root}: has no {name}, which is in the cache")
     raw = open_video(paths[name]).read(indices)
     return to_uint8(to_pixels(raw, data.image_size, data.transform, mirror=mirror))
 
 
 def _conditions(batch: Batch, settings: Settings, source: ClipSource) -> Callable[[int], list[str]]:
-    """The caption or label of a clip and of its still images, a line each, dropped where training does."""
+    """The caption or label of a clip and of its still images, a line each, dropped as in training."""
     model = settings.model
     if isinstance(source, CaptionedSource):
 
@@ -105,7 +105,7 @@ def _conditions(batch: Batch, settings: Settings, source: ClipSource) -> Callabl
 
 
 def _source_of(frames: tuple[FrameOf, ...], data: DataSettings) -> str:
-    """Which frames of which video a clip is, and how many still images come after it."""
+    """The video and frames of a clip, and the number of still images after it."""
     clip, images = frames[: data.num_frames], frames[data.num_frames :]
     text = f"{clip[0].name}, frame {clip[0].frame}"
     if len(clip) > 1:
@@ -147,7 +147,7 @@ def _row(pictures: list[Image.Image], lines: list[str]) -> Image.Image:
 
 
 def _font() -> ImageFont.FreeTypeFont:
-    """A font with the letters of most alphabets, which comes with matplotlib."""
+    """A font of matplotlib with the letters of most alphabets."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT_SIZE)

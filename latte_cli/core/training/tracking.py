@@ -1,4 +1,4 @@
-"""The numbers and previews of a run, sent to Weights & Biases or SwanLab as `train.tracker` says."""
+"""Send metrics and previews of a run to Weights & Biases or SwanLab (`train.tracker`)."""
 
 import logging
 import secrets
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 PROJECT = "latte"
 TRACKED = "tracker.json"  # in the run folder
-ID_BYTES = 11  # 21 hexadecimal digits are an id for both
+ID_BYTES = 11  # 21 hexadecimal digits are a valid id for both
 
 
 class Tracked(Model):
-    """As what a run is known to its tracker, for when it is resumed."""
+    """The id of a run at its tracker, for resuming."""
 
     tracker: str
     id: str = Field(pattern=r"^[0-9a-f]{21}$")
 
 
 def check_tracker(train: TrainSettings) -> None:
-    """Raise LatteError when the package of the tracker is not installed."""
+    """Raise LatteError if the tracker's package is not installed."""
     if train.tracker != "none" and find_spec(train.tracker) is None:
         raise LatteError(
             f"train.tracker: {train.tracker} is not installed: pip install {train.tracker}, or set it to none"
@@ -38,9 +38,9 @@ def check_tracker(train: TrainSettings) -> None:
 
 
 class Tracker:
-    """Sends a run to its tracker, if it has one; a fault is one warning, and the end of it, not of the run.
+    """Sends a run to its tracker, if any; an error is one warning and ends the tracking, not the run.
 
-    resumed: whether the run is one that its tracker knows, if the run folder says so.
+    resumed: whether to continue the run whose id is in the run folder, if there is one.
     """
 
     def __init__(self, settings: Settings, *, resumed: bool):
@@ -84,7 +84,7 @@ class Tracker:
             self._log({"previews": shown}, step)
 
     def close(self) -> None:
-        """Send what is still to be sent."""
+        """Send what is left and end."""
         if self._run is not None:
             try:
                 self._run.finish()
@@ -107,7 +107,7 @@ class Tracker:
 
 
 def _id_of(run_dir: Path, tracker: str, *, resumed: bool) -> str:
-    """The id of a run at its tracker: that of the run folder where it is resumed, else a new one."""
+    """The id of a run at its tracker: that in the run folder if resumed, else a new one."""
     path = run_dir / TRACKED
     if resumed and path.exists() and (known := read_json(path, Tracked)).tracker == tracker:
         return known.id

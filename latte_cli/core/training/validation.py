@@ -1,9 +1,9 @@
-"""The validation loss: that of training, by the averaged weights, on clips that training never sees.
+"""The validation loss: the training loss of the averaged weights on clips that training never sees.
 
-Each time the clips, their timesteps and their noise are the same, so that a run's numbers differ by its
-weights alone. They are drawn as training's are, with a seed of their own: a clip depends on its place among
-the clips, not on the workers or the batch. Timesteps are stratified: clip i of N has one from the i-th N-th
-of the forward process. Nothing is mirrored, and no condition is dropped.
+Clips, timesteps and noise are the same each time, so that differences come from the weights only. They are
+drawn like those of training, with a separate seed: a clip depends on its place among the clips, not on the
+workers or the batch. Timesteps are stratified: clip i of N has one from the i-th N-th of the forward process.
+Nothing is mirrored, and no condition is dropped.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +31,9 @@ from latte_cli.core.training.inputs import StepInputs, at, draw_inputs, latents_
 
 
 class Validation:
-    """The loss of a model on fixed clips of `source`, of which each worker takes its share.
+    """The loss of a model on fixed clips of `source`, which the workers share.
 
-    model: see `averaged_model`; captions: text conditions, for condition: text. It compiles at the first
+    model: see `averaged_model`; captions: text conditions, for condition: text. Compiled on the first
     call.
     """
 
@@ -83,7 +83,7 @@ class Validation:
         for batch in self.clips:
             inputs = self._inputs(batch)
             found = self._losses(*map(Tensor, inputs)).asnumpy()
-            counted = batch.places < self.number  # the last pass may reach beyond
+            counted = batch.places < self.number  # the last pass may be shorter
             losses[batch.places[counted]] = found[counted]
         size = self.collective.world.size
         return float(np.mean(self.collective.mean(losses.tolist())) * size)
@@ -103,8 +103,8 @@ class Validation:
 
 
 def averaged_model(settings: Settings, weights: Mapping[str, Parameter]) -> Transformer:
-    """A transformer whose parameters are `weights` themselves, those of their names: it takes no memory and
-    follows them as they change."""
+    """A transformer whose parameters are `weights` themselves, by name: it needs no memory and follows their
+    changes."""
     model = build_model(settings, dtype=settings.train.dtype)
     names = {id(parameter): parameter.name for parameter in model.get_parameters()}
     for _, cell in model.cells_and_names():
@@ -117,7 +117,7 @@ def averaged_model(settings: Settings, weights: Mapping[str, Parameter]) -> Tran
 
 
 def _without_chance(settings: Settings) -> Settings:
-    """The settings that clips are drawn by: nothing that makes training's clips more varied."""
+    """The settings for drawing clips, without the augmentations of training."""
     return settings.model_copy(
         update={
             "seed": int(draw(settings.seed, Stream.VALIDATION).integers(2**63)),

@@ -166,5 +166,5 @@ def test_an_array_that_has_become_shorter_gives_a_one_line_error(tmp_path: Path)
     np.save(path, np.zeros((2, 5, 8, 8, 3), np.uint8))
     place = Place(open_clips("--real", path, needed=5).items[1], (0, 4))
     np.save(path, np.zeros((1, 5, 8, 8, 3), np.uint8))
-    with pytest.raises(LatteError, match=r"clips.npy\[1\]: is not there any more: the file"):
+    with pytest.raises(LatteError, match=r"clips.npy\[1\]: no longer exists: the file"):
         digest(place)

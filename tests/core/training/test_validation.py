@@ -246,7 +246,7 @@ def test_the_best_checkpoint_is_chosen_by_its_name(tmp_path: Path) -> None:
     assert chosen_checkpoint(settings, Path("other")) == Path("other")
     without = settings_in(tmp_path / "without", steps=2)
     list(trainer_of(without).run(parts(without)[0], None))
-    with pytest.raises(LatteError, match=r"^--checkpoint best: .*without: holds none, expected a run with"):
+    with pytest.raises(LatteError, match=r"^--checkpoint best: .*without: contains none, expected a run"):
         chosen_checkpoint(without, Path("best"))
 
 

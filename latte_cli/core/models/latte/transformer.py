@@ -60,7 +60,7 @@ class Latte(nn.Cell):
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """(F, C, h, w) of the clips that it makes."""
+        """(F, C, h, w) of the latents of its clips."""
         shape = self.shape
         return shape.num_frames, shape.in_channels, shape.sample_size, shape.sample_size
 
@@ -109,7 +109,7 @@ class Latte(nn.Cell):
         return self.finish(self.run_blocks(self.embed(x_t), modulation, prepared), modulation)
 
     def modulation(self, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What the blocks are modulated by, and what the final layer is: (B, D) each."""
+        """The modulation of the blocks and of the final layer: (B, D) each."""
         timestep = self.t_embedder(sinusoids)
         if self.shape.condition == "none":
             return timestep, timestep
@@ -120,7 +120,7 @@ class Latte(nn.Cell):
     def run_blocks(
         self, tokens: Tensor, modulation: tuple[Tensor, Tensor], prepared: tuple[Tensor, ...]
     ) -> Tensor:
-        """Tokens (B, F * T, D) of clips through every block; `prepared` is in their modulation already."""
+        """Pass tokens (B, F * T, D) through every block; `prepared` is already in their modulation."""
         for place, block in enumerate(self.blocks):
             if place == 1:
                 tokens = self.add_frame_places(tokens)
@@ -128,7 +128,7 @@ class Latte(nn.Cell):
         return tokens
 
     def finish(self, tokens: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
-        """Tokens (B, F * T, D) after the blocks to the prediction (B, F, C or 2C, h, w)."""
+        """Map tokens (B, F * T, D) after the blocks to the prediction (B, F, C or 2C, h, w)."""
         return self.unpatchify(self.final_layer(tokens, modulation[1]))
 
     def predict_joint(self, x_t: Tensor, timestep: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:

@@ -38,5 +38,5 @@ def encoding_work(folder: TextFolder, texts: int) -> tuple[float, int]:
 
 
 def _matrices(config: T5Config) -> dict[str, Shape]:
-    """Shapes of the weights that are read whole; of the embedding table only the texts' rows are."""
+    """Shapes of the weights that are read completely; of the embedding table only the texts' rows are."""
     return {name: shape for name, shape in config.shapes().items() if name != TABLE}

@@ -7,7 +7,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.json_files import read_json
 
 MARK = "<"
-"""What every special token begins with: texts that hold it are left to transformers."""
+"""The first character of every special token: texts with it are left to transformers."""
 
 
 class Pieces:
@@ -36,7 +36,7 @@ def open_pieces(tokenizer: Path) -> Pieces | None:
         added += [settings.get("eos_token", "</s>"), *_read(tokenizer / "added_tokens.json")]
         special = all(token.startswith(MARK) for token in added)
     except (LatteError, TypeError, KeyError, AttributeError):
-        return None  # transformers says what is wrong with them
+        return None  # transformers raises the error
     if settings.get("legacy") is False or settings.get("sp_model_kwargs") or not special:
         return None
     try:
