@@ -3,19 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
 from latte_cli.core.latents import SCALING_FACTOR, VAE_FACTOR
 from latte_cli.core.settings.section import Section
 
 Switch = Literal["auto"] | bool
 SamplerName = Literal["ddpm", "ddim", "dpm++"]
-ArchitectureName = Literal["latte", "latte-t2v"]
-"""Each is a folder of `core/models`, see `models.architectures`."""
+ArchitectureName = Literal["latte", "latte-t2v"]  # folders of core/models, see models.architectures
 Dtype = Literal["float32", "float16", "bfloat16"]
 BATCH_FRAMES = 8  # frames per encoder call, for a cache or a data set in memory
 LARGEST_SEED = 2**63 - 1
