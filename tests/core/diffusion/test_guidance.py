@@ -72,7 +72,7 @@ def test_labels_are_read_once_for_all_steps(guidance_scale: float) -> None:
 
 
 class Counted(Reader):
-    """A reader whose full evaluations can be told from those that reuse: these give zeros and the labels."""
+    """A reader whose full evaluations differ from those with reuse, which return zeros and the labels."""
 
     def __call__(self, labels: NDArray[Any]) -> Any:
         model = super().__call__(labels)
@@ -92,12 +92,12 @@ class Counted(Reader):
 def test_between_evaluations_of_both_branches_the_last_difference_is_added_to_the_conditional_one() -> None:
     reader = Counted()
     model = guided(reader, LABELS, NULL, 4.0, every=3)
-    told, untold = LABELS.reshape(-1, 1, 1, 1, 1), NULL.reshape(-1, 1, 1, 1, 1)
+    labels, null = LABELS.reshape(-1, 1, 1, 1, 1), NULL.reshape(-1, 1, 1, 1, 1)
     for index, growth in enumerate((1, 2, 3, 4, 5)):
         output = model(growth * X_T, TIMESTEPS)
         last = growth if index % 3 == 0 else (1, 4)[index // 3]
-        wanted = growth * told * X_T + 3 * last * (told - untold) * X_T
-        np.testing.assert_allclose(output[:, :, :4], wanted, rtol=1e-5, atol=1e-4)
+        expected = growth * labels * X_T + 3 * last * (labels - null) * X_T
+        np.testing.assert_allclose(output[:, :, :4], expected, rtol=1e-5, atol=1e-4)
         assert output[:, :, 4:].max(axis=(1, 2, 3, 4)).tolist() == LABELS.tolist()
     assert [len(call) for call in reader.calls] == [4, 2, 2, 4, 2]
     assert reader.readings == [[3, 1, 5, 5], [3, 1]]

@@ -105,7 +105,7 @@ def test_every_epoch_shows_every_video_once_in_an_order_of_its_own() -> None:
 
 
 def test_clips_begin_anywhere_and_are_mirrored_half_the_time() -> None:
-    clips = list(by_place(take(200, Sharing(4))).values())
+    clips = list(by_place(take(400, Sharing(4))).values())
     assert 0.4 < np.mean([clip[2] for clip in clips]) < 0.6
     begins = {(clip[0], clip[1]) for clip in clips}
     for video, length in enumerate(LENGTHS):
@@ -113,6 +113,7 @@ def test_clips_begin_anywhere_and_are_mirrored_half_the_time() -> None:
         found = {begin for source, begin in begins if source == video}
         assert found <= set(range(allowed))
         assert len(found) > allowed / 2
+        assert (min(found), max(found)) == (0, allowed - 1)
     assert all(clip[4 * 0 + 1] + 9 == clip[3 * 3 + 1] for clip in clips), (
         "three strides of 3 from first to last"
     )
@@ -242,6 +243,21 @@ def test_an_unreadable_video_is_replaced_by_the_next_of_the_epochs_order() -> No
         epoch, place = divmod(position, count)
         order = [video_at(7, epoch * count + nth, count) for nth in range(count)]
         assert video == (order[place] if order[place] != 2 else order[(place + 1) % count])
+
+
+def test_still_images_of_an_unreadable_video_are_replaced_by_the_next_video_s() -> None:
+    data, images = DATA.model_copy(update={"use_image_num": 2}), np.s_[:, 4:, 0, 0, 0]
+    replaced = 0
+    for before, after in zip(
+        take(20, Sharing(2), data=data),
+        take(20, Sharing(2), data=data, source=FakeSource(broken=(2,))),
+        strict=True,
+    ):
+        kept = before.videos != 2
+        expected = np.where(before.values[images] == 2, 3, before.values[images])
+        np.testing.assert_array_equal(after.values[images][kept], expected[kept])
+        replaced += int((before.values[images][kept] == 2).sum())
+    assert replaced > 5
 
 
 def few(count: int) -> FakeSource:
