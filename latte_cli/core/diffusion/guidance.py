@@ -34,7 +34,7 @@ def guided(
     """
     if guidance_scale == 1:
         return model(condition)
-    return _Guided(model, condition, null_condition, guidance_scale, every)
+    return _Guided(model, condition, null_condition, guidance_scale, every=every)
 
 
 class _Guided:
@@ -46,6 +46,7 @@ class _Guided:
         condition: Condition,
         null_condition: Condition,
         guidance_scale: float,
+        *,
         every: int,
     ):
         self._both = model(np.concatenate([condition, null_condition]))

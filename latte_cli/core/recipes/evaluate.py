@@ -138,7 +138,7 @@ def run(job: EvalJob, *, report: Path | None = None, workers: int = 1) -> Iterat
         about["i3d_sha256"] = features.sha256
     if {"psnr", "ssim"} & figures.keys():
         yield from _measure_likeness(job, draws, size, figures)
-    found = _summary(job, sets, draws, size, figures)
+    found = _summary(job, sets, draws, size=size, figures=figures)
     found["protocol"] |= about
     if report is not None:
         write_file(report, json.dumps(found, indent=2, allow_nan=False) + "\n")
@@ -254,7 +254,12 @@ def _measure_likeness(
 
 
 def _summary(
-    job: EvalJob, sets: Sequence[ClipSet], draws: Sequence[_Draw], size: int, figures: dict[str, list[float]]
+    job: EvalJob,
+    sets: Sequence[ClipSet],
+    draws: Sequence[_Draw],
+    *,
+    size: int,
+    figures: dict[str, list[float]],
 ) -> dict[str, Any]:
     """The results with their spread, remarks, and every choice of the protocol."""
     protocol = job.protocol

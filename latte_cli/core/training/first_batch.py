@@ -69,15 +69,15 @@ def _frames(batch: Batch, data: DataSettings) -> Iterator[Pixels]:
     paths = {video.name: video.path for video in find_videos(clips_root(data.root))}
     for clip in batch.drawn_from:
         parts = groupby(clip, key=lambda frame: (frame.name, frame.mirror))
-        yield np.concatenate(
-            [_read(paths, name, [f.frame for f in frames], data, mirror) for (name, mirror), frames in parts]
-        )
+        yield np.concatenate([_read(paths, list(frames), data) for _, frames in parts])
 
 
-def _read(paths: dict[str, Path], name: str, indices: list[int], data: DataSettings, mirror: bool) -> Pixels:
+def _read(paths: dict[str, Path], frames: list[FrameOf], data: DataSettings) -> Pixels:
+    """Frames of one video, all or none of them mirrored."""
+    name, _, mirror = frames[0]
     if name not in paths:
         raise LatteError(f"data.root: {data.root}: has no {name}, which is in the cache")
-    raw = open_video(paths[name]).read(indices)
+    raw = open_video(paths[name]).read([frame.frame for frame in frames])
     return to_uint8(to_pixels(raw, data.image_size, data.transform, mirror=mirror))
 
 

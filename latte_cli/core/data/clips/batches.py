@@ -148,7 +148,8 @@ def batches(
                     step, micro = step + 1, 0
             due_step, due_micro, futures = waiting.popleft()
             filled = [future.result() for future in futures]
-            yield _join(source, filled, due_step, due_micro, np.asarray(sharing.places(due_micro)))
+            places = np.asarray(sharing.places(due_micro))
+            yield _join(source, filled, places, step=due_step, micro=due_micro)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -242,7 +243,9 @@ class _Loader:
             return None
 
 
-def _join(source: ClipSource, clips: list[_Clip], step: int, micro: int, places: NDArray[np.int64]) -> Batch:
+def _join(
+    source: ClipSource, clips: list[_Clip], places: NDArray[np.int64], *, step: int, micro: int
+) -> Batch:
     """Join the clips of a batch's places."""
     return Batch(
         step=step,
