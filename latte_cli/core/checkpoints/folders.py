@@ -57,7 +57,7 @@ def find_weights(folder: Path, kind: str = "auto") -> Path:
 
 
 def choose_weights(names: Iterable[str], folder: str) -> str:
-    """The best of a folder's files of weights and indices of shards. Raises LatteError as `find_weights`."""
+    """The best of a folder's weights files and indices of shards. Raises LatteError like `find_weights`."""
     names = sorted(names)
     for pattern in _PATTERNS:
         found = fnmatch.filter(names, pattern)

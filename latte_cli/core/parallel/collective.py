@@ -105,7 +105,7 @@ class Collective:
 def join(world: World) -> Collective:
     """Initialise communication with the other workers on MindSpore's device; waits for all of them.
 
-    Not for msrun's scheduler, which calls `scheduler.serve`. Raises LatteError when they do not meet.
+    Not for msrun's scheduler, which calls `scheduler.serve`. Raises LatteError if they do not meet.
     """
     if world.size == 1:
         return Collective(world, lambda _: None)

@@ -67,7 +67,7 @@ def _wait_for(host: str, port: int) -> None:
     deadline = time.monotonic() + SECONDS_TO_MEET
     while not _listens(host, port):
         if time.monotonic() > deadline:
-            raise LatteError(f"mpirun: nobody listens on {host}:{port}, expected rank 0's scheduler")
+            raise LatteError(f"mpirun: nothing listens on {host}:{port}, expected rank 0's scheduler")
         time.sleep(0.2)
 
 

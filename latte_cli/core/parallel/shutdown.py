@@ -1,4 +1,4 @@
-"""Preserve a worker's exit code, whatever MindSpore does during shutdown.
+"""Preserve a worker's exit code, even if MindSpore crashes during shutdown.
 
 MindSpore 2.10 tears down its communication when the interpreter exits. On a CPU it frees memory that another
 of its threads is still reading, which often crashes a finished worker with SIGSEGV.

@@ -135,7 +135,7 @@ def step_flops(shape: Sizes, train: TrainSettings) -> int:
 def processor_speed() -> float:
     """Operations a second of this processor at float32 matrix products, measured in about 50 ms.
 
-    All cores are counted as free: what is measured is processor time, which other programs hardly change.
+    All cores count as free: processor time is measured, which other programs hardly change.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     matrix = np.ones((1024, 1024), np.float32)

@@ -68,7 +68,7 @@ class FoundSchedule:
 
 @dataclass(frozen=True)
 class CalibrateReport:
-    """Full model evaluations done, of clip `clip` of `clips`; at the end what was found."""
+    """Number of full model evaluations done, of clip `clip` of `clips`; at the end the result."""
 
     done: int
     total: int
@@ -79,7 +79,7 @@ class CalibrateReport:
 
 @dataclass(frozen=True)
 class CalibrateJob:
-    """Clips to measure on, what makes them, and what is looked for."""
+    """Clips to measure on, their generator, and the numbers of full steps to find."""
 
     generator: Generator
     specs: Sequence[ClipSpec]
@@ -206,7 +206,7 @@ def _budgets(asked: Sequence[int], setup: Setup) -> tuple[int, ...]:
 
 
 def _add_work(plan: Plan, setup: Setup, budgets: Sequence[int], clips: int, *, flops: int, out: Path) -> None:
-    """Rows on what is measured, in place of those on sampling the clips."""
+    """Rows on the measurements, instead of those on sampling the clips."""
     plan.entries = [row for row in plan.entries if row[0] not in ("time", "writes")]
     longest = longest_stretch(setup.steps, budgets[0])
     evaluations = clips * (evaluations_of(setup.steps, longest) + checked_steps(setup.steps, budgets))

@@ -221,7 +221,7 @@ def _cost(mapped: Mapped, dtype: str | None) -> ConversionCost:
 def _convert_lora(
     weights: Weights, target: Path, *, to: Program, dtype: str | None, force: bool, dry_run: bool
 ) -> ConvertReport:
-    """Adapters as a folder of peft, or as a file of this program. Raises LatteError as `run`."""
+    """Adapters as a folder of peft, or as a file of this program. Raises LatteError like `run`."""
     lora = load_lora(weights.path)
     if to == "torch":
         target = target.with_suffix("") if target.suffix in _SUFFIXES["torch"] else target

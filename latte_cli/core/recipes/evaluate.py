@@ -73,7 +73,7 @@ def check(job: EvalJob) -> None:
         raise LatteError(
             f"--num-frames: found {protocol.num_frames}, expected {MIN_FRAMES} or more, as required by I3D"
         )
-    if not is_name(job.i3d):  # yet to be fetched
+    if not is_name(job.i3d):  # not fetched yet
         read_i3d(job.i3d)
 
 
@@ -146,7 +146,7 @@ def run(job: EvalJob, *, report: Path | None = None, workers: int = 1) -> Iterat
 
 
 def note_figures(settings: Settings, found: dict[str, Any]) -> None:
-    """Leave the figures of a run in its folder, and in its report. Raises LatteError when it cannot."""
+    """Write the results of a run to its folder and its report. Raises LatteError if it cannot be written."""
     write_file(settings.run_dir / EVALUATION, json.dumps(found, indent=2, allow_nan=False) + "\n")
     RunReport(settings).update()
 

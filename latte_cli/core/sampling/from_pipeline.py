@@ -123,7 +123,7 @@ def with_digests(
 ) -> list[PipelineSpec]:
     """The specs with the digests of their files, which are read completely; plans do not need them.
 
-    reuse: the file that chose their full steps. Raises LatteError when it is of other weights.
+    reuse: the file that chose their full steps. Raises LatteError if it is of other weights.
     """
     spec = specs[0]
     decoder = (pipeline.temporal_decoder if spec.temporal_decoder else pipeline.vae) if decodes else None

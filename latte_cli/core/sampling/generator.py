@@ -48,7 +48,7 @@ class Generator(Protocol):
         """
 
     def trajectories(self, specs: Sequence[ClipSpec]) -> "list[Trajectory]":
-        """The clips before their first step. Raises LatteError as `generate`."""
+        """The clips before their first step. Raises LatteError like `generate`."""
 
 
 def clip_steps(

@@ -198,7 +198,7 @@ class TrainSettings(Section):
     init_from: Path | None = None
     """Initial weights, a path or a published name such as hf://maxin-cn/Latte/ucf101.pt: a checkpoint of this
     program, the PyTorch original or MindONE; for latte-t2v also a pipeline folder or its transformer folder.
-    Null: random weights, whatever sample.pretrained says."""
+    Null: random weights, regardless of sample.pretrained."""
     part: Literal["all", "temporal", "lora"] = "all"
     """Parameters to train in a latte-t2v: all, the temporal blocks, or low-rank adapters of its attention
     (LoRA, Hu et al. 2021) while the weights of init_from stay frozen."""

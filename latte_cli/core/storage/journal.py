@@ -81,7 +81,7 @@ class Journal(Generic[RecordType]):
             self.replace(list(self.read(skip_damaged=True)))
 
     def _records_and_faults(self) -> Iterator[RecordType | str]:
-        """For every line its record, or a description of what is wrong with it."""
+        """Each line's record, or a description of its error."""
         for number, line in enumerate(self._lines(), 1):
             source = f"{self.path}: line {number}"
             if len(line) > MAX_LINE_BYTES:

@@ -109,8 +109,8 @@ class Trainer:
         """Train to the last step, yielding every step; saves according to the settings, and when `stopping`.
 
         All workers stop after the step at which one is `stopping`. `preview` is called after every
-        `train.preview_every`-th step, once that is done and saved; `validate` gives the loss of every
-        `train.validate_every`-th and of the last. Raises LatteError when the loss is not finite any more; the
+        `train.preview_every`-th step, once that is done and saved; `validate` returns the loss, after every
+        `train.validate_every`-th step and the last. Raises LatteError if the loss is no longer finite; the
         last checkpoint is from before.
         """
         train = self.settings.train
@@ -202,8 +202,8 @@ class Trainer:
         )
 
     def _logged(self, report: TrainReport, validate: Validation | None) -> tuple[TrainReport, bool]:
-        """The report with the latest validation loss, and a line of metrics where one is due; whether
-        `train.keep_best` wants a checkpoint of this step."""
+        """The report with the latest validation loss and, if due, a line of metrics; and whether
+        `train.keep_best` requires a checkpoint of this step."""
         train, improved = self.settings.train, False
         last = report.step == train.steps
         validates = validate is not None and (last or report.step % train.validate_every == 0)
@@ -221,7 +221,7 @@ class Trainer:
         return report, improved
 
     def _note_best(self, step: int, clips: str) -> bool:
-        """Whether the validation loss of a step is the lowest so far of these clips; it is then noted."""
+        """Record the validation loss if it is the lowest so far of these clips; returns whether it is."""
         loss, best = self.validation_loss, self.progress.best
         assert loss is not None
         if not loss < (best.loss if best is not None and best.clips == clips else math.inf):

@@ -37,7 +37,7 @@ def split(names: Sequence[str], share: float) -> tuple[list[int], list[int]]:
     """The places of the videos to train on, and of those held out: about `share` of them.
 
     A video is held out by a hash of its name, so that it stays where it is when others are added or the
-    folder moves. Raises LatteError when either part is empty.
+    folder moves. Raises LatteError if either part is empty.
     """
     places: tuple[list[int], list[int]] = ([], [])
     for place, name in enumerate(names):

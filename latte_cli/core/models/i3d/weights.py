@@ -86,7 +86,7 @@ def _from_jax(arrays: Mapping[str, Bits]) -> dict[str, _Parts]:
 
 
 def _from_script(tensors: Mapping[str, Bits]) -> dict[str, _Parts]:
-    """Match by the order of the network, in which a program stores its modules, whatever their names."""
+    """Match by the order of modules in the network, independently of their names."""
     weights = [name for name, bits in tensors.items() if bits.ndim == 5]
     layers = all_layers()
     if len(weights) != len(layers):

@@ -32,7 +32,7 @@ def ddim_schedule(config: Mapping[str, Any], steps: int) -> Schedule | None:
     None for any but a DDIMScheduler as Latte-1 has it, which MindONE's is loaded for: that takes a second.
     """
     total, offset = int(config.get("num_train_timesteps", 1000)), int(config.get("steps_offset", 0))
-    served = {  # by name: diffusers' default, and what is served
+    served = {  # by name: diffusers' default, and the supported values
         "_class_name": (None, "DDIMScheduler"),
         "clip_sample": (True, False),
         "thresholding": (False, False),
