@@ -27,7 +27,7 @@ def test_a_table_with_a_sharded_row_has_a_column_for_it() -> None:
     assert train_cells({**ENTRY, "cards": 2, "shard": True}, sharded=True)[:4] == ["2", "on", "off", "on"]
 
 
-def test_a_switch_that_the_device_lacks_is_words_and_never_a_number() -> None:
+def test_an_unsupported_switch_is_reported_instead_of_a_number() -> None:
     cells = train_cells({**ASKED, "problem": "not on this device"})
     assert cells[6:] == ["not on this device", "", "", ""]
 
@@ -42,7 +42,7 @@ def test_columns_are_aligned() -> None:
     assert list(table(["A", "Long"], [["10", "1"]])) == ["|  A | Long |", "|---:|-----:|", "| 10 |    1 |"]
 
 
-def test_a_comparison_names_what_changed_and_gives_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_names_changes_and_shows_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     ratios = {"step": 0.5, "memory": 1.0}
     entry = {"kind": "train", "cards": 1, "cache": True, "ratios": ratios}
     show_comparison({"differences": ["cores: 2, now 4"], "comparison": [entry]})

@@ -254,12 +254,7 @@ def _measure_likeness(
 
 
 def _summary(
-    job: EvalJob,
-    sets: Sequence[ClipSet],
-    draws: Sequence[_Draw],
-    *,
-    size: int,
-    figures: dict[str, list[float]],
+    job: EvalJob, sets: Sequence[ClipSet], draws: list[_Draw], *, size: int, figures: dict[str, list[float]]
 ) -> dict[str, Any]:
     """The results with their spread, remarks, and every choice of the protocol."""
     protocol = job.protocol

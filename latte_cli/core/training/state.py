@@ -85,7 +85,7 @@ def save_state(
     keep: int,
     collective: Collective,
 ) -> Path:
-    """Write a checkpoint whole, then remove all but the best and the newest `keep`; returns its path.
+    """Write a checkpoint atomically, then remove all but the best and the newest `keep`; returns its path.
 
     The first worker calls this while the others call `send_state`. Raises LatteError if the checkpoint cannot
     be written; earlier checkpoints are kept in this case.
