@@ -17,7 +17,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize("code", [None, 0, 129, 130, 143])
-def test_a_worker_that_runs_is_done_or_stopped_as_asked_is_no_failure(code: int | None, run: Run) -> None:
+def test_running_finished_and_stopped_workers_are_not_failures(code: int | None, run: Run) -> None:
     run._check(run.workers[1], code)
     assert (run.stopped_since is not None) == (code in (129, 130, 143))
 
