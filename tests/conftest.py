@@ -10,8 +10,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 Frames = NDArray[np.uint8]
 BITS = 8
