@@ -68,9 +68,7 @@ def _library(library: Path) -> Finding:
     if os.environ.get("LATTE_KERNELS", "on").lower() in ("off", "0", "false"):
         return Finding("kernels", "switched off by LATTE_KERNELS", "warning", "unset LATTE_KERNELS")
     if not library.exists():
-        return Finding(
-            "kernels", "not built yet: the first training or sampling builds them in some ten seconds"
-        )
+        return Finding("kernels", "not built yet: the first training or sampling builds them, in some 15 s")
     try:
         probe(["-c", LOAD, str(library)], seconds=LOAD_SECONDS)
     except ProbeError as error:

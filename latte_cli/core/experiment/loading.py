@@ -87,7 +87,8 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
     except FileNotFoundError as error:
         if str(path) in shipped_names():
             return str(path), shipped_experiment(str(path)).text
-        raise LatteError(f"{path}: no such file, expected an experiment file (YAML)") from error
+        shipped = f", or -c {path.stem} for the shipped one" if path.stem in shipped_names() else ""
+        raise LatteError(f"{path}: no such file, expected an experiment file (YAML){shipped}") from error
     except UnicodeDecodeError as error:
         raise LatteError(f"{path}: not UTF-8 text, expected an experiment file (YAML)") from error
     except OSError as error:

@@ -31,6 +31,8 @@ FLAGS = (
 )
 COMPILERS = ("g++", "c++", "clang++")
 COMPILE_SECONDS = 300
+NOTE = logging.WARNING + 5  # shown by default, though nothing is wrong
+logging.addLevelName(NOTE, "NOTE")
 
 
 @lru_cache(maxsize=1)
@@ -68,6 +70,7 @@ def _build(compiler: str) -> Path:
     library = library_of(compiler)
     if library.exists() and _loads(library):
         return library
+    log.log(NOTE, "compiling the CPU kernels, once on this machine: some 15 s of processor time")
     library.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(suffix=".so", dir=library.parent)
     os.close(handle)

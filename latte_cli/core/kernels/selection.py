@@ -14,7 +14,7 @@ _forced: list[bool | None] = [None]
 def kernels_available() -> bool:
     """Whether the compiled kernels are used: on a CPU, if built, unless forced off or LATTE_KERNELS=off.
 
-    The first call compiles them (some ten seconds, once per machine). Functions already compiled by `ms.jit`
+    The first call compiles them (some 15 s, once per machine). Functions already compiled by `ms.jit`
     keep their implementation.
     """
     if ms.get_context("device_target") != "CPU":

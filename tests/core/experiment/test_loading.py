@@ -227,6 +227,19 @@ def test_a_file_that_is_not_there_is_named(experiment: Path) -> None:
         load_settings(experiment)
 
 
+def test_a_missing_file_with_a_shipped_name_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LatteError, match=r"\(YAML\), or -c ucf101 for the shipped one$"):
+        load_settings(Path("configs/ucf101.yaml"))
+
+
+def test_a_missing_file_with_another_name_is_not_offered() -> None:
+    with pytest.raises(LatteError, match=r"\(YAML\)$"):
+        load_settings(Path("configs/ours.yaml"))
+
+
 def test_a_file_that_is_not_text_is_named(experiment: Path) -> None:
     experiment.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LatteError, match=r"sky\.yaml: not UTF-8 text"):

@@ -42,6 +42,19 @@ def test_a_library_is_built_once_and_found_again(sources: Path) -> None:
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
+def test_a_note_explains_the_wait_when_kernels_are_built(
+    sources: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build.library_path()
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("NOTE", "compiling the CPU kernels, once on this machine: some 15 s of processor time")
+    ]
+    caplog.clear()
+    build.library_path.cache_clear()
+    build.library_path()
+    assert caplog.records == []
+
+
 def test_another_source_is_another_library(sources: Path) -> None:
     first = build.library_path()
     (sources / "answer.cc").write_text('extern "C" int answer() { return 43; }\n')
