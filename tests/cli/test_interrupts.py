@@ -92,8 +92,9 @@ def test_stopped_training_saves_and_can_be_resumed(
         path.unlink()
     metrics = experiment / "run" / "metrics.jsonl"
     code, _, err = stop(experiment, "train", number=number, began=metrics.exists)
-    assert (code, err.splitlines()[-1]) == (128 + number, "interrupted")
     step = len(metrics.read_text().splitlines())
+    said = f"interrupted; step {step} is saved: add --resume auto to continue"
+    assert (code, err.splitlines()[-1]) == (128 + number, said)
     assert list((experiment / "run" / "ckpt").glob(f"*{step}.*"))
     more = ("train", "--resume", "auto", "--steps", str(step + 1), "--set", "train.log_every=1")
     done = subprocess.run(

@@ -111,7 +111,7 @@ def _run(
         if record and page:
             record.draw()
             page.update()
-        stopping.finish()
+        stopping.finish(trainer.progress.step)
 
 
 def run_parallel(

@@ -15,10 +15,10 @@ class StopRequest:
         """Whether to stop."""
         return self.came
 
-    def finish(self) -> None:
-        """Raise KeyboardInterrupt if a signal was received; call after saving."""
+    def finish(self, step: int) -> None:
+        """Raise KeyboardInterrupt if a signal was received; call after saving this step."""
         if self.came:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"interrupted; step {step} is saved: add --resume auto to continue")
 
 
 @contextmanager
