@@ -58,7 +58,7 @@ def faults_of(error: ValidationError) -> Iterator[Fault]:
             yield Fault(path, _unknown(path))
         else:
             special = (text for sign, text in _TEXTS.items() if sign in detail["msg"])
-            expected = next(special, _expected(field))
+            expected = next(special, expected_of(field))
             yield Fault(path, found(detail["input"], expected))
 
 
@@ -116,7 +116,7 @@ def _field_at(location: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
     return ".".join(names), field
 
 
-def _expected(field: FieldInfo) -> str:
+def expected_of(field: FieldInfo) -> str:
     """The values that a setting accepts, from its type and bounds."""
     if section_of(field) is not None:
         return "keys and values"
