@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -66,12 +67,16 @@ class Pool {
       task_ = &task;
       tasks_ = tasks;
       seats_ = threads_ - 1;
-      ++generation_;
+      generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     work(task, tasks);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      task_ = nullptr;  // a worker that wakes only now finds nothing to join
+    }
+    spin_until([this] { return active_.load(std::memory_order_acquire) == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
-    task_ = nullptr;  // a worker that wakes only now finds nothing to join
     done_.wait(lock, [this] { return active_ == 0; });
   }
 
@@ -96,13 +101,29 @@ class Pool {
     for (; workers_ < threads_ - 1; ++workers_) std::thread([this] { serve(); }).detach();
   }
 
+  // Waits a moment without sleeping: the next kernel often comes sooner than a sleeping thread wakes up.
+  template <class Condition>
+  static void spin_until(const Condition& met) {
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    while (!met() && std::chrono::steady_clock::now() < end) {
+#if defined(__SSE__)
+      for (int i = 0; i < 16; ++i) _mm_pause();
+#endif
+    }
+  }
+
   void serve() {
     uint64_t seen = 0;
-    std::unique_lock<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
     while (true) {
+      spin_until([&] { return generation_.load(std::memory_order_acquire) != seen; });
+      lock.lock();
       wake_.wait(lock, [&] { return generation_ != seen; });
       seen = generation_;
-      if (task_ == nullptr || seats_ == 0) continue;
+      if (task_ == nullptr || seats_ == 0) {
+        lock.unlock();
+        continue;
+      }
       const auto* task = task_;
       const int64_t tasks = tasks_;
       --seats_;
@@ -111,8 +132,11 @@ class Pool {
       work(*task, tasks);
       lock.lock();
       if (--active_ == 0) done_.notify_one();
+      lock.unlock();
     }
   }
+
+  static constexpr std::chrono::microseconds kSpin{50};
 
   int threads_;
   const pid_t owner_;
@@ -122,8 +146,9 @@ class Pool {
   std::condition_variable wake_, done_;
   const std::function<void(int64_t)>* task_ = nullptr;
   int64_t tasks_ = 0;
-  int seats_ = 0, active_ = 0;
-  uint64_t generation_ = 0;
+  int seats_ = 0;
+  std::atomic<int> active_{0};
+  std::atomic<uint64_t> generation_{0};
   std::atomic<int64_t> next_{0};
 };
 
