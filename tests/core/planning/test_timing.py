@@ -8,6 +8,7 @@ from latte_cli.core.planning import timing
 from latte_cli.core.planning.autoencoder import decoding_flops
 from latte_cli.core.planning.plan import Plan
 from latte_cli.core.planning.timing import Part, add_time, decoding, hashing, starting
+from latte_cli.core.planning.units import duration
 from latte_cli.core.storage import digests
 
 SPEED = 100e9
@@ -74,3 +75,8 @@ def test_the_operations_of_decoding_are_those_of_each_layer_at_its_size() -> Non
     )
     assert decoding_flops(shapes, 64, 32) == 2 * products
     assert decoding(shapes, 3, (64, 32)).seconds == pytest.approx(6 * products / SPEED / timing.DECODING)
+
+
+def test_a_duration_has_the_unit_in_which_it_is_at_least_two() -> None:
+    texts = [duration(seconds) for seconds in (0.0123, 9.96, 12.3, 104.0, 150.0, 7200.0, 200_000.0)]
+    assert texts == ["0.012 s", "10 s", "12 s", "104 s", "2.5 min", "2 h", "2.31 days"]
