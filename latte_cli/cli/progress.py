@@ -161,12 +161,10 @@ def show_conversion(report: "ConvertReport", *, done: bool) -> None:
             rows.append(("", f"and {len(names) - LONGEST_LIST} more: --report lists them all"))
     rows.append(("wrote" if done else "would write", report.target))
     if report.cost is not None:
-        # The source has been read and checked as a conversion does; writing takes as long again at most.
-        seconds = report.cost.seconds
         rows += [
             ("memory", f"about {bytes_of(report.cost.memory)}"),
             ("disk", f"about {bytes_of(report.cost.disk)}"),
-            ("time", f"roughly {duration(seconds)} to {duration(2 * seconds)}"),
+            ("time", f"roughly {duration(report.cost.seconds)}"),
         ]
     lines = [describe(report), *(f"{title:<12}{text}" for title, text in rows)]
     show("".join(f"{one_line(line)}\n" for line in lines))

@@ -52,9 +52,8 @@ def plan_of(command: Sequence[str], *, folder: Path) -> Expected:
         [*command, "--dry-run"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True
     )
     memory = re.search(r"^memory +(?:at most )?about ([\d.,]+) (\w+)", result.stdout, re.MULTILINE)
-    # The plan of a conversion gives a range, of which this is the end.
-    seconds = re.search(r"^time +roughly .* to ([\d.,]+) (\w+)$", result.stdout, re.MULTILINE) or re.search(
-        r"^time .*, ([\d.,]+) (\w+) for [\d,]+(?: with .*)?$", result.stdout, re.MULTILINE
+    seconds = re.search(
+        r"^time (?:.*,| +roughly) ([\d.,]+) (\w+)(?: for [\d,]+(?: with .*)?)?$", result.stdout, re.MULTILINE
     )
     return Expected(_number(memory, UNITS), _number(seconds, TIMES))
 
