@@ -19,11 +19,20 @@ EXAMPLES = (
     ("Check this machine and the installation", "latte doctor"),
     ("And whether an experiment can be trained on it", "latte doctor -c sky.yaml"),
     ("Write the findings to a file for a bug report", "latte doctor --report doctor.json"),
+    ("Test what a card computes, in some minutes", "latte doctor --device ascend --self-test"),
 )
 
 Online = Annotated[
     bool,
     run_option("--online", help="Also contact the hub. Otherwise no network is used."),
+]
+SelfTest = Annotated[
+    bool,
+    run_option(
+        "--self-test",
+        help="Compute small models on the device and compare them with known results: some minutes. Writes"
+        " self-test.json and self-test.txt, or --report FILE, to attach to an issue.",
+    ),
 ]
 Report = Annotated[Path | None, output_option("--report", metavar="FILE", help="Write the findings as JSON.")]
 ExperimentFile = Annotated[
@@ -40,6 +49,7 @@ ExperimentFile = Annotated[
 
 def doctor(
     online: Online = False,
+    self_test: SelfTest = False,
     report: Report = None,
     config: ExperimentFile = None,
     assignments: options.Assignments = None,
@@ -57,9 +67,27 @@ def doctor(
         overrides = [parse_override(text) for text in assignments]
     findings = examine(config, overrides, device=device, online=online)
     typer.echo(_table(findings), nl=False)
-    if report is not None:
+    if self_test:
+        _self_test(findings, device, report or Path("self-test.json"))
+    elif report is not None:
         write_findings(findings, report)
     if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _self_test(findings: "Sequence[Finding]", device: str | None, target: Path) -> None:
+    """Test the device and write the report. Exits with code 1 if a test fails."""
+    from latte_cli.core.doctor.self_test.campaign import device_in_use, self_test
+    from latte_cli.core.doctor.self_test.report import line_of, summary, write_report
+
+    used, rows = device_in_use(device or "auto"), []
+    typer.echo("")
+    for row in self_test(used):
+        typer.echo(line_of(row))
+        rows.append(row)
+    text = write_report(rows, findings, target, device=used)
+    typer.echo(f"\n{summary(rows)}\n{target}, {text}: attach them to an issue")
+    if any(row.verdict == "failed" for row in rows):
         raise typer.Exit(1)
 
 

@@ -1,0 +1,1 @@
+"""Compute on a device what is known from elsewhere, and compare."""

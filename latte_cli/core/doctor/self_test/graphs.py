@@ -1,0 +1,293 @@
+"""Every graph that this program compiles, small: built, run, and what it computed.
+
+`tests/ascend` compares their operators with MindSpore's documentation; `latte doctor --self-test` compares
+their results with expected ones. Weights and inputs are drawn from names, see `drawing`.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import mindspore as ms
+import numpy as np
+
+from latte_cli.core.arrays import Array
+from latte_cli.core.doctor.self_test.drawing import normal, weights
+
+Results: TypeAlias = dict[str, Array]
+"""What a graph computed, by name."""
+
+CASES: dict[str, Callable[[], Results]] = {}
+"""What runs each graph, by name."""
+SIZES = {"hidden_size": 144, "depth": 2, "num_heads": 2, "patch_size": 2, "sample_size": 8, "num_frames": 4}
+CAPTION_CHANNELS, TEXT_TOKENS, CLASSES, IMAGES = 16, 7, 3, 2
+TIMESTEP, TRAINED_TIMESTEP = 500, 31
+LOSS_SCALE = 1024.0  # of float16
+KEPT = 8  # numbers of each gradient
+FLOATS = ("float32", "float16", "bfloat16")
+
+
+def case(name: str) -> Callable[[Callable[[], Results]], Callable[[], Results]]:
+    """Register what runs the graph of a name."""
+
+    def register(function: Callable[[], Results]) -> Callable[[], Results]:
+        CASES[name] = function
+        return function
+
+    return register
+
+
+def latte(dtype: str = "float32", **changes: Any) -> Any:
+    """A Latte of two blocks."""
+    from latte_cli.core.models.latte.shape import LatteShape
+    from latte_cli.core.models.latte.transformer import Latte
+
+    sizes: dict[str, Any] = {**SIZES, **changes}
+    return _ready(Latte(LatteShape(**sizes), dtype=dtype), dtype)
+
+
+def latte_t2v(dtype: str = "float32") -> Any:
+    """A text-to-video transformer of a pair of blocks."""
+    from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+    from latte_cli.core.models.latte_t2v.transformer import LatteT2V
+
+    sizes: dict[str, Any] = {**SIZES, "depth": SIZES["depth"] // 2, "caption_channels": CAPTION_CHANNELS}
+    return _ready(LatteT2V(TextToVideoShape(**sizes), dtype=dtype), dtype)
+
+
+def _ready(model: Any, dtype: str) -> Any:
+    fill(model)
+    if dtype != "float32" and ms.get_context("device_target") == "Ascend":
+        model.use_flash_attention()
+    return model
+
+
+def fill(model: Any) -> None:
+    """Give every trained parameter the values of its name."""
+    for parameter in model.trainable_params():
+        parameter.set_data(ms.Tensor(weights(parameter.name, *parameter.shape)))
+
+
+def condition_of(model: Any, rows: int = 1) -> Any:
+    """A row of condition, and for two rows, one without condition."""
+    if hasattr(model.shape, "caption_channels"):
+        from latte_cli.core.models.latte_t2v.transformer import pack_text
+
+        states = normal("text", 1, TEXT_TOKENS, model.shape.caption_channels)
+        return pack_text(states, np.ones((1, TEXT_TOKENS), np.float32))
+    if model.shape.condition == "text":
+        return normal("text", 1, 77, 768)
+    if model.shape.condition == "class":
+        return np.array([1, model.shape.num_classes][:rows], np.int32)
+    return np.zeros(1, np.int32)
+
+
+def sample(model: Any, *, rows: int = 1) -> Results:
+    """A step's prediction, as sampling computes it."""
+    from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
+    from latte_cli.core.models.positions import timestep_rows
+
+    condition = condition_of(model, rows)[:, None]
+    sinusoids = timestep_rows(TIMESTEP_CHANNELS, np.full(rows, TIMESTEP))
+
+    def step(x_t: Any, sinusoids: Any, condition: Any) -> Any:
+        return model.predict(x_t, sinusoids, model.prepare(condition))
+
+    model.set_train(False)
+    x_t = normal("x_t", rows, *model.clip_shape)
+    found = ms.jit(step)(*map(ms.Tensor, (x_t, sinusoids, condition)))
+    return {"out": found.astype(ms.float32).asnumpy()}
+
+
+def train(model: Any, *, images: int = 0, scale: float = 1.0) -> Results:
+    """A pass's losses, and the norm and some numbers of each parameter's gradient."""
+    from latte_cli.core.training.step import GradientStep
+
+    losses, gradients = GradientStep(model)(step_inputs(model, images=images), scale)
+    arrays = {
+        parameter.name: gradient.asnumpy() / np.float32(scale)
+        for parameter, gradient in zip(model.trainable_params(), gradients, strict=True)
+    }
+    return {"losses": np.array(losses, np.float32), **described(arrays)}
+
+
+def step_inputs(model: Any, *, images: int = 0) -> Any:
+    """The inputs of a training pass of one clip."""
+    from latte_cli.core.diffusion.schedule import make_schedule
+    from latte_cli.core.settings.schema import DiffusionSettings
+    from latte_cli.core.training.inputs import StepInputs
+
+    frames, *rest = model.clip_shape
+    size = (1, frames + images, *rest)
+    timesteps = np.array([TRAINED_TIMESTEP])
+    columns = make_schedule(DiffusionSettings()).training_columns(timesteps)
+    condition = np.repeat(condition_of(model)[:, None], 1 + images, axis=1)
+    return StepInputs(
+        normal("x_start", *size), normal("eps", *size), timesteps.astype(np.int32), columns, condition
+    )
+
+
+def described(gradients: dict[str, Array]) -> Results:
+    """Of each gradient by name: its norm, and `KEPT` evenly spread numbers as shares of its greatest."""
+    arrays = [gradients[name] for name in sorted(gradients)]
+    norms = [np.linalg.norm(one.astype(np.float64)) for one in arrays]
+    numbers = [one.reshape(-1)[np.linspace(0, one.size - 1, KEPT).astype(int)] for one in arrays]
+    greatest = [max(float(np.abs(one).max()), 1e-30) for one in arrays]
+    shares = [row / np.float32(most) for row, most in zip(numbers, greatest, strict=True)]
+    return {"norms": np.array(norms, np.float32), "numbers": np.array(shares, np.float32)}
+
+
+def scale_of(dtype: str) -> float:
+    return LOSS_SCALE if dtype == "float16" else 1.0
+
+
+def _of_dtype(dtype: str) -> None:
+    """Register the transformers' graphs of a type."""
+    case(f"latte-sample-{dtype}")(lambda: sample(latte(dtype)))
+    case(f"latte-train-{dtype}")(lambda: train(latte(dtype), scale=scale_of(dtype)))
+    case(f"t2v-sample-{dtype}")(lambda: sample(latte_t2v(dtype)))
+    case(f"t2v-train-{dtype}")(lambda: train(latte_t2v(dtype), scale=scale_of(dtype)))
+    case(f"text-{dtype}")(lambda: text_operators(dtype))
+
+
+case("latte-classes-guided")(lambda: sample(latte("float16", condition="class", num_classes=CLASSES), rows=2))
+case("latte-captions")(lambda: sample(latte("float16", condition="text")))
+case("latte-joint")(lambda: train(latte("float16"), images=IMAGES, scale=LOSS_SCALE))
+case("latte-linear-patches")(lambda: train(latte("float16", patch_embedder="linear"), scale=LOSS_SCALE))
+
+
+@case("latte-recompute")
+def _recompute() -> Results:
+    model = latte("float16")
+    for block in model.every_block():
+        block.recompute()
+    return train(model, scale=LOSS_SCALE)
+
+
+@case("t2v-lora")
+def _lora() -> Results:
+    from latte_cli.core.models.lora import add_lora, train_only
+
+    model = latte_t2v("float16")
+    add_lora(model, rank=2, alpha=2.0, seed=1)
+    train_only(model, lambda name: ".lora_" in name)
+    fill(model)
+    return train(model, scale=LOSS_SCALE)
+
+
+def optimizer_inputs(number: int) -> tuple[list[Any], Any]:
+    """Parameters, and gradients as a compiled function takes them."""
+    shapes = {"w": (3, 5), "b": (5,)}
+    parameters = [
+        ms.Parameter(ms.Tensor(normal(f"parameter {name}", *shape)), name=name)
+        for name, shape in shapes.items()
+    ]
+    gradients = [normal(f"gradient {name} {number}", *shape) for name, shape in shapes.items()]
+    return parameters, ms.mutable(tuple(map(ms.Tensor, gradients)))
+
+
+@case("optimizer")
+def _optimizer() -> Results:
+    from latte_cli.core.training.optimizer import AdamW
+
+    parameters, gradients = optimizer_inputs(0)
+    optimizer = AdamW(parameters, weight_decay=0.1)
+    for step in range(2):
+        optimizer.apply(gradients, step, rate=1e-2, average=0.9, factor=0.5)
+    lists = {"parameter": parameters, "average": optimizer.averages}
+    return {
+        f"{name} {one.name.split('.')[-1]}": one.asnumpy() for name, each in lists.items() for one in each
+    }
+
+
+@case("accumulation")
+def _accumulation() -> Results:
+    from latte_cli.core.training.step import add_gradients
+
+    sums = add_gradients(optimizer_inputs(0)[1], optimizer_inputs(1)[1])
+    return {name: one.asnumpy() for name, one in zip("wb", sums, strict=True)}
+
+
+@case("gradient-norm")
+def _norm() -> Results:
+    from latte_cli.core.training.step import global_norm
+
+    return {"norm": np.array([global_norm(optimizer_inputs(0)[1])], np.float32)}
+
+
+def vae(dtype: str) -> Any:
+    """The package's small autoencoder."""
+    from latte_cli.core.models.vae.autoencoder import load_vae
+    from latte_cli.core.settings.schema import VaeSettings
+
+    return load_vae(VaeSettings(weights="demo", chunk_frames=1), dtype=dtype)
+
+
+def _vae_of_dtype(dtype: str) -> None:
+    """Register the autoencoder's graphs of a type."""
+    frames, latents = normal("frames", 1, 3, 64, 64).clip(-1, 1), normal("latents", 1, 4, 8, 8)
+    case(f"vae-encode-{dtype}")(lambda: {"out": vae(dtype).encode(frames)})
+    case(f"vae-decode-{dtype}")(lambda: {"out": vae(dtype).decode(latents)})
+
+
+@case("temporal-decoder")
+def _temporal() -> Results:
+    from latte_cli.core.checkpoints.temporal_decoder import GROUPS
+    from latte_cli.core.models.vae.layers import ResidualBlock
+    from latte_cli.core.models.vae.temporal import TimeConvolution
+
+    spatial, temporal = ResidualBlock(32, 64, GROUPS), TimeConvolution(64)
+    for cell, prefix in ((spatial, "spatial."), (temporal, "temporal.")):
+        for parameter in cell.get_parameters():
+            parameter.set_data(ms.Tensor(weights(prefix + parameter.name, *parameter.shape)))
+
+    def both(frames: Any) -> Any:
+        return temporal(spatial(frames))
+
+    return {"out": ms.jit(both)(ms.Tensor(normal("frames", 3, 32, 8, 8))).asnumpy()}
+
+
+@case("i3d")
+def _i3d() -> Results:
+    from latte_cli.core.models.i3d.layers import all_layers
+    from latte_cli.core.models.i3d.network import Classifier
+    from latte_cli.core.models.i3d.weights import Filter
+
+    filters = {
+        layer.name: Filter(
+            weights(f"{layer.name}.weight", layer.outputs, layer.inputs, *(layer.kernel,) * 3),
+            weights(f"{layer.name}.bias", layer.outputs),
+        )
+        for layer in all_layers()
+    }
+    return {"out": Classifier(filters)(normal("frames", 9, 3, 40, 40))}
+
+
+def text_encoding(operators: Any, wrapped: Callable[[Any], Any]) -> Results:
+    """Each operator of the text encoders once. wrapped: compiles a function of an array."""
+    weight, wide, bias = weights("text.in", 16, 8), weights("text.out", 8, 16), weights("text.bias", 16)
+    one, scores = weights("text.weight", 8), normal("scores", 1, 2, 5, 5)
+
+    def encode(x: Any) -> Any:
+        x = operators.rms_norm(x, one, 1e-6)
+        x = operators.layer_norm(x, one, one, 1e-5)
+        x = operators.attend(x, x, x, bias=operators.array(scores), heads=2, scale=0.5)
+        for name in ("quick_gelu", "gelu", "gelu_new", "relu", "silu"):
+            x = x + operators.linear(
+                operators.activate(name, operators.linear(x, weight, bias)), wide, wide=True
+            )
+        return x
+
+    return {"out": operators.numbers(wrapped(encode)(operators.array(normal("tokens", 1, 5, 8))))}
+
+
+def text_operators(dtype: str) -> Results:
+    """`text_encoding` by the device."""
+    from latte_cli.core.models.text.mindspore_operators import MindSporeOperators
+
+    return text_encoding(MindSporeOperators(dtype), ms.jit)
+
+
+for _dtype in FLOATS:
+    _of_dtype(_dtype)
+for _dtype in FLOATS[:2]:
+    _vae_of_dtype(_dtype)
