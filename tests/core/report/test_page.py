@@ -69,6 +69,8 @@ def test_clips_are_embedded_byte_for_byte_and_nothing_is_loaded_from_elsewhere(r
     assert not {"script", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert all(attributes["aria-label"] for attributes in page.of("video"))
     assert page.of("html") == [{"lang": "en"}]
+    assert "All clips are embedded in this page." in page.text
+    assert "the others are links" not in page.text
 
 
 def test_text_of_users_and_files_is_text(run: Settings) -> None:
