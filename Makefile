@@ -1,4 +1,4 @@
-# install, demo, test, test-fast, lint, docs, dist, bench, bench-peers, hostile, fuzz, mutants,
+# install, demo, test, test-fast, test-plain, lint, docs, dist, bench, bench-peers, hostile, fuzz, mutants,
 # constraints, clean; .venv is created if missing.
 # Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --qui
 UV ?= uv==0.13.9
 comma := ,
 
-.PHONY: install demo test test-fast lint docs dist bench bench-peers hostile fuzz mutants constraints clean
+.PHONY: install demo test test-fast test-plain lint docs dist bench bench-peers hostile fuzz mutants constraints clean
 
 install: $(INSTALLED)
 
@@ -50,6 +50,10 @@ test: install
 
 test-fast: install
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# The tests that compute with a model, with MindSpore's operators alone: what Ascend runs.
+test-plain: install
+	@LATTE_KERNELS=off $(BIN)/python -m pytest -n 2 --dist loadfile -m "plain and not compiled" tests/core
 
 lint: install
 	$(BIN)/ruff check .

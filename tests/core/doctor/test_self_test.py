@@ -40,6 +40,7 @@ def test_every_graph_has_expected_numbers_and_every_recorded_number_is_used() ->
 
 
 @pytest.mark.slow
+@pytest.mark.plain
 def test_every_graph_computes_on_this_processor_what_pytorch_does(tmp_path: Path) -> None:
     rows = list(computed("cpu", tmp_path))
     assert [row for row in rows if row.verdict == "failed"] == []

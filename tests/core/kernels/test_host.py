@@ -11,6 +11,8 @@ from mindspore import Parameter, Tensor
 from latte_cli.core.kernels import host
 from latte_cli.core.kernels import operators as kernels
 
+pytestmark = pytest.mark.compiled
+
 ROWS, VECTOR, WIDTH = (2, 96, 36), (2, 36), (36,)
 
 

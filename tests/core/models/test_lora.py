@@ -17,6 +17,8 @@ from latte_cli.core.models.lora import add_lora, lora_of, train_only
 from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte_t2v.golden import FOLDER, GOLDEN, SHAPE, golden, weights
 
+pytestmark = pytest.mark.plain
+
 
 def loaded(source: Any = None) -> LatteT2V:
     model = LatteT2V(SHAPE)

@@ -24,6 +24,8 @@ from latte_cli.core.sampling.generator import ClipStep
 from latte_cli.core.sampling.spec import PipelineSpec
 from latte_cli.core.settings.schema import DiffusionSettings, VaeSettings
 
+pytestmark = pytest.mark.plain
+
 Doubles: TypeAlias = NDArray[np.float64]
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"

@@ -6,6 +6,8 @@ from mindspore import Parameter, Tensor
 from latte_cli.core.settings.schema import TrainSettings
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64(in_place: bool) -> None:

@@ -14,6 +14,8 @@ from latte_cli.core.models.positions import frame_table, timestep_table, token_t
 from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte.golden import GOLDEN, arrays, model_of, shape_of, weights_of
 
+pytestmark = pytest.mark.plain
+
 MODELS = ("uncond", "class", "variants")
 
 

@@ -18,7 +18,7 @@ from latte_cli.core.training.step import GradientStep
 from tests.core.models.latte_t2v import reference
 from tests.core.models.latte_t2v.golden import FOLDER, SHAPE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.plain]
 
 STEPS = np.array([700, 31])
 PARTS = ARCHITECTURES["latte-t2v"].parts

@@ -17,6 +17,8 @@ from latte_cli.core.models.latte_t2v.transformer import LatteT2V, initialise, pa
 from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte_t2v.golden import CONFIG, GOLDEN, SHAPE, golden, weights
 
+pytestmark = pytest.mark.plain
+
 KEYS = json.loads((GOLDEN / "keys" / "LatteTransformer3DModel_Latte-1.json").read_text())
 
 

@@ -24,6 +24,8 @@ from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.models.text.pieces import open_pieces
 from tests.core.models.text.small_clip import save_clip
 
+pytestmark = pytest.mark.plain
+
 GOLDEN = Path(__file__).parents[3] / "golden" / "t2v"
 PIPELINE = GOLDEN / "pipeline"
 CALL = json.loads((GOLDEN / "pipeline_call.json").read_text())

@@ -15,6 +15,8 @@ from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae, to_uint8
 from latte_cli.core.settings.schema import VaeSettings
 
+pytestmark = pytest.mark.plain
+
 GOLDEN = Path(__file__).parents[3] / "golden" / "vae"
 FOLDER = GOLDEN / "diffusers"
 WEIGHTS = FOLDER / "diffusion_pytorch_model.safetensors"
