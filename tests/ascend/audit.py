@@ -9,8 +9,12 @@ from tests.ascend.statements import statement_of
 
 NODE = re.compile(r"^ +%\d+\([^)]*\) = (?P<primitive>\S+?)\(")
 TENSOR = re.compile(r"Tensor\[(?P<dtype>\w+)\](?:, \((?P<shape>[-\d, ]*)\))?")
-STRUCTURE = {"Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState", "make_list"}
-"""Nodes that move values within a graph: no device executes them."""
+STRUCTURE = {
+    *("Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState", "make_list"),
+    *("Partial", "Switch", "call"),
+}
+"""Nodes that move values within a graph, or choose a part of it: no device executes them."""
+CALL = "%"  # begins the name of a node that calls what a Switch has chosen
 ON_THE_HOST = {"Custom", "Print", "PyExecute", "PyFunc", "PyInterpret", "HostCallback"}
 """Nodes that call Python, or a library that was compiled for a CPU."""
 WIDE = ("Float64", "Complex64", "Complex128", "Int64", "UInt64")
@@ -32,7 +36,8 @@ def nodes(graph: str) -> Iterator[Node]:
         found = NODE.match(line)
         if found:
             read, _, written = types.partition(") -> (")
-            yield Node(found["primitive"].removeprefix("PrimFunc_"), _tensors(read), _tensors(written))
+            name = found["primitive"].removeprefix("PrimFunc_")
+            yield Node("call" if name.startswith(CALL) else name, _tensors(read), _tensors(written))
 
 
 def _tensors(types: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -8,16 +8,21 @@ is expected.
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mindspore as ms
-from mindspore import ops
+import numpy as np
+from mindspore import amp, ops
 
+from latte_cli.core.doctor.self_test import graphs
 from latte_cli.core.doctor.self_test.drawing import normal
-from latte_cli.core.doctor.self_test.graphs import CASES
 
+CASES: dict[str, Callable[[], object]] = dict(graphs.CASES)
+"""What compiles each graph of the program."""
 PLANTED: dict[str, Callable[[], object]] = {}
 """Graphs with one thing each that the audit should find."""
 
@@ -59,7 +64,45 @@ def _host(x):  # type: ignore[no-untyped-def]
 def pretend_ascend() -> None:
     """Answer Ascend where this program asks MindSpore for its device."""
     real = ms.get_context
-    ms.get_context = lambda key: "Ascend" if key == "device_target" else real(key)
+
+    def get_context(key: str) -> Any:
+        return "Ascend" if key == "device_target" else real(key)
+
+    ms.get_context = get_context
+    amp.context = SimpleNamespace(get_context=get_context, get_jit_config=ms.context.get_jit_config)
+
+
+def one_graph(model: Any, dtype: str = "float16", **settings: Any) -> None:
+    """A step of training as devices take it, from the forward pass to the averaged weights."""
+    from latte_cli.core.settings.schema import TrainSettings
+    from latte_cli.core.training.one_graph import OneGraph, pass_numbers
+    from latte_cli.core.training.optimizer import AdamW
+
+    options = TrainSettings.model_validate({"dtype": dtype, "clip_norm": 1.0, **settings})
+    graph = OneGraph(model, AdamW(list(model.get_parameters()), weight_decay=0.1), options)
+    graph(*map(ms.Tensor, (*graphs.step_inputs(model), pass_numbers(options, 0, 0))))
+
+
+def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
+    """Evaluate a model as sampling with reuse does: keep in full steps, reuse in the others."""
+    from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
+    from latte_cli.core.models.positions import timestep_rows
+    from latte_cli.core.sampling.denoise import Denoiser
+
+    denoiser, x_t = Denoiser(model), normal("x_t", rows, *model.clip_shape)
+    prepared = denoiser(graphs.condition_of(model, rows))._prepared
+    sinusoids = timestep_rows(TIMESTEP_CHANNELS, np.full(rows, 500))
+    change = [np.zeros(ms.jit(model.embed)(ms.Tensor(x_t)).shape, np.float32)] if kind == "reuse" else []
+    getattr(denoiser, kind)(x_t, sinusoids, *change, *prepared)
+
+
+CASES["latte-step-float32"] = lambda: one_graph(graphs.latte(), "float32")
+CASES["latte-step-accumulation"] = lambda: one_graph(graphs.latte("float16"), accumulation=2)
+CASES["t2v-step-bfloat16"] = lambda: one_graph(graphs.latte_t2v("bfloat16"), "bfloat16")
+CASES["latte-keep"] = lambda: reuse(graphs.latte(), "keep")
+CASES["latte-reuse"] = lambda: reuse(graphs.latte(), "reuse")
+CASES["t2v-keep-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "keep", rows=2)
+CASES["t2v-reuse-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "reuse", rows=2)
 
 
 def write(folder: Path, names: list[str]) -> None:
@@ -68,6 +111,7 @@ def write(folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     cases: dict[str, Callable[[], object]] = {**CASES, **PLANTED}
     for name in names:
+        begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as dump:
             ms.set_context(save_graphs=1, save_graphs_path=dump)
             failure: Exception | None = None
@@ -81,7 +125,9 @@ def write(folder: Path, names: list[str]) -> None:
             if not graphs:
                 raise RuntimeError(f"{name}: no validated graph") from failure
             (folder / f"{name}.ir").write_text("\n".join(path.read_text() for path in graphs))
-            print(name, "stops at a CPU's limits" if failure else "runs on a CPU", flush=True)
+            seconds = time.perf_counter() - begun
+            end = "stops at a CPU's limits" if failure else "runs on a CPU"
+            print(f"{name} {end}, {seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

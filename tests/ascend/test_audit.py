@@ -36,14 +36,25 @@ def test_a_graph_contains_only_operators_that_ascend_supports(name: str, graphs:
     assert audit.findings(graphs[name]) == set()
 
 
-TRANSFORMERS_OF_16_BITS = [
-    name for name in CASES if name.startswith(("latte", "t2v")) and not name.endswith("float32")
-]
+IN_16_BITS = [name for name in CASES if name.startswith("t2v") and not name.endswith("float32")]
+IN_16_BITS += ["latte-train-float16", "latte-train-bfloat16", "latte-joint", "latte-linear-patches"]
+IN_16_BITS += ["latte-recompute", "latte-step-accumulation"]
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS_OF_16_BITS)
+@pytest.mark.parametrize("name", IN_16_BITS)
 def test_attention_of_16_bits_is_ascend_s_operator(name: str, graphs: dict[str, str]) -> None:
-    assert "FlashAttentionScore" in audit.primitives(graphs[name])
+    found = audit.primitives(graphs[name])
+    if name == "t2v-reuse-guided":  # no block is computed
+        assert not found & {"FlashAttentionScore", "BatchMatMul"}
+    else:
+        assert "FlashAttentionScore" in found
+        assert "BatchMatMul" not in found
+
+
+def test_steps_that_reuse_the_blocks_change_compute_no_block(graphs: dict[str, str]) -> None:
+    kept, reused = (list(audit.nodes(graphs[f"latte-{name}"])) for name in ("keep", "reuse"))
+    products = [sum(node.primitive == "MatMul" for node in graph) for graph in (kept, reused)]
+    assert 0 < products[1] < products[0]
 
 
 @pytest.mark.parametrize(

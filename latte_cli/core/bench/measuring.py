@@ -15,7 +15,7 @@ from latte_cli.core.bench.sources import open_source
 from latte_cli.core.bench.statistics import Spread
 from latte_cli.core.bench.synthetic import TEXT, text_states
 from latte_cli.core.data.clips.batches import ClipSource
-from latte_cli.core.machine.device import use_device
+from latte_cli.core.machine.device import use_device, use_training_device
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.models.architectures import architecture_of, build_model
 from latte_cli.core.parallel.collective import join
@@ -38,7 +38,7 @@ def machine(settings: Settings) -> Entry:
 
 def train(settings: Settings, row: Row, world: World) -> Entry:
     """Measure steps of `Trainer.run` with the row's settings, in each worker."""
-    device = use_device(settings.device)
+    device = use_training_device(settings)
     collective = join(world)
     from latte_cli.core.training.starting import make_trainer
 

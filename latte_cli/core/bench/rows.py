@@ -57,6 +57,7 @@ class Row:
             "steps": 10**9,
             "checkpoint_every": 10**9,
             "preview_every": 0,
+            "log_every": 1,  # a device is waited for only where results are logged
         }
         return Settings.model_validate(values)
 

@@ -19,12 +19,12 @@ def kernels_available() -> bool:
     """
     if ms.get_context("device_target") != "CPU":
         return False
-    if _forced[0] is not None:
-        return _forced[0] and library_path() is not None
-    return (
-        os.environ.get("LATTE_KERNELS", "on").lower() not in ("off", "0", "false")
-        and library_path() is not None
-    )
+    return not _are_off() and library_path() is not None
+
+
+def works_as_device() -> bool:
+    """Whether training takes its steps as one graph: on devices, and where kernels are forced off."""
+    return ms.get_context("device_target") != "CPU" or _forced[0] is False
 
 
 def force_kernels(use: bool | None) -> None:
@@ -34,3 +34,10 @@ def force_kernels(use: bool | None) -> None:
 
 # `kernels_available` for compiled functions: executed, not parsed.
 use_fused: Any = ops.constexpr(kernels_available, reuse_result=False)
+
+
+def _are_off() -> bool:
+    """Whether the compiled kernels are switched off, by `force_kernels` or the environment."""
+    if _forced[0] is not None:
+        return not _forced[0]
+    return os.environ.get("LATTE_KERNELS", "on").lower() in ("off", "0", "false")

@@ -22,7 +22,8 @@ class Compiled:
     caller sleeps until the function signals.
     """
 
-    def __init__(self, function: Function):
+    def __init__(self, function: Function, *, level: str = "O0"):
+        """`level`: MindSpore's jit_level."""
         self._channel = channel = signal.new_channel()
 
         def run(*inputs):  # type: ignore[no-untyped-def]
@@ -31,7 +32,7 @@ class Compiled:
 
         # MindSpore identifies functions by name and line: it would take two of the same name for one.
         run.__name__ = function.__name__
-        self._run = ms.jit(run)
+        self._run = ms.jit(run, jit_level=level)
 
     def __call__(self, *inputs: Any) -> Any:
         """Compute the results."""

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 TARGETS = {"cpu": "CPU", "ascend": "Ascend", "gpu": "GPU"}
 FLASH_DTYPES = ("float16", "bfloat16")  # supported by ops.flash_attention_score
 SINKING = ("ascend", "gpu")  # supported by ms.data_sink
+OVERFLOW_MODE = "MS_ASCEND_CHECK_OVERFLOW_MODE"
+"""Whether Ascend's arithmetic overflows to infinity, as a loss scale needs, or saturates."""
 
 
 def use_device(requested: str) -> str:
@@ -37,7 +39,26 @@ def use_device(requested: str) -> str:
             ) from error
         finally:
             logging.disable(logging.NOTSET)
-    return device_in_use()
+    device = device_in_use()
+    if device == "ascend":  # where convolutions of float32 have the precision of HF32 by default
+        ms.device_context.ascend.op_precision.conv_allow_hf32(False)
+    return device
+
+
+def use_training_device(settings: Settings) -> str:
+    """`use_device` for training, with its limit of device memory; call it once per process.
+
+    With float16, numbers overflow to infinity on Ascend unless the environment chooses otherwise.
+    """
+    train = settings.train
+    if train.dtype == "float16" and settings.device in ("auto", "ascend"):
+        os.environ.setdefault(OVERFLOW_MODE, "INFNAN_MODE")  # read when MindSpore initialises the device
+    device = use_device(settings.device)
+    if device != "cpu" and train.max_device_memory is not None:
+        import mindspore as ms
+
+        ms.runtime.set_memory(max_size=train.max_device_memory)
+    return device
 
 
 def device_in_use() -> str:
@@ -76,18 +97,25 @@ def check_switches(settings: Settings, device: str) -> None:
             raise LatteError(f"train.sink_mode: found true, expected auto or false: {reason}")
 
 
+def has_flash_attention(dtype: str, device: str) -> bool:
+    """Whether there is a fused attention operator for attention in `dtype` on `device`."""
+    return device == "ascend" and dtype in FLASH_DTYPES
+
+
 def uses_flash_attention(train: TrainSettings, device: str) -> bool:
     """Whether to use the fused attention operator: on Ascend with a 16-bit dtype, unless set to false."""
-    served = device == "ascend" and train.dtype in FLASH_DTYPES
+    served = has_flash_attention(train.dtype, device)
     if device == "ascend" and not served and train.flash_attention == "auto":
         log.warning("train.flash_attention: auto is off: not supported for %s", train.dtype)
     return served and train.flash_attention is not False
 
 
-def uses_sink_mode(train: TrainSettings, device: str) -> bool:
-    """Whether steps read their inputs from the device's queue: only if set to true.
+def uses_sink_mode(settings: Settings, device: str) -> bool:
+    """Whether steps read their inputs from the device's queue: where set to true, and by default on Ascend.
 
-    Auto is off: each step waits for the previous loss, so sinking could only hide the copy of a batch of
-    latents.
+    Only for cached latents: frames are encoded by the device itself, between steps.
     """
-    return device in SINKING and train.sink_mode is True
+    cached = settings.cache.dir is not None or settings.cache.in_memory
+    switch = settings.train.sink_mode
+    on = device in SINKING if switch is True else device == "ascend" and switch == "auto"
+    return on and cached

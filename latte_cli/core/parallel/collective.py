@@ -4,7 +4,7 @@ On a CPU MindSpore supports only AllReduce, as a sum in float32 and float16; all
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -60,6 +60,17 @@ class Collective:
             np.divide(array, self.world.size, out=array)
         return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
 
+    def mean_in_graph(self) -> Callable[[Any], Any] | None:
+        """A function for compiled graphs: a tensor's mean over the workers. None if there is one worker."""
+        if self.world.size == 1:
+            return None
+        reduce, size = _all_reduce(), self.world.size
+
+        def mean_of(tensor):  # type: ignore[no-untyped-def]
+            return reduce(tensor) / size
+
+        return mean_of
+
     def send(self, values: Sequence[Any], owners: Sequence[int]) -> None:
         """Replace float32 parameters or arrays, in place, with those of the workers of rank `owners`."""
         if self.world.size == 1:
@@ -77,6 +88,10 @@ class Collective:
         for value, array in zip(values, arrays, strict=True):
             if value is not array and not _is_own(value, array):
                 _replace(value, _as_tensor(array))
+
+    def send_in_graph(self, owners: Sequence[int]) -> list[Callable[[Any], None]]:
+        """`send` as functions for compiled graphs, each for a parameter of one of the `owners`."""
+        return [_sender(owner, rank=self.world.rank, on_device=self._on_device) for owner in owners]
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """Each number's mean over the workers, in float32 for several workers."""
@@ -211,6 +226,25 @@ def _broadcast(root: int) -> Any:
     from mindspore import ops
 
     return ops.Broadcast(root)
+
+
+def _sender(owner: int, *, rank: int, on_device: bool) -> Callable[[Any], None]:
+    """A function for compiled graphs that replaces a parameter with that of worker `owner`."""
+    from mindspore import ops
+
+    if on_device:
+        broadcast = _broadcast(owner)
+
+        def send(parameter):  # type: ignore[no-untyped-def]
+            ops.assign(parameter, broadcast((parameter,))[0])
+
+        return send
+    reduce, share = _all_reduce(), float(owner == rank)  # only the owner adds to the sum
+
+    def add(parameter):  # type: ignore[no-untyped-def]
+        ops.assign(parameter, reduce(parameter * share))
+
+    return add
 
 
 def _as_tensor(value: Any) -> Any:

@@ -74,9 +74,9 @@ def _run(
     clips = open_run_clips(settings)
     source = clips.training
 
-    from latte_cli.core.machine.device import check_switches, use_device
+    from latte_cli.core.machine.device import check_switches, use_training_device
 
-    device = use_device(settings.device)
+    device = use_training_device(settings)
     check_switches(settings, device)
     check_training_memory(sizes_of(settings), settings.train, device, workers=world.size)
     if settings.train.shard_optimizer and world.size == 1:

@@ -1,16 +1,19 @@
 """AdamW, the learning-rate schedule, and the averaged weights (EMA) for sampling."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import cos, pi
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
 from latte_cli.core.settings.schema import TrainSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, used by the original
+CLIP_EPSILON = 1e-6  # of PyTorch's clip_grad_norm_
+LAST_CORRECTION = 20_000  # from this step on, the bias correction is 1 in float32
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -27,18 +30,23 @@ def average_decay(settings: TrainSettings, step: int) -> float:
     return min(settings.ema_decay, (1 + step) / (10 + step))
 
 
+def clips_at(settings: TrainSettings, step: int) -> bool:
+    """Whether the gradients of `step` are clipped."""
+    return settings.clip_norm is not None and step >= settings.clip_start
+
+
 def clip_factor(settings: TrainSettings, step: int, *, norm: float) -> float:
     """The factor that clips gradients of norm `norm` to `clip_norm`, from step `clip_start`; else 1."""
-    if settings.clip_norm is None or step < settings.clip_start:
+    if settings.clip_norm is None or not clips_at(settings, step):
         return 1.0
-    return min(1.0, settings.clip_norm / (norm + 1e-6))
+    return min(1.0, settings.clip_norm / (norm + CLIP_EPSILON))
 
 
 class AdamW:
     """AdamW as in PyTorch (Loshchilov & Hutter 2019), updating the averaged weights in the same pass.
 
     Moments and averages are float32 parameters, one per trained parameter. Weight decay applies to matrices
-    only. On a CPU a step is one pass over shared memory, elsewhere a compiled function.
+    only.
     """
 
     def __init__(self, parameters: Sequence[Parameter], *, weight_decay: float = 0.0):
@@ -98,6 +106,47 @@ class AdamW:
             mixed = self.averages[place] * average + parameter * (1.0 - average)
             done.append(ops.assign(self.averages[place], mixed))
         return done[0]
+
+    def in_graph(self, ema_decay: float) -> Callable[..., None]:
+        """`apply` as a function for compiled graphs, of (gradients, step, rate, factor).
+
+        The last three are float32 tensors of shape (); `ema_decay` as in `average_decay`.
+        """
+        corrections = Parameter(Tensor(_corrections()), name="corrections", requires_grad=False)
+        trained, means, squares, averages = self.trained, self.means, self.squares, self.averages
+        decays, no_power = self.decays, Tensor(0.0, ms.float32)
+
+        def update(gradients, step, rate, factor):  # type: ignore[no-untyped-def]
+            row = ops.minimum(step, ops.ones_like(step) * LAST_CORRECTION).astype(ms.int32)
+            correction = ops.gather(corrections, row, 0)
+            rate_of_adam, epsilon = rate * correction[0], EPSILON * correction[1]
+            least = ops.ones_like(step) * ema_decay
+            keep = ops.minimum((1.0 + step) / (10.0 + step), least)
+            fresh = ops.maximum(9.0 / (10.0 + step), ops.ones_like(step) * (1.0 - ema_decay))
+            for place in range(len(decays)):
+                parameter, average = trained[place], averages[place]
+                if decays[place] != 0.0:
+                    ops.assign(parameter, parameter * (1.0 - rate * decays[place]))
+                gradient = gradients[place] * factor
+                moments = means[place], squares[place]
+                # Powers of 0 leave the bias correction to rate and epsilon.
+                powers, betas = (no_power, no_power), (BETA1, BETA2)
+                ops.Adam()(parameter, *moments, *powers, rate_of_adam, *betas, epsilon, gradient)
+                ops.assign(average, average * keep + parameter * fresh)
+
+        return update
+
+
+def _corrections() -> Array:
+    """Rows for every step up to LAST_CORRECTION: factors of the learning rate and of epsilon for ops.Adam.
+
+    ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one; these make them equal. The
+    betas are those that float32 can hold, as in the operator.
+    """
+    powers = np.arange(1, LAST_CORRECTION + 2)
+    corrected1, corrected2 = (1.0 - float(np.float32(beta)) ** powers for beta in (BETA1, BETA2))
+    root = np.sqrt(corrected2)
+    return np.stack([root / corrected1, root], axis=1).astype(np.float32)
 
 
 def state_names(parameter: str) -> tuple[str, str, str]:

@@ -21,6 +21,8 @@ FREE = {
     "cache.type",
     "train.flash_attention",
     "train.sink_mode",
+    "train.jit_level",
+    "train.max_device_memory",
     "train.recompute",
     "train.shard_optimizer",
     "train.checkpoint_every",

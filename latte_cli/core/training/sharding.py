@@ -3,7 +3,7 @@
 A whole parameter's state is with one worker, as in PyTorch's ZeroRedundancyOptimizer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import mindspore as ms
@@ -54,6 +54,18 @@ class ShardedAdamW:
         own = ms.mutable(tuple(gradients[place] for place in self._places))
         self._own.apply(own, step, rate=rate, average=average, factor=factor)
         self._collective.send(self.trained, self.owners)
+
+    def in_graph(self, ema_decay: float) -> Callable[..., None]:
+        """As `AdamW.in_graph`; the workers' graphs must run together."""
+        own, places, trained = self._own.in_graph(ema_decay), self._places, self.trained
+        send = self._collective.send_in_graph(self.owners)
+
+        def update(gradients, step, rate, factor):  # type: ignore[no-untyped-def]
+            own([gradients[place] for place in places], step, rate, factor)
+            for place in range(len(trained)):
+                send[place](trained[place])
+
+        return update
 
     def state(self) -> dict[str, Part]:
         """As `AdamW.state`."""

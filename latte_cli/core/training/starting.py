@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.runs import digest_of
 from latte_cli.core.diffusion.schedule import make_schedule
-from latte_cli.core.machine.device import device_in_use, uses_flash_attention
+from latte_cli.core.kernels.selection import works_as_device
+from latte_cli.core.machine.device import device_in_use, uses_flash_attention, uses_sink_mode
 from latte_cli.core.models.architecture import CHANGES, Architecture, Transformer
 from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.models.weights import load_weights
@@ -16,8 +17,11 @@ from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from latte_cli.core.settings.schema import Settings, TrainSettings
 from latte_cli.core.training.captioning import CaptionSampler
+from latte_cli.core.training.one_graph import OneGraph
 from latte_cli.core.training.precision import LossScale
+from latte_cli.core.training.sharding import Optimizer, optimizer_of
 from latte_cli.core.training.state import Progress
+from latte_cli.core.training.stepping import DeviceSteps, HostSteps, Steps
 from latte_cli.core.training.trainer import Trainer
 
 
@@ -34,14 +38,16 @@ def make_trainer(
     clips: their fingerprint, for checkpoints. Reads the base weights of LoRA for their digest. For the rest
     see `Trainer`.
     """
-    device = device_in_use()
-    _set_up(model, settings.train, device)
+    _set_up(model, settings.train, device_in_use())
+    collective = collective or Collective(World(), lambda _: None)
+    optimizer = optimizer_of(model, settings.train, collective)
     return Trainer(
         settings,
         model,
-        device=device,
+        optimizer=optimizer,
+        steps=_steps(settings, model, optimizer, collective=collective),
         schedule=make_schedule(settings.diffusion),
-        collective=collective or Collective(World(), lambda _: None),
+        collective=collective,
         captions=captions,
         progress=Progress(
             loss_scale=LossScale.for_dtype(settings.train.dtype),
@@ -59,6 +65,15 @@ def _set_up(model: Transformer, train: TrainSettings, device: str) -> None:
     if train.recompute:
         for block in model.every_block():
             block.recompute()
+
+
+def _steps(settings: Settings, model: Transformer, optimizer: Optimizer, *, collective: Collective) -> Steps:
+    """How the device in use takes the steps of a run."""
+    train = settings.train
+    if not works_as_device():
+        return HostSteps(model, optimizer, train, collective=collective)
+    graph = OneGraph(model, optimizer, train, mean=collective.mean_in_graph())
+    return DeviceSteps(graph, sinks=uses_sink_mode(settings, device_in_use()))
 
 
 def _base_digest(settings: Settings) -> str:

@@ -1,31 +1,26 @@
 """The training loop: a generator of reports, used by the CLI, tests and bench."""
 
-import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-from mindspore import Tensor, mutable
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.runs import Best, checkpoint_at
 from latte_cli.core.data.clips.batches import ClipSource, Sharing, batches
 from latte_cli.core.diffusion.schedule import Schedule
 from latte_cli.core.errors import LatteError
-from latte_cli.core.machine.device import uses_sink_mode
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import StepInputs, draw_inputs, latents_of
-from latte_cli.core.training.optimizer import average_decay, clip_factor, learning_rate
+from latte_cli.core.training.optimizer import learning_rate
 from latte_cli.core.training.report import TrainReport, metrics_line
-from latte_cli.core.training.sharding import optimizer_of
-from latte_cli.core.training.sinking import Feed, SunkStep
+from latte_cli.core.training.sharding import Optimizer
 from latte_cli.core.training.state import (
     Progress,
     load_state,
@@ -35,12 +30,11 @@ from latte_cli.core.training.state import (
     send_state,
     tensors_of,
 )
-from latte_cli.core.training.step import GradientStep, Losses, add_gradients, global_norm
+from latte_cli.core.training.step import Done, Losses
+from latte_cli.core.training.stepping import Steps
 from latte_cli.core.training.validation import Validation
 
-log = logging.getLogger(__name__)
-
-Pass = Callable[[float], tuple[Losses, tuple[Tensor, ...]]]  # maps loss scale to losses and scaled gradients
+NOT_READ = Done(Losses(math.nan, math.nan, math.nan), math.nan, overflow=False)
 
 
 class Trainer:
@@ -55,7 +49,8 @@ class Trainer:
         settings: Settings,
         model: Transformer,
         *,
-        device: str,
+        optimizer: Optimizer,
+        steps: Steps,
         schedule: Schedule,
         collective: Collective,
         progress: Progress,
@@ -63,16 +58,17 @@ class Trainer:
     ):
         self.settings = settings
         self.model = model
-        self.device = device
         self.schedule = schedule
         self.collective = collective
         self.captions = captions
+        self.optimizer, self.steps = optimizer, steps
         train, data, world = settings.train, settings.data, collective.world
-        self.optimizer = optimizer_of(model, train, collective)
-        self.gradients = GradientStep(model)
         self.sharing = Sharing(train.batch_size, train.accumulation, world.rank, world.size)
         self.frames_per_step = self.sharing.global_batch * (data.num_frames + data.use_image_num)
         self.validation_loss: float | None = None
+        self.last, self.seconds = NOT_READ, math.nan
+        self._begun: float | None = None
+        self._first = 0
         self.tensors = tensors_of(model, self.optimizer, trained_only=train.trains_lora)
         self.progress = replace(progress, global_batch=self.sharing.global_batch)
 
@@ -90,6 +86,7 @@ class Trainer:
 
     def save(self) -> Path | None:
         """Write a checkpoint, if this is the worker that writes files. Must be called by all workers."""
+        self.read()
         if not self.collective.world.is_first:
             send_state(self.tensors, self.collective)
             return None
@@ -114,22 +111,18 @@ class Trainer:
         last checkpoint is from before.
         """
         train = self.settings.train
-        inputs = partial(self._inputs, source, encode, self.progress)
-        stream = inputs()
-
-        def take_fed(scale: float) -> tuple[Losses, tuple[Tensor, ...]]:
-            return self.gradients(next(stream), scale)
-
-        take: Pass = take_fed
-        if uses_sink_mode(train, self.device):
-            passes = (train.steps - self.progress.step) * train.accumulation
-            take = SunkStep(self.gradients, Feed(inputs, passes))
+        self._first = self.progress.step
+        self.steps.start(
+            partial(self._inputs, source, encode, self.progress), self._first, self.progress.loss_scale
+        )
         try:
             while self.progress.step < train.steps:
-                report, improved = self._logged(self.step(take), validate)
+                report, improved = self._logged(self.step(), validate)
                 # The caller writes the line of metrics before the next checkpoint is saved.
                 yield report
-                done = self.collective.anywhere(stopping()) or report.step == train.steps
+                # Workers ask each other only where they wait for the device anyway.
+                asks = self.collective.world.size == 1 or self._reads(report.step)
+                done = report.step == train.steps or (asks and self.collective.anywhere(stopping()))
                 if done or improved or report.step % train.checkpoint_every == 0:
                     self.save()
                 if train.preview_every and report.step % train.preview_every == 0:
@@ -139,7 +132,7 @@ class Trainer:
                 if done:
                     return
         finally:
-            stream.close()
+            self.steps.close()
 
     def _inputs(
         self, source: ClipSource, encode: Callable[[Array], Array] | None, start: Progress
@@ -167,39 +160,48 @@ class Trainer:
                     batch, x_start, settings=settings, schedule=self.schedule, captions=self.captions
                 )
 
-    def step(self, take: Pass) -> TrainReport:
-        """Do one optimizer step on the next passes."""
-        settings, step, scale = self.settings, self.progress.step, self.progress.loss_scale
-        train = settings.train
-        start = time.perf_counter()
-        losses, gradients = self._accumulate(take)
-        divisor = scale.value * train.accumulation
-        norm = global_norm(gradients) / divisor
-        overflow = scale.dynamic and math.isfinite(losses.loss) and not math.isfinite(norm)
-        if not overflow and not math.isfinite(losses.loss + norm):
-            raise LatteError(_not_finite(losses, norm, step + 1))
-        rate = learning_rate(train, step)
-        if not overflow:
-            taken = step - scale.dropped
-            self.optimizer.apply(
-                gradients,
-                taken,
-                rate=rate,
-                average=average_decay(train, taken),
-                factor=clip_factor(train, step, norm=norm) / divisor,
-            )
-        seconds = time.perf_counter() - start
-        self._advance({**losses._asdict(), "grad_norm": norm, "seconds": seconds}, overflow=overflow)
+    def step(self) -> TrainReport:
+        """Do one optimizer step on the next passes; its results may only be read later."""
+        train, step = self.settings.train, self.progress.step
+        if self._begun is None:
+            self._begun = time.perf_counter()
+        self.steps.take(step, self.progress.loss_scale)
+        self.progress = replace(
+            self.progress,
+            step=step + 1,
+            clips_taken=self.progress.clips_taken + self.sharing.global_batch,
+        )
+        if self._reads(step + 1):
+            self.read()
         return TrainReport(
             step=step + 1,
             steps=train.steps,
-            losses=losses,
-            grad_norm=norm,
-            learning_rate=rate,
+            losses=self.last.losses,
+            grad_norm=self.last.grad_norm,
+            learning_rate=learning_rate(train, step),
             loss_scale=self.progress.loss_scale,
-            seconds=seconds,
-            frames_per_second=self.frames_per_step / seconds,
+            seconds=self.seconds,
+            frames_per_second=self.frames_per_step / self.seconds,
         )
+
+    def _reads(self, step: int) -> bool:
+        """Whether results are read after a step: what follows it needs them, or it is the first of a run."""
+        train = self.settings.train
+        every = (train.log_every, train.checkpoint_every, train.preview_every, train.validate_every)
+        due = any(steps and step % steps == 0 for steps in every)
+        return self.steps.reads_all or due or step in (self._first + 1, train.steps)
+
+    def read(self) -> None:
+        """Wait for the steps done so far, and count them. Raises LatteError if a loss is not finite."""
+        found = self.steps.read()
+        if not found:
+            return
+        assert self._begun is not None
+        self.seconds = (time.perf_counter() - self._begun) / len(found)
+        self._begun = None
+        for place, done in enumerate(found, 1 - len(found)):
+            self.last = done
+            self._count(done, self.progress.step + place)
 
     def _logged(self, report: TrainReport, validate: Validation | None) -> tuple[TrainReport, bool]:
         """The report with the latest validation loss and, if due, a line of metrics; and whether
@@ -229,32 +231,18 @@ class Trainer:
         self.progress = replace(self.progress, best=Best(step, loss, clips))
         return True
 
-    def _accumulate(self, take: Pass) -> tuple[Losses, tuple[Tensor, ...]]:
-        """Means over workers of the losses, and of the scaled gradients accumulated over a step's passes."""
-        passes, total = [], None
-        for _ in range(self.settings.train.accumulation):
-            losses, gradients = take(self.progress.loss_scale.value)
-            passes.append(losses)
-            total = gradients if total is None else add_gradients(total, gradients)
-        assert total is not None
-        means = [sum(values) / len(passes) for values in zip(*passes, strict=True)]
-        if self.collective.world.size > 1:
-            means, total = list(self.collective.mean(means)), mutable(self.collective.average(total))
-        return Losses(*means), total
-
-    def _advance(self, measured: Mapping[str, float], *, overflow: bool) -> None:
+    def _count(self, done: Done, step: int) -> None:
         """Count a step, and add it to the window unless it was skipped."""
+        losses, norm = done.losses, done.grad_norm
+        if not done.overflow and not math.isfinite(losses.loss + norm):
+            raise LatteError(_not_finite(losses, norm, step))
         window = dict(self.progress.window)
-        if not overflow:
-            for name, value in {**measured, "steps": 1.0}.items():
+        if not done.overflow:
+            measured = {**losses._asdict(), "grad_norm": norm, "seconds": self.seconds, "steps": 1.0}
+            for name, value in measured.items():
                 window[name] = window.get(name, 0.0) + value
-        self.progress = replace(
-            self.progress,
-            step=self.progress.step + 1,
-            clips_taken=self.progress.clips_taken + self.sharing.global_batch,
-            loss_scale=self.progress.loss_scale.after(overflow=overflow),
-            window=window,
-        )
+        scale = self.progress.loss_scale.after(overflow=done.overflow)
+        self.progress = replace(self.progress, loss_scale=scale, window=window)
 
 
 def _not_finite(losses: Losses, norm: float, step: int) -> str:

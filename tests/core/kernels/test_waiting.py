@@ -91,3 +91,8 @@ def test_inference_takes_arrays_and_its_own_results_on_either_path(path: str) ->
     centred = wide - wide.mean(-1, keepdims=True)
     wanted = centred / np.sqrt(centred.var(-1, keepdims=True) + 1e-6) * (1 + shift[:, None]) + shift[:, None]
     np.testing.assert_allclose(np.asarray(run(once, shift)), wanted, rtol=0, atol=1e-5)
+
+
+def test_operators_may_be_fused_by_mindspore(half: np.ndarray) -> None:
+    product, _ = Compiled(chain, level="O1")(Tensor(half))
+    np.testing.assert_allclose(product.asnumpy(), half, rtol=1e-4)

@@ -1,10 +1,20 @@
 import logging
+import os
+from types import SimpleNamespace
 from typing import Any
 
+import mindspore as ms
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.machine.device import check_switches, uses_flash_attention, uses_sink_mode
+from latte_cli.core.machine import device as device_module
+from latte_cli.core.machine.device import (
+    OVERFLOW_MODE,
+    check_switches,
+    use_training_device,
+    uses_flash_attention,
+    uses_sink_mode,
+)
 from latte_cli.core.settings.schema import Settings, TrainSettings
 
 
@@ -82,7 +92,73 @@ def test_auto_that_stays_off_is_a_warning_only_where_one_would_expect_it_on(
     assert warning.message == "train.flash_attention: auto is off: not supported for float32"
 
 
-def test_sinking_is_on_only_when_it_is_asked_for() -> None:
-    assert not uses_sink_mode(TrainSettings(), "ascend")
-    assert uses_sink_mode(TrainSettings(sink_mode=True), "ascend")
-    assert not uses_sink_mode(TrainSettings(sink_mode=False), "ascend")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_sinking_is_on_by_default_on_ascend_for_cached_latents(in_memory: bool) -> None:
+    for switch, on in (("auto", {"ascend"}), (True, {"ascend", "gpu"}), (False, set())):
+        settings = settings_of({"sink_mode": switch}, in_memory=in_memory)
+        for device in ("cpu", "ascend", "gpu"):
+            assert uses_sink_mode(settings, device) == (in_memory and device in on)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What is asked of MindSpore, which seems to run on Ascend."""
+    made: list[tuple[str, Any]] = []
+
+    def noted(name: str) -> Any:
+        return lambda *args, **options: made.append((name, *args, *options.items()))
+
+    monkeypatch.setenv(OVERFLOW_MODE, "")
+    monkeypatch.delenv(OVERFLOW_MODE)
+    monkeypatch.setattr(ms, "set_device", noted("set_device"))
+    monkeypatch.setattr(ms.runtime, "set_memory", noted("set_memory"))
+    precision = SimpleNamespace(conv_allow_hf32=noted("conv_allow_hf32"))
+    monkeypatch.setattr(ms.device_context.ascend, "op_precision", precision)
+    monkeypatch.setattr(device_module, "device_in_use", lambda: "ascend")
+    return made
+
+
+def test_ascend_gets_its_memory_limit_and_convolutions_of_float32(calls: list[tuple[str, Any]]) -> None:
+    settings = settings_of({"max_device_memory": "59GB", "dtype": "bfloat16"})
+    assert use_training_device(settings.model_copy(update={"device": "ascend"})) == "ascend"
+    assert calls == [
+        ("set_device", "Ascend"),
+        ("conv_allow_hf32", False),
+        ("set_memory", ("max_size", "59GB")),
+    ]
+    assert OVERFLOW_MODE not in os.environ
+
+
+@pytest.mark.parametrize("device", ["auto", "ascend"])
+def test_float16_overflows_to_infinity_unless_the_user_chose_otherwise(
+    device: str, calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of({"dtype": "float16"}).model_copy(update={"device": device})
+    use_training_device(settings)
+    assert os.environ[OVERFLOW_MODE] == "INFNAN_MODE"
+    monkeypatch.setenv(OVERFLOW_MODE, "SATURATION_MODE")
+    use_training_device(settings)
+    assert os.environ[OVERFLOW_MODE] == "SATURATION_MODE"
+    assert "set_memory" not in [name for name, *_ in calls]
+
+
+def test_a_cpu_is_given_no_limit_of_device_memory(
+    calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "device_in_use", lambda: "cpu")
+    settings = settings_of({"max_device_memory": "59GB", "dtype": "float16"})
+    assert use_training_device(settings.model_copy(update={"device": "cpu"})) == "cpu"
+    assert calls == []
+    assert OVERFLOW_MODE not in os.environ
+
+
+@pytest.mark.parametrize("size", ["59", "0GB", "59 GB", "59MB", "GB"])
+def test_a_limit_of_device_memory_has_mindspore_s_format(size: str) -> None:
+    with pytest.raises(ValueError, match="max_device_memory"):
+        TrainSettings(max_device_memory=size)
+
+
+def test_mindspore_takes_every_limit_of_device_memory_that_is_allowed() -> None:
+    for size in ("59GB", "5.5GB", "1GB"):
+        TrainSettings(max_device_memory=size)
+        ms.runtime.memory._check_memory_conf_valid(size)
