@@ -104,7 +104,7 @@ def norm_linear(
     """Compute modulated_layer_norm(x, shift, scale) @ weight.T, multiplied in `dtype`.
 
     x: (B, N, D); shift, scale: (B, D); weight: (outputs, D). Returns (B, N, outputs) in `dtype`. `frugal`:
-    with with the compiled kernels, store only x for the gradient; cannot be combined with recomputing the
+    with the compiled kernels, store only x for the gradient; cannot be combined with recomputing the
     cell.
     """
     if not isinstance(x, Tensor):
@@ -153,13 +153,24 @@ def attention(
     return plain.attention(biased, num_heads, num_frames, axis)
 
 
-def text_attention(query: Tensor, key: Tensor, value: Tensor, score_bias: Tensor, num_heads: int) -> Tensor:
+def text_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_bias: Tensor,
+    num_heads: int,
+    *,
+    flash_attention: bool = False,
+) -> Tensor:
     """Attend from (B, M, D) to a text's (B, N, D), with (B, N) added to scores: (B, M, D), per head.
 
-    Scale 1 / sqrt(head_dim); softmax in float32.
+    Scale 1 / sqrt(head_dim); softmax in float32. flash_attention: use Ascend's operator (flash.py), which
+    does not attend to tokens of negative bias at all.
     """
     if not isinstance(query, Tensor):
         return host.text_attention(query, key, value, score_bias, num_heads)
+    if flash_attention:
+        return flash.text_attention(query, key, value, score_bias < 0.0, num_heads)
     clips, number, width = query.shape
     head_dim = width // num_heads
     query, key, value = [

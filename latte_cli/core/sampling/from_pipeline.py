@@ -260,19 +260,21 @@ class PipelineGenerator:
             yield conditional[None], unconditional[None]
 
     def _denoiser(self, spec: PipelineSpec, weights: Mapping[str, Array]) -> "Denoiser":
-        import mindspore as ms
-
+        from latte_cli.core.machine.device import device_in_use, has_flash_attention
         from latte_cli.core.models.latte_t2v.architecture import make_transformer
         from latte_cli.core.models.weights import load_weights
         from latte_cli.core.sampling.denoise import Denoiser
 
         # On a CPU only float32 products are fast; elsewhere the weights' type is used.
-        dtype = "float32" if ms.get_context("device_target") == "CPU" else spec.dtype
+        device = device_in_use()
+        dtype = "float32" if device == "cpu" else spec.dtype
         size = (spec.height // VAE_FACTOR, spec.width // VAE_FACTOR)
         model = make_transformer(
             self.pipeline.shape, size=size, num_frames=spec.num_frames, dtype=dtype, stored=spec.dtype
         )
         load_weights(model, weights, source=str(self.pipeline.transformer))
+        if has_flash_attention(dtype, device):
+            model.use_flash_attention()
         return Denoiser(model)
 
     def _decoder(self, spec: PipelineSpec) -> Callable[[Array], NDArray[np.uint8]]:

@@ -85,7 +85,9 @@ class SelfAttention(nn.Cell):
 
 
 class TextAttention(nn.Cell):
-    """Cross-attention of every token to the text of its clip."""
+    """Cross-attention of every token to the text of its clip; `flash_attention` as in `SelfAttention`."""
+
+    flash_attention = False
 
     def __init__(self, width: int, num_heads: int, precision: Precision, *, bias: bool):
         super().__init__()
@@ -101,7 +103,9 @@ class TextAttention(nn.Cell):
 
     def construct(self, x: Tensor, score_bias: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """x: (B, M, D); score_bias: (B, N), added to the scores of text tokens; key, value: from `read`."""
-        mixed = kernels.text_attention(self.to_q(x), key, value, score_bias, self.num_heads)
+        mixed = kernels.text_attention(
+            self.to_q(x), key, value, score_bias, self.num_heads, flash_attention=self.flash_attention
+        )
         return self.to_out[0](mixed)
 
 

@@ -88,9 +88,11 @@ class LatteT2V(nn.Cell):
         return [*self.transformer_blocks, *self.temporal_transformer_blocks]
 
     def use_flash_attention(self) -> None:
-        """Use Ascend's fused operator for self-attention in every block; call before compilation."""
+        """Use Ascend's fused operator for every attention; call before compilation."""
         for block in self.every_block():
             block.attn1.flash_attention = True
+        for block in self.transformer_blocks:
+            block.attn2.flash_attention = True
 
     def construct(self, x_t: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
         """`prepare` the condition and `predict` at integer timesteps (B,)."""
