@@ -1,4 +1,4 @@
-# install, demo, test, test-fast, test-plain, lint, docs, dist, bench, bench-peers, hostile, fuzz, mutants,
+# install, demo, test, test-fast, test-plain, lint, docs, dist, bench, bench-peers, campaign, fuzz, mutants,
 # constraints, clean; .venv is created if missing.
 # Requires Python 3.10, 3.11 or 3.12. To use another interpreter: make install PYTHON=/path/to/python3.11
 PYTHON ?=
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --qui
 UV ?= uv==0.13.9
 comma := ,
 
-.PHONY: install demo test test-fast test-plain lint docs dist bench bench-peers hostile fuzz mutants constraints clean
+.PHONY: install demo test test-fast test-plain lint docs dist bench bench-peers campaign fuzz mutants constraints clean
 
 install: $(INSTALLED)
 
@@ -100,10 +100,12 @@ $(PEERS_VENV)/.installed:
 		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece imageio-ffmpeg imageio
 	@touch $@
 
-# Run the commands with damaged and malicious files, and on machines without space: about 15 minutes.
-hostile: install
-	@$(BIN)/python tests/hostile/campaign.py
-	@$(BIN)/python tests/hostile/machines.py
+# The robustness campaign (docs/robustness.md): damaged files, failing machines, kills, signals, load. An hour or more;
+# as root, since it mounts small file systems. Select with CAMPAIGN="--only files".
+CAMPAIGN ?=
+
+campaign: install
+	@$(BIN)/python tests/hostile $(CAMPAIGN)
 
 fuzz: install
 	@$(BIN)/python -m tests.core.checkpoints.fuzz --count 100000

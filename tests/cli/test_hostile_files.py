@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parents[1] / "hostile" / "campaign.py"
 
 @pytest.mark.slow
 def test_damaged_sidecars_of_the_campaign_are_one_line_and_leave_nothing() -> None:
-    """`make hostile` runs the other cases."""
+    """`make campaign` runs the other cases."""
     command = [sys.executable, str(SCRIPT), "--only", "sidecar"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -280,12 +280,55 @@ EXPERIMENTS = [
     Case("100,000 brackets", text("x.yaml", DEEP), "train -c x.yaml", "nested more than 16 levels deep"),
     Case("a number of 10,000 digits", text("x.yaml", "seed: " + "9" * 10_000), "train -c x.yaml", "not valid YAML"),
     Case("1 MB", text("x.yaml", "# x\n" * 250_000), "train -c x.yaml", "found more than"),
-    Case("a key twice", text("x.yaml", "seed: 1\nseed: 2\n"), "train -c x.yaml", "is there twice"),
+    Case("a key twice", text("x.yaml", "seed: 1\nseed: 2\n"), "train -c x.yaml", "duplicate key"),
     Case("an object", text("x.yaml", "seed: !!python/object/apply:os.system [touch PWNED]\n"), "train -c x.yaml", "not valid YAML"),
     Case("merged keys", text("x.yaml", "train:\n  <<: {steps: 3}\n"), "train -c x.yaml", "unknown key", 9),
     Case("random bytes", text("x.yaml", noise(999)), "train -c x.yaml", "not UTF-8"),
     Case("a link to itself", link("x.yaml", "x.yaml"), "train -c x.yaml", "symbolic links"),
     Case("a folder", lambda: Path("x.yaml").mkdir(), "train -c x.yaml", "Is a directory"),
+]
+EXPERIMENTS += [
+    Case(name, text("x.yaml", content), "train -c x.yaml", "x.yaml", 9)
+    for name, content in {
+        "an unclosed bracket": "train: {steps: 3\n",
+        "an unclosed quote": 'run_dir: "runs\n',
+        "a tab as indentation": "train:\n\tsteps: 3\n",
+        "a list of sections": "- train\n- data\n",
+        "a text": "train\n",
+        "two documents": "seed: 1\n---\nseed: 2\n",
+        "a NUL": "run_dir: 'a\0b'\n",
+        "an escape for a NUL": 'run_dir: "a\\0b"\n',
+        "an unknown alias": "seed: *x\n",
+        "an unknown tag": "seed: !thing 1\n",
+        "a section that is a number": "train: 3\n",
+        "a section that is a list": "train: [steps]\n",
+        "a number that is text": "train: {steps: many}\n",
+        "a number that is not a number": "train: {learning_rate: .nan}\n",
+        "an infinite number": "train: {learning_rate: .inf}\n",
+        "a negative number": "train: {batch_size: -1}\n",
+        "a date": "run_dir: 2024-01-01\nseed: 2024-01-01\n",
+        "keys that are numbers": "1: 2\n3: 4\n",
+        "a key that is a list": "? [a, b]\n: 1\n",
+        "an unknown key": "train: {stepz: 3}\n",
+    }.items()
+]
+VIDEO = "train -c experiment.yaml --run-dir out --steps 1 --data bad"
+VIDEOS = [
+    Case(name, lambda file=file, content=content: (Path("bad").mkdir(), Path("bad", file).write_bytes(content)), VIDEO, "bad", 3)
+    for name, (file, content) in {
+        "an empty file": ("x.mp4", b""),
+        "random bytes": ("x.mp4", noise(4096)),
+        "zeros": ("x.mp4", bytes(100_000)),
+        "a page of HTML": ("x.mp4", b"<!DOCTYPE html><title>404</title>"),
+        "a pointer of Git LFS": ("x.mp4", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "a header alone": ("x.mp4", bytes.fromhex("000000186674797069736f6d0000020069736f6d69736f32")),
+        "a box of 4 GB": ("x.mp4", b"\xff\xff\xff\xffmoov" + noise(999)),
+        "a header of AVI alone": ("x.avi", b"RIFF\x00\x10\x00\x00AVI LIST" + noise(99)),
+        "a header of Matroska alone": ("x.mkv", bytes.fromhex("1a45dfa3934282886d6174726f736b61")),
+        "half a GIF": ("x.gif", b"GIF89a\xff\xff\xff\xff\xf7\x00\x00" + noise(99)),
+        "a GIF of 65,535 pixels": ("x.gif", b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x00;"),
+        "text": ("x.webm", b"not a video\n"),
+    }.items()
 ]
 RUNS = [
     Case("a state of 100,000 brackets", metadata(progress=DEEP), RESUME, "progress: cannot be read as JSON"),
@@ -303,5 +346,6 @@ GROUPS = {
     "captions": CAPTION_FILES,
     "prompts": PROMPT_FILES,
     "experiment": EXPERIMENTS,
+    "video": VIDEOS,
     "run": RUNS,
 }
