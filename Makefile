@@ -20,6 +20,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(MAKE) --no-print-directory $(BIN)/python
 	@echo "Installing the dependencies in pyproject.toml into $(VENV): a minute or two the first time."
 	@$(call install,.[demo$(comma)dev])
+	@$(BIN)/python -c 'import mindspore, scipy.stats, transformers, matplotlib.pyplot' > /dev/null 2>&1 || true  # compiles to bytecode
 	@touch $@
 
 # $(call install,WHAT): with uv from pip's index; with pip if uv is not there or fails.
