@@ -90,7 +90,8 @@ def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
     from latte_cli.core.sampling.denoise import Denoiser
 
     denoiser, x_t = Denoiser(model), normal("x_t", rows, *model.clip_shape)
-    prepared = denoiser(graphs.condition_of(model, rows))._prepared
+    condition = graphs.condition_of(model, rows)
+    prepared = denoiser(np.concatenate([condition] * (rows // len(condition))))._prepared
     sinusoids = timestep_rows(TIMESTEP_CHANNELS, np.full(rows, 500))
     change = [np.zeros(ms.jit(model.embed)(ms.Tensor(x_t)).shape, np.float32)] if kind == "reuse" else []
     getattr(denoiser, kind)(x_t, sinusoids, *change, *prepared)

@@ -70,7 +70,7 @@ def test_the_flags_of_every_command_are_these() -> None:
     }
     assert found.pop("configs") == set()  # it reads no experiment
     # It changes nothing, so that there is no dry run.
-    assert found.pop("doctor") == {"--online", "--report"} | COMMON - {"--dry-run"}
+    assert found.pop("doctor") == {"--online", "--report", "--self-test"} | COMMON - {"--dry-run"}
     assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
 
 

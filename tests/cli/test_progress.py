@@ -95,7 +95,7 @@ def test_log_lines_are_not_markup_and_cannot_control_the_terminal(log: StringIO)
 
 
 def test_a_plan_prints_the_settings_and_a_line_per_fact(capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan("seed: 1\n", Plan(rows=[("model", "tiny"), ("steps per epoch", "3")]))
+    show_plan("seed: 1\n", Plan([("model", "tiny"), ("steps per epoch", "3")]))
     assert capsys.readouterr().out == "seed: 1\n\nmodel            tiny\nsteps per epoch  3\n"
 
 

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
-from latte_cli.core.checkpoints.runs import digest_of
 from tests.core.models.text.small_clip import save_clip
 
 PIPELINE = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"
@@ -138,7 +137,6 @@ def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
     assert np.abs(of_run - unchanged).max() > 1e-3 * np.abs(unchanged).max()
     doubled = {name: 2 * values for name, values in load_file(WEIGHTS).items()}
     save_file(doubled, base / "transformer" / WEIGHTS.name)
-    digest_of.cache_clear()  # as in a process of its own
     result = latte("-c", "trained/settings.yaml", *prompt)
     assert result.stderr == (
         "trained/ckpt/step-00000002.safetensors:"

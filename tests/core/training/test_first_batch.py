@@ -186,6 +186,6 @@ def test_a_mirrored_clip_is_drawn_mirrored_from_its_video(experiment: Callable[.
     settings = experiment()
     frames = np.asarray(Image.open("videos/cats/one/3.png"))[None]
     paths = {"cats/one": Path("videos/cats/one")}
-    found = sheet._read(paths, "cats/one", [3], settings.data, True)
+    found = sheet._read(paths, [sheet.FrameOf("cats/one", 3, True)], settings.data)
     np.testing.assert_array_equal(found, frames[:, :, ::-1])
     np.testing.assert_array_equal(found, sheet.to_uint8(to_pixels(frames, SIDE, "crop_resize", mirror=True)))

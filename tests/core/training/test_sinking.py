@@ -52,7 +52,7 @@ def test_a_sinking_run_stopped_and_resumed_has_the_bits_of_one_that_does_neither
     second.resume(checkpoints(tmp_path / "sunk" / "ckpt")[-1])
     reports += list(second.run(Moments(), None))
 
-    assert untimed(reports) == untimed(expected)
+    np.testing.assert_equal(untimed(reports), untimed(expected))  # a loss may be NaN in both
     assert [line["step"] for line in untimed(reports)] == [3, 5]
     assert second.progress.loss_scale == plain.progress.loss_scale
     found = weights_of(second)

@@ -1,6 +1,6 @@
 """What each graph of `graphs` should compute: recorded from PyTorch, or by a formula in float64.
 
-The recorded numbers are in assets/self_test.npz, made by the repository's `tests/peers/record_self_test.py`.
+The recorded numbers are in assets/self_test.npz, made by the repository's `tests/peers/record_doctor.py`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Record latte_cli/assets/self_test.npz in PyTorch: what `latte doctor --self-test` expects of each graph.
 
-`PYTHONPATH=. python tests/peers/record_self_test.py`, in the venv of tests/golden/README.md. Weights and
+`PYTHONPATH=. python tests/peers/record_doctor.py`, in the venv of tests/golden/README.md. Weights and
 inputs are those of latte_cli.core.doctor.self_test; everything is computed in float32.
 """
 
