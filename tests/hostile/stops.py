@@ -61,6 +61,11 @@ WORKS = {
 # fmt: on
 
 
+def code_of(number: int) -> int:
+    """The exit code after a signal."""
+    return 129 if number == signal.SIGHUP else 130
+
+
 def start(work: Work, more: str = "") -> subprocess.Popen[bytes]:
     """Start a command in a session of its own."""
     command = [sys.executable, "-m", "latte_cli", *f"{work.command} {more}".split()]
@@ -147,9 +152,9 @@ def stopped(work: Work, expected: dict[str, bytes], moment: float, number: signa
     code, lines = end_of(process)
     if any("Traceback" in line for line in lines):
         return f"{number.name}: a traceback: {lines[-1]}"
-    if code not in (0, 128 + number, -number):  # ended before, or not yet in Python's hands
+    if code not in (0, code_of(number), -number):  # ended before, or not yet in Python's hands
         return f"{number.name}: exit code {code}: {lines[-1:]}"
-    if code == 128 + number and sum("interrupted" in line for line in lines) != 1:
+    if code == code_of(number) and sum("interrupted" in line for line in lines) != 1:
         return f"{number.name}: said {lines[-3:]}"
     return fault_after(work, process, expected)
 

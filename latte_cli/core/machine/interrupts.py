@@ -12,8 +12,9 @@ _received: list[int] = []  # stop signals of the current command
 
 
 def exit_code() -> int:
-    """The exit code of a stopped command: 128 + the first signal, as in shells; 130 for Ctrl-C."""
-    return 128 + (_received[0] if _received else signal.SIGINT)
+    """The exit code of a stopped command: 129 for SIGHUP; 130 for Ctrl-C, and for SIGTERM, into which
+    MindSpore turns a Ctrl-C while it computes."""
+    return 128 + (signal.SIGINT if not _received or _received[0] != HANGUP else _received[0])
 
 
 def keep_ctrl_c() -> None:
