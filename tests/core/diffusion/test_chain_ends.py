@@ -1,4 +1,4 @@
-"""The samplers at both ends of whole runs, against diffusers' schedulers in float64 (tests/golden/sizes)."""
+"""The first and last steps of samplers, compared with diffusers' in float64 (tests/golden/sizes)."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def run(name: str, dtype: Any) -> list[Step]:
 
 
 TOLERANCES = {
-    # diffusers turns this sampler's noise levels into float32, which costs their last digits at the end.
+    # diffusers rounds this sampler's noise levels to float32, which is less accurate at the last steps.
     ("dpm++", np.float64): 5e-6,
     ("dpm++", np.float32): 5e-6,
     ("ddim", np.float64): 1e-9,
@@ -40,12 +40,12 @@ TOLERANCES = {
 
 
 @pytest.mark.parametrize(("name", "dtype"), TOLERANCES)
-def test_a_run_of_all_timesteps_starts_and_ends_as_diffusers(name: str, dtype: Any) -> None:
+def test_the_first_and_last_steps_of_a_full_run_match_diffusers(name: str, dtype: Any) -> None:
     steps = run(name, dtype)
     expected, timesteps = RECORDED[f"{name}-1000/latents"], RECORDED[f"{name}-1000/timesteps"]
     kept = steps[: cases.CHAIN_KEPT] + steps[-cases.CHAIN_KEPT :]
     assert [step.timestep for step in kept] == timesteps.tolist()
     for step, latents in zip(kept, expected, strict=True):
         if name == "dpm++" and step.timestep < 2:
-            continue  # ours takes the last step between two noise levels in first order: see `dpm_solver`
+            continue  # our last step between two noise levels is of first order, see `dpm_solver`
         assert np.abs(step.x_t - latents).max() <= TOLERANCES[name, dtype] * np.abs(latents).max()

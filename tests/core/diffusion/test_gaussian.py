@@ -1,4 +1,4 @@
-"""The process's Gaussians, against the PyTorch original's on a model with a fixed output."""
+"""The Gaussians of the process, compared with the PyTorch original for a model with a fixed output."""
 
 from pathlib import Path
 from typing import Literal
@@ -40,20 +40,20 @@ def assert_equal(prediction: Prediction, prefix: str, golden: dict[str, np.ndarr
             )
 
 
-def test_noising_equals_the_originals() -> None:
+def test_noised_latents_match_the_original() -> None:
     columns = SCHEDULE.training_columns(STUB["t"])
     x_t = q_sample(STUB["x_start"], STUB["noise"], columns)
     np.testing.assert_allclose(x_t, STUB["q_sample"], rtol=0, atol=1e-6)
     assert x_t.dtype == np.float32
 
 
-def test_noising_is_the_same_on_tensors_in_a_compiled_function() -> None:
+def test_noising_tensors_in_a_compiled_function_gives_the_same_result() -> None:
     arrays = STUB["x_start"], STUB["noise"], SCHEDULE.training_columns(STUB["t"])
     x_t = ms.jit(q_sample)(*(ms.Tensor(array) for array in arrays))
     np.testing.assert_allclose(x_t.asnumpy(), STUB["q_sample"], rtol=0, atol=1e-6)
 
 
-def test_the_noised_latents_have_the_originals_mean_and_variance() -> None:
+def test_the_mean_and_variance_of_noised_latents_match_the_original() -> None:
     shape = STUB["q_mean"].shape
     np.testing.assert_allclose(AT.sqrt_alphas_cumprod * STUB["x_start"], STUB["q_mean"], rtol=1e-6)
     variance = np.broadcast_to(AT.sqrt_one_minus_alphas_cumprod**2, shape)
@@ -62,7 +62,7 @@ def test_the_noised_latents_have_the_originals_mean_and_variance() -> None:
     np.testing.assert_allclose(log_variance, STUB["q_log_variance"], rtol=1e-6)
 
 
-def test_the_posterior_equals_the_originals() -> None:
+def test_the_posterior_matches_the_original() -> None:
     mean = posterior_mean(STUB["x_start"], STUB["q_sample"], AT)
     np.testing.assert_allclose(mean, STUB["post_mean"], rtol=0, atol=1e-5)
     for ours, theirs in (
@@ -73,20 +73,22 @@ def test_the_posterior_equals_the_originals() -> None:
 
 
 @pytest.mark.parametrize("clip_denoised", [True, False])
-def test_a_learned_variance_is_read_as_the_original_reads_it(clip_denoised: bool) -> None:
+def test_predictions_with_learned_variance_match_the_original(clip_denoised: bool) -> None:
     prediction = predict(STUB["model_output"], STUB["q_sample"], AT, clip_denoised=clip_denoised)
     assert_equal(prediction, f"pmv_clip{int(clip_denoised)}")
 
 
 @pytest.mark.parametrize("fixed_variance", ["large", "small"])
-def test_a_fixed_variance_is_the_originals(fixed_variance: Literal["large", "small"]) -> None:
+def test_predictions_with_fixed_variance_match_the_original(
+    fixed_variance: Literal["large", "small"],
+) -> None:
     output = STUB["model_output"][:, :, : STUB["x_start"].shape[2]]
     prediction = predict(output, STUB["q_sample"], AT, fixed_variance=fixed_variance)
     assert_equal(prediction, f"pmv_fixed_{fixed_variance}")
 
 
 @pytest.mark.parametrize("respacing", ["250", "ddim50"])
-def test_a_respaced_chain_reads_the_model_as_the_original_does(respacing: str) -> None:
+def test_predictions_of_a_respaced_chain_match_the_original(respacing: str) -> None:
     schedule = make_schedule(DiffusionSettings(), respacing)
     steps = STUB[f"respaced_{respacing}.t_index"]
     np.testing.assert_array_equal(schedule.timestep_map[steps], STUB[f"respaced_{respacing}.t_model"])
@@ -95,12 +97,12 @@ def test_a_respaced_chain_reads_the_model_as_the_original_does(respacing: str) -
 
 
 @pytest.mark.parametrize("name", ["tiny_class", "tiny_uncond"])
-def test_a_trained_models_output_is_read_as_the_original_reads_it(name: str) -> None:
+def test_predictions_of_a_trained_model_match_the_original(name: str) -> None:
     golden = dict(np.load(GOLDEN / f"{name}.npz"))
     assert_equal(predict(golden["model_output"], golden["x_t"], SCHEDULE.at(golden["t"])), "pmv", golden)
 
 
-def test_noise_and_clean_latents_tell_each_other() -> None:
+def test_noise_and_clean_latents_are_computed_from_each_other() -> None:
     at = SCHEDULE.at(STUB["t"], np.float64)
     x_t, eps = STUB["q_sample"].astype(np.float64), STUB["noise"].astype(np.float64)
     np.testing.assert_allclose(

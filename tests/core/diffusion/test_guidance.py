@@ -1,4 +1,4 @@
-"""Classifier-free guidance around a model that shows what it was asked."""
+"""Classifier-free guidance of a model that records its calls."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ LABELS, NULL = np.array([3, 1]), np.array([5, 5])
 
 
 class Reader:
-    """eps = x_t * label, variance = label; remembers the labels it read and the rows of every call."""
+    """eps = x_t * label, variance = label; records the labels it embedded and the timesteps of every call."""
 
     def __init__(self, variance: bool = True) -> None:
         self.variance = variance
@@ -35,7 +35,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("variance", [True, False])
-def test_guidance_leads_from_the_null_label_through_the_conditional_one(variance: bool) -> None:
+def test_guidance_extrapolates_from_the_null_to_the_conditional_prediction(variance: bool) -> None:
     model = Reader(variance)
     output = guided(model, LABELS, NULL, 4.0)(X_T, TIMESTEPS)
     factors = (NULL + 4.0 * (LABELS - NULL)).reshape(-1, 1, 1, 1, 1)
@@ -51,13 +51,13 @@ def test_the_variance_is_the_conditional_one() -> None:
     )
 
 
-def test_one_forward_pass_sees_each_clip_with_its_label_and_without() -> None:
+def test_one_forward_pass_has_each_clip_with_and_without_its_label() -> None:
     reader = Reader()
     guided(reader, LABELS, NULL, 4.0)(X_T, TIMESTEPS)
     assert (reader.readings, reader.calls) == ([[3, 1, 5, 5]], [[7, 900, 7, 900]])
 
 
-def test_a_scale_of_one_never_asks_for_the_null_label() -> None:
+def test_with_a_scale_of_one_the_null_label_is_not_used() -> None:
     reader = Reader()
     output = guided(reader, LABELS, NULL, 1.0)(X_T, TIMESTEPS)
     assert (reader.readings, reader.calls) == ([[3, 1]], [[7, 900]])
@@ -65,7 +65,7 @@ def test_a_scale_of_one_never_asks_for_the_null_label() -> None:
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_labels_are_read_once_for_all_steps(guidance_scale: float) -> None:
+def test_labels_are_embedded_once_for_all_steps(guidance_scale: float) -> None:
     reader = Reader()
     model = guided(reader, LABELS, NULL, guidance_scale)
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_labels_are_read_once_for_all_steps(guidance_scale: float) -> None:
 
 
 class Counted(Reader):
-    """A reader whose full evaluations differ from those with reuse, which return zeros and the labels."""
+    """A model whose evaluations with reuse return zeros and the labels, unlike full evaluations."""
 
     def __call__(self, labels: NDArray[Any]) -> Any:
         model = super().__call__(labels)
@@ -91,7 +91,7 @@ class Counted(Reader):
         return Model()
 
 
-def test_between_evaluations_of_both_branches_the_last_difference_is_added_to_the_conditional_one() -> None:
+def test_evaluations_of_one_branch_add_the_last_guidance_difference() -> None:
     reader = Counted()
     model = guided(reader, LABELS, NULL, 4.0, every=3)
     labels, null = LABELS.reshape(-1, 1, 1, 1, 1), NULL.reshape(-1, 1, 1, 1, 1)
@@ -105,7 +105,7 @@ def test_between_evaluations_of_both_branches_the_last_difference_is_added_to_th
     assert reader.readings == [[3, 1, 5, 5], [3, 1]]
 
 
-def test_an_evaluation_that_reuses_has_the_branches_of_the_full_one_before_it() -> None:
+def test_evaluations_with_reuse_compute_the_branches_of_the_last_full_one() -> None:
     reader = Counted()
     model = guided(reader, LABELS, NULL, 4.0, every=2)
     for way in (model.keep, model.reuse, model.keep, model.reuse, model.reuse, model.keep):

@@ -1,4 +1,4 @@
-"""The training loss, against the PyTorch original's and against float64 NumPy."""
+"""The training loss, compared with the PyTorch original and with float64 NumPy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +17,8 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))
 SCHEDULE = make_schedule(DiffusionSettings())
 
-# The original's float32 KL is a small difference of numbers around 1: where it all but vanishes, predicting
-# x_start at t = 999, the recorded 8.8e-7 is 2.4e-8 off the same formula in float64.
+# The original's float32 KL is a small difference of values near 1. It is almost zero when predicting
+# x_start at t = 999, where the recorded 8.8e-7 differs by 2.4e-8 from the same formula in float64.
 VANISHING = 3e-8
 Terms = tuple[NDArray[np.float32], ...]
 
@@ -36,7 +36,7 @@ def run(arrays: tuple[NDArray[Any], ...], compiled: bool = True, **options: Any)
 def assert_terms(
     terms: Terms, golden: dict[str, NDArray[Any]], prefix: str, *, steps: NDArray[Any], atol: float = 0.0
 ) -> None:
-    # At the first step the bound is a discretised likelihood, whose tails round differently everywhere.
+    # At the first step the bound is a discretised likelihood, whose tails depend on rounding.
     rtol = np.where(steps == 0, 1e-3, 1e-4)
     names = [name for name in ("loss", "mse", "vb") if f"{prefix}.{name}" in golden]
     assert names
@@ -57,7 +57,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_equals_the_originals(name: str) -> None:
+def test_every_kind_of_loss_matches_the_original(name: str) -> None:
     channels = STUB["x_start"].shape[2]
     output = STUB["model_output"][:, :, :channels] if name.startswith("fixed") else STUB["model_output"]
     columns = SCHEDULE.training_columns(STUB["t"])
@@ -67,7 +67,7 @@ def test_every_kind_equals_the_originals(name: str) -> None:
 
 
 @pytest.mark.parametrize("respacing", ["250", "ddim50"])
-def test_a_respaced_chain_has_the_originals_loss(respacing: str) -> None:
+def test_the_loss_of_a_respaced_chain_matches_the_original(respacing: str) -> None:
     steps = STUB[f"respaced_{respacing}.t_index"]
     columns = make_schedule(DiffusionSettings(), respacing).training_columns(steps)
     terms = run((STUB["model_output"], STUB["x_start"], STUB["noise"], columns))
@@ -75,14 +75,14 @@ def test_a_respaced_chain_has_the_originals_loss(respacing: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny_class", "tiny_uncond"])
-def test_a_trained_model_has_the_originals_loss(name: str) -> None:
+def test_the_loss_of_a_trained_model_matches_the_original(name: str) -> None:
     golden = dict(np.load(GOLDEN / f"{name}.npz"))
     columns = SCHEDULE.training_columns(golden["t"])
     terms = run((golden["model_output"], golden["x_start"], golden["noise"], columns))
     assert_terms(terms, golden, "loss", steps=golden["t"])
 
 
-def test_compiled_and_not_the_loss_is_the_same() -> None:
+def test_compiled_and_eager_losses_are_equal() -> None:
     arrays = STUB["model_output"], STUB["x_start"], STUB["noise"], SCHEDULE.training_columns(STUB["t"])
     for compiled, eager in zip(run(arrays), run(arrays, compiled=False), strict=True):
         np.testing.assert_allclose(compiled, eager, rtol=1e-6)
@@ -93,7 +93,7 @@ def exact_loss(
 ) -> float:
     """The mean loss of the stub's rows in float64, as defined: the KL of two normals. Not for the first step.
 
-    frozen: the model output whose mean the bound sees.
+    frozen: the model output that gives the mean in the bound.
     """
     x_start, eps = STUB["x_start"].astype(np.float64), STUB["noise"].astype(np.float64)
     channels = x_start.shape[2]
@@ -113,7 +113,7 @@ def exact_loss(
 
 
 @pytest.mark.parametrize("kind", ["mse", "kl"])
-def test_the_gradient_is_the_formulas(kind: str) -> None:
+def test_the_gradient_matches_the_formula(kind: str) -> None:
     steps = np.array([1, 60, 300, 800])
     at = SCHEDULE.at(steps, np.float64)
     output = STUB["model_output"].astype(np.float64)
@@ -128,13 +128,13 @@ def test_the_gradient_is_the_formulas(kind: str) -> None:
         place = tuple(generator.integers(size) for size in output.shape)
         nudge = np.zeros_like(output)
         nudge[place] = 1e-4
-        # The variance learns from the bound with the mean held still; the mean from the squared error alone.
+        # The bound trains only the variance, with the mean held constant; the squared error trains the mean.
         frozen = output if kind == "mse" else None
         higher, lower = (exact_loss(output + sign * nudge, kind, at, frozen) for sign in (1, -1))
         assert gradient[place] == pytest.approx((higher - lower) / 2e-4, rel=1e-3, abs=1e-8)
 
 
-def test_the_bound_of_a_fixed_variance_is_the_formulas() -> None:
+def test_the_bound_with_fixed_variance_matches_the_formula() -> None:
     steps = np.array([1, 60, 300, 800])
     output = STUB["model_output"][:, :, : STUB["x_start"].shape[2]]
     arrays = output, STUB["x_start"], STUB["noise"], SCHEDULE.training_columns(steps)
@@ -144,7 +144,7 @@ def test_the_bound_of_a_fixed_variance_is_the_formulas() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e15])
-def test_the_gradient_is_finite_however_wrong_the_model(scale: float) -> None:
+def test_the_gradient_is_finite_even_for_a_very_wrong_model(scale: float) -> None:
     steps = np.array([0, 0, 1, 999])
     output = STUB["model_output"].copy()
     output[:, :, : STUB["x_start"].shape[2]] *= scale
@@ -190,7 +190,7 @@ def exact_likelihood(output: NDArray[Any], at: Coefficients) -> float:
     return float(-np.log(upper - lower).mean() / np.log(2))
 
 
-def test_the_likelihood_of_the_first_step_and_its_gradient_are_the_formulas() -> None:
+def test_the_likelihood_of_the_first_step_and_its_gradient_match_the_formula() -> None:
     steps = np.zeros(len(STUB["x_start"]), np.int64)
     at = SCHEDULE.at(steps, np.float64)
     # Near the noise, so that no level is in a tail.

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 class Recorder:
-    """A model that notes how it is evaluated."""
+    """A model that records how it is evaluated."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -39,15 +39,13 @@ def test_a_schedule_determines_which_evaluations_are_full() -> None:
     assert recorder.calls == ["keep", "reuse", "reuse", "keep", "reuse"]
 
 
-def test_without_a_schedule_the_model_is_evaluated_as_it_is() -> None:
+def test_without_a_schedule_the_model_is_unchanged() -> None:
     recorder = Recorder()
     assert scheduled(recorder, None) is recorder
 
 
 @pytest.mark.parametrize(("evaluations", "full"), [(50, 25), (50, 50), (7, 3), (5, 1), (250, 101)])
-def test_even_schedules_start_with_the_first_evaluation_and_differ_by_one_at_most(
-    evaluations: int, full: int
-) -> None:
+def test_even_schedules_have_stretches_of_nearly_equal_length(evaluations: int, full: int) -> None:
     places = even_schedule(evaluations, full)
     assert (places[0], len(places)) == (0, full)
     lengths = np.diff([*places, evaluations])
@@ -56,7 +54,7 @@ def test_even_schedules_start_with_the_first_evaluation_and_differ_by_one_at_mos
 
 
 def stretch_errors(generator: np.random.Generator, evaluations: int, longest: int, levels: int) -> Array:
-    """Random errors with ties; stretches of one evaluation reuse nothing and cost nothing."""
+    """Random errors with ties; stretches of one evaluation reuse nothing and have no error."""
     errors = np.full((evaluations, evaluations + 1), np.inf)
     for start in range(evaluations):
         for end in range(start + 1, min(start + longest, evaluations) + 1):
@@ -86,7 +84,7 @@ def test_the_minimax_schedule_is_the_best_of_all_subsets(seed: int) -> None:
         assert costs(errors, found) == best
 
 
-def test_the_second_worst_stretch_counts_where_the_worst_are_equal() -> None:
+def test_equal_worst_stretches_are_compared_by_the_second_worst() -> None:
     errors = stretch_errors(np.random.default_rng(0), 6, 6, 2)
     errors[0, 2], errors[2, 4], errors[4, 6] = 5.0, 4.0, 5.0
     errors[0, 3], errors[3, 6], errors[0, 1], errors[1, 6] = 5.0, 5.0, 0.0, 9.0

@@ -1,4 +1,4 @@
-"""The samplers, against the PyTorch original's single steps and against an equation solved on paper."""
+"""The samplers, compared with single steps of the PyTorch original and with an exactly solvable case."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -15,10 +15,10 @@ from latte_cli.core.settings.schema import DiffusionSettings, SamplerName
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))
 CHAIN = make_schedule(DiffusionSettings())
-STD = 0.5  # of the Gaussian data whose noise is known exactly
+STD = 0.5  # of Gaussian data, for which the noise is known exactly
 
 
-def test_every_sampler_that_an_experiment_may_name_is_there() -> None:
+def test_every_sampler_of_the_settings_exists() -> None:
     assert tuple(SAMPLERS) == get_args(SamplerName)
 
 
@@ -27,7 +27,7 @@ def no_noise(index: int) -> NDArray[Any]:
 
 
 def place_of(row: int, clip_denoised: bool) -> Place:
-    """The stub's row as a sampler sees it."""
+    """A row of the stub as the input of a sampler's step."""
     one = slice(row, row + 1)
     at = CHAIN.at(STUB["t"][one])
     x_t = STUB["q_sample"][one]
@@ -37,7 +37,7 @@ def place_of(row: int, clip_denoised: bool) -> Place:
 
 @pytest.mark.parametrize("clip_denoised", [True, False])
 @pytest.mark.parametrize("name", ["p_sample", "ddim_eta0.0", "ddim_eta1.0", "ddim_reverse"])
-def test_a_step_equals_the_originals(name: str, clip_denoised: bool) -> None:
+def test_a_step_matches_the_original(name: str, clip_denoised: bool) -> None:
     expected = STUB[f"{name}_clip{int(clip_denoised)}.sample"]
     for row, noise in enumerate(STUB["p_sample_noise"]):
         here = place_of(row, clip_denoised)
@@ -63,18 +63,18 @@ def spread(signal: Any) -> Any:
 
 
 def errors(sampler: str, respacing: str, last_timestep: int) -> float:
-    """How far a sampler is, relatively, from the probability flow, which scales x_t by its deviation."""
+    """The relative error of a sampler: the probability flow scales x_t by its standard deviation."""
     schedule = make_schedule(DiffusionSettings(), respacing)
     start = np.ones((1, 1, 1, 1, 1))
     steps = list(SAMPLERS[sampler](gaussian_model, start, schedule, no_noise))
     place = schedule.timestep_map.tolist().index(last_timestep)
-    reached = steps[-2 - place].x_t.item()  # a report holds the latents of the place after its own
+    reached = steps[-2 - place].x_t.item()  # a step has the latents after it
     first, last = schedule.tables.alphas_cumprod[[-1, place]]
     return abs(reached / np.sqrt(spread(last) / spread(first)) - 1)
 
 
-def test_dpm_solver_is_of_second_order_and_ddim_of_first() -> None:
-    # Steps of 20, 10, 5 and 4 timesteps, down to timestep 300: the last step is of lower order on purpose.
+def test_dpm_solver_is_second_order_and_ddim_first_order() -> None:
+    # Steps of 20, 10, 5 and 4 timesteps, down to timestep 300, since the last step is of lower order.
     respacings, strides = ["ddim50", "ddim100", "ddim200", "ddim250"], np.array([20, 10, 5, 4])
     orders = {
         sampler: np.diff(np.log([errors(sampler, respacing, 300) for respacing in respacings]))
@@ -85,7 +85,7 @@ def test_dpm_solver_is_of_second_order_and_ddim_of_first() -> None:
     np.testing.assert_allclose(orders["ddim"], 1, atol=0.2)
 
 
-def test_twenty_steps_of_dpm_solver_end_nearer_the_exact_flow_than_twenty_of_ddim() -> None:
+def test_twenty_steps_of_dpm_solver_are_more_accurate_than_twenty_of_ddim() -> None:
     assert errors("dpm++", "20", 0) < 0.5 * errors("ddim", "20", 0)
 
 
@@ -114,7 +114,7 @@ def test_ddim_follows_the_recursion_of_a_linear_model() -> None:
     assert last.x_t.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_ddpm_of_an_exact_model_draws_the_data() -> None:
+def test_ddpm_with_an_exact_model_samples_the_data_distribution() -> None:
     schedule = make_schedule(DiffusionSettings(), "250")
     generator = np.random.default_rng(0)
     shape = (1, 1, 1, 200, 200)
@@ -125,7 +125,7 @@ def test_ddpm_of_an_exact_model_draws_the_data() -> None:
 
 
 def stub(x_t: NDArray[Any], timesteps: NDArray[np.int64]) -> NDArray[Any]:
-    """Any function of its inputs, with a variance."""
+    """An arbitrary model with a variance."""
     return np.concatenate([np.tanh(x_t + timesteps.reshape(-1, 1, 1, 1, 1) / 1000), np.sin(x_t)], axis=2)
 
 
@@ -176,11 +176,11 @@ def test_clipping_keeps_every_prediction_in_range() -> None:
 
 
 def run(model: Model, schedule: Schedule, **options: Any) -> list[Step]:
-    """Every report of ddim from the stub's noise."""
+    """Every step of ddim from the stub's noise."""
     return list(SAMPLERS["ddim"](model, STUB["noise"], schedule, no_noise, **options))
 
 
-def test_reversed_ddim_undoes_ddim_on_short_steps() -> None:
+def test_ddim_reverse_undoes_a_short_ddim_step() -> None:
     timestep = 500
     x_t = np.ones((1, 1, 1, 1, 1))
 

@@ -1,4 +1,4 @@
-"""The schedule's tables and respacing strings, against the PyTorch original's."""
+"""The schedule's tables and respacing strings, compared with the PyTorch original."""
 
 import json
 from fractions import Fraction
@@ -16,7 +16,7 @@ EDGE_CASES = json.loads((GOLDEN / "respacing_edge_cases.json").read_text())
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("schedule_*.npz")), ids=lambda path: path.stem)
-def test_every_table_equals_the_originals(path: Path) -> None:
+def test_every_table_matches_the_original(path: Path) -> None:
     golden = np.load(path)
     respacing = path.stem.removeprefix("schedule_")
     schedule = make_schedule(DiffusionSettings(), None if respacing.startswith("full") else respacing)
@@ -27,14 +27,14 @@ def test_every_table_equals_the_originals(path: Path) -> None:
             np.testing.assert_allclose(getattr(schedule.tables, name), golden[name], rtol=1e-12, err_msg=name)
 
 
-def test_the_cosine_schedule_equals_the_originals() -> None:
+def test_the_cosine_schedule_matches_the_original() -> None:
     schedule = make_schedule(DiffusionSettings(beta_schedule="squaredcos_cap_v2"))
     expected = np.load(GOLDEN / "betas_cosine_1000.npz")["betas"]
     np.testing.assert_allclose(schedule.tables.betas, expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("respacing", [text for text, kept in EDGE_CASES.items() if isinstance(kept, list)])
-def test_a_respacing_keeps_what_the_original_keeps(respacing: str) -> None:
+def test_respacing_keeps_the_same_timesteps_as_the_original(respacing: str) -> None:
     kept = EDGE_CASES[respacing]
     if "..." in kept:
         kept = kept[: kept.index("...")]
@@ -44,18 +44,18 @@ def test_a_respacing_keeps_what_the_original_keeps(respacing: str) -> None:
 
 
 @pytest.mark.parametrize("respacing", [text for text, kept in EDGE_CASES.items() if isinstance(kept, str)])
-def test_a_respacing_that_the_original_refuses_is_refused(respacing: str) -> None:
+def test_a_respacing_that_the_original_rejects_is_rejected(respacing: str) -> None:
     with pytest.raises(LatteError, match=rf'sample.respacing: found "{respacing}".*expected'):
         make_schedule(DiffusionSettings(), respacing)
 
 
 @pytest.mark.parametrize("respacing", ["0", "0,0", "ten", "10,", "-3", "ddim", "ddimx", "2.5", " "])
-def test_nonsense_is_refused(respacing: str) -> None:
+def test_an_invalid_respacing_is_rejected(respacing: str) -> None:
     with pytest.raises(LatteError, match=rf'sample.respacing: found "{respacing}"'):
         make_schedule(DiffusionSettings(), respacing)
 
 
-def test_a_refused_ddim_string_names_the_nearest_that_work() -> None:
+def test_the_error_for_a_ddim_string_suggests_the_nearest_valid_ones() -> None:
     with pytest.raises(LatteError) as caught:
         space_timesteps(1000, "ddim37")
     assert str(caught.value) == (
@@ -65,7 +65,7 @@ def test_a_refused_ddim_string_names_the_nearest_that_work() -> None:
 
 
 @pytest.mark.parametrize(("total", "counts"), [(300, [10, 20, 30]), (1000, [7, 1, 50, 3]), (11, [2, 0, 3])])
-def test_sections_are_equal_and_evenly_spread(total: int, counts: list[int]) -> None:
+def test_sections_have_equal_sizes_and_evenly_spaced_steps(total: int, counts: list[int]) -> None:
     expected, start = [], 0
     for place, count in enumerate(counts):
         size = total // len(counts) + (place < total % len(counts))
@@ -75,12 +75,12 @@ def test_sections_are_equal_and_evenly_spread(total: int, counts: list[int]) -> 
     assert space_timesteps(total, ",".join(map(str, counts))).tolist() == expected
 
 
-def test_no_respacing_keeps_the_full_chain() -> None:
+def test_without_respacing_the_full_chain_is_kept() -> None:
     for respacing in (None, ""):
         assert make_schedule(DiffusionSettings(), respacing).timestep_map.tolist() == list(range(1000))
 
 
-def test_respacing_keeps_the_signal_left_at_each_timestep() -> None:
+def test_respacing_keeps_alphas_cumprod_of_each_timestep() -> None:
     whole, part = make_schedule(DiffusionSettings()), make_schedule(DiffusionSettings(), "10,20,30")
     expected = whole.tables.alphas_cumprod[part.timestep_map]
     np.testing.assert_allclose(part.tables.alphas_cumprod, expected, rtol=1e-12)
@@ -90,13 +90,13 @@ def test_a_chain_of_one_step_has_finite_coefficients() -> None:
     assert all(np.isfinite(table).all() for table in make_schedule(DiffusionSettings(), "1").tables)
 
 
-def test_too_short_a_linear_schedule_is_refused() -> None:
+def test_a_linear_schedule_that_is_too_short_is_rejected() -> None:
     with pytest.raises(LatteError, match=r"diffusion\.num_timesteps: found 20, expected at least 21"):
         make_schedule(DiffusionSettings(num_timesteps=20))
     make_schedule(DiffusionSettings(num_timesteps=21))
 
 
-def test_rows_are_looked_up_by_place_and_rounded_once() -> None:
+def test_coefficients_are_indexed_by_step_and_rounded_once() -> None:
     schedule = make_schedule(DiffusionSettings(), "250")
     steps = np.array([3, 0, 249])
     rows = schedule.at(steps).posterior_mean_coef1
@@ -105,7 +105,7 @@ def test_rows_are_looked_up_by_place_and_rounded_once() -> None:
     assert rows.ravel().tolist() == schedule.tables.posterior_mean_coef1[steps].astype(np.float32).tolist()
 
 
-def test_tables_cannot_be_changed() -> None:
+def test_tables_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         make_schedule(DiffusionSettings()).tables.betas[0] = 1
 
@@ -134,14 +134,14 @@ def test_a_chain_of_two_steps_takes_its_first_variance_from_the_second() -> None
         (5, "3,2", [0, 1, 2, 3, 4]),
     ],
 )
-def test_a_respacing_may_keep_every_timestep_of_a_short_chain(
+def test_respacing_can_keep_every_timestep_of_a_short_chain(
     total: int, respacing: str, kept: list[int]
 ) -> None:
     assert space_timesteps(total, respacing).tolist() == kept
 
 
 @pytest.mark.parametrize("respacing", ["250", "ddim50"])
-def test_the_columns_for_training_are_the_formulas(respacing: str) -> None:
+def test_the_columns_for_training_match_the_formulas(respacing: str) -> None:
     schedule = make_schedule(DiffusionSettings(), respacing)
     steps = np.array([0, 1, 7, schedule.num_timesteps - 1])
     at = make_schedule(DiffusionSettings()).tables.alphas_cumprod[schedule.timestep_map]

@@ -1,4 +1,4 @@
-"""Whole sampling runs, and losses, of a real model with the PyTorch original's weights."""
+"""Complete sampling runs and predictions of a real model with the PyTorch original's weights."""
 
 import json
 from functools import cache
@@ -55,7 +55,7 @@ def labels(of: Any) -> NDArray[np.int32]:
 @pytest.mark.parametrize(
     "path", sorted((GOLDEN / "diffusion").glob("traj_*.npz")), ids=lambda path: path.stem
 )
-def test_a_complete_run_ends_with_the_original_s_latents(path: Path) -> None:
+def test_every_step_of_a_complete_run_matches_the_original(path: Path) -> None:
     golden, run = np.load(path), json.loads(path.with_suffix(".json").read_text())
     model = denoiser(Path(run["model"]).parent.name)
     schedule = make_schedule(DiffusionSettings(), run["timestep_respacing"])
@@ -63,7 +63,7 @@ def test_a_complete_run_ends_with_the_original_s_latents(path: Path) -> None:
     conditional, unconditional, scale = labels([0]), labels([0]), 1.0
     rows = len(golden["z"])
     if "y" in golden:
-        # The original keeps two copies of every clip, and ddpm gives each its own noise: the first counts.
+        # The original samples two copies of each clip, with different noise in ddpm; only the first is used.
         rows //= 2
         conditional, unconditional = np.split(labels(golden["y"]), 2)
         scale = float(golden["cfg_scale"])
@@ -85,7 +85,7 @@ def test_a_complete_run_ends_with_the_original_s_latents(path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0, 7.5])
-def test_guidance_equals_the_originals_forward_pass(scale: float) -> None:
+def test_guidance_matches_the_forward_pass_of_the_original(scale: float) -> None:
     folder = GOLDEN / "latte" / "class"
     inputs, golden = np.load(folder / "inputs.npz"), np.load(folder / "golden_ema.npz")
     conditional, unconditional = np.split(labels(inputs["y_cfg"]), 2)
@@ -96,7 +96,7 @@ def test_guidance_equals_the_originals_forward_pass(scale: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["class", "uncond"])
-def test_the_model_predicts_what_the_original_predicts_on_noised_latents(name: str) -> None:
+def test_predictions_on_noised_latents_match_the_original(name: str) -> None:
     golden = np.load(GOLDEN / "diffusion" / f"tiny_{name}.npz")
     columns = make_schedule(DiffusionSettings()).training_columns(golden["t"])
     x_t = q_sample(golden["x_start"], golden["noise"], columns)
