@@ -41,20 +41,20 @@ def test_a_csv_names_videos_with_or_without_suffix_and_header(tmp_path: Path, co
     assert captions == {"bikes.mp4": ("a race, seen from above",), "birds/flock.avi": ("birds",)}
 
 
-def test_several_rows_are_several_captions_each_once(tmp_path: Path) -> None:
+def test_several_rows_of_a_video_are_several_captions(tmp_path: Path) -> None:
     content = "video,caption\nbikes.mp4,one\nframes,x\nbikes.mp4,two\nbikes,one\n"
     captions = read_captions(table(tmp_path, content), NAMES, tmp_path)
     assert captions == {"bikes.mp4": ("one", "two"), "frames": ("x",)}
     assert distinct(captions) == ["one", "two", "x"]
 
 
-def test_a_quoted_caption_may_have_quotes_and_lines(tmp_path: Path) -> None:
+def test_a_quoted_caption_can_have_quotes_and_line_breaks(tmp_path: Path) -> None:
     content = 'video,caption\nbikes.mp4,"a ""fast"" race\non [two] wheels \U0001f6b2"\n'
     captions = read_captions(table(tmp_path, content), NAMES, tmp_path)
     assert captions["bikes.mp4"] == ('a "fast" race\non [two] wheels \U0001f6b2',)
 
 
-def test_a_path_under_the_root_is_a_videos_name(tmp_path: Path) -> None:
+def test_a_path_below_the_root_is_the_name_of_a_video(tmp_path: Path) -> None:
     content = f"{tmp_path}/birds/flock.avi,birds\n"
     assert read_captions(table(tmp_path, content), NAMES, tmp_path) == {"birds/flock.avi": ("birds",)}
 
@@ -140,12 +140,14 @@ def test_rows_without_a_video_are_reported_once(tmp_path: Path, caplog: pytest.L
         ),
     ],
 )
-def test_a_faulty_line_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_the_error_for_an_invalid_line_names_the_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     path = table(tmp_path, content, name)
     assert refusal(path, tmp_path) == f"data.captions: {path}: {message}"
 
 
-def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
+def test_captions_that_match_no_video_are_rejected(tmp_path: Path) -> None:
     path = table(tmp_path, "video,caption\ncats.mp4,cats\n")
     expected = "expected rows such as bikes.mp4,a caption"
     assert (
@@ -169,7 +171,7 @@ def test_captions_of_nothing_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_each_epoch_draws_one_of_a_videos_captions() -> None:
+def test_each_epoch_draws_one_of_the_captions_of_a_video() -> None:
     texts = ("a", "b", "c")
     drawn = [choose_caption(texts, seed=1, epoch=epoch, video=5) for epoch in range(300)]
     assert drawn == [choose_caption(texts, seed=1, epoch=epoch, video=5) for epoch in range(300)]
@@ -186,26 +188,26 @@ def test_a_caption_may_contain_unicode_line_separators(tmp_path: Path) -> None:
     assert read_captions(table(tmp_path, f"bikes.mp4,{text}\n"), NAMES, tmp_path) == expected
 
 
-def test_half_a_surrogate_pair_is_rejected(tmp_path: Path) -> None:
+def test_an_unpaired_surrogate_is_rejected(tmp_path: Path) -> None:
     line = json.dumps({"video": "bikes.mp4", "caption": "a race \ud83d"})
     path = table(tmp_path, line, "captions.jsonl")
     assert refusal(path, tmp_path).startswith(f"data.captions: {path}: line 1: cannot be read as JSON: ")
 
 
-def test_a_text_of_one_endless_line_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_a_very_long_line_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "bikes.txt").write_text("x" * 10_000_000)
     expected = "found a line of 10,000,000 characters, expected at most 131,072"
     assert refusal(None, tmp_path) == f"data.captions: {tmp_path / 'bikes.txt'}: {expected}"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_reading_a_pipe_does_not_block(tmp_path: Path) -> None:
     for name in ("c.csv", "c.jsonl"):
         os.mkfifo(tmp_path / name)
         fault = f"data.captions: {tmp_path / name}: found a pipe or a device, expected a file"
         assert refusal(tmp_path / name, tmp_path) == fault
 
 
-def test_dots_in_an_image_folder_s_name_are_not_a_suffix(tmp_path: Path) -> None:
+def test_dots_in_the_name_of_an_image_folder_are_not_a_suffix(tmp_path: Path) -> None:
     names = ["take.1", "take.2", "movie.1.mp4"]
     for name in ("take.1", "take.2", "movie.1"):
         (tmp_path / f"{name}.txt").write_text(f"of {name}\n")

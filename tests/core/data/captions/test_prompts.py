@@ -20,7 +20,7 @@ from latte_cli.core.errors import LatteError
         ("a cat --guidance-scale 0", PromptLine("a cat", guidance_scale=0.0)),
     ],
 )
-def test_a_line_is_a_prompt_and_its_options(line: str, prompt: PromptLine) -> None:
+def test_a_line_has_a_prompt_and_its_options(line: str, prompt: PromptLine) -> None:
     assert parse_prompt(line, source="line") == prompt
 
 
@@ -42,7 +42,7 @@ def test_a_line_is_a_prompt_and_its_options(line: str, prompt: PromptLine) -> No
         ("a --guidance-scale inf", "line: --guidance-scale: found 'inf', expected a number of at least 0.0"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(line: str, message: str) -> None:
+def test_an_invalid_option_is_rejected(line: str, message: str) -> None:
     with pytest.raises(LatteError) as refusal:
         parse_prompt(line, source="line")
     assert str(refusal.value) == message
@@ -54,7 +54,7 @@ def test_a_file_has_one_prompt_per_line(tmp_path: Path) -> None:
     assert read_prompts(path) == [PromptLine("a cat", seed=1), PromptLine("a dog")]
 
 
-def test_a_fault_names_its_line(tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_line_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("a cat\na dog --seed x\n")
     with pytest.raises(LatteError) as refusal:
@@ -63,7 +63,7 @@ def test_a_fault_names_its_line(tmp_path: Path) -> None:
     assert str(refusal.value) == f"--prompts-file: {path}: line 2: {expected}"
 
 
-def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_prompts_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("# none\n")
     with pytest.raises(LatteError, match="contains no prompts"):
@@ -84,5 +84,5 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
         ("猫と海", "猫と海"),
     ],
 )
-def test_a_prompt_names_its_files_by_its_first_words(text: str, name: str) -> None:
+def test_file_names_have_the_first_words_of_the_prompt(text: str, name: str) -> None:
     assert slug(text) == name

@@ -22,7 +22,7 @@ DATA = DataSettings(image_size=8, num_frames=4, frame_stride=3, random_flip=True
 
 
 class FakeSource:
-    """Clips whose pixels tell (video, frame, mirrored); `broken` videos cannot be read."""
+    """Clips whose pixels are (video, frame, mirrored); `broken` videos cannot be read."""
 
     content: Content = "frames"
     names = tuple("abcde")
@@ -60,7 +60,7 @@ def take(
 
 
 def by_place(taken: list[Batch]) -> dict[tuple[int, int], list[float]]:
-    """(step, place) -> what the clip shows."""
+    """The pixels of each clip by (step, place)."""
     return {
         (batch.step, int(place)): values.ravel().tolist()
         for batch in taken
@@ -68,7 +68,7 @@ def by_place(taken: list[Batch]) -> dict[tuple[int, int], list[float]]:
     }
 
 
-def test_one_worker_two_workers_and_accumulation_see_the_same_clips_in_the_same_places() -> None:
+def test_any_split_over_workers_and_accumulation_gives_the_same_clips() -> None:
     one = by_place(take(6, Sharing(4)))
     two = by_place(take(6, Sharing(2, rank=0, world=2))) | by_place(take(6, Sharing(2, rank=1, world=2)))
     accumulated = by_place(take(12, Sharing(2, accumulation=2)))
@@ -97,14 +97,14 @@ def test_after_a_change_of_batch_size_the_videos_continue_in_order() -> None:
     assert before + after == unbroken
 
 
-def test_every_epoch_shows_every_video_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_has_every_video_once_in_its_own_order() -> None:
     videos = np.concatenate([batch.videos for batch in take(20, Sharing(2))]).reshape(-1, len(LENGTHS))
     assert (np.sort(videos, axis=1) == np.arange(len(LENGTHS))).all()
     assert len({tuple(epoch) for epoch in videos.tolist()}) > 1
     assert videos.ravel().tolist() == [video_at(7, position, len(LENGTHS)) for position in range(40)]
 
 
-def test_clips_begin_anywhere_and_are_mirrored_half_the_time() -> None:
+def test_clips_begin_at_any_frame_and_are_mirrored_half_the_time() -> None:
     clips = list(by_place(take(400, Sharing(4))).values())
     assert 0.4 < np.mean([clip[2] for clip in clips]) < 0.6
     begins = {(clip[0], clip[1]) for clip in clips}
@@ -119,12 +119,12 @@ def test_clips_begin_anywhere_and_are_mirrored_half_the_time() -> None:
     )
 
 
-def test_nothing_is_mirrored_unless_asked() -> None:
+def test_without_random_flip_no_clip_is_mirrored() -> None:
     clips = by_place(take(20, Sharing(4), data=DATA.model_copy(update={"random_flip": False})))
     assert not any(clip[2] for clip in clips.values())
 
 
-def test_an_unreadable_video_is_named_once_and_its_places_filled_the_same_way_each_time(
+def test_an_unreadable_video_is_reported_once_and_always_replaced_in_the_same_way(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -143,12 +143,12 @@ def test_a_run_ends_when_no_video_is_readable() -> None:
         take(1, Sharing(4), source=FakeSource(broken=(0, 1, 2, 3, 4)))
 
 
-def test_a_fault_in_a_decoding_thread_reaches_training() -> None:
+def test_an_error_in_a_decoding_thread_is_raised_in_training() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
         take(3, Sharing(4), source=FakeSource(broken=(0,), fault=ZeroDivisionError))
 
 
-def test_decoding_runs_ahead_but_not_without_bound_and_ends_with_the_iterator() -> None:
+def test_decoding_runs_a_few_batches_ahead_and_stops_with_the_iterator() -> None:
     source = FakeSource()
     stream = batches(source, data=DATA, sharing=Sharing(2), seed=7)
     next(stream)
@@ -156,12 +156,12 @@ def test_decoding_runs_ahead_but_not_without_bound_and_ends_with_the_iterator() 
     while source.reads < 8 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert source.reads == 8, "the batch taken and 3 more: two, and one for the third thread"
+    assert source.reads == 8, "the batch returned and 3 more: BATCHES_AHEAD, and one for the third thread"
     stream.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
-def test_still_images_of_other_videos_follow_the_frames_with_labels_of_their_own() -> None:
+def test_still_images_of_other_videos_follow_the_frames_with_their_own_labels() -> None:
     data = DATA.model_copy(update={"use_image_num": 3})
     taken = take(30, Sharing(2), data=data)
     plain = take(30, Sharing(2))
@@ -188,7 +188,7 @@ def test_a_batch_lists_its_frames() -> None:
             assert shown == [tuple(frame) for frame in frames]
 
 
-def test_clips_from_files_are_the_files_frames(
+def test_clips_from_files_have_the_frames_of_the_files(
     tmp_path: Path,
     make_folder: Callable[..., Path],
     make_movie: Callable[..., Path],
@@ -206,7 +206,9 @@ def test_clips_from_files_are_the_files_frames(
         assert len(source.kept) <= keep_bytes // (3 * 4 * 16 * 16)
 
 
-def test_frames_once_decoded_are_read_from_memory(tmp_path: Path, make_folder: Callable[..., Path]) -> None:
+def test_decoded_frames_are_read_from_memory_the_second_time(
+    tmp_path: Path, make_folder: Callable[..., Path]
+) -> None:
     folder = make_folder(tmp_path / "folder", 20)
     data = DATA.model_copy(update={"root": tmp_path})
     source = FrameSource(index_clips(data), data)
@@ -218,7 +220,7 @@ def test_frames_once_decoded_are_read_from_memory(tmp_path: Path, make_folder: C
         source.read(0, [2, 1], mirror=True)
 
 
-def test_many_threads_reading_a_few_movies_get_their_own_frames(
+def test_many_threads_reading_a_few_movies_get_the_correct_frames(
     tmp_path: Path, make_movie: Callable[..., Path], numbered: Callable[..., NDArray[np.uint8]]
 ) -> None:
     for name in ("a.mp4", "b.avi", "c.mp4"):
@@ -234,7 +236,7 @@ def test_many_threads_reading_a_few_movies_get_their_own_frames(
             assert np.abs(expected[begin : begin + 8 : 2] - values).mean() < 0.1
 
 
-def test_an_unreadable_video_is_replaced_by_the_next_of_the_epochs_order() -> None:
+def test_an_unreadable_video_is_replaced_by_the_next_of_the_epoch() -> None:
     videos = [
         video for batch in take(10, Sharing(4), source=FakeSource(broken=(2,))) for video in batch.videos
     ]
@@ -245,7 +247,7 @@ def test_an_unreadable_video_is_replaced_by_the_next_of_the_epochs_order() -> No
         assert video == (order[place] if order[place] != 2 else order[(place + 1) % count])
 
 
-def test_still_images_of_an_unreadable_video_are_replaced_by_the_next_video_s() -> None:
+def test_still_images_of_an_unreadable_video_come_from_the_next_video() -> None:
     data, images = DATA.model_copy(update={"use_image_num": 2}), np.s_[:, 4:, 0, 0, 0]
     replaced = 0
     for before, after in zip(
@@ -268,7 +270,7 @@ def few(count: int) -> FakeSource:
 
 
 @pytest.mark.parametrize(("count", "further"), [(1, {0}), (2, {1}), (3, {1, 2}), (5, {1, 2, 3, 4})])
-def test_a_still_image_is_of_any_other_video_or_of_the_only_one(count: int, further: set[int]) -> None:
+def test_a_still_image_comes_from_any_other_video_or_from_the_only_one(count: int, further: set[int]) -> None:
     data = DATA.model_copy(update={"use_image_num": 2})
     found = {
         (int(image) - int(video)) % count
@@ -280,7 +282,9 @@ def test_a_still_image_is_of_any_other_video_or_of_the_only_one(count: int, furt
 
 
 @pytest.mark.parametrize(("flip", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.0)])
-def test_still_images_are_mirrored_half_the_time_if_clips_may_be(flip: bool, low: float, high: float) -> None:
+def test_with_random_flip_still_images_are_mirrored_half_the_time(
+    flip: bool, low: float, high: float
+) -> None:
     data = DATA.model_copy(update={"use_image_num": 4, "random_flip": flip})
     mirrored = np.mean([batch.values[:, 4:, 2] for batch in take(50, Sharing(2), data=data)])
     assert low <= mirrored <= high

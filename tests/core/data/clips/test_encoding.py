@@ -15,7 +15,7 @@ Array = NDArray[np.float32]
 
 
 def pieces_of(lengths: dict[str, int], size: int, faults: tuple[str, ...] = ()) -> list[Piece]:
-    """Pieces whose frames are (video, frame) as two pixels."""
+    """Pieces whose frames have the pixels (video, frame)."""
     pieces = []
     for number, (name, length) in enumerate(lengths.items()):
         video = VideoFile(Path(name), name)
@@ -52,7 +52,7 @@ def test_every_batch_is_full_and_every_video_gets_its_own_frames_in_order() -> N
         assert found[name] == [[10 * number, 10 * frame] for frame in range(length)]
 
 
-def test_frames_of_a_video_that_fails_are_not_encoded_any_more() -> None:
+def test_frames_of_a_failed_video_are_no_longer_encoded() -> None:
     seen: list[float] = []
 
     def encode(frames: Array) -> Array:
@@ -66,11 +66,11 @@ def test_frames_of_a_video_that_fails_are_not_encoded_any_more() -> None:
     ]
     assert ends == [("a", None), ("b", "torn"), ("c", None)]
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2], (
-        "three of b were on their way when it failed, one was not"
+        "three frames of b were already queued when it failed"
     )
 
 
-def test_stored_samples_follow_the_formula() -> None:
+def test_stored_samples_match_the_formula() -> None:
     generator = np.random.default_rng(0)
     moments = generator.standard_normal((5, 8, 2, 2)).astype(np.float32)
     moments[0, 4:] = 50
@@ -98,7 +98,7 @@ def test_videos_are_decoded_completely_and_in_order(
         np.testing.assert_array_equal(frames[:, copy], expected)
 
 
-def test_a_growing_file_is_an_npy_file_once_finished_and_nothing_if_abandoned(tmp_path: Path) -> None:
+def test_an_npy_file_written_in_parts_exists_only_once_finished(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((10, 8, 2, 2)).astype(np.float32)
     for copies, shape in ((1, (10, 8, 2, 2)), (2, (5, 2, 8, 2, 2))):
         path = tmp_path / f"{copies}.npy"
@@ -117,7 +117,7 @@ def test_a_growing_file_is_an_npy_file_once_finished_and_nothing_if_abandoned(tm
 
 
 @pytest.mark.parametrize("name", [".", "a/b.mp4", "a_b.mp4", "ü" * 300, "..", "a/.b", "x/" + "y" * 250])
-def test_every_name_maps_to_its_own_plain_file(name: str) -> None:
+def test_each_name_maps_to_its_own_file(name: str) -> None:
     file = entry_file(name)
     assert file.startswith("latents/")
     assert len(file.encode()) < 120

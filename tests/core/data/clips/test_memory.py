@@ -1,4 +1,4 @@
-"""Moments kept in memory: each frame encoded once, by whichever worker."""
+"""Moments kept in memory: each frame is encoded once, by one of the workers."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float32]
 
 
 class Frames:
-    """Three videos whose pixels tell video, frame and mirroring."""
+    """Three videos whose pixels show video, frame and mirroring."""
 
     content = "frames"
     names, frames, labels = ("a", "b", "c"), (5, 9, 1), (0, 1, 0)
@@ -27,7 +27,7 @@ def encode(frames: Array) -> Array:
     return np.repeat(frames[:, :1, :1, :1], 8, axis=1)
 
 
-def test_every_frame_is_read_back_as_it_was_encoded_and_mirrored_ones_too() -> None:
+def test_frames_and_mirrored_frames_are_read_back_as_encoded() -> None:
     memory = MemorySource(Frames(), mirrored=True, chunk=4)
     assert memory.total == 2 * 15
     assert sum(memory.fill(encode)) == 30
@@ -35,7 +35,7 @@ def test_every_frame_is_read_back_as_it_was_encoded_and_mirrored_ones_too() -> N
     np.testing.assert_array_equal(memory.read(2, [0], mirror=True)[:, 0, 0, 0], [200.5])
 
 
-def test_workers_that_share_the_encoding_end_with_the_same_moments(tmp_path: Path) -> None:
+def test_workers_that_share_the_encoding_get_the_same_moments(tmp_path: Path) -> None:
     alone = MemorySource(Frames(), mirrored=True, chunk=4)
     list(alone.fill(encode))
     workers = [MemorySource(Frames(), mirrored=True, chunk=4) for _ in range(3)]
@@ -56,7 +56,7 @@ def test_workers_that_share_the_encoding_end_with_the_same_moments(tmp_path: Pat
             )
 
 
-def test_a_share_that_cannot_be_seen_is_encoded_again(tmp_path: Path) -> None:
+def test_a_missing_share_is_encoded_again(tmp_path: Path) -> None:
     first = MemorySource(Frames(), chunk=4)
     own = sum(first.fill(encode, rank=0, workers=2))
     assert first.read_share(tmp_path / "of another machine.npz") == 0
@@ -64,7 +64,7 @@ def test_a_share_that_cannot_be_seen_is_encoded_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.read(1, [8], mirror=False)[:, 0, 0, 0], [108])
 
 
-def test_a_worker_whose_share_is_everything_leaves_it_for_the_other(tmp_path: Path) -> None:
+def test_a_single_video_is_encoded_by_one_worker_and_read_by_the_other(tmp_path: Path) -> None:
     class One(Frames):
         names, frames, labels = ("a",), (3,), (0,)
 

@@ -1,4 +1,4 @@
-"""What a cache's header and entries must be, and which other settings make it another cache."""
+"""Valid headers and entries of a cache, and which settings require a new cache."""
 
 import json
 from hashlib import sha256
@@ -36,7 +36,7 @@ def entry(name: str, **changes: Any) -> Entry:
     return Entry.model_validate(values | changes)
 
 
-def test_a_frame_is_moments_of_its_eighth_in_the_type_that_is_stored() -> None:
+def test_the_header_determines_shape_and_size_of_a_stored_frame() -> None:
     assert HEADER_OF.frame_shape() == (8, 32, 32)
     assert HEADER_OF.frame_bytes() == 2 * 8 * 32 * 32
     sampled = HEADER_OF.model_copy(update={"store": "sample", "dtype": "float32", "mirror": True})
@@ -56,7 +56,7 @@ def test_a_frame_is_moments_of_its_eighth_in_the_type_that_is_stored() -> None:
         ({"mirror": True}, "cache.mirror", False),
     ],
 )
-def test_settings_that_make_another_cache_are_named(
+def test_the_error_names_settings_that_differ_from_those_of_the_cache(
     changes: dict[str, Any], setting: str, reading: bool
 ) -> None:
     other = HEADER_OF.model_copy(update=changes)
@@ -65,7 +65,7 @@ def test_settings_that_make_another_cache_are_named(
     assert HEADER_OF.differences(HEADER_OF, reading=False) == []
 
 
-def test_stored_samples_depend_on_their_seed_and_moments_do_not() -> None:
+def test_stored_samples_depend_on_the_seed_and_moments_do_not() -> None:
     sampled = HEADER_OF.model_copy(update={"store": "sample", "seed": 1, "scaling_factor": 0.18215})
     reseeded = sampled.model_copy(update={"seed": 2})
     assert reseeded.differences(sampled, reading=False) == ["seed: the cache was made with 2, this run has 1"]
@@ -85,17 +85,17 @@ def test_stored_samples_depend_on_their_seed_and_moments_do_not() -> None:
         ),
     ],
 )
-def test_an_entry_that_the_header_contradicts_is_a_fault(changes: dict[str, Any], fault: str | None) -> None:
+def test_an_entry_that_contradicts_the_header_is_invalid(changes: dict[str, Any], fault: str | None) -> None:
     assert entry("a", **changes).fault(HEADER_OF) == fault
 
 
 @pytest.mark.parametrize("changes", [{"row": 3}, {"file": "shard-0.mindrecord"}, {"file": "../x.npy"}])
-def test_a_row_is_in_a_shard_and_a_file_in_the_cache(changes: dict[str, Any]) -> None:
+def test_an_entry_with_an_invalid_row_or_file_is_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"row|inside|\.\."):
         entry("a", **changes)
 
 
-def test_workers_entries_are_read_together_the_later_of_two_counting(tmp_path: Path) -> None:
+def test_entries_of_all_workers_are_read_and_the_last_of_a_video_counts(tmp_path: Path) -> None:
     write_manifest(tmp_path, [entry("b10"), entry("b2", frames=1, shape=(1, 8, 32, 32))])
     append_entries(tmp_path, [entry("b2"), entry("a")], rank=1, world=2)
     assert list(read_manifest(tmp_path)) == ["a", "b2", "b10"]
@@ -105,7 +105,7 @@ def test_workers_entries_are_read_together_the_later_of_two_counting(tmp_path: P
     assert list(read_manifest(tmp_path)) == ["a", "b2", "b10"]
 
 
-def test_a_header_comes_back_and_one_of_another_type_of_rows_is_refused(tmp_path: Path) -> None:
+def test_a_header_is_read_back_and_one_with_another_cache_type_is_rejected(tmp_path: Path) -> None:
     assert read_header(tmp_path) is None
     write_header(tmp_path, HEADER_OF)
     assert read_header(tmp_path) == HEADER_OF
@@ -114,14 +114,14 @@ def test_a_header_comes_back_and_one_of_another_type_of_rows_is_refused(tmp_path
         read_header(tmp_path)
 
 
-def test_a_video_is_unchanged_by_size_and_time_or_else_by_its_content(tmp_path: Path) -> None:
+def test_a_video_is_unchanged_if_size_and_time_or_its_content_are_equal(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"frames")
     video = VideoFile(path, "a.mp4")
     of_now = {"size": 6, "mtime_ns": path.stat().st_mtime_ns}
     content = sha256(b"frames").hexdigest()
     assert unchanged(entry("a", **of_now), video)
-    assert unchanged(entry("a", size=6, mtime_ns=1, sha256=content), video)  # touched only
+    assert unchanged(entry("a", size=6, mtime_ns=1, sha256=content), video)  # only its time changed
     assert not unchanged(entry("a", size=6, mtime_ns=1), video)
     assert not unchanged(entry("a", size=7, mtime_ns=1, sha256=content), video)
     path.unlink()

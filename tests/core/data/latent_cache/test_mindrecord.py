@@ -93,7 +93,7 @@ def test_any_program_can_read_the_rows_with_minddataset(tmp_path: Path) -> None:
         assert row["latents"].tobytes() == expected.tobytes()
 
 
-def test_a_missing_or_torn_shard_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_or_truncated_shard(tmp_path: Path) -> None:
     make(tmp_path)
     shard = tmp_path / "shard-00000.mindrecord"
     with pytest.raises(VideoError, match=r"shard-00001\.mindrecord: is missing"):

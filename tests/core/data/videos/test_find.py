@@ -52,13 +52,13 @@ def test_videos_are_found_in_natural_order_under_unambiguous_names(tmp_path: Pat
     ]
 
 
-def test_the_root_may_itself_be_a_video(tmp_path: Path) -> None:
+def test_the_root_can_be_a_single_video(tmp_path: Path) -> None:
     touch(tmp_path, "frames/0.png", "clip.mp4")
     assert find_videos(tmp_path / "frames") == [VideoFile(tmp_path / "frames", ".")]
     assert find_videos(tmp_path / "clip.mp4") == [VideoFile(tmp_path / "clip.mp4", "clip.mp4")]
 
 
-def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_cycles(tmp_path: Path) -> None:
     touch(tmp_path / "elsewhere", "v/0.png")
     touch(tmp_path / "root", "w/0.png")
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -66,7 +66,7 @@ def test_links_are_followed_but_never_in_circles(tmp_path: Path) -> None:
     assert [video.name for video in find_videos(tmp_path / "root")] == ["linked/v", "w"]
 
 
-def test_classes_are_the_topmost_folders_sorted_as_the_original_sorts_them(tmp_path: Path) -> None:
+def test_classes_are_the_topmost_folders_in_the_order_of_the_original(tmp_path: Path) -> None:
     touch(tmp_path, "Biking/g/a.avi", "Archery/b.avi", "a10/x.avi", "a9/x.avi", "loose.avi")
     labels = {video.name: video.label for video in find_videos(tmp_path)}
     assert labels == {
@@ -90,7 +90,7 @@ def test_a_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path)
 
 
-def test_videos_without_clips_are_left_out_with_one_warning(
+def test_videos_too_short_for_a_clip_are_left_out_with_one_warning(
     tmp_path: Path, make_folder: MakeFolder, make_movie: MakeMovie, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_folder(tmp_path / "long", 9)
@@ -108,7 +108,9 @@ def test_videos_without_clips_are_left_out_with_one_warning(
     ]
 
 
-def test_a_clip_longer_than_every_video_names_the_longest(tmp_path: Path, make_folder: MakeFolder) -> None:
+def test_the_error_for_clips_longer_than_every_video_names_the_longest(
+    tmp_path: Path, make_folder: MakeFolder
+) -> None:
     make_folder(tmp_path / "a", 9)
     make_folder(tmp_path / "b", 12)
     touch(tmp_path, "empty.mp4")
@@ -122,21 +124,19 @@ def test_a_clip_longer_than_every_video_names_the_longest(tmp_path: Path, make_f
         )
 
 
-def test_when_no_video_is_readable_the_error_has_the_first_reason(tmp_path: Path) -> None:
+def test_the_error_without_readable_videos_has_the_first_reason(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
     with pytest.raises(LatteError, match=r"none of its 2 videos can be read; the first, a\.mp4: is empty"):
         index_clips(DataSettings(root=tmp_path))
 
 
-def test_evenly_spread_clips_need_only_as_many_frames_as_they_have(
-    tmp_path: Path, make_folder: MakeFolder
-) -> None:
+def test_linspace_clips_need_only_num_frames(tmp_path: Path, make_folder: MakeFolder) -> None:
     make_folder(tmp_path / "a", 4)
     data = DataSettings(root=tmp_path, num_frames=4, frame_stride=3, spacing="linspace")
     assert index_clips(data).frames == (4,)
 
 
-def test_a_limited_scan_lists_all_videos_and_opens_some(tmp_path: Path, make_folder: MakeFolder) -> None:
+def test_a_limited_scan_lists_all_videos_but_opens_only_some(tmp_path: Path, make_folder: MakeFolder) -> None:
     for name in ("a", "b", "c"):
         make_folder(tmp_path / name, 9)
     data = DataSettings(root=tmp_path, num_frames=4, frame_stride=2)
@@ -159,7 +159,7 @@ def test_the_fingerprint_changes_with_names_lengths_and_labels(
     assert first != fingerprint(FrameSource(index_clips(data), data))
 
 
-def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_list_selects_and_labels_videos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "root"
     touch(root, "run/a b.avi", "run/c.avi", "jump/d.avi", "e.avi")
     listed = tmp_path / "list.txt"
@@ -191,7 +191,7 @@ def test_a_class_list_chooses_and_labels(tmp_path: Path, caplog: pytest.LogCaptu
         ("c.avi 1\n", "lists none of the 1 videos of "),
     ],
 )
-def test_a_wrong_class_list_is_named_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+def test_the_error_for_an_invalid_class_list_names_the_line(tmp_path: Path, text: str, fault: str) -> None:
     touch(tmp_path, "a.avi")
     listed = tmp_path / "list.txt"
     listed.write_text(text)
@@ -240,7 +240,7 @@ def test_special_files_and_broken_links_are_left_out_without_blocking(
     }
 
 
-def test_a_root_that_leads_to_itself_or_has_too_long_a_name_is_one_line(tmp_path: Path) -> None:
+def test_a_root_that_links_to_itself_or_is_too_long_gives_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(LatteError, match=r"data\.root: .*/loop: Too many levels of symbolic links"):
         find_videos(tmp_path / "loop")

@@ -1,4 +1,4 @@
-"""What is kept of a look at videos, so that the next opens only what changed."""
+"""The index of a scan of videos, with which the next scan opens only changed videos."""
 
 import json
 import os
@@ -22,7 +22,7 @@ FIRST = {"film.mp4": 30, "photos/a": 9, "photos/b": 12}
 
 @pytest.fixture
 def root(tmp_path: Path, make_folder: Callable[..., Path], make_movie: Callable[..., Path]) -> Path:
-    """A folder of a movie and two folders of frames, none of them changed lately."""
+    """A movie and two folders of frames that were last changed long ago."""
     make_movie(tmp_path / "root" / "film.mp4", 30)
     make_folder(tmp_path / "root" / "photos" / "a", 9)
     make_folder(tmp_path / "root" / "photos" / "b", 12)
@@ -32,7 +32,7 @@ def root(tmp_path: Path, make_folder: Callable[..., Path], make_movie: Callable[
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch, root: Path) -> Looks:
-    """Which folders were listed and which videos were opened since it was cleared."""
+    """The folders listed and the videos opened since it was cleared."""
     done: Looks = {"listed": [], "opened": []}
 
     def counted(name: str, kind: str) -> None:
@@ -74,7 +74,7 @@ def test_a_second_scan_lists_no_folder_and_opens_no_video(root: Path, looks: Loo
     assert found.opened.frames == tuple(FIRST.values())
 
 
-def test_only_what_changed_is_opened_again(
+def test_only_changed_videos_are_opened_again(
     root: Path, looks: Looks, make_movie: Callable[..., Path], make_folder: Callable[..., Path]
 ) -> None:
     lengths(root)
@@ -100,15 +100,15 @@ def test_only_what_changed_is_opened_again(
     assert "photos/b" not in record_path(root).read_text()
 
 
-def test_a_folder_changed_a_moment_ago_is_listed_again(root: Path, looks: Looks) -> None:
-    os.utime(root / "photos" / "a")  # as by a program that is still writing frames
+def test_a_recently_changed_folder_is_listed_again(root: Path, looks: Looks) -> None:
+    os.utime(root / "photos" / "a")  # as if a program is still writing frames
     lengths(root)
     looks["listed"] = []
     assert lengths(root) == FIRST
     assert set(looks["listed"]) == {"photos/a"}
 
 
-def test_a_video_that_cannot_be_read_is_opened_every_time(root: Path, looks: Looks) -> None:
+def test_an_unreadable_video_is_opened_every_time(root: Path, looks: Looks) -> None:
     (root / "torn.mp4").write_bytes(b"torn")
     for _ in range(2):
         looks["opened"] = []
@@ -127,7 +127,7 @@ def test_a_video_that_cannot_be_read_is_opened_every_time(root: Path, looks: Loo
         lambda text: json.dumps(json.loads(text) | {"root": "/elsewhere"}),
     ],
 )
-def test_a_damaged_record_is_made_again(damage: Callable[[str], str], root: Path, looks: Looks) -> None:
+def test_a_damaged_index_is_created_again(damage: Callable[[str], str], root: Path, looks: Looks) -> None:
     lengths(root)
     whole = record_path(root).read_text()
     record_path(root).write_text(damage(whole))
@@ -137,7 +137,7 @@ def test_a_damaged_record_is_made_again(damage: Callable[[str], str], root: Path
     assert json.loads(record_path(root).read_text()) == json.loads(whole)
 
 
-def test_where_nothing_can_be_kept_videos_are_opened_every_time(
+def test_without_a_writable_cache_videos_are_opened_every_time(
     root: Path, looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -159,7 +159,7 @@ def test_an_interrupted_scan_keeps_its_results(root: Path, looks: Looks) -> None
     assert "film.mp4" not in looks["opened"]
 
 
-def test_the_record_does_not_grow_with_the_frames(
+def test_the_size_of_the_index_does_not_depend_on_the_number_of_frames(
     tmp_path: Path, make_folder: Callable[..., Path], root: Path
 ) -> None:
     sizes = []

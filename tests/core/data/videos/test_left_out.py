@@ -14,7 +14,7 @@ def short(*frames: int) -> list[LeftOut]:
     return [found for n, count in enumerate(frames) if (found := too_short(f"{n}.mp4", count, DATA))]
 
 
-def test_a_video_is_too_short_by_a_frame_and_long_enough_with_it() -> None:
+def test_a_video_one_frame_short_of_a_clip_is_left_out() -> None:
     assert too_short("a", 25, DATA) is None
     assert too_short("a", 24, DATA) == LeftOut("a", "24 frames; a clip needs 25", 24)
 
@@ -31,7 +31,9 @@ def test_an_unused_stride_is_not_suggested() -> None:
     assert summary([LeftOut("a", "", 4)], data).endswith("4 frames; a clip needs 12 (lower data.num_frames)")
 
 
-def test_each_reason_has_its_names_and_many_reasons_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_reason_lists_its_videos_and_many_reasons_are_shortened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     others = [LeftOut(f"{n}.gif", f"reason {n}") for n in range(6)]
     with caplog.at_level(logging.INFO):
         warn_of(others, DATA)

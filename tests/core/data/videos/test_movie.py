@@ -16,7 +16,7 @@ Frames = NDArray[np.uint8]
 Numbers = Callable[[Frames], list[int]]
 MakeMovie = Callable[..., Path]
 COUNT = 200
-# The ones whose random access decord itself gets wrong (as of 0.6.0) are marked.
+# Formats for which decord's own random access is wrong (0.6.0) are marked.
 FORMATS = {
     "closed.mp4": ["-c:v", "libx264", "-bf", "3", "-g", "30", "-pix_fmt", "yuv420p"],
     "open.mp4": [
@@ -47,11 +47,11 @@ def test_random_access_returns_exactly_the_requested_frames(
         assert numbers(movie.read(indices)) == indices
     assert numbers(movie.read([7, 199, 7, 0])) == [7, 199, 7, 0]
     assert numbers(Movie(movie.path).read([COUNT - 1])) == [COUNT - 1], (
-        "a second reader uses what the first one learnt"
+        "a second reader uses the results of the first"
     )
 
 
-def test_distant_frames_are_read_without_decoding_all_before(
+def test_distant_frames_are_read_by_seeking(
     tmp_path: Path, make_movie: MakeMovie, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     movie = Movie(make_movie(tmp_path / "closed.mp4", COUNT, *FORMATS["closed.mp4"]))
@@ -65,8 +65,8 @@ def test_distant_frames_are_read_without_decoding_all_before(
     assert min(decoded) >= 150
 
 
-def test_a_movie_with_equal_frames_is_never_seeked(tmp_path: Path, make_movie: MakeMovie) -> None:
-    """Where all frames look alike a checksum cannot tell one from the next."""
+def test_a_movie_with_duplicate_frames_is_read_without_seeking(tmp_path: Path, make_movie: MakeMovie) -> None:
+    """If all frames are equal, a checksum cannot distinguish them."""
     movie = Movie(make_movie(tmp_path / "still.mp4", 1, "-vf", "loop=79:1:0", *FORMATS["closed.mp4"]))
     assert len(movie) == 80
     movie.read([79])
@@ -74,7 +74,7 @@ def test_a_movie_with_equal_frames_is_never_seeked(tmp_path: Path, make_movie: M
     assert not any(movie._jump(key) for key in movie.key_frames)
 
 
-def test_a_movie_cut_by_an_edit_list_ends_where_its_frames_do(
+def test_a_movie_cut_by_an_edit_list_ends_with_its_last_frame(
     tmp_path: Path, make_movie: MakeMovie, numbers: Numbers
 ) -> None:
     import subprocess
@@ -105,7 +105,7 @@ def test_a_movie_cut_by_an_edit_list_ends_where_its_frames_do(
     assert numbers(movie.read([40])) == [53], "and continues after that"
 
 
-def test_damage_is_a_short_reason_naming_the_file(
+def test_the_error_for_a_damaged_movie_names_the_file_and_a_short_reason(
     tmp_path: Path, make_movie: MakeMovie, capfd: pytest.CaptureFixture[str]
 ) -> None:
     noise = ["-vf", "noise=alls=60:allf=t", "-c:v", "libx264", "-pix_fmt", "yuv420p"]

@@ -1,4 +1,4 @@
-"""Against recordings of the PyTorch original's datasets (tests/golden/transforms)."""
+"""Clips and pixels compared with recordings of the PyTorch original's datasets (tests/golden/transforms)."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ TEMPORAL: list[dict[str, Any]] = json.loads((GOLDEN / "temporal.json").read_text
 
 
 @pytest.mark.parametrize("case", ["wide", "tall", "square_up", "wide_down"])
-def test_frames_become_the_originals_pixels(case: str) -> None:
+def test_pixels_match_the_original(case: str) -> None:
     golden = np.load(GOLDEN / "spatial.npz")
     frames, size = golden[f"{case}.frames_THWC_uint8"], int(golden[f"{case}.size"])
     for name, transform, mirror in [
@@ -34,7 +34,7 @@ def test_frames_become_the_originals_pixels(case: str) -> None:
         np.testing.assert_allclose(pixels, golden[f"{case}.{name}"], rtol=0, atol=TOLERANCE, err_msg=name)
 
 
-def test_a_clip_of_the_sky_dataset_is_the_originals() -> None:
+def test_a_clip_of_the_sky_dataset_matches_the_original() -> None:
     golden = np.load(GOLDEN / "sky_dataset_item.npz")
     frames = golden["frames_THWC_uint8"]
     num_frames, stride = int(golden["num_frames"]), int(golden["frame_interval"])
@@ -56,7 +56,7 @@ def test_videos_that_the_sky_dataset_skips_are_too_short() -> None:
 @pytest.mark.parametrize(
     "row", TEMPORAL, ids=lambda row: f"{row['total_frames']}-{row['num_frames']}x{row['frame_interval']}"
 )
-def test_clips_start_and_continue_as_in_the_original(row: dict[str, Any]) -> None:
+def test_the_frames_of_clips_match_the_original(row: dict[str, Any]) -> None:
     total, num_frames, stride = row["total_frames"], row["num_frames"], row["frame_interval"]
     assert last_begin(total, num_frames, stride) == row["possible_begin_max"]
     begin, end = row["begin_end_sequence"][0]
@@ -73,13 +73,13 @@ def test_clips_start_and_continue_as_in_the_original(row: dict[str, Any]) -> Non
     ("num_frames", "stride", "spacing", "needed"),
     [(16, 3, "stride", 49), (2, 3, "stride", 7), (1, 3, "stride", 1), (16, 3, "linspace", 16)],
 )
-def test_a_video_must_have_more_frames_than_a_clip_spans(
+def test_a_video_needs_more_frames_than_a_clip_spans(
     num_frames: int, stride: int, spacing: str, needed: int
 ) -> None:
     assert needed_frames(num_frames, stride, spacing) == needed  # type: ignore[arg-type]
 
 
-def test_a_clip_of_a_video_as_long_as_itself_begins_at_its_first_frame() -> None:
+def test_a_clip_as_long_as_its_video_begins_at_the_first_frame() -> None:
     assert [last_begin(total, 4, 2) for total in (1, 8, 9, 10)] == [0, 0, 0, 1]
 
 
@@ -100,7 +100,7 @@ def test_every_clip_stays_inside_its_video() -> None:
                     assert 0 <= found[0] <= found[-1] < total
 
 
-def test_the_crop_is_the_originals_whatever_the_frame_size() -> None:
+def test_the_crop_matches_the_original_for_any_frame_size() -> None:
     boxes = json.loads((GOLDEN / "center_crop_short_edge.json").read_text())
     for name, box in boxes.items():
         height, width = map(int, name.split("x"))

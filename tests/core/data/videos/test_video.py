@@ -12,7 +12,7 @@ from latte_cli.core.data.videos.video import VideoError
 Frames = NDArray[np.uint8]
 
 
-def test_a_folder_is_ordered_by_the_last_number_of_its_names(tmp_path: Path) -> None:
+def test_frames_of_a_folder_are_ordered_by_the_last_number_in_their_names(tmp_path: Path) -> None:
     for name, grey in [
         ("v2_frame_9.png", 9),
         ("v2_frame_10.png", 10),
@@ -44,14 +44,14 @@ def test_any_colour_mode_is_read_as_rgb(tmp_path: Path) -> None:
     assert frames[:2, 0, 0].tolist() == [[200, 200, 200]] * 2
 
 
-def test_a_frame_of_another_size_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_frame_of_another_size(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "0.png")
     Image.new("RGB", (8, 7)).save(tmp_path / "1.png")
     with pytest.raises(VideoError, match=r"1\.png: is 8x7, but the first frame of its folder is 8x6"):
         open_video(tmp_path).read([0, 1])
 
 
-def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_frame(tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 50).save(tmp_path / "0.png")
     whole = (tmp_path / "0.png").read_bytes()
     (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
@@ -63,7 +63,7 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
         video.read([2])
 
 
-def test_a_gif_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
+def test_the_frames_of_a_gif_are_those_a_viewer_shows(tmp_path: Path) -> None:
     """Frame 1 paints a corner over frame 0 and leaves the rest; then all is cleared, and frame 2 paints
     another corner."""
 
@@ -85,7 +85,7 @@ def test_a_gif_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
     assert middle[1, 1].tolist() == [0, 255, 0]
     assert middle[6, 6].tolist() == [255, 0, 0]
     assert last[6, 6].tolist() == [0, 0, 255]
-    assert last[1, 1].tolist() == [255, 255, 255], "cleared pixels show the page"
+    assert last[1, 1].tolist() == [255, 255, 255], "cleared pixels have the background colour"
 
 
 def test_the_error_for_an_invalid_video_has_the_reason(tmp_path: Path) -> None:
