@@ -1,4 +1,4 @@
-"""Spoiled checkpoints by the thousand: converting one ends in success or LatteError, soon, in little memory.
+"""Convert thousands of damaged checkpoints: each succeeds or raises LatteError, quickly and in little memory.
 
     python -m tests.core.checkpoints.fuzz --count 100000 --seed 0
 
@@ -116,7 +116,7 @@ def _convert(source: Path, target: Path) -> str:
 
 
 def spoiled(rng: np.random.Generator) -> bytes:
-    """A checkpoint with one to eight things wrong in it."""
+    """A checkpoint with one to eight kinds of damage."""
     content = _sources()[rng.integers(len(_sources()))]
     if content[:4] == b"PK\x03\x04" and rng.random() < 0.5:
         return _with_pickle(content, rng)
@@ -154,7 +154,7 @@ def _damage(content: bytes, rng: np.random.Generator, *, spans: list[tuple[int, 
 
 
 def _with_pickle(content: bytes, rng: np.random.Generator) -> bytes:
-    """The zip with its pickle damaged or spliced, sizes and checksums right again."""
+    """The zip with its pickle damaged or extended, with correct sizes and checksums."""
     folder = tempfile.SpooledTemporaryFile(max_size=1 << 22)  # noqa: SIM115
     with folder as file:
         file.write(content)
@@ -189,13 +189,13 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 def _telling_spans(content: bytes) -> list[tuple[int, int]]:
-    """The parts that describe the rest: most of a checkpoint is numbers, and any number is valid."""
+    """The parts that describe the rest: most of a checkpoint is values, and any value is valid."""
     return [(0, min(len(content), 6000)), (max(0, len(content) - 4000), len(content)), (0, len(content))]
 
 
 @cache
 def _sources() -> list[bytes]:
-    """The files to spoil: recorded ones, and one of our own in each format."""
+    """The files to damage: recorded ones, and one of our own in each format."""
     sources = [(GOLDEN / name).read_bytes() for name in _SOURCES]
     from latte_cli.core.checkpoints.open import open_weights
 
@@ -209,7 +209,7 @@ def _sources() -> list[bytes]:
         sources.append(content)
         plain = (Path(folder) / "x.ckpt").read_bytes()[
             :-17
-        ]  # without the checksum that would stop every change
+        ]  # without the checksum, which would detect every change
         sources += [plain] * 2
     return sources
 

@@ -1,4 +1,4 @@
-"""Files of PyTorch's formats put together byte by byte, as an attacker would."""
+"""Files in PyTorch's formats, built byte by byte as an attacker would."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Weights read in the plainest way, with Python's own zipfile and pickle: for files that the tests trust."""
+"""Weights read in the simplest way, with Python's zipfile and pickle, for files that the tests trust."""
 
 import hashlib
 import io

@@ -22,7 +22,7 @@ CONFIG = json.loads((FOLDER / "config.json").read_text())
 
 
 def beside_its_config(file: Path, folder: Path) -> Path:
-    """A copy of a golden file next to the configuration that tells its groups."""
+    """A copy of a golden file next to a configuration with its number of groups."""
     shutil.copy(FOLDER / "config.json", folder)
     return Path(shutil.copy(file, folder))
 
@@ -37,7 +37,7 @@ def beside_its_config(file: Path, folder: Path) -> Path:
         "ldm_vae_state_dict.ckpt",
     ],
 )
-def test_every_published_layout_is_the_same_autoencoder(name: str, tmp_path: Path) -> None:
+def test_every_published_layout_gives_the_same_autoencoder(name: str, tmp_path: Path) -> None:
     opened = open_autoencoder(str(beside_its_config(VAE / name, tmp_path)))
     expected = load_file(WEIGHTS)
     assert opened.shapes == {name: value.shape for name, value in expected.items()}
@@ -45,7 +45,7 @@ def test_every_published_layout_is_the_same_autoencoder(name: str, tmp_path: Pat
         np.testing.assert_array_equal(opened.read(tensor), value)
 
 
-def test_stable_diffusion_s_configuration_is_recognised_by_its_shapes(tmp_path: Path) -> None:
+def test_the_configuration_of_stable_diffusion_is_recognised_by_shapes(tmp_path: Path) -> None:
     listed = json.loads((GOLDEN / "keys" / "sd-vae-ft-mse.json").read_text())["diffusers"]
     zero = np.zeros((), np.float16)
     save_file(
@@ -57,7 +57,7 @@ def test_stable_diffusion_s_configuration_is_recognised_by_its_shapes(tmp_path: 
     assert (shape.norm_num_groups, shape.latent_channels) == (32, 4)
 
 
-def test_one_without_attention_and_without_quantising_convolutions_is_recognised(tmp_path: Path) -> None:
+def test_an_autoencoder_without_attention_or_quant_convolutions_is_recognised(tmp_path: Path) -> None:
     kept = {
         name: value
         for name, value in load_file(WEIGHTS).items()
@@ -71,7 +71,7 @@ def test_one_without_attention_and_without_quantising_convolutions_is_recognised
     assert not shape.mid_block_add_attention
 
 
-def test_weights_are_found_in_a_folder_of_mindspore_or_a_pipeline(tmp_path: Path) -> None:
+def test_weights_are_found_in_folders_of_mindspore_and_pipelines(tmp_path: Path) -> None:
     save_weights(tmp_path / "vae" / "model.ckpt", load_file(WEIGHTS))
     shutil.copy(FOLDER / "config.json", tmp_path / "vae")
     assert find_autoencoder(str(tmp_path / "vae")).weights == tmp_path / "vae" / "model.ckpt"
@@ -83,7 +83,7 @@ def test_weights_are_found_in_a_folder_of_mindspore_or_a_pipeline(tmp_path: Path
     )
 
 
-def test_the_files_of_a_sharded_one_are_its_index_and_shards(tmp_path: Path) -> None:
+def test_the_files_of_a_sharded_autoencoder_are_its_index_and_shards(tmp_path: Path) -> None:
     weights = load_file(WEIGHTS)
     shards = {"a.safetensors": "encoder.", "b.safetensors": ("decoder.", "quant_conv.", "post_quant_conv.")}
     for file, starts in shards.items():
@@ -116,7 +116,7 @@ def test_the_files_of_a_sharded_one_are_its_index_and_shards(tmp_path: Path) -> 
         ),
     ],
 )
-def test_an_invalid_autoencoder_error_names_the_file_and_what_is_expected(
+def test_the_error_for_an_invalid_autoencoder_names_the_file_and_the_expected_value(
     weights: Path | None, message: str
 ) -> None:
     with pytest.raises(LatteError) as caught:
@@ -141,14 +141,14 @@ def changed(tmp_path: Path, **changes: object) -> str:
         ({"_class_name": "VQModel"}, "norms of 32; expected a config.json next to it"),
     ],
 )
-def test_a_configuration_of_other_weights_is_refused(
+def test_a_configuration_of_other_weights_is_rejected(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(LatteError, match=message):
         open_autoencoder(changed(tmp_path, **changes))
 
 
-def test_an_autoencoder_of_another_factor_is_refused(tmp_path: Path) -> None:
+def test_an_autoencoder_with_another_factor_is_rejected(tmp_path: Path) -> None:
     left_out = ("encoder.down_blocks.3.", "encoder.down_blocks.2.downsamplers.", "decoder.up_blocks.2.")
     kept = {
         name.replace("up_blocks.3.", "up_blocks.2."): value
@@ -161,7 +161,7 @@ def test_an_autoencoder_of_another_factor_is_refused(tmp_path: Path) -> None:
         open_autoencoder(str(tmp_path / "vae.safetensors"))
 
 
-def test_a_torn_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path) -> None:
     folder = changed(tmp_path)
     (Path(folder) / WEIGHTS.name).write_bytes(WEIGHTS.read_bytes()[:5000])
     with pytest.raises(LatteError, match="is truncated or damaged"):
@@ -179,7 +179,7 @@ def test_a_missing_and_a_misshapen_tensor_are_named(tmp_path: Path) -> None:
         open_autoencoder(folder)
 
 
-def test_opening_imports_no_mindspore() -> None:
+def test_opening_does_not_import_mindspore() -> None:
     code = (
         "import sys; from latte_cli.core.checkpoints.autoencoder import open_autoencoder;"
         f"open_autoencoder({str(FOLDER)!r}); sys.exit('mindspore' in sys.modules)"

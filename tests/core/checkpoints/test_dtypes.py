@@ -31,7 +31,7 @@ def test_bfloat16_rounds_to_nearest_even(number: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F80FFFF])
-def test_a_nan_stays_a_nan_in_bfloat16(number: int) -> None:
+def test_a_nan_stays_nan_in_bfloat16(number: int) -> None:
     assert np.isnan(widen(cast(bits(number), FLOAT32, BFLOAT16), BFLOAT16)).all()
 
 
@@ -44,19 +44,19 @@ def test_float64_is_rounded_once_not_twice() -> None:
     assert widen(cast(numbers, FLOAT64, BFLOAT16), BFLOAT16).tolist() == expected
 
 
-def test_every_bfloat16_survives_float32_and_float64() -> None:
+def test_every_bfloat16_is_exact_in_float32_and_float64() -> None:
     every = np.arange(1 << 16, dtype=np.uint16)
     every = every[np.isfinite(widen(every, BFLOAT16))]
     for wider in (FLOAT32, FLOAT64):
         assert np.array_equal(cast(cast(every, BFLOAT16, wider), wider, BFLOAT16), every)
 
 
-def test_every_float16_survives_float32() -> None:
+def test_every_float16_is_exact_in_float32() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     every = every[np.isfinite(every)]
     back = cast(cast(every, FLOAT16, FLOAT32), FLOAT32, FLOAT16)
     assert np.array_equal(back.view(np.uint16), every.view(np.uint16))
 
 
-def test_what_is_too_large_for_float16_becomes_infinite() -> None:
+def test_a_value_too_large_for_float16_becomes_infinite() -> None:
     assert cast(np.array([65519.0, 65520.0], np.float32), FLOAT32, FLOAT16).tolist() == [65504.0, np.inf]

@@ -27,7 +27,7 @@ def write_index(folder: Path, table: object) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
 
 
-def test_a_sharded_checkpoint_is_one_set_of_tensors(sharded: Path) -> None:
+def test_the_tensors_of_all_shards_are_read_as_one_set(sharded: Path) -> None:
     for source in (sharded, sharded / "model.safetensors.index.json"):
         weights = open_weights(source)
         assert {name: weights.read(name).tolist() for name in weights.names} == {
@@ -41,7 +41,7 @@ def test_a_sharded_checkpoint_is_one_set_of_tensors(sharded: Path) -> None:
     ["../x.safetensors", "/etc/passwd", "a/b.safetensors", "", "..", "a\\b", "x\n", 3, None, ["x"]],
     ids=repr,
 )
-def test_an_index_may_only_name_files_in_its_folder(sharded: Path, file: object) -> None:
+def test_an_index_can_only_name_files_in_its_folder(sharded: Path, file: object) -> None:
     shutil.copy(sharded / "model-1.safetensors", sharded.parent / "x.safetensors")
     write_index(sharded, {"layer.0": file})
     with pytest.raises(LatteError) as caught:
@@ -59,13 +59,13 @@ def test_an_invalid_index_is_rejected(sharded: Path, content: str) -> None:
         open_weights(sharded)
 
 
-def test_a_missing_part_is_named(sharded: Path) -> None:
+def test_a_missing_shard_is_named(sharded: Path) -> None:
     (sharded / "model-2.safetensors").unlink()
     with pytest.raises(LatteError, match=r"index\.json: its shard model-2\.safetensors is missing"):
         open_weights(sharded)
 
 
-def test_a_shard_that_disagrees_with_the_index_is_rejected(sharded: Path) -> None:
+def test_a_shard_that_does_not_match_the_index_is_rejected(sharded: Path) -> None:
     save_file({"other": ARRAYS["layer.3"]}, sharded / "model-2.safetensors")
     with pytest.raises(LatteError, match=r"model-2\.safetensors and the index disagree about layer\.3"):
         open_weights(sharded)
@@ -83,7 +83,7 @@ def test_a_part_of_a_pipeline_is_chosen_by_kind(tmp_path: Path) -> None:
         open_weights(tmp_path, kind="latte")
 
 
-def test_a_folder_without_weights_or_with_too_many_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_weights_or_with_several_files_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match="a folder without weights"):
         open_weights(tmp_path)
     for name in ("a.bin", "b.bin"):

@@ -28,14 +28,14 @@ SIMPLE = st.recursive(
 
 
 @pytest.mark.slow
-def test_a_thousand_spoiled_checkpoints_end_in_success_or_refusal(tmp_path: Path) -> None:
+def test_a_thousand_damaged_checkpoints_are_read_or_rejected(tmp_path: Path) -> None:
     outcomes = list(cases(tmp_path, first=0, count=1000, seed=1))
     assert {"converted", "refused"} == set(outcomes)
 
 
 @given(st.lists(PIECES, max_size=60))
 @settings(max_examples=500, deadline=None)
-def test_any_instructions_end_in_an_object_or_a_refusal(parts: list[bytes]) -> None:
+def test_any_pickle_instructions_give_an_object_or_an_error(parts: list[bytes]) -> None:
     words = ""
     try:
         read_pickle(memoryview(b"".join(parts) + b"."), 0, table=TABLE, persistent=Claims())
@@ -55,7 +55,7 @@ def test_plain_data_is_read_as_python_reads_it(value: object, protocol: int) -> 
 
 @given(st.binary(max_size=400))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_bytes_of_any_kind_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_random_bytes_are_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x"
     for start in (
         b"",

@@ -22,7 +22,7 @@ def read_all(path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    """The one line that opening a file, and reading all of it, ends with."""
+    """The one-line error of opening a file and reading all of it."""
     started = time.process_time()
     with pytest.raises(LatteError) as caught:
         read_all(path)
@@ -53,7 +53,7 @@ CALLS = {
 @pytest.mark.parametrize(
     "where", ["in place of a tensor", "in an entry that nobody needs", "dropped at once"]
 )
-def test_nothing_but_the_few_names_of_a_tensor_may_be_called(
+def test_only_the_functions_that_build_tensors_can_be_called(
     tmp_path: Path, calls: bytes, where: str
 ) -> None:
     pickled = {
@@ -107,7 +107,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("value", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_or_endless_pickle_is_refused_at_once(tmp_path: Path, value: bytes) -> None:
+def test_a_malformed_or_endless_pickle_is_rejected_at_once(tmp_path: Path, value: bytes) -> None:
     refusal(zip_file(tmp_path / "x.pt", checkpoint(value)))
 
 
@@ -127,7 +127,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_a_tensor_may_not_reach_outside_its_storage_or_blow_it_up(
+def test_a_tensor_that_reaches_outside_its_storage_is_rejected(
     tmp_path: Path, view: tuple[tuple[int, ...], tuple[int, ...], int]
 ) -> None:
     shape, strides, offset = view
@@ -135,17 +135,17 @@ def test_a_tensor_may_not_reach_outside_its_storage_or_blow_it_up(
 
 
 def test_a_key_that_is_slow_to_hash_is_not_hashed(tmp_path: Path) -> None:
-    nested = b")" + b"2\x86" * 60  # 2^60 leaves if one walks it
+    nested = b")" + b"2\x86" * 60  # 2^60 leaves if it is walked
     path = zip_file(tmp_path / "x.pt", checkpoint(tensor(), more=nested + b"N"))
     assert open_weights(path).names == ("w",)
 
 
-def test_the_content_of_an_invalid_value_is_never_printed(tmp_path: Path) -> None:
+def test_the_error_does_not_print_an_invalid_value(tmp_path: Path) -> None:
     nested = b")" + b"2\x86" * 60
     assert refusal(zip_file(tmp_path / "x.pt", checkpoint(nested))) == "w: found a tuple, expected a tensor"
 
 
-def test_a_name_with_line_ends_and_colours_stays_on_one_line(tmp_path: Path) -> None:
+def test_a_name_with_line_breaks_and_colours_is_printed_on_one_line(tmp_path: Path) -> None:
     evil = "w\n\x1b[31mfine: nothing wrong\r\u202e" + "x" * 5000
     path = zip_file(tmp_path / "x.pt", b"\x80\x02}" + text("ema") + b"}" + text(evil) + b"Nss.")
     assert "\\n\\x1b[31mfine" in refusal(path)
@@ -164,11 +164,11 @@ def plain(tmp_path: Path) -> Path:
     return zip_file(tmp_path / "plain.pt", checkpoint(tensor()))
 
 
-def test_the_plain_file_that_the_next_tests_spoil_is_read(plain: Path) -> None:
+def test_the_file_is_valid_before_the_next_tests_damage_it(plain: Path) -> None:
     assert open_weights(plain).read("w").tolist() == [0, 0, 0, 0]
 
 
-def test_a_member_listed_twice_is_refused(tmp_path: Path) -> None:
+def test_a_member_listed_twice_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", checkpoint(tensor()))
@@ -177,7 +177,7 @@ def test_a_member_listed_twice_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "its zip directory lists archive/data.pkl twice"
 
 
-def test_a_compressed_member_is_refused_before_it_expands(tmp_path: Path) -> None:
+def test_a_compressed_member_is_rejected_before_decompression(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(1 << 24))
@@ -218,7 +218,7 @@ def overwritten(path: Path, at: int, layout: str, *values: int) -> Path:
         ("name", "<B", ord("x")),
     ],
 )
-def test_a_directory_that_disagrees_with_the_file_is_refused(
+def test_a_directory_that_does_not_match_the_file_is_rejected(
     plain: Path, field: str, layout: str, value: int
 ) -> None:
     places = {
@@ -236,7 +236,7 @@ def test_a_directory_that_disagrees_with_the_file_is_refused(
     refusal(overwritten(plain, directory_entry(plain, 2) + places[field], layout, value))
 
 
-def test_two_members_over_the_same_bytes_are_refused(plain: Path) -> None:
+def test_overlapping_members_are_rejected(plain: Path) -> None:
     content = plain.read_bytes()
     first, second = directory_entry(plain, 0), directory_entry(plain, 1)
     twin = content[first:second].replace(b"archive/data.pkl", b"archive/dat2.pkl")
@@ -245,14 +245,14 @@ def test_two_members_over_the_same_bytes_are_refused(plain: Path) -> None:
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 4, 4, len(both) - start, start, 0)
     local = (
         both.replace(b"archive/dat2.pkl", b"archive/data.pkl") + end
-    )  # the twin's local header is the first's
+    )  # both entries point to the first local header
     plain.write_bytes(local)
     assert refusal(plain) == "its zip directory lists archive/data.pkl twice"
     plain.write_bytes(both + end)
     assert "disagree" in refusal(plain)
 
 
-def test_a_member_inside_another_is_refused(tmp_path: Path) -> None:
+def test_a_member_inside_another_is_rejected(tmp_path: Path) -> None:
     inner = b"archive/data.pkl"
     pickled = checkpoint(tensor())
     header = (
@@ -307,7 +307,7 @@ def with_zip64_end(path: Path, **changes: int) -> Path:
     return path
 
 
-def test_a_zip64_end_record_that_agrees_is_read(plain: Path) -> None:
+def test_a_consistent_zip64_end_record_is_read(plain: Path) -> None:
     assert open_weights(with_zip64_end(plain)).names == ("w",)
 
 
@@ -329,14 +329,14 @@ def test_an_inconsistent_zip64_end_record_is_rejected(plain: Path, changes: dict
     refusal(with_zip64_end(plain, **changes))
 
 
-def test_a_zip_before_or_after_other_bytes_is_refused(plain: Path) -> None:
+def test_a_zip_before_or_after_other_bytes_is_rejected(plain: Path) -> None:
     content = plain.read_bytes()
     for whole in (content + b"x", content + bytes(70_000), content[:4] + content, content + content[:1000]):
         plain.write_bytes(whole)
         refusal(plain)
 
 
-def test_every_cut_of_a_file_is_refused(plain: Path, tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_rejected(plain: Path, tmp_path: Path) -> None:
     old = hostile.old_file(tmp_path / "old.pt", checkpoint(tensor()), {"0": bytes(16)})
     for path in (plain, old):
         content = path.read_bytes()
@@ -345,7 +345,7 @@ def test_every_cut_of_a_file_is_refused(plain: Path, tmp_path: Path) -> None:
             refusal(path)
 
 
-def test_members_outside_the_folder_are_refused(tmp_path: Path) -> None:
+def test_members_outside_the_folder_are_rejected(tmp_path: Path) -> None:
     for name in ("../../evil", "/etc/evil", "archive/../../evil", "other/data"):
         path = tmp_path / "x.pt"
         zip_file(path, checkpoint(tensor()))
@@ -355,7 +355,7 @@ def test_members_outside_the_folder_are_refused(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
 
 
-def test_an_old_file_with_a_wrong_list_of_storages_is_refused(tmp_path: Path) -> None:
+def test_an_old_file_with_a_wrong_list_of_storages_is_rejected(tmp_path: Path) -> None:
     pickled = checkpoint(tensor())
     good = {"0": bytes(16)}
     assert open_weights(hostile.old_file(tmp_path / "good.pt", pickled, good)).names == ("w",)
@@ -363,7 +363,7 @@ def test_an_old_file_with_a_wrong_list_of_storages_is_refused(tmp_path: Path) ->
         refusal(hostile.old_file(tmp_path / "x.pt", pickled, storages))
 
 
-def test_an_old_file_of_2_to_the_40_numbers_is_refused(tmp_path: Path) -> None:
+def test_an_old_file_that_claims_2_to_the_40_values_is_rejected(tmp_path: Path) -> None:
     huge = tensor((1 << 40,), (1,), of=storage(count=1 << 40))
     assert "is truncated" in refusal(hostile.old_file(tmp_path / "x.pt", checkpoint(huge), {"0": bytes(16)}))
 
@@ -414,7 +414,7 @@ def test_a_safetensors_header_that_is_not_json_is_rejected(tmp_path: Path, raw: 
     refusal(safetensors(tmp_path / "x.safetensors", None, bytes(4), raw=raw))
 
 
-def test_a_safetensors_header_longer_than_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_safetensors_header_longer_than_the_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 1 << 31) + b'{"w":')
     assert "its header claims" in refusal(path)
@@ -469,7 +469,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize(("start", "words"), STRANGERS.items(), ids=STRANGERS.values())
-def test_a_file_of_another_kind_is_named(tmp_path: Path, start: bytes, words: str) -> None:
+def test_the_error_names_the_kind_of_a_wrong_file(tmp_path: Path, start: bytes, words: str) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(start)
     assert words in refusal(path)

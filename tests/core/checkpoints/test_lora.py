@@ -55,7 +55,7 @@ def saved(
     return folder / "lora.safetensors"
 
 
-def test_adapters_of_peft_are_merged_to_what_peft_merges() -> None:
+def test_merged_adapters_match_peft() -> None:
     lora, weights = load_lora(PEFT), open_weights(TRANSFORMER)
     assert lora.alphas[NAME] == 5
     assert len(lora.factors[NAME][0]) == 3
@@ -71,7 +71,7 @@ def test_adapters_of_peft_are_merged_to_what_peft_merges() -> None:
         assert (tensors[name] is weights.tensors[name]) == (name not in changed)
 
 
-def test_the_change_is_the_formula_in_float64_rounded_once() -> None:
+def test_the_change_matches_the_formula_in_float64_rounded_once() -> None:
     one, other = small(to=2.0), small(to=-1.0)
     start = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
     weights = {"a.to_q.weight": start, "a.to_out.0.weight": start, "b.weight": start}
@@ -84,7 +84,7 @@ def test_the_change_is_the_formula_in_float64_rounded_once() -> None:
     assert list(found) == list(weights)
 
 
-def test_merging_keeps_the_type_of_the_weights() -> None:
+def test_merged_weights_keep_their_type() -> None:
     lora = load_lora(PEFT)
     tensors = open_weights(TRANSFORMER).tensors
     halves = merged(tensors, [Adapter(lora, 1.0, "peft")])
@@ -104,11 +104,11 @@ def test_alphas_in_the_file_override_the_configuration(tmp_path: Path) -> None:
     assert set(load_lora(path).alphas.values()) == {4.0}
 
 
-def test_without_an_alpha_it_is_the_rank(tmp_path: Path) -> None:
+def test_the_default_alpha_is_the_rank(tmp_path: Path) -> None:
     assert load_lora(saved(tmp_path, small(), prefix="")).alphas == {"a.to_q": 2.0, "a.to_out.0": 3.0}
 
 
-def test_the_configuration_that_diffusers_writes_into_a_file_is_followed(tmp_path: Path) -> None:
+def test_the_configuration_in_a_file_of_diffusers_is_used(tmp_path: Path) -> None:
     config = json.dumps(
         {"transformer.r": 2, "transformer.lora_alpha": 8, "transformer.alpha_pattern": {"to_q": 6}}
     )
@@ -136,7 +136,7 @@ def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank(tmp_path: P
         ({"lora_alpha": "x"}, "lora_alpha"),
     ],
 )
-def test_adapters_that_are_added_in_another_way_are_refused(
+def test_adapters_of_other_methods_are_rejected(
     setting: dict[str, object], words: str, tmp_path: Path
 ) -> None:
     save_peft(tmp_path, small())
@@ -148,7 +148,7 @@ def test_adapters_that_are_added_in_another_way_are_refused(
 
 
 @pytest.mark.parametrize("alphas", [{"to": 2.0}, {}])
-def test_what_is_written_is_read_again(alphas: dict[str, float], tmp_path: Path) -> None:
+def test_written_adapters_are_read_back(alphas: dict[str, float], tmp_path: Path) -> None:
     lora = small(**alphas)
     save_lora(tmp_path / "ours.safetensors", lora)
     equal(load_lora(tmp_path / "ours.safetensors"), lora)
@@ -157,7 +157,7 @@ def test_what_is_written_is_read_again(alphas: dict[str, float], tmp_path: Path)
     equal(load_lora(tmp_path), lora)
 
 
-def test_the_names_of_a_folder_for_peft_are_those_that_peft_writes(tmp_path: Path) -> None:
+def test_the_names_in_a_folder_for_peft_match_those_of_peft(tmp_path: Path) -> None:
     save_peft(tmp_path, load_lora(PEFT))
     assert (
         load_file(tmp_path / "adapter_model.safetensors").keys()
@@ -168,7 +168,7 @@ def test_the_names_of_a_folder_for_peft_are_those_that_peft_writes(tmp_path: Pat
     equal(load_lora(tmp_path), load_lora(PEFT))
 
 
-def test_adapters_of_another_model_are_refused_with_the_file_and_shape(tmp_path: Path) -> None:
+def test_the_error_for_adapters_of_another_model_names_the_file_and_shape(tmp_path: Path) -> None:
     weights = {
         "a.to_q.weight": np.zeros((6, 5), np.float32),
         "a.to_out.0.weight": np.zeros((6, 4), np.float32),
@@ -177,7 +177,7 @@ def test_adapters_of_another_model_are_refused_with_the_file_and_shape(tmp_path:
         WithAdapters(weights, [Adapter(small(), 1.0, "x")])
 
 
-def test_an_alpha_without_adapters_is_refused(tmp_path: Path) -> None:
+def test_an_alpha_without_adapters_is_rejected(tmp_path: Path) -> None:
     path = saved(tmp_path, small(), prefix="", extra={"c.alpha": 1.0})
     with pytest.raises(LatteError, match=r"found c\.alpha, but no low-rank adapter of that name"):
         load_lora(path)
@@ -203,7 +203,7 @@ def test_a_number_after_the_last_colon_is_the_strength(text: str, path: str, str
 
 
 @pytest.mark.parametrize("text", ["", ":0.5", "a:1e999"])
-def test_a_strength_without_a_file_or_an_endless_one_is_refused(text: str) -> None:
+def test_an_infinite_strength_or_one_without_a_file_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected FILE\[:STRENGTH\]"):
         parse_use(text)
 

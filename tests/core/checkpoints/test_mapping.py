@@ -26,7 +26,7 @@ def shapes(listed: Mapping[str, tuple[str, list[int]]]) -> dict[str, Shape]:
 
 
 def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN, *, size: int = 1 << 40, **dtypes: str) -> Mapped:
-    """The mapping of tensors that have shapes but no memory of their own."""
+    """The mapping of tensors that have shapes but take no memory."""
     tensors: dict[str, Tensor] = {
         name: InMemory(np.broadcast_to(np.zeros((), dtypes.get(name, "float32")), shape))
         for name, shape in listed.items()
@@ -37,7 +37,7 @@ def mapped(listed: Mapping[str, Shape], path: Path = GOLDEN, *, size: int = 1 <<
 
 
 @pytest.mark.parametrize("name", [name for name in KEYS if name.startswith("Latte-")])
-def test_the_full_size_latte_maps_onto_itself_both_ways(name: str) -> None:
+def test_the_full_size_latte_keeps_its_names_and_shapes(name: str) -> None:
     listed = shapes(KEYS[name]["tensors"])
     found = mapped(listed)
     assert (found.kind, found.parameters()) == ("latte", KEYS[name]["num_params"])
@@ -58,7 +58,7 @@ def test_the_full_size_latte_is_described_by_its_shapes() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("condition", ["none", "class", "text"])
-def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
+def test_every_preset_is_recognised_by_its_layout(name: str, condition: str) -> None:
     size = PRESETS[name]
     base = describe_latte(shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"]))
     expected = {
@@ -78,7 +78,7 @@ def test_every_preset_is_known_by_its_layout(name: str, condition: str) -> None:
     assert preset_of(described) == name
 
 
-def test_the_full_size_video_transformer_maps_onto_itself_both_ways() -> None:
+def test_the_full_size_video_transformer_keeps_its_names_and_shapes() -> None:
     listed = shapes(KEYS["LatteTransformer3DModel_Latte-1"]["tensors"])
     found = mapped(listed | {"caption_projection.y_embedding": (120, 4096)})
     assert (found.kind, found.parameters()) == ("t2v", KEYS["LatteTransformer3DModel_Latte-1"]["num_params"])
@@ -86,7 +86,7 @@ def test_the_full_size_video_transformer_maps_onto_itself_both_ways() -> None:
     assert list(found.ignored) == ["caption_projection.y_embedding"]
 
 
-def test_the_full_size_autoencoder_maps_from_every_layout() -> None:
+def test_the_full_size_autoencoder_is_mapped_from_every_layout() -> None:
     expected = shapes(VAE["diffusers"])
     old_names = {VAE["old_attn_renames"].get(name, name): shape for name, shape in expected.items()}
     inside = {f"first_stage_model.{name}": shape for name, shape in shapes(VAE["ldm"]).items()}
@@ -97,7 +97,7 @@ def test_the_full_size_autoencoder_maps_from_every_layout() -> None:
 
 
 def test_compvis_names_and_diffusers_names_are_one_to_one() -> None:
-    # The table lists what changes; quant_conv and its like are called the same in both.
+    # The table lists changed names; quant_conv and similar ones have the same name in both.
     to_ldm = {name: VAE["diffusers_to_ldm"].get(name, name) for name in VAE["diffusers"]}
     assert set(to_ldm.values()) == set(VAE["ldm"])
     assert {diffusers_name(ldm, stages=4): ldm for ldm in VAE["ldm"]} == to_ldm
@@ -124,7 +124,7 @@ def uncond() -> dict[str, Shape]:
         ({"temp_embed": None}, "missing temp_embed"),
     ],
 )
-def test_what_is_missing_unexpected_or_misshapen_is_named(
+def test_the_error_names_missing_unexpected_and_misshapen_tensors(
     change: dict[str, Shape | None], words: str
 ) -> None:
     listed = {name: shape for name, shape in {**uncond(), **change}.items() if shape is not None}
@@ -133,14 +133,14 @@ def test_what_is_missing_unexpected_or_misshapen_is_named(
     assert words in str(caught.value)
 
 
-def test_the_tensors_of_another_model_are_named() -> None:
+def test_the_error_for_an_unknown_model_names_its_tensors() -> None:
     with pytest.raises(
         LatteError, match=r"contains bert\.layer, expected a Latte checkpoint or a Stable Diffusion"
     ):
         mapped({"bert.layer": (1,)})
 
 
-def test_the_error_for_another_model_names_it_and_the_command_to_convert() -> None:
+def test_the_error_for_another_model_names_it_and_the_convert_command() -> None:
     with pytest.raises(LatteError) as caught:
         load_latte(GOLDEN / "vae/ldm_bare.safetensors")
     assert str(caught.value) == (
@@ -152,7 +152,7 @@ def test_the_error_for_another_model_names_it_and_the_command_to_convert() -> No
         load_latte(GOLDEN / "bad/truncated_zip.pt")
 
 
-def test_many_tensors_over_one_storage_do_not_blow_a_small_file_up(tmp_path: Path) -> None:
+def test_many_tensors_over_one_storage_are_rejected(tmp_path: Path) -> None:
     from tests.core.checkpoints import hostile
 
     listed = shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"])
@@ -173,7 +173,7 @@ def test_many_tensors_over_one_storage_do_not_blow_a_small_file_up(tmp_path: Pat
         load_latte(path)
 
 
-def test_mindones_linear_patch_embedder_becomes_the_convolution_it_computes(tmp_path: Path) -> None:
+def test_the_linear_patch_embedder_of_mindone_becomes_a_convolution(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     listed = uncond()
     arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in listed.items()}
@@ -192,7 +192,7 @@ def test_mindones_linear_patch_embedder_becomes_the_convolution_it_computes(tmp_
     }
 
 
-def test_tensors_may_claim_twice_the_files_size_and_the_overlap_but_no_byte_more() -> None:
+def test_tensors_can_claim_twice_the_file_size_and_the_overlap_but_not_more() -> None:
     listed = shapes(KEYS["Latte-XL-2_uncond_256_f16"]["tensors"])
     claimed = 4 * KEYS["Latte-XL-2_uncond_256_f16"]["num_params"]
     least = (claimed - MAX_OVERLAP_BYTES) // 2

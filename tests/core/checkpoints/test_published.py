@@ -55,7 +55,7 @@ def needed(name: str, files: list[str], *parts: str) -> set[str]:
     return set(chosen)
 
 
-def test_of_a_pipeline_the_parts_that_are_used_are_needed_each_with_one_set_of_weights() -> None:
+def test_a_pipeline_needs_its_used_parts_with_one_set_of_weights_each() -> None:
     name = "hf://maxin-cn/Latte-1"
     video, image = pipeline_parts(decodes=True, temporal=True), pipeline_parts(decodes=True, temporal=False)
     assert needed(name, LATTE_1, *video) == COMMON | TEMPORAL | {"vae/config.json"}
@@ -65,7 +65,7 @@ def test_of_a_pipeline_the_parts_that_are_used_are_needed_each_with_one_set_of_w
     assert needed(name, without, *video) == COMMON | VAE
 
 
-def test_of_a_folder_the_configuration_and_the_best_weights_are_needed() -> None:
+def test_a_folder_needs_its_configuration_and_the_best_weights() -> None:
     assert needed("hf://maxin-cn/Latte-1/vae", LATTE_1) == VAE
     clip = [
         "config.json",
@@ -79,7 +79,7 @@ def test_of_a_folder_the_configuration_and_the_best_weights_are_needed() -> None
     assert needed("hf://openai/clip", clip, "text_encoder", "tokenizer") == wanted
 
 
-def test_of_a_file_itself_and_of_an_index_its_shards_are_needed() -> None:
+def test_a_file_needs_only_itself_and_an_index_its_shards() -> None:
     assert needed("hf://maxin-cn/Latte/ffs.pt", ["ffs.pt", "ucf101.pt"]) == {"ffs.pt"}
     index = "model.safetensors.index.json"
     assert needed(f"hf://a/b/{index}", [index, *SHARDS, "model.safetensors"]) == {index, *SHARDS}
@@ -97,7 +97,7 @@ def test_of_a_file_itself_and_of_an_index_its_shards_are_needed() -> None:
         "tokenizer/tokenizer_config.json",
     ],
 )
-def test_what_is_needed_and_lacking_is_not_replaced_by_something_else_of_a_part(lost: str) -> None:
+def test_a_missing_file_is_not_replaced_by_another_file(lost: str) -> None:
     files = [file for file in LATTE_1 if file != lost and not file.endswith((".bin", ".fp16.safetensors"))]
     if "tokenizer" in lost:
         files = [file for file in files if not file.startswith("tokenizer/")]
@@ -105,7 +105,7 @@ def test_what_is_needed_and_lacking_is_not_replaced_by_something_else_of_a_part(
         needed("hf://maxin-cn/Latte-1", files, *pipeline_parts(decodes=True, temporal=True))
 
 
-def test_a_path_in_the_cache_is_written_as_its_name_and_any_other_as_it_is(
+def test_a_path_in_the_hub_cache_is_shown_as_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -119,7 +119,7 @@ def test_a_path_in_the_cache_is_written_as_its_name_and_any_other_as_it_is(
     assert VaeSettings(weights=str(snapshot)).model_dump(mode="json")["weights"] == name_of(str(snapshot))
 
 
-def test_a_setting_keeps_a_name_that_a_path_would_shorten() -> None:
+def test_a_hub_name_in_a_setting_is_not_normalised_like_a_path() -> None:
     name = "hf://maxin-cn/Latte/sky.pt@refs/pr/1"
     settings = SampleSettings(pretrained=name)
     assert settings.model_dump(mode="json")["pretrained"] == name

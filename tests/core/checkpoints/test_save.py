@@ -34,7 +34,7 @@ def numbers() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+def test_written_weights_are_read_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     save_weights(path, numbers())
     weights = open_weights(path)
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize(("suffix", "dtype"), itertools.product(SUFFIXES, ("float32", "float16", "bfloat16")))
-def test_floats_are_rounded_to_the_type_asked_for_and_integers_are_not(
+def test_floats_are_rounded_to_the_requested_type_and_integers_are_not(
     tmp_path: Path, suffix: str, dtype: str
 ) -> None:
     path = tmp_path / f"x{suffix}"
@@ -62,7 +62,7 @@ def test_floats_are_rounded_to_the_type_asked_for_and_integers_are_not(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_bfloat16_is_written_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_bfloat16_is_written_unchanged(tmp_path: Path, suffix: str) -> None:
     words = np.array([[0x3F80, 0x8000], [0x0001, 0xC2F7]], np.uint16)
     save_weights(tmp_path / f"x{suffix}", {"w": InMemory(words, DTYPES["bfloat16"])})
     weights = open_weights(tmp_path / f"x{suffix}")
@@ -71,7 +71,9 @@ def test_bfloat16_is_written_as_it_is(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_infinity_or_nan_is_refused_by_name_and_no_file_appears(tmp_path: Path, suffix: str) -> None:
+def test_a_tensor_with_infinity_or_nan_is_rejected_and_no_file_is_written(
+    tmp_path: Path, suffix: str
+) -> None:
     target = tmp_path / f"x{suffix}"
     for evil in (np.inf, -np.inf, np.nan):
         arrays = numbers()
@@ -82,11 +84,11 @@ def test_an_infinity_or_nan_is_refused_by_name_and_no_file_appears(tmp_path: Pat
     with pytest.raises(LatteError, match=r"large contains numbers too large for float16$"):
         save_weights(target, arrays, finite=True, dtype="float16")
     assert list(tmp_path.iterdir()) == []
-    arrays["large"][:] = 3e38  # finite, though their sum is not
+    arrays["large"][:] = 3e38  # finite, but their sum is not
     save_weights(target, arrays, finite=True)
 
 
-def test_safetensors_own_library_reads_what_is_written(tmp_path: Path) -> None:
+def test_the_safetensors_library_reads_our_files(tmp_path: Path) -> None:
     save_weights(tmp_path / "x.safetensors", numbers(), metadata={"step": "7"})
     read = load_file(tmp_path / "x.safetensors")
     for name, array in numbers().items():
@@ -94,7 +96,7 @@ def test_safetensors_own_library_reads_what_is_written(tmp_path: Path) -> None:
         assert np.array_equal(read[name], array)
 
 
-def test_what_safetensors_own_library_writes_is_read(tmp_path: Path) -> None:
+def test_files_of_the_safetensors_library_are_read(tmp_path: Path) -> None:
     arrays = {name: np.array(array, order="C") for name, array in numbers().items()}
     save_file(arrays, tmp_path / "x.safetensors", {"format": "pt"})
     weights = open_weights(tmp_path / "x.safetensors")
@@ -103,7 +105,7 @@ def test_what_safetensors_own_library_writes_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", [None, "ema"])
-def test_a_plain_unpickler_reads_the_pytorch_file(tmp_path: Path, entry: str | None) -> None:
+def test_a_plain_unpickler_reads_our_pytorch_file(tmp_path: Path, entry: str | None) -> None:
     arrays = {name: numbers()[name] for name in ("matrix", "turned", "half", "double", "scalar", "large")}
     save_weights(tmp_path / "x.pt", arrays, entry=entry)
     content = read_torch_zip(tmp_path / "x.pt")
@@ -116,12 +118,12 @@ def test_a_plain_unpickler_reads_the_pytorch_file(tmp_path: Path, entry: str | N
 
 
 @pytest.mark.slow
-def test_mindspore_reads_what_is_written_and_what_it_writes_is_read(
+def test_mindspore_reads_our_files_and_its_files_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mindspore as ms
 
-    monkeypatch.setattr(store, "_SLICE_BYTES", 5 << 20)  # so that "large" takes three entries
+    monkeypatch.setattr(store, "_SLICE_BYTES", 5 << 20)  # so that "large" is stored in three entries
     save_weights(tmp_path / "ours.ckpt", numbers(), metadata={"note": "naïve"})
     read = ms.load_checkpoint(str(tmp_path / "ours.ckpt"), crc_check=True)
     assert read.pop("note") == "naïve"
@@ -145,7 +147,7 @@ def test_mindspore_reads_what_is_written_and_what_it_writes_is_read(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_flipped_byte_in_the_numbers_is_noticed(tmp_path: Path, suffix: str) -> None:
+def test_a_changed_byte_of_the_values_is_detected(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     save_weights(path, {"w": np.arange(1000, dtype=np.float32)})
     content = bytearray(path.read_bytes())
@@ -172,7 +174,7 @@ def test_averaged_weights_of_a_training_checkpoint_are_used(tmp_path: Path, suff
     assert open_weights(tmp_path / f"x{suffix}", weights="model").read("w").tolist() == [0, 0, 0]
 
 
-def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         LatteError, match=r"x\.npz: found suffix '\.npz', expected \.ckpt, \.safetensors or \.pt"
     ):

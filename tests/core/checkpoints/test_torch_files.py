@@ -12,7 +12,7 @@ from tests.core.checkpoints.reference import DIGESTS, GOLDEN, digest
 @pytest.mark.parametrize(
     ("file", "section"), [(file, section) for file in DIGESTS for section in DIGESTS[file]]
 )
-def test_every_tensor_has_exactly_the_bits_that_pytorch_reads(file: str, section: str) -> None:
+def test_every_tensor_has_the_same_bits_as_in_pytorch(file: str, section: str) -> None:
     weights = open_weights(GOLDEN / file, weights="auto" if section == "bare" else section)
     assert weights.section == section
     found = {name: digest(tensor.bits(), tensor.dtype.name) for name, tensor in weights.tensors.items()}
@@ -22,7 +22,7 @@ def test_every_tensor_has_exactly_the_bits_that_pytorch_reads(file: str, section
 @pytest.mark.parametrize(
     "file", ["latte/variants/ckpt_train.pt", "latte/variants/ckpt_dit_style_opt_args.pt"]
 )
-def test_the_averaged_weights_are_taken_where_there_are_any(file: str) -> None:
+def test_averaged_weights_are_preferred(file: str) -> None:
     assert open_weights(GOLDEN / file).section == "ema"
 
 
@@ -43,13 +43,13 @@ def test_requesting_a_missing_set_is_an_error() -> None:
         open_weights(GOLDEN / "latte/variants/bare_state_dict.pt", weights="ema")
 
 
-def test_bfloat16_reads_as_float32_of_the_same_values() -> None:
+def test_bfloat16_is_read_as_float32_with_the_same_values() -> None:
     rounded = open_weights(GOLDEN / "latte/variants/bf16_ema.pt")
     exact = open_weights(GOLDEN / "latte/variants/ckpt_train_with_img.pt")
     for name in exact.names:
         assert rounded.dtype(name) == "bfloat16"
         assert rounded.read(name).dtype == np.float32
-        # Eight significant bits: half a unit in the last is 2^-8 of the power of two below the number.
+        # Eight significant bits: half a unit in the last place is 2^-8 of the power of two below the value.
         power = np.exp2(np.floor(np.log2(np.maximum(np.abs(exact.read(name)), 1e-37))))
         assert (np.abs(rounded.read(name) - exact.read(name)) <= power * 2**-8).all()
         assert not (rounded.read(name).view(np.uint32) & 0xFFFF).any()
@@ -73,7 +73,7 @@ def test_offsets_strides_and_repetition_match_numpy(tmp_path: Path) -> None:
         assert np.array_equal(open_weights(old).read("w"), expected), name
 
 
-def test_views_in_the_oldest_files_start_at_their_offset(tmp_path: Path) -> None:
+def test_views_in_the_oldest_format_start_at_their_offset(tmp_path: Path) -> None:
     numbers = np.arange(12, dtype="<f4")
     view = b"(" + hostile.text("v") + hostile.integer(3) + hostile.integer(4) + b"t"
     of = hostile.storage(count=12).removesuffix(b"tQ") + view + b"tQ"
@@ -82,7 +82,7 @@ def test_views_in_the_oldest_files_start_at_their_offset(tmp_path: Path) -> None
     assert np.array_equal(open_weights(path).read("w"), numbers[4:8].reshape(2, 2))
 
 
-def test_only_the_storages_asked_for_are_read_and_checked() -> None:
+def test_only_requested_storages_are_read_and_checked() -> None:
     weights = open_weights(GOLDEN / "bad/corrupt_crc.pt")
     assert sum(is_damaged(weights, name) for name in weights.names) == 1
 
@@ -96,7 +96,7 @@ def is_damaged(weights: Weights, name: str) -> bool:
 
 
 @pytest.mark.parametrize("start", [b"\x80\x03\x8a\n", b"\x80\x04\x95\r\x00\x00\x00\x00\x00\x00\x00\x8a\n"])
-def test_the_old_format_is_known_whatever_the_pickle_protocol(tmp_path: Path, start: bytes) -> None:
+def test_the_old_format_is_recognised_with_any_pickle_protocol(tmp_path: Path, start: bytes) -> None:
     content = (GOLDEN / "latte/variants/legacy_bare.pt").read_bytes()
     (tmp_path / "x.pt").write_bytes(start + content.removeprefix(b"\x80\x02\x8a\n"))
     assert len(open_weights(tmp_path / "x.pt").names) == 33
