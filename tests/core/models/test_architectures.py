@@ -1,4 +1,4 @@
-"""The transformer that an experiment describes: its sizes, what is frozen of it, and where it starts."""
+"""The transformer of an experiment: its sizes, frozen parameters and initial weights."""
 
 from typing import Any, get_args
 
@@ -28,21 +28,21 @@ def settings(model: dict[str, Any] | None = None, **train: Any) -> Settings:
 
 
 @pytest.mark.parametrize("part", ["all", "temporal", "lora"])
-def test_a_plan_counts_the_numbers_that_the_model_has_and_trains(part: str) -> None:
+def test_the_parameter_count_of_a_plan_matches_the_model(part: str) -> None:
     expected = settings(part=part, lora_rank=3, init_from=str(PIPELINE))
     model, sizes = build_model(expected), sizes_of(expected)
     assert sizes.parameters() == sum(parameter.size for parameter in model.get_parameters())
     assert sizes.trained_parameters() == sum(parameter.size for parameter in model.trainable_params())
 
 
-def test_every_architecture_of_the_settings_is_in_the_table() -> None:
+def test_every_architecture_in_the_settings_is_in_the_table() -> None:
     assert tuple(ARCHITECTURES) == get_args(ModelSettings.model_fields["architecture"].annotation)
     parts = get_args(TrainSettings.model_fields["part"].annotation)
     assert set().union(*(architecture.parts for architecture in ARCHITECTURES.values())) == set(parts)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_calling_a_transformer_equals_prepare_then_predict(architecture: str) -> None:
+def test_calling_a_transformer_is_prepare_then_predict(architecture: str) -> None:
     expected = settings({"architecture": architecture})
     model = build_model(expected)
     generator = np.random.default_rng(0)
@@ -62,14 +62,14 @@ def test_calling_a_transformer_equals_prepare_then_predict(architecture: str) ->
     assert np.abs(whole).max() > 0
 
 
-def test_a_model_from_nothing_starts_by_the_seed_alone() -> None:
+def test_the_initial_weights_depend_only_on_the_seed() -> None:
     one, other = build_model(settings()), build_model(settings())
     for first, second in zip(one.get_parameters(), other.get_parameters(), strict=True):
         np.testing.assert_array_equal(first.asnumpy(), second.asnumpy(), err_msg=first.name)
     assert np.abs(one.pos_embed.proj.weight.asnumpy()).max() > 0
 
 
-def test_weights_keep_their_places_and_take_the_frames_of_the_settings() -> None:
+def test_the_shape_comes_from_the_initial_weights_and_the_frames_from_the_settings() -> None:
     shape = text_to_video_shape(settings(init_from=str(PIPELINE)))
     assert (shape.sample_size, shape.num_frames) == (CONFIG["sample_size"], 3)
     assert text_to_video_shape(settings()).sample_size == 64 // 8
@@ -87,7 +87,7 @@ def test_weights_keep_their_places_and_take_the_frames_of_the_settings() -> None
         ),
     ],
 )
-def test_weights_of_another_size_are_refused(model: dict[str, Any], fault: str) -> None:
+def test_weights_of_another_size_are_rejected(model: dict[str, Any], fault: str) -> None:
     with pytest.raises(LatteError) as refusal:
         build_model(settings(model, init_from=str(PIPELINE)))
     assert str(refusal.value) == fault
@@ -101,13 +101,13 @@ def test_the_preset_is_latte_1() -> None:
     assert sizes_of(expected).parameters() == 1_057_246_880  # counted by diffusers 0.35
 
 
-def test_the_encoder_of_the_pipeline_that_training_starts_from_is_the_default() -> None:
+def test_the_default_encoder_is_that_of_the_initial_pipeline() -> None:
     expected = settings(init_from=str(PIPELINE))
     without = expected.model_copy(update={"text": expected.text.model_copy(update={"encoder": None})})
     assert text_folder(without) == text_folder(expected) == find_text_encoder(PIPELINE)
 
 
-def test_an_encoder_of_the_other_kind_is_refused() -> None:
+def test_an_encoder_of_another_kind_is_rejected() -> None:
     with pytest.raises(LatteError) as refusal:
         text_folder(settings({"architecture": "latte"}))
     width = CONFIG["caption_channels"]
@@ -117,7 +117,7 @@ def test_an_encoder_of_the_other_kind_is_refused() -> None:
     )
 
 
-def test_conditions_are_clip_s_states_or_t5_s_with_their_mask() -> None:
+def test_conditions_are_states_of_clip_or_states_and_mask_of_t5() -> None:
     folder = find_text_encoder(PIPELINE)
     text = TextStates(np.ones((120, folder.width), np.float32), 2)
     states_and_mask = condition_of(text, folder)

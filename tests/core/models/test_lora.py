@@ -1,4 +1,4 @@
-"""Low-rank changes: injected, saved, and added to the weights."""
+"""Low-rank adapters: added to a model, saved, and merged into the weights."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def loaded(source: Any = None) -> LatteT2V:
 
 
 def changed() -> LatteT2V:
-    """A model whose changes are not zero."""
+    """A model whose adapters are not zero."""
     model = loaded()
     add_lora(model, rank=3, alpha=6.0, seed=5)
     generator = np.random.default_rng(0)
@@ -49,13 +49,13 @@ def output(model: LatteT2V) -> Any:
     return model(Tensor(latents), Tensor(recorded["timestep"].astype(np.int32)), Tensor(packed)).asnumpy()
 
 
-def test_changes_start_at_zero() -> None:
+def test_adapters_start_at_zero() -> None:
     model = loaded()
     add_lora(model, rank=4, alpha=4.0, seed=1)
     np.testing.assert_array_equal(output(model), output(loaded()))
 
 
-def test_every_attention_projection_is_changed_and_nothing_else_is_trained() -> None:
+def test_every_attention_projection_has_an_adapter_and_only_these_are_trained() -> None:
     model = changed()
     train_only(model, ARCHITECTURES["latte-t2v"].parts["lora"])
     projections = [name for name in weights() if ".attn" in name and name.endswith(".weight")]
@@ -65,7 +65,7 @@ def test_every_attention_projection_is_changed_and_nothing_else_is_trained() -> 
     assert {parameter.name for parameter in model.trainable_params()} == expected
 
 
-def test_a_saved_file_added_to_the_weights_computes_what_was_trained(tmp_path: Path) -> None:
+def test_a_saved_file_merged_into_the_weights_gives_the_output_of_the_trained_model(tmp_path: Path) -> None:
     model, target = changed(), tmp_path / "lora.safetensors"
     save_lora(target, lora_of(model))
     lora = load_lora(target)
@@ -76,14 +76,14 @@ def test_a_saved_file_added_to_the_weights_computes_what_was_trained(tmp_path: P
     assert np.abs(output(merged) - output(loaded())).max() > 0.1
 
 
-def test_adapters_of_peft_compute_what_they_do_in_pytorch() -> None:
+def test_the_output_with_adapters_of_peft_matches_pytorch() -> None:
     recorded = np.load(GOLDEN / "lora" / "golden.npz")["out"]
     found = output(loaded(with_lora(load_lora(GOLDEN / "lora")))).swapaxes(1, 2)
     np.testing.assert_allclose(found, recorded, rtol=0, atol=1e-4)
     assert np.abs(recorded - golden()["out"]).max() > 0.1
 
 
-def test_the_names_in_a_file_are_those_of_peft_and_diffusers(tmp_path: Path) -> None:
+def test_the_names_in_a_file_match_peft_and_diffusers(tmp_path: Path) -> None:
     save_lora(tmp_path / "lora.safetensors", lora_of(changed()), dtype="float16")
     arrays = load_file(tmp_path / "lora.safetensors")
     factor = arrays["transformer.transformer_blocks.1.attn2.to_out.0.lora_B.weight"]
@@ -91,13 +91,13 @@ def test_the_names_in_a_file_are_those_of_peft_and_diffusers(tmp_path: Path) -> 
     assert factor.dtype == np.float16
 
 
-def test_a_file_of_something_else_is_refused() -> None:
+def test_a_file_without_adapters_is_rejected() -> None:
     path = FOLDER / "diffusion_pytorch_model.safetensors"
     with pytest.raises(LatteError, match=r"expected LoRA weights: names that end with lora_A\.weight"):
         load_lora(path)
 
 
-def test_half_a_change_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_with_only_one_factor_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
     save_file({"transformer.a.attn1.to_q.lora_A.weight": np.ones((2, 4), np.float32)}, path)
     with pytest.raises(LatteError) as refusal:
@@ -111,7 +111,7 @@ def test_half_a_change_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "b"), [((), ()), ((4,), (4, 1)), ((2, 4), (4, 3)), ((2, 4, 1), (4, 2)), ((2, 4), (2,))]
 )
-def test_factors_of_other_shapes_are_refused(a: tuple[int, ...], b: tuple[int, ...], tmp_path: Path) -> None:
+def test_factors_of_other_shapes_are_rejected(a: tuple[int, ...], b: tuple[int, ...], tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     factors = {"x.attn1.to_q.lora_A.weight": np.ones(a), "x.attn1.to_q.lora_B.weight": np.ones(b)}
     save_file({name: np.asarray(values, np.float32) for name, values in factors.items()}, path)
@@ -131,7 +131,7 @@ def test_an_alpha_that_is_not_a_number_is_rejected(alpha: str, tmp_path: Path) -
     assert str(refusal.value) == f'{path}: alpha: found "{alpha}", expected a number'
 
 
-def test_changes_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_adapters_of_another_model_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     name = "transformer.transformer_blocks.0.attn1.to_q"
     save_file(

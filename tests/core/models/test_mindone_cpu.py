@@ -1,4 +1,4 @@
-"""The functions that stand in for mint's on a CPU, against NumPy."""
+"""The replacements of mint functions on a CPU, compared with NumPy."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def numbers(*shape: int) -> np.ndarray:
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
-def test_supplying_again_changes_nothing() -> None:
+def test_supplying_kernels_twice_changes_nothing() -> None:
     before = (mint.stack, Tensor.repeat_interleave)
     supply_cpu_kernels()
     assert before == (mint.stack, Tensor.repeat_interleave)
@@ -48,21 +48,21 @@ def test_quiet_imports_restores_logging_and_stdout(capsys: pytest.CaptureFixture
     assert logging.getLogger("latte").isEnabledFor(logging.WARNING)
 
 
-def test_small_functions_equal_numpy_s() -> None:
+def test_small_functions_match_numpy() -> None:
     a = numbers(2, 3, 4)
     np.testing.assert_array_equal(mint.stack([Tensor(a), Tensor(a)], dim=1).asnumpy(), np.stack([a, a], 1))
     np.testing.assert_array_equal(mint.arange(2, 9, 3).asnumpy(), np.arange(2, 9, 3))
 
 
 @pytest.mark.parametrize("dim", [None, 0, 1, -1])
-def test_repeat_interleave_equals_numpy_s(dim: int | None) -> None:
+def test_repeat_interleave_matches_numpy(dim: int | None) -> None:
     a = numbers(2, 3, 4)
     expected = np.repeat(a, 3, axis=dim)
     np.testing.assert_array_equal(mint.repeat_interleave(Tensor(a), 3, dim).asnumpy(), expected)
     np.testing.assert_array_equal(Tensor(a).repeat_interleave(3, dim, output_size=1).asnumpy(), expected)
 
 
-def test_places_that_are_not_zero_are_numpy_s() -> None:
+def test_nonzero_matches_numpy() -> None:
     a = (numbers(3, 4) > 0).astype(np.float32)
     np.testing.assert_array_equal(Tensor(a).nonzero().asnumpy(), np.argwhere(a))
     found = Tensor(a).nonzero(as_tuple=True)
@@ -70,7 +70,7 @@ def test_places_that_are_not_zero_are_numpy_s() -> None:
         np.testing.assert_array_equal(axis.asnumpy(), expected)
 
 
-def test_noise_has_the_shape_and_type_of_its_like() -> None:
+def test_randn_like_has_the_shape_and_type_of_its_argument() -> None:
     noise = mint.randn_like(Tensor(numbers(2000, 3))).asnumpy()
     assert noise.shape == (2000, 3)
     assert noise.dtype == np.float32

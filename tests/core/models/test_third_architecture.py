@@ -1,4 +1,4 @@
-"""A third architecture is one folder and one line: commands then train it, resume it and sample from it."""
+"""Adding an architecture takes one folder and one line: commands can then train, resume and sample it."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def latte(tree: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_third_architecture_is_a_folder_and_a_line(tree: Path) -> None:
+def test_adding_an_architecture_takes_a_folder_and_a_line(tree: Path) -> None:
     assert "parameters" in latte(tree, "train", "--dry-run")
     latte(tree, "train", "--steps", "2")
     latte(tree, "train", "--steps", "4", "--resume", "auto")

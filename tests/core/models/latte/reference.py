@@ -30,7 +30,7 @@ def forward(
 
     With I still images after the video's frames, as in image-video joint training: x_t (B, F + I, C, h, w)
     and class labels (B, 1 + I). Spatial blocks see every frame with its own condition, temporal blocks the
-    video. change is added to the tokens in place of all blocks; made takes the change that the blocks make.
+    video. change is added to the tokens instead of the blocks' change, which is appended to made.
     """
     clips, frames, channels, height, width = x_t.shape
     patch, rows, columns = shape.patch_size, height // shape.patch_size, width // shape.patch_size
@@ -73,7 +73,7 @@ def forward(
 
 
 def block(weights: Weights, name: str, x: Array, embedding: Array, *, heads: int) -> Array:
-    """x: (B, groups, tokens, D), attends over each group's tokens; embedding: (B, D) or (B, groups, D)."""
+    """x: (B, groups, tokens, D), attends within each group; embedding: (B, D) or (B, groups, D)."""
     parts = modulation(weights, name, embedding, 6)
     y = normal(x) * (1 + parts[1]) + parts[0]
     qkv = linear(weights, f"{name}.attn.qkv", y).reshape(*x.shape[:3], 3, heads, -1)

@@ -1,4 +1,4 @@
-"""Still images after the video's frames, against a float64 model and against the plain model."""
+"""Still images after the frames of a video, compared with a float64 model and the model without images."""
 
 import mindspore as ms
 import numpy as np
@@ -21,7 +21,7 @@ SHAPES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
-def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape) -> None:
+def test_the_output_for_frames_and_images_matches_the_float64_model(shape: LatteShape) -> None:
     generator = np.random.default_rng(shape.depth)
     model = Latte(shape)
     weights = {
@@ -54,7 +54,7 @@ def test_frames_and_images_come_out_as_from_the_float64_model(shape: LatteShape)
     np.testing.assert_allclose(joint, plain, rtol=0, atol=1e-5)
 
 
-def test_each_image_has_its_own_label_and_dropping_one_leaves_those_of_clips_as_they_were() -> None:
+def test_dropping_the_label_of_an_image_does_not_change_those_of_clips() -> None:
     model = ModelSettings(condition="class", num_classes=5, condition_dropout=0.5)
     places, clips = np.arange(64), np.arange(64) % 5
     nothing = np.zeros((64, 0), np.float32)

@@ -1,4 +1,4 @@
-"""Latte at real widths, heads, tokens and frames, against the plain PyTorch Latte (tests/golden/sizes)."""
+"""Latte with real widths, heads, tokens and frames, compared with PyTorch (tests/golden/sizes)."""
 
 from pathlib import Path
 
@@ -23,11 +23,11 @@ NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "xl-width" else 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_output_is_pytorchs(name: str) -> None:
+def test_the_output_matches_pytorch(name: str) -> None:
     assert cases.error(run(name), RECORDED, name) <= 1e-5
 
 
-def test_without_compiled_kernels_the_output_is_pytorchs_too() -> None:
+def test_without_compiled_kernels_the_output_matches_pytorch_too() -> None:
     force_kernels(False)
     try:
         assert cases.error(run("256-tokens-16-frames"), RECORDED, "256-tokens-16-frames") <= 1e-5

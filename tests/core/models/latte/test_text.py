@@ -1,4 +1,4 @@
-"""Latte conditioned on text, against a float64 model that the recorded models without text vouch for."""
+"""Latte conditioned on text, compared with a float64 model that matches the recorded models without text."""
 
 import mindspore as ms
 import numpy as np
@@ -19,7 +19,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("name", ["uncond", "class"])
-def test_the_float64_model_is_the_original_where_that_is_recorded(name: str) -> None:
+def test_the_float64_model_matches_the_recorded_original(name: str) -> None:
     inputs, golden = arrays(name, "inputs.npz"), arrays(name, "golden_ema.npz")
     weights = {key: np.asarray(value, np.float64) for key, value in weights_of(name, "ema").items()}
     out = reference.forward(
@@ -58,14 +58,14 @@ class Case:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_output_is_the_float64_model_s(shape: LatteShape) -> None:
+def test_the_output_matches_the_float64_model(shape: LatteShape) -> None:
     case = Case(shape)
     expected = case.expected(case.states)
     np.testing.assert_allclose(case.ours(case.states), expected, rtol=0, atol=1e-4)
     assert np.abs(expected - case.expected(case.states[::-1])).max() > 0.1
 
 
-def test_the_projection_has_the_original_s_name_and_size() -> None:
+def test_the_projection_has_the_name_and_size_of_the_original() -> None:
     model = Latte(SHAPES[0])
     found = {
         p.name: p.shape for p in model.get_parameters() if p.name.startswith("text_embedding_projection")

@@ -27,7 +27,7 @@ def call(function: object, x: np.ndarray, t: np.ndarray, y: np.ndarray | None) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_the_forward_pass_is_the_original_s_compiled_or_not_and_follows_new_weights(name: str) -> None:
+def test_compiled_and_eager_forward_passes_match_the_original_and_use_new_weights(name: str) -> None:
     inputs = arrays(name, "inputs.npz")
     model = model_of(name, "ema")
     compiled = ms.jit(model.construct)
@@ -40,7 +40,7 @@ def test_the_forward_pass_is_the_original_s_compiled_or_not_and_follows_new_weig
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_both_patch_embedders_compute_the_original_s_function_from_the_same_weights(name: str) -> None:
+def test_both_patch_embedders_match_the_original_with_the_same_weights(name: str) -> None:
     inputs, golden = arrays(name, "inputs.npz"), arrays(name, "golden_ema.npz")
     model = model_of(name, "ema", patch_embedder="linear")
     np.testing.assert_allclose(
@@ -48,7 +48,7 @@ def test_both_patch_embedders_compute_the_original_s_function_from_the_same_weig
     )
 
 
-def test_every_stage_is_the_original_s() -> None:
+def test_every_stage_matches_the_original() -> None:
     model, golden, inputs = (
         model_of("uncond", "ema"),
         arrays("uncond", "golden_ema.npz"),
@@ -75,21 +75,21 @@ def test_every_stage_is_the_original_s() -> None:
     np.testing.assert_allclose(last, golden["inter.final_layer"], atol=1e-4)
 
 
-def test_names_and_shapes_are_the_original_s() -> None:
+def test_names_and_shapes_match_the_original() -> None:
     for name in MODELS:
         listed = json.loads((GOLDEN / name / "keys.json").read_text())["tensors"]
         found = {p.name: list(p.shape) for p in Latte(shape_of(name)).get_parameters()}
         assert found == {key: shape for key, (_, shape) in listed.items()}
 
 
-def test_what_starts_at_zero_starts_at_zero_in_the_original_too() -> None:
+def test_the_same_parameters_as_in_the_original_are_initialised_with_zero() -> None:
     listed = json.loads((GOLDEN / "zero_init.json").read_text())
     model = Latte(shape_of("class"))
     initialise(model, seed=3)
     assert {p.name for p in model.get_parameters() if not p.asnumpy().any()} == set(listed)
 
 
-def test_matrices_start_xavier_uniform_and_tables_with_their_std() -> None:
+def test_matrices_are_initialised_xavier_uniform_and_tables_with_their_std() -> None:
     model = Latte(LatteShape(256, 2, 4, 2, sample_size=8, num_frames=4, condition="class", num_classes=99))
     initialise(model, seed=3)
     values = {p.name: p.asnumpy() for p in model.get_parameters()}
@@ -105,7 +105,7 @@ def test_matrices_start_xavier_uniform_and_tables_with_their_std() -> None:
         assert values[name].std() == pytest.approx(0.02, rel=0.02)
 
 
-def test_without_learned_variance_the_output_has_the_latents_channels() -> None:
+def test_without_learned_variance_the_output_has_the_channels_of_the_latents() -> None:
     shape = replace(shape_of("uncond"), learn_sigma=False)
     inputs = arrays("uncond", "inputs.npz")
     model = Latte(shape)
@@ -113,7 +113,7 @@ def test_without_learned_variance_the_output_has_the_latents_channels() -> None:
     assert call(model, inputs["x"], inputs["t"], None).shape == inputs["x"].shape
 
 
-def test_weights_of_another_model_are_refused_by_name() -> None:
+def test_the_error_for_weights_of_another_model_names_the_tensor() -> None:
     weights = weights_of("uncond", "ema")
     weights["blocks.7.attn.qkv.weight"] = weights.pop("blocks.1.attn.qkv.weight")
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_weights_of_another_model_are_refused_by_name() -> None:
         load_weights(Latte(shape_of("uncond", sample_size=16)), weights_of("uncond", "ema"), source="x.pt")
 
 
-def test_position_and_timestep_tables_are_the_original_s() -> None:
+def test_position_and_timestep_tables_match_the_original() -> None:
     with np.load(GOLDEN / "embeddings.npz") as golden:
         for name in golden.files:
             kind, *sizes = name.split("_")
@@ -140,7 +140,7 @@ def test_position_and_timestep_tables_are_the_original_s() -> None:
         assert (np.abs(found - golden["timestep_embedding_256"]) <= tolerance).all()
 
 
-def test_operators_are_the_original_s() -> None:
+def test_operators_match_the_original() -> None:
     with np.load(GOLDEN / "ops.npz") as golden:
         x = Tensor(golden["x"])
         np.testing.assert_allclose(kernels.gelu_tanh(x).asnumpy(), golden["gelu_tanh"], atol=1e-6)

@@ -1,4 +1,4 @@
-"""The recorded transformer of diffusers: where it is, its weights, inputs and outputs (tests/golden/t2v)."""
+"""The recorded transformer of diffusers: its path, weights, inputs and outputs (tests/golden/t2v)."""
 
 import json
 from pathlib import Path

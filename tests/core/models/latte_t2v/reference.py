@@ -29,7 +29,7 @@ def forward(
 ) -> Array:
     """x_t: (B, F, C, h, w); states: (B, N, D); mask: (B, N). Returns (B, F, out_channels, h, w).
 
-    change is added to the tokens in place of all blocks; made takes the change that the blocks make.
+    change is added to the tokens instead of the blocks' change, which is appended to made.
     """
     clips, frames, channels, height, width = x_t.shape
     patch, d = shape.patch_size, shape.hidden_size
@@ -70,7 +70,7 @@ def forward(
 def block(
     weights: Weights, name: str, x: Array, timestep: Array, shape: TextToVideoShape, text: Any
 ) -> Array:
-    """x: (B, groups, tokens, D), attended over the tokens of each group."""
+    """x: (B, groups, tokens, D), with attention over the tokens of a group."""
     parts = np.moveaxis(weights[f"{name}.scale_shift_table"] + timestep, 3, 0)
     y = normal(x) * (1 + parts[1]) + parts[0]
     x = x + parts[2] * attention(weights, f"{name}.attn1", y, y, heads=shape.num_heads)
@@ -126,7 +126,7 @@ def sines(width: int, places: Array) -> Array:
 def loss(output: Array, frozen_eps: Array, x_start: Array, eps: Array, steps: Any) -> float:
     """Mean squared error plus the bound's KL, in bits, of the learned variance (steps > 0; linear betas).
 
-    The bound teaches the variance alone: its noise is `frozen_eps` (Nichol & Dhariwal 2021, eq. 16).
+    The bound trains only the variance: its noise is `frozen_eps` (Nichol & Dhariwal 2021, eq. 16).
     """
     betas = np.linspace(1e-4, 0.02, 1000)
     bars = np.cumprod(1 - betas)

@@ -1,4 +1,4 @@
-"""The text-to-video transformer at real widths, heads, tokens and frames, against diffusers'."""
+"""The text-to-video transformer with real widths, heads, tokens and frames, compared with diffusers."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_output_is_diffusers(name: str) -> None:
+def test_the_output_matches_diffusers(name: str) -> None:
     case = cases.LATTE_T2V[name]
     shape = TextToVideoShape(
         hidden_size=case.num_heads * case.head_dim,

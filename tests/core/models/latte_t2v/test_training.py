@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.plain]
 
 STEPS = np.array([700, 31])
 PARTS = ARCHITECTURES["latte-t2v"].parts
-STRIDE = 1e-5  # of a difference: its error is near STRIDE^2
-TOLERANCE = 2e-5  # of a gradient's length: float32 arithmetic
+STRIDE = 1e-5  # of finite differences, whose error is about STRIDE^2
+TOLERANCE = 2e-5  # relative to a gradient's norm: float32 arithmetic
 
 
 class Case:
@@ -69,7 +69,7 @@ class Case:
         return reference.loss(self.output(weights), self.frozen_eps, self.x_start, self.eps, STEPS)
 
     def difference(self, name: str, direction: NDArray[np.float64]) -> float:
-        """The loss's slope along a direction of one parameter, from both sides."""
+        """The central difference of the loss along a direction of one parameter."""
         sides = [
             self.loss_at({**self.weights, name: self.weights[name] + side * direction})
             for side in (STRIDE, -STRIDE)
@@ -83,12 +83,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(part, masked=masked)
 
 
-def test_the_loss_is_that_of_the_float64_model(case: Case) -> None:
+def test_the_loss_matches_the_float64_model(case: Case) -> None:
     assert case.loss == pytest.approx(case.loss_at(case.weights), rel=1e-5)
 
 
-def test_every_gradient_is_the_slope_of_the_loss(case: Case) -> None:
-    """Along the gradient itself and along random directions: a wrong gradient misses both."""
+def test_every_gradient_matches_finite_differences_of_the_loss(case: Case) -> None:
+    """Compare along the gradient itself and along random directions; a wrong gradient fails in both."""
     generator = np.random.default_rng(0)
     for name, gradient in case.gradients.items():
         length = float(np.linalg.norm(gradient))
@@ -103,7 +103,7 @@ def test_every_gradient_is_the_slope_of_the_loss(case: Case) -> None:
             ), name
 
 
-def test_what_is_frozen_has_no_gradient(case: Case, request: pytest.FixtureRequest) -> None:
+def test_frozen_parameters_have_no_gradient(case: Case, request: pytest.FixtureRequest) -> None:
     part: Any = request.node.callspec.params["case"][0]
     expected = {"all": "", "temporal": "temporal_transformer_blocks.", "lora": ".lora_"}[part]
     assert set(case.gradients) == {name for name in case.weights if expected in name}

@@ -1,4 +1,4 @@
-"""The text-to-video transformer against diffusers' and, with a mask, the original's (tests/golden/t2v)."""
+"""The text-to-video transformer, compared with diffusers and the original (tests/golden/t2v)."""
 
 import json
 from math import prod
@@ -41,55 +41,55 @@ def run(
     return ms.jit(forward)(*map(Tensor, inputs)).asnumpy().swapaxes(1, 2)
 
 
-def test_the_output_is_diffusers() -> None:
+def test_the_output_matches_diffusers() -> None:
     np.testing.assert_allclose(run(), golden()["out"], rtol=0, atol=1e-4)
 
 
-def test_text_that_is_masked_is_not_read() -> None:
+def test_masked_text_has_no_effect() -> None:
     recorded = golden()
     out = run(recorded["encoder_attention_mask"])
     np.testing.assert_allclose(out, recorded["out_masked"], rtol=0, atol=1e-4)
     assert np.abs(recorded["out_masked"] - recorded["out_unmasked"]).max() > 1e-3
 
 
-def test_without_temporal_blocks_every_frame_is_an_image() -> None:
+def test_without_temporal_blocks_each_frame_is_computed_separately() -> None:
     np.testing.assert_allclose(run(temporal=False), golden()["out_no_temporal"], rtol=0, atol=1e-4)
 
 
-def test_a_single_frame_passes_the_temporal_blocks_without_a_place_in_time() -> None:
+def test_a_single_frame_gets_no_temporal_position() -> None:
     np.testing.assert_allclose(run(frames=1), golden()["out_single_frame"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("stored", "digits"), [("float16", 11), ("bfloat16", 8)])
-def test_the_error_of_half_precision_weights_is_only_their_rounding(stored: str, digits: int) -> None:
+def test_half_precision_weights_are_accurate_up_to_their_rounding(stored: str, digits: int) -> None:
     expected = golden()["out"]
     assert np.abs(run(stored=stored) - expected).max() < 2.0**-digits * np.abs(expected).max()
 
 
-def test_products_in_half_precision_stay_near() -> None:
+def test_products_in_half_precision_are_close() -> None:
     expected = golden()["out"]
     assert np.abs(run(dtype="float16") - expected).max() < 2.0**-10 * np.abs(expected).max()
 
 
-def test_a_token_knows_its_place_in_the_frame() -> None:
+def test_the_output_depends_on_the_position_of_a_token() -> None:
     grid = (SHAPE.sample_size // SHAPE.patch_size,) * 2
     np.testing.assert_allclose(place_table(SHAPE, grid), golden()["pos_embed"][0], rtol=0, atol=1e-7)
 
 
-def test_places_of_another_size_are_stretched_over_the_trained_one() -> None:
+def test_positions_of_another_size_are_interpolated_over_the_trained_range() -> None:
     narrow = place_table(SHAPE, (4, 4)).reshape(4, 4, -1)
     wide = place_table(SHAPE, (2, 8)).reshape(2, 8, -1)
     np.testing.assert_allclose(wide[:, ::2], narrow[::2], rtol=0, atol=1e-12)
 
 
 def shape_of(config: dict[str, Any], folder: Path) -> TextToVideoShape:
-    """What is read of a config.json in a folder."""
+    """The shape read from a config.json in a folder."""
     path = folder / "c.json"
     path.write_text(json.dumps(config))
     return read_shape(path)
 
 
-def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names(tmp_path: Path) -> None:
+def test_latte_1_has_the_recorded_number_and_names_of_parameters(tmp_path: Path) -> None:
     shape = shape_of(KEYS["config"], tmp_path)
     assert shape.parameters() == KEYS["num_params"]
     names = {parameter.name: parameter.shape for parameter in LatteT2V(SHAPE).get_parameters()}
@@ -100,7 +100,7 @@ def test_latte_1_has_as_many_parameters_as_recorded_under_the_same_names(tmp_pat
     assert {name for name in pairs if "blocks" not in name} <= set(names)
 
 
-def test_the_config_written_is_the_config_read(tmp_path: Path) -> None:
+def test_a_written_config_is_read_back_equal(tmp_path: Path) -> None:
     assert shape_of(SHAPE.to_config(), tmp_path) == SHAPE
     assert {name: CONFIG[name] for name in SHAPE.to_config()} == SHAPE.to_config()
 
@@ -120,13 +120,13 @@ def test_the_config_written_is_the_config_read(tmp_path: Path) -> None:
         ({"cross_attention_dim": 5}, "cross_attention_dim: found 5, expected 24"),
     ],
 )
-def test_a_config_of_another_model_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_config_of_another_model_is_rejected(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(LatteError) as refusal:
         shape_of(CONFIG | change, tmp_path)
     assert str(refusal.value) == f"{tmp_path / 'c.json'}: {message}"
 
 
-def test_still_images_read_their_own_text_and_skip_time() -> None:
+def test_still_images_use_their_own_text_and_skip_temporal_blocks() -> None:
     shape = TextToVideoShape(
         hidden_size=24, depth=2, num_heads=2, patch_size=2, caption_channels=6, sample_size=4, num_frames=3
     )

@@ -1,4 +1,4 @@
-"""A pipeline's schedulers at both ends of a run, against diffusers' (tests/golden/sizes)."""
+"""The first and last steps of a pipeline's schedulers, compared with diffusers (tests/golden/sizes)."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ CLASSES = {"ddpm": "DDPMScheduler", "ddim": "DDIMScheduler", "dpm++": "DPMSolver
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
+def test_the_first_and_last_steps_match_diffusers(name: str) -> None:
     steps = 50
     config = {"_class_name": CLASSES[name], **cases.CHAIN, **cases.SCHEDULERS[name]}
 
@@ -35,7 +35,7 @@ def test_a_run_starts_and_ends_as_diffusers(name: str) -> None:
 
 
 def check(found: list[Any], name: str, steps: int) -> None:
-    """Both ends of a run against the recorded ones."""
+    """Compare the first and last steps of a run with the recorded ones."""
     kept = found[: cases.CHAIN_KEPT] + found[-cases.CHAIN_KEPT :]
     assert [step.timestep for step in kept] == RECORDED[f"{name}-{steps}/timesteps"].tolist()
     for step, latents in zip(kept, RECORDED[f"{name}-{steps}/latents"], strict=True):
@@ -72,7 +72,7 @@ def test_the_number_of_evaluations_is_known_without_the_scheduler(name: str, ste
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_chain_than_latte_s_is_left_to_mindone(change: dict[str, Any]) -> None:
+def test_a_scheduler_other_than_that_of_latte_is_handled_by_mindone(change: dict[str, Any]) -> None:
     config = {"_class_name": "DDIMScheduler", **cases.CHAIN, **cases.SCHEDULERS["ddim"]}
     assert ddim_schedule(config, 50) is not None
     assert ddim_schedule(config | change, 50) is None

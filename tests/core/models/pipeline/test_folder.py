@@ -18,7 +18,7 @@ PIPELINE = Path(__file__).parents[3] / "golden" / "t2v" / "pipeline"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy that tests can damage."""
     return Path(shutil.copytree(PIPELINE, tmp_path / "pipeline"))
 
 
@@ -43,43 +43,43 @@ def test_a_complete_pipeline_is_opened() -> None:
     assert pipeline.scheduler["_class_name"] == "DDIMScheduler"
 
 
-def test_without_a_pipeline_it_names_the_published_one(tmp_path: Path) -> None:
+def test_the_error_without_a_pipeline_names_the_published_one(tmp_path: Path) -> None:
     expected = "to sample from a prompt, give --pipeline hf://maxin-cn/Latte-1"
     assert refusal(None) == f"no --pipeline was given; {expected}"
     assert refusal(tmp_path / "none") == f"{tmp_path / 'none'}: no such folder; {expected}"
 
 
-def test_a_pipeline_of_another_kind_is_refused(folder: Path) -> None:
+def test_a_pipeline_of_another_kind_is_rejected(folder: Path) -> None:
     rewrite(folder / "model_index.json", _class_name="StableDiffusionPipeline")
     assert refusal(folder) == (
         f'{folder / "model_index.json"}: found "StableDiffusionPipeline", expected LattePipeline'
     )
 
 
-def test_a_missing_tokenizer_file_is_named(folder: Path) -> None:
+def test_the_error_names_a_missing_tokenizer_file(folder: Path) -> None:
     (folder / "tokenizer" / "spiece.model").unlink()
     assert refusal(folder) == f"{folder}/tokenizer/spiece.model: no such file; required by the t5 tokenizer"
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "scheduler", "tokenizer"])
-def test_a_missing_part_is_named(folder: Path, part: str) -> None:
+def test_the_error_names_a_missing_part(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)
     assert refusal(folder) == f"{folder / part}: no such folder; the pipeline is incomplete"
 
 
-def test_an_autoencoder_of_another_factor_is_refused(folder: Path) -> None:
+def test_an_autoencoder_with_another_factor_is_rejected(folder: Path) -> None:
     rewrite(folder / "vae" / "config.json", block_out_channels=[4, 4, 4])
     assert refusal(folder) == f"{folder}/vae/config.json: found a downsampling factor of 4, expected 8"
 
 
-def test_an_autoencoder_of_other_channels_is_refused(folder: Path) -> None:
+def test_an_autoencoder_with_other_channels_is_rejected(folder: Path) -> None:
     rewrite(folder / "vae" / "config.json", latent_channels=16)
     assert (
         refusal(folder) == f"{folder}/vae/config.json: found 16 latent channels, expected the transformer's 4"
     )
 
 
-def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
+def test_a_text_encoder_of_another_width_is_rejected(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", d_model=32)
     assert (
         refusal(folder)
@@ -87,7 +87,7 @@ def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
     )
 
 
-def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
+def test_a_text_encoder_of_another_kind_is_rejected(folder: Path) -> None:
     rewrite(folder / "text_encoder" / "config.json", model_type="bert")
     with pytest.raises(LatteError) as caught:
         find_text_encoder(folder)
@@ -124,7 +124,7 @@ def test_a_text_encoder_of_another_kind_is_refused(folder: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_value_of_a_small_file_is_named(
+def test_the_error_names_a_wrong_value_in_a_small_file(
     file: str, damage: dict[str, object], fault: str, folder: Path
 ) -> None:
     rewrite(folder / file, **damage)
@@ -140,14 +140,14 @@ def test_invalid_json_is_reported(content: str, file: str, folder: Path) -> None
     assert refusal(folder).startswith(f"{folder / file}: cannot be read as JSON: ")
 
 
-def test_a_torn_file_is_named(folder: Path) -> None:
+def test_the_error_names_a_truncated_file(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text("[1]")
     assert (
         refusal(folder) == f"{folder}/scheduler/scheduler_config.json: found a list, expected keys and values"
     )
 
 
-def test_looking_into_a_folder_imports_nothing_slow() -> None:
+def test_opening_a_folder_imports_no_slow_packages() -> None:
     code = (
         "import sys; from pathlib import Path;"
         "from latte_cli.core.models.pipeline.folder import open_pipeline;"

@@ -1,4 +1,4 @@
-"""A transformer's weights and the rest of a pipeline, put together as a folder that samples."""
+"""A transformer's weights combined with the other parts of a pipeline into a folder for sampling."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ WRITTEN = "transformer/diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the recorded pipeline, its transformer's weights gone."""
+    """A working directory with the recorded pipeline without its transformer's weights."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(GOLDEN / "pipeline", "parts")
     Path("parts", WRITTEN).unlink()
@@ -36,7 +36,7 @@ def convert(flags: str = "", *, parts: str = "parts", target: str = "models/tiny
 
 
 @pytest.mark.slow
-def test_a_pipeline_of_the_originals_weights_samples_as_the_recorded_one() -> None:
+def test_a_pipeline_of_the_original_weights_samples_like_the_recorded_one() -> None:
     result = convert("--kind t2v --report report.json")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.endswith("wrote       models/tiny\n")
@@ -97,7 +97,7 @@ def test_an_existing_folder_is_replaced_only_with_force() -> None:
     assert not Path("models/tiny/mine.txt").exists()
 
 
-def test_a_folder_with_the_pipeline_s_sources_is_never_replaced() -> None:
+def test_a_folder_with_the_sources_of_the_pipeline_is_never_replaced() -> None:
     Path("models").mkdir()
     shutil.move("parts", "models/parts")
     shutil.copyfile(WEIGHTS, "models/t2v.pt")

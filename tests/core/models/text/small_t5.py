@@ -1,4 +1,4 @@
-"""A T5 encoder for tests, and what its formulas make of token ids in float64."""
+"""A T5 encoder for tests, and its formulas in float64."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG = {
     "feed_forward_proj": "gated-gelu",
 }
 # The first distance of each row of the table of biases: transformers 4.57.1's _relative_position_bucket on
-# PyTorch 2.13, looked at up to a distance of 2,000 with 32 buckets and a greatest distance of 128.
+# PyTorch 2.13, for distances up to 2,000 with 32 buckets and a maximum distance of 128.
 FIRST_DISTANCES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91)
 ACTIVATIONS: dict[str, Any] = {
     "relu": lambda x: np.maximum(x, 0),
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Any] = {
 
 
 def t5_weights(config: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    """Random weights under transformers' names, of a size that keeps the states near 1."""
+    """Random weights with transformers' names, scaled to keep the states near 1."""
     generator = np.random.default_rng(0)
     width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
 

@@ -15,12 +15,12 @@ GOLDEN = Path(__file__).parents[3] / "golden" / "t2v"
 ROWS = json.loads((GOLDEN / "captions.json").read_text())
 
 
-def test_odd_prompts_are_cleaned_to_the_letter() -> None:
+def test_unusual_prompts_are_cleaned_as_in_the_pipeline() -> None:
     assert len(ROWS) == 500
     assert [clean_caption(row["prompt"]) for row in ROWS] == [row["cleaned"] for row in ROWS]
 
 
-def test_odd_prompts_get_the_pipelines_token_ids() -> None:
+def test_unusual_prompts_get_the_token_ids_of_the_pipeline() -> None:
     tokenizer = Tokenizer(find_text_encoder(GOLDEN / "pipeline"))
     for row in ROWS:
         tokens = tokenizer(row["prompt"])
@@ -33,13 +33,13 @@ def test_cleaning_can_be_turned_off() -> None:
     assert tokenizer.clean(" See example.com/A ") == "see example.com/a"
 
 
-def test_clip_reads_texts_as_they_are(tmp_path: Path) -> None:
+def test_clip_does_not_clean_texts(tmp_path: Path) -> None:
     tokenizer = Tokenizer(find_text_encoder(save_clip(tmp_path, width=16, heads=2, layers=1)))
     assert tokenizer.clean(" See example.com ") == " See example.com "
 
 
 @pytest.mark.parametrize("text", ["sky.html", "https://example.com", "/etc/hosts"])
-def test_a_text_like_a_file_or_an_address_warns_of_nothing(text: str) -> None:
+def test_a_text_like_a_path_or_an_address_gives_no_warning(text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clean_caption(text)

@@ -1,4 +1,4 @@
-"""Prompts to token ids and states, against transformers' T5 (tests/golden/t2v) and CLIP's formulas."""
+"""Token ids and states of prompts, compared with transformers' T5 (tests/golden/t2v) and CLIP's formulas."""
 
 import json
 import logging
@@ -37,13 +37,15 @@ def encoder() -> TextEncoder:
     return TextEncoder(find_text_encoder(PIPELINE))
 
 
-def test_token_ids_are_transformers(encoder: TextEncoder) -> None:
+def test_token_ids_match_transformers(encoder: TextEncoder) -> None:
     for text, ids in json.loads((GOLDEN / "tokens.json").read_text()).items():
         assert encoder.tokenize.ids(text) == ids, text
 
 
 @pytest.mark.parametrize("text", ["a </s> b", "<unk>", "x<pad> y", "a dog, 1970\u2581\u6f22!"])
-def test_special_tokens_and_odd_letters_are_transformers_too(encoder: TextEncoder, text: str) -> None:
+def test_token_ids_of_special_tokens_and_unusual_letters_match_transformers(
+    encoder: TextEncoder, text: str
+) -> None:
     from transformers import T5Tokenizer
 
     whole = T5Tokenizer.from_pretrained(str(PIPELINE / "tokenizer"), local_files_only=True)
@@ -51,9 +53,7 @@ def test_special_tokens_and_odd_letters_are_transformers_too(encoder: TextEncode
 
 
 @pytest.mark.parametrize("change", [{"legacy": False}, {"eos_token": "[end]"}, {"sp_model_kwargs": {"a": 1}}])
-def test_settings_beyond_the_sentencepiece_model_are_left_to_transformers(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_other_tokenizer_settings_are_handled_by_transformers(tmp_path: Path, change: dict[str, Any]) -> None:
     folder = shutil.copytree(PIPELINE / "tokenizer", tmp_path / "tokenizer")
     assert open_pieces(folder) is not None
     path = folder / "tokenizer_config.json"
@@ -61,19 +61,21 @@ def test_settings_beyond_the_sentencepiece_model_are_left_to_transformers(
     assert open_pieces(folder) is None
 
 
-def test_prompts_are_padded_to_the_pipelines_length(encoder: TextEncoder) -> None:
+def test_prompts_are_padded_to_the_length_of_the_pipeline(encoder: TextEncoder) -> None:
     for row, text in enumerate((CALL["prompt"], CALL["negative_prompt"])):
         tokens = encoder.tokenize(text)
         np.testing.assert_array_equal(tokens.ids, RECORDED["input_ids"][row])
         assert tokens.number == RECORDED["attention_mask"][row].sum()
 
 
-def test_states_are_transformers(encoder: TextEncoder) -> None:
+def test_states_match_transformers(encoder: TextEncoder) -> None:
     text = encoder.encode(CALL["prompt"])
     np.testing.assert_allclose(text.states[: text.tokens], RECORDED["text_hidden_valid"], rtol=0, atol=1e-4)
 
 
-def test_both_prompts_are_cut_to_the_prompts_length_as_in_the_pipeline(encoder: TextEncoder) -> None:
+def test_both_prompts_are_truncated_to_the_length_of_the_prompt_as_in_the_pipeline(
+    encoder: TextEncoder,
+) -> None:
     conditional, unconditional = pipeline_states(
         encoder.encode(CALL["prompt"]), encoder.encode(CALL["negative_prompt"])
     )
@@ -91,14 +93,14 @@ def test_a_text_for_training_masks_its_own_padding(encoder: TextEncoder) -> None
     np.testing.assert_array_equal(packed[:, -1], [1] + [0] * 119)
 
 
-def test_a_texts_states_do_not_depend_on_the_others(encoder: TextEncoder) -> None:
+def test_the_states_of_a_text_do_not_depend_on_other_texts(encoder: TextEncoder) -> None:
     texts = [f"{number} cats" for number in range(20)]  # more than one group
     together = list(encoder.encode_all(texts))
     for text, states in zip(texts[::7], together[::7], strict=True):
         np.testing.assert_array_equal(encoder.encode(text).states, states.states)
 
 
-def test_a_cpu_computes_in_float32_whatever_the_type(encoder: TextEncoder) -> None:
+def test_a_cpu_computes_in_float32_for_any_requested_type(encoder: TextEncoder) -> None:
     half = TextEncoder(encoder.folder, dtype="bfloat16").encode(CALL["prompt"])
     np.testing.assert_array_equal(half.states, encoder.encode(CALL["prompt"]).states)
 
@@ -128,7 +130,7 @@ def test_a_prompt_that_is_not_unicode_is_rejected(encoder: TextEncoder) -> None:
 
 
 def broken(tmp_path: Path, change: Callable[[Path], Any]) -> Path:
-    """A copy of the pipeline with something changed."""
+    """A copy of the pipeline with a change."""
     folder = tmp_path / "pipeline"
     shutil.copytree(PIPELINE, folder)
     change(folder)
@@ -184,7 +186,7 @@ def change_config(**fields: Any) -> Callable[[Path], Any]:
         ),
     ],
 )
-def test_a_damaged_encoder_is_one_line(tmp_path: Path, change: Any, message: str) -> None:
+def test_a_damaged_encoder_gives_a_one_line_error(tmp_path: Path, change: Any, message: str) -> None:
     folder = broken(tmp_path, change)
     with pytest.raises(LatteError) as refusal:
         TextEncoder(find_text_encoder(folder))
@@ -192,7 +194,7 @@ def test_a_damaged_encoder_is_one_line(tmp_path: Path, change: Any, message: str
     assert "\n" not in str(refusal.value)
 
 
-def test_the_digest_tells_encoders_apart(tmp_path: Path) -> None:
+def test_different_encoders_have_different_digests(tmp_path: Path) -> None:
     copy = broken(tmp_path, drop_a_weight)
     first, again, other = (encoder_digest(find_text_encoder(path)) for path in (PIPELINE, PIPELINE, copy))
     assert first == again != other
@@ -240,7 +242,7 @@ def test_clip_tokens_are_framed_and_padded_with_the_end(clip: Path) -> None:
     assert tokens.number == 4
 
 
-def test_clip_states_are_those_of_its_formulas(clip: Path) -> None:
+def test_clip_states_match_the_formulas(clip: Path) -> None:
     encoder = TextEncoder(find_text_encoder(clip))
     arrays = load_file(clip / "model.safetensors")
     weights = {name.removeprefix("text_model."): array.astype(np.float64) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""What text encoders compute with, against float64."""
+"""The operators of text encoders, compared with float64."""
 
 import numpy as np
 import pytest
@@ -12,23 +12,23 @@ X = np.concatenate([np.linspace(-12, 12, 40001), np.geomspace(1e-6, 1, 1000)]).a
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_the_error_of_an_activation_is_only_rounding(name: str) -> None:
+def test_activations_are_accurate_up_to_rounding(name: str) -> None:
     expected = small_t5.ACTIVATIONS[name](X.astype(np.float64))
     found = NumpyOperators().activate(name, X.copy())
-    # 1 + tanh and 1 + erf lose what is lost of 1: PyTorch's float32 does too.
+    # 1 + tanh and 1 + erf have the rounding error of 1, also in PyTorch's float32.
     np.testing.assert_array_less(
         np.abs(found - expected), 4e-7 * np.maximum(np.abs(X), np.abs(expected)) + 1e-30
     )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_mindspores_activations_are_the_same_functions(name: str) -> None:
+def test_the_activations_of_mindspore_are_the_same_functions(name: str) -> None:
     operators = MindSporeOperators("float32")
     found = operators.numbers(operators.activate(name, operators.array(X)))
     np.testing.assert_allclose(found, small_t5.ACTIVATIONS[name](X.astype(np.float64)), rtol=0, atol=2e-4)
 
 
-def test_the_error_of_attention_is_only_rounding() -> None:
+def test_attention_is_accurate_up_to_rounding() -> None:
     generator = np.random.default_rng(0)
     query, key, value = 3 * generator.standard_normal((3, 2, 120, 64)).astype(np.float32)
     bias = np.where(np.tri(120) > 0, 0, np.finfo(np.float32).min).astype(np.float32)[None, None]

@@ -1,4 +1,4 @@
-"""Texts of 17 to 300 tokens, and encoders of real widths, against transformers' (tests/golden/sizes)."""
+"""Texts of 17 to 300 tokens, and encoders of real widths, compared with transformers (tests/golden/sizes)."""
 
 import json
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ MAX_TOKENS = 120
 
 
 def write(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """An encoder's folder with every tensor drawn from its name."""
+    """A folder of an encoder whose tensors are drawn from their names."""
     (folder / "config.json").write_text(json.dumps(config))
     values = {name: cases.weights(name, shape) for name, shape in shapes.items()}
     save_file(values, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def check_lengths(folder: TextFolder, name: str) -> None:
-    """Every length as the pipeline reads it."""
+    """Every length, as the pipeline encodes it."""
     encoder = TextEncoder(folder)
     texts = [cases.prompt(tokens) for tokens in cases.TEXT_LENGTHS]
     for tokens, text in zip(cases.TEXT_LENGTHS, encoder.encode_all(texts), strict=True):
@@ -44,12 +44,12 @@ def check_lengths(folder: TextFolder, name: str) -> None:
         assert cases.error(text.states[: text.tokens], RECORDED, case) <= 1e-5, case
 
 
-def test_states_of_texts_of_every_length_are_transformers() -> None:
+def test_states_of_texts_of_every_length_match_transformers() -> None:
     check_lengths(find_text_encoder(PIPELINE), "t5")
 
 
 @pytest.mark.parametrize("tokens", cases.TEXT_LENGTHS)
-def test_states_of_texts_that_nothing_cuts_are_transformers(tokens: int) -> None:
+def test_states_of_texts_without_truncation_match_transformers(tokens: int) -> None:
     folder = find_text_encoder(PIPELINE)
     config = parse_config(
         T5Config, json.loads((folder.encoder / "config.json").read_text()), source="config.json"
@@ -62,14 +62,14 @@ def test_states_of_texts_that_nothing_cuts_are_transformers(tokens: int) -> None
 
 
 @pytest.mark.slow
-def test_states_of_a_layer_as_wide_as_t5_xxls_are_transformers(tmp_path: Path) -> None:
+def test_states_of_a_layer_of_t5_xxl_width_match_transformers(tmp_path: Path) -> None:
     config = parse_config(T5Config, cases.T5_WIDE, source="config.json")
     write(tmp_path, cases.T5_WIDE, config.shapes())
     check_lengths(TextFolder("t5", tmp_path, PIPELINE / "tokenizer", 4096), "t5-wide")
     (tmp_path / "model.safetensors").unlink()
 
 
-def test_states_of_a_clip_as_wide_as_stable_diffusions_are_transformers(tmp_path: Path) -> None:
+def test_states_of_clip_of_stable_diffusion_width_match_transformers(tmp_path: Path) -> None:
     save_clip(tmp_path, width=16, heads=2, layers=1)
     config = parse_config(ClipConfig, cases.CLIP_WIDE, source="config.json")
     write(tmp_path, cases.CLIP_WIDE, config.shapes())

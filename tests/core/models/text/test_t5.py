@@ -1,4 +1,4 @@
-"""T5's encoder against its formulas in float64, at lengths that reach every bucket of distances."""
+"""T5's encoder, compared with its formulas in float64 for lengths that use every relative position bucket."""
 
 import json
 import resource
@@ -45,7 +45,7 @@ def some_ids(texts: int, tokens: int) -> NDArray[np.int32]:
 
 @pytest.mark.parametrize("tokens", LENGTHS)
 @pytest.mark.parametrize("feed_forward", ["gated-gelu", "relu"])
-def test_states_are_those_of_the_formulas(tmp_path: Path, feed_forward: str, tokens: int) -> None:
+def test_states_match_the_formulas(tmp_path: Path, feed_forward: str, tokens: int) -> None:
     config = CONFIG | {"feed_forward_proj": feed_forward}
     weights, ids = save(tmp_path, config), some_ids(2, max(tokens, 120))
     found = states(tmp_path, NumpyOperators(), ids, tokens, 5)
@@ -55,7 +55,7 @@ def test_states_are_those_of_the_formulas(tmp_path: Path, feed_forward: str, tok
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 5e-6), ("float16", 5e-3)])
-def test_mindspores_operators_compute_the_same(tmp_path: Path, dtype: str, error: float) -> None:
+def test_the_operators_of_mindspore_give_the_same_states(tmp_path: Path, dtype: str, error: float) -> None:
     weights, ids = save(tmp_path, CONFIG), some_ids(2, 120)
     found = states(tmp_path, MindSporeOperators(dtype), ids, 65, 120)
     for row, number in enumerate((65, 120)):
@@ -63,7 +63,7 @@ def test_mindspores_operators_compute_the_same(tmp_path: Path, dtype: str, error
         assert np.abs(found[row] - expected).max() < error * np.abs(expected).max()
 
 
-def test_buckets_of_distances_are_transformers() -> None:
+def test_relative_position_buckets_match_transformers() -> None:
     rows = relative_buckets(2001, 32, 128)
     distances = np.arange(2001)
     expected = np.searchsorted(FIRST_DISTANCES, distances, side="right") - 1
@@ -72,7 +72,7 @@ def test_buckets_of_distances_are_transformers() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
-def test_weights_of_any_type_are_read_as_float32_of_the_same_values(tmp_path: Path, dtype: str) -> None:
+def test_weights_of_any_type_are_read_as_float32_with_the_same_values(tmp_path: Path, dtype: str) -> None:
     rounded, exact, ids = tmp_path / "rounded", tmp_path / "exact", some_ids(1, 20)
     for folder in (rounded, exact):
         folder.mkdir()
@@ -102,7 +102,7 @@ def test_shards_of_pytorch_files_are_read(tmp_path: Path) -> None:
 
 
 class Watching(NumpyOperators):
-    """Operators that look at how much memory the process has at each product."""
+    """Operators that record the memory of the process at each matrix product."""
 
     def __init__(self) -> None:
         self.resident: list[int] = []
@@ -115,7 +115,7 @@ class Watching(NumpyOperators):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
+def test_memory_does_not_depend_on_the_number_of_layers(tmp_path: Path) -> None:
     config = CONFIG | {"d_model": 1024, "d_kv": 64, "num_heads": 16, "d_ff": 4096, "num_layers": 3}
     weights = save(tmp_path, config)
     assert sum(array.nbytes for array in weights.values()) > 190 << 20
@@ -125,14 +125,14 @@ def test_memory_does_not_grow_with_the_layers(tmp_path: Path) -> None:
     assert max(operators.resident) - operators.resident[0] < 40 << 20  # a matrix has 16 MiB
 
 
-def test_a_token_beyond_the_table_is_one_line(tmp_path: Path) -> None:
+def test_a_token_outside_the_table_gives_a_one_line_error(tmp_path: Path) -> None:
     save(tmp_path, CONFIG)
     with pytest.raises(LatteError, match=r"shared.weight: found 50 rows, but the tokenizer uses token 50$"):
         states(tmp_path, NumpyOperators(), np.array([[1, 50]], np.int32), 2)
 
 
 def _save_bits(path: Path, arrays: dict[str, NDArray[Any]], dtype: str) -> None:
-    """A safetensors file of arrays of bits, whatever their type is called."""
+    """A safetensors file of raw bits with the given type names."""
     header, at = {}, 0
     for name, array in arrays.items():
         offsets = [at, at := at + array.nbytes]

@@ -33,27 +33,27 @@ def vae() -> Vae:
     return load_vae(settings(FOLDER, chunk_frames=2))
 
 
-def test_moments_equal_the_original_s(vae: Vae) -> None:
+def test_moments_match_the_original(vae: Vae) -> None:
     moments = vae.encode(NUMBERS["x"])
     expected = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
     np.testing.assert_allclose(moments, expected, rtol=0, atol=TOLERANCE)
     assert moments.dtype == np.float32
 
 
-def test_frames_equal_the_original_s_and_the_scale_is_undone_once(vae: Vae) -> None:
+def test_frames_match_the_original_and_the_scale_is_applied_once(vae: Vae) -> None:
     np.testing.assert_allclose(vae.decode(NUMBERS["z"]), NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
     unscaled = vae.decode(NUMBERS["z"] * np.float32(0.18215))
     np.testing.assert_allclose(unscaled, NUMBERS["decoded"], rtol=0, atol=TOLERANCE)
 
 
-def test_pixels_equal_the_original_s_but_for_a_rare_rounding(vae: Vae) -> None:
+def test_pixels_match_the_original_up_to_rare_rounding(vae: Vae) -> None:
     pixels = to_uint8(vae.decode(NUMBERS["z"] * np.float32(0.18215)))
     difference = np.abs(pixels.astype(int) - NUMBERS["decoded_uint8_vchitect_NHWC"].astype(int))
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 1e-3
 
 
-def test_drawn_latents_equal_the_original_s_scaled_once() -> None:
+def test_sampled_latents_match_the_original_and_are_scaled_once() -> None:
     moments = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
     latents = draw_latents(moments, NUMBERS["sample_eps"], 0.18215)
     np.testing.assert_allclose(latents, NUMBERS["latents_scaled"], rtol=0, atol=1e-6)
@@ -73,7 +73,7 @@ def test_half_precision_weights_match_the_original(tmp_path: Path) -> None:
     np.testing.assert_allclose(decoded, NUMBERS["decoded_fp16weights"], rtol=0, atol=TOLERANCE)
 
 
-def test_chunks_come_one_by_one_and_change_no_result(vae: Vae) -> None:
+def test_chunks_are_returned_one_by_one_and_do_not_change_results(vae: Vae) -> None:
     frames = np.concatenate([NUMBERS["x"] * scale for scale in (1, 0.5, -0.5, 0.25, -1)]).astype(np.float32)
     chunks = list(vae.encode_chunks(frames))
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
@@ -84,7 +84,7 @@ def test_chunks_come_one_by_one_and_change_no_result(vae: Vae) -> None:
 
 
 @pytest.mark.parametrize("rows", [2, 3, 8])
-def test_a_frame_has_the_same_bits_at_every_place_of_a_chunk(rows: int) -> None:
+def test_a_frame_has_the_same_bits_at_every_position_of_a_chunk(rows: int) -> None:
     vae = load_vae(settings(FOLDER, chunk_frames=rows))
     frames = np.repeat(np.random.default_rng(0).uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32), rows, 0)
     moments = vae.encode(frames)
@@ -94,13 +94,13 @@ def test_a_frame_has_the_same_bits_at_every_place_of_a_chunk(rows: int) -> None:
         np.testing.assert_array_equal(decoded[row], decoded[0])
 
 
-def test_log_variance_is_clipped_to_the_original_s_bounds(vae: Vae) -> None:
+def test_log_variance_is_clipped_to_the_bounds_of_the_original(vae: Vae) -> None:
     moments = vae.encode(np.full((1, 3, 16, 16), 1e6, np.float32))
     assert moments[:, 4:].min() >= -30
     assert moments[:, 4:].max() <= 20
 
 
-def test_mindspore_checkpoints_load_too(tmp_path: Path, vae: Vae) -> None:
+def test_mindspore_checkpoints_can_be_loaded(tmp_path: Path, vae: Vae) -> None:
     import mindspore as ms
 
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in load_file(WEIGHTS).items()]
@@ -111,7 +111,7 @@ def test_mindspore_checkpoints_load_too(tmp_path: Path, vae: Vae) -> None:
     np.testing.assert_array_equal(loaded.encode(NUMBERS["x"]), vae.encode(NUMBERS["x"]))
 
 
-def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
+def test_inputs_of_an_invalid_shape_are_rejected(vae: Vae) -> None:
     with pytest.raises(
         LatteError, match=r"\(1, 3, 60, 64\), expected \(N, 3, H, W\), H and W multiples of 8"
     ):
@@ -121,7 +121,7 @@ def test_frames_that_do_not_divide_into_latents_are_refused(vae: Vae) -> None:
 
 
 @pytest.mark.slow
-def test_mindspore_s_own_operators_match_the_original_too() -> None:
+def test_the_operators_of_mindspore_match_the_original_too() -> None:
     force_kernels(False)
     try:
         plain = load_vae(settings(FOLDER))
@@ -133,7 +133,7 @@ def test_mindspore_s_own_operators_match_the_original_too() -> None:
     np.testing.assert_allclose(frames, NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
 
 
-def test_an_autoencoder_needs_no_mindone() -> None:
+def test_the_autoencoder_does_not_import_mindone() -> None:
     code = (
         "import sys; from latte_cli.core.models.vae.autoencoder import load_vae;"
         "from latte_cli.core.settings.schema import VaeSettings;"

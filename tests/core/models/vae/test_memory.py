@@ -1,4 +1,4 @@
-"""How many frames are computed at once, and what is refused before it starts."""
+"""The number of frames computed at once, and errors before the computation starts."""
 
 import pytest
 
@@ -17,7 +17,7 @@ SHAPE = AutoencoderShape((128, 256, 512, 512), layers_per_block=2)
 GB = 10**9
 
 
-def test_a_frame_s_values_are_those_of_the_widest_block() -> None:
+def test_the_values_of_a_frame_are_those_of_the_widest_block() -> None:
     pixels = 512 * 256
     assert bytes_per_frame("decoding", SHAPE, 512, 256) == 4 * pixels * (256 + 256 + 128 + 128)
     assert bytes_per_frame("encoding", SHAPE, 512, 256) == 4 * pixels * 4 * 128
@@ -27,7 +27,7 @@ def test_a_frame_s_values_are_those_of_the_widest_block() -> None:
     ("side", "free", "number"),
     [(64, 64, 16), (256, 64, 4), (512, 64, 1), (256, 1.7, 4), (256, 0.9, 2), (256, 0.1, 1)],
 )
-def test_more_frames_at_once_as_memory_allows(
+def test_more_memory_allows_more_frames_at_once(
     monkeypatch: pytest.MonkeyPatch, side: int, free: float, number: int
 ) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: int(free * GB))
@@ -36,7 +36,7 @@ def test_more_frames_at_once_as_memory_allows(
     assert frames_at_once(7, a_frame) == 7
 
 
-def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_too_little_memory_suggests_sizes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     a_frame = bytes_per_frame("decoding", SHAPE, 512, 512)
     monkeypatch.setattr(memory, "free_memory", lambda: OVERHEAD + 3 * a_frame)
     assert choose_frames("decoding", SHAPE, (512, 512), 3) == 3
@@ -51,6 +51,6 @@ def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.Monkey
         choose_frames("decoding", SHAPE, (512, 512), "auto")
 
 
-def test_the_temporal_decoders_formula_is_near_what_was_measured() -> None:
+def test_the_formula_of_the_temporal_decoder_is_close_to_the_measured_memory() -> None:
     # Growth of a process with Stable Diffusion's widths, 14 frames of 256 pixels: `decoder(zeros)`.
     assert temporal_bytes((128, 256, 512, 512), 14, 256, 256) == pytest.approx(0.848e9, rel=0.1)

@@ -1,4 +1,4 @@
-"""A full-size Stable Diffusion autoencoder at 256 and 512 pixels, against diffusers' (tests/golden/sizes)."""
+"""A full-size Stable Diffusion autoencoder, compared with diffusers (tests/golden/sizes)."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.peers import golden_cases as cases
 GOLDEN = Path(__file__).parents[3] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "vae.npz"))
 SHAPES = json.loads((GOLDEN / "keys" / "sd-vae-ft-mse.json").read_text())["diffusers"]
-TOLERANCE = 1e-4 / 3  # of the greatest magnitude: the absolute 1e-4 of the small autoencoder's test
+TOLERANCE = 1e-4 / 3  # relative to the maximum: the absolute 1e-4 of the small autoencoder's test
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +32,12 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vae]:
 
 
 @pytest.mark.parametrize("size", cases.IMAGE_SIZES)
-def test_moments_are_diffusers(vae: Vae, size: int) -> None:
+def test_moments_match_diffusers(vae: Vae, size: int) -> None:
     frames = cases.normal(size, (1, 3, size, size)).clip(-1, 1)
     assert cases.error(vae.encode(frames), RECORDED, f"encode-{size}") <= TOLERANCE
 
 
 @pytest.mark.parametrize("size", cases.IMAGE_SIZES)
-def test_frames_are_diffusers(vae: Vae, size: int) -> None:
+def test_frames_match_diffusers(vae: Vae, size: int) -> None:
     latents = cases.normal(size + 1, (1, 4, size // 8, size // 8))
     assert cases.error(vae.decode(latents), RECORDED, f"decode-{size}") <= TOLERANCE

@@ -1,4 +1,4 @@
-"""The decoder over time against diffusers' (tests/golden/sizes/temporal.npz), and the error messages."""
+"""The temporal decoder, compared with diffusers (tests/golden/sizes/temporal.npz), and the error messages."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ from tests.peers import golden_cases as cases
 GOLDEN = Path(__file__).parents[3] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "temporal.npz"))
 SHAPE = TemporalDecoderShape(cases.TEMPORAL_DECODER["block_out_channels"], layers_per_block=1)
-TOLERANCE = 1e-4 / 3  # of the greatest magnitude
+TOLERANCE = 1e-4 / 3  # relative to the maximum
 
 
 def decoder() -> TemporalDecoder:
@@ -59,7 +59,7 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", cases.CLIP_LENGTHS)
 @pytest.mark.usefixtures("kernels")
-def test_a_clip_equals_diffusers(frames: int) -> None:
+def test_a_decoded_clip_matches_diffusers(frames: int) -> None:
     assert cases.error(decoded(decoder(), frames), RECORDED, f"decode-{frames}") <= TOLERANCE
 
 
@@ -75,13 +75,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_folder_s_decoder_takes_a_clip_14_frames_at_a_time(folder: Path) -> None:
+def test_the_decoder_of_a_folder_decodes_14_frames_at_a_time(folder: Path) -> None:
     vae = load_temporal_decoder(folder, scaling_factor=0.5)
     frames = vae.decode(0.5 * cases.normal(16, (16, 4, 6, 4)))
     assert cases.error(frames, RECORDED, "decode-16") <= TOLERANCE
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match="found no temporal decoder with an upsampling factor of 8"):
         load_temporal_decoder(GOLDEN / "vae" / "diffusers", scaling_factor=1.0)
 
@@ -103,7 +103,7 @@ def pipeline_with(tmp_path: Path, decoder: Path | None) -> Path:
         (False, 16, "vae"),
     ],
 )
-def test_a_clip_is_decoded_over_time_where_the_folder_can(
+def test_a_temporal_decoder_in_the_folder_is_used(
     tmp_path: Path, folder: Path, asked: Switch, frames: int, expected: str
 ) -> None:
     path = pipeline_with(tmp_path, folder)
@@ -117,7 +117,7 @@ def test_a_clip_is_decoded_over_time_where_the_folder_can(
     assert expected == "vae" or rows["decoding"] == f"{min(frames, 14)} frames together with {decoder}"
 
 
-def test_a_missing_one_is_an_error_only_if_needed(tmp_path: Path) -> None:
+def test_a_missing_temporal_decoder_is_an_error_only_if_requested(tmp_path: Path) -> None:
     path = pipeline_with(tmp_path, None)
     pipeline = open_pipeline(path)
     assert decoder_of(pipeline, "auto", frames=16) == path / "vae"
@@ -139,7 +139,7 @@ def test_what_does_not_fit_in_memory_is_rejected(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_a_pipeline_s_clip_is_decoded_over_time_and_replayed_so(tmp_path: Path, folder: Path) -> None:
+def test_a_clip_of_a_pipeline_is_replayed_with_the_temporal_decoder(tmp_path: Path, folder: Path) -> None:
     path = pipeline_with(tmp_path, folder)
     sample = SampleSettings(pipeline=path, sampler="ddim", steps=1, guidance_scale=1.0, num_samples=1)
     request = Request([PromptLine("a cat")], num_frames=3, formats=("png", "latents"), out=tmp_path / "clips")
