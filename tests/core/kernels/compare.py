@@ -29,7 +29,7 @@ def value_and_grads(
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
-    """Compare, within a share of the largest number."""
+    """Compare with a tolerance relative to the largest value."""
     assert found.shape == expected.shape, what
     np.testing.assert_allclose(
         found, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-3), err_msg=what

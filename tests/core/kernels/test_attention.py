@@ -1,4 +1,4 @@
-"""Attention over space and time against float64, both paths, values and gradients."""
+"""Spatial and temporal attention, compared with float64: both paths, values and gradients."""
 
 import mindspore as ms
 import numpy as np
@@ -23,7 +23,7 @@ SIZES = [
 @pytest.mark.parametrize("axis", ["space", "time"])
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_values_and_gradients_equal_the_formula(
+def test_values_and_gradients_match_the_formula(
     size: tuple[int, int, int, int, int], jit: bool, axis: str, path: str
 ) -> None:
     batch, frames, tokens, width, heads = size
@@ -40,7 +40,7 @@ def test_values_and_gradients_equal_the_formula(
     expected = reference.attention_grad(wide, heads, frames, axis, dout.astype(np.float64))
     assert_close(out, reference.attention(wide, heads, frames, axis), "value")
     assert_close(dqkv, expected, "gradient of qkv", 2e-5)
-    # The bias of the keys has no effect on the softmax: its gradient is nothing but rounding.
+    # The bias of the keys has no effect on the softmax: its gradient is only rounding.
     assert_close(dbias, expected.sum((0, 1)), "gradient of the bias", 2e-5)
 
 
@@ -61,7 +61,7 @@ def test_a_nan_affects_only_its_own_sequence_and_head(part: int, path: str) -> N
 
 
 @pytest.mark.parametrize("axis", ["space", "time"])
-def test_half_precision_keeps_its_type_and_its_digits(axis: str, path: str) -> None:
+def test_half_precision_keeps_its_type_and_accuracy(axis: str, path: str) -> None:
     qkv = np.random.default_rng(0).normal(size=(2, 12, 72)).astype(np.float16)
     out = kernels.attention(Tensor(qkv), 3, 3, axis)
     assert out.dtype == ms.float16

@@ -1,4 +1,4 @@
-"""Workers played by threads, which share their memory anyway."""
+"""Threads in place of workers, since they share memory."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -36,7 +36,7 @@ def test_no_thread_continues_before_all_have_arrived(first: int) -> None:
         assert list(pool.map(work, range(WORKERS))) == [WORKERS * ROUNDS] * WORKERS
 
 
-def test_without_the_kernels_there_is_none() -> None:
+def test_without_compiled_kernels_there_is_no_barrier() -> None:
     force_kernels(False)
     try:
         assert open_barrier(np.zeros(1, np.uint32), WORKERS) is None

@@ -19,7 +19,7 @@ from latte_cli.core.storage.files import cache_folder
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Build from a folder of one small source, into a cache of its own."""
+    """Build from a folder with one small source into a temporary cache."""
     folder = tmp_path / "sources"
     folder.mkdir()
     (folder / "answer.cc").write_text('extern "C" int answer() { return 42; }\n')
@@ -30,7 +30,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     build.library_path.cache_clear()
 
 
-def test_a_library_is_built_once_and_found_again(sources: Path) -> None:
+def test_a_library_is_built_once_and_then_reused(sources: Path) -> None:
     first = build.library_path()
     assert first is not None
     assert first.parent == cache_folder("kernels")
@@ -55,7 +55,7 @@ def test_a_note_explains_the_wait_when_kernels_are_built(
     assert caplog.records == []
 
 
-def test_another_source_is_another_library(sources: Path) -> None:
+def test_a_changed_source_gives_another_library(sources: Path) -> None:
     first = build.library_path()
     (sources / "answer.cc").write_text('extern "C" int answer() { return 43; }\n')
     build.library_path.cache_clear()
@@ -64,7 +64,7 @@ def test_another_source_is_another_library(sources: Path) -> None:
     assert ctypes.CDLL(str(second)).answer() == 43
 
 
-def test_a_torn_library_is_built_again(sources: Path) -> None:
+def test_a_truncated_library_is_built_again(sources: Path) -> None:
     compiler = build.find_compiler()
     assert compiler is not None
     library = cache_folder("kernels") / f"{build._fingerprint(compiler)}.so"
@@ -74,7 +74,7 @@ def test_a_torn_library_is_built_again(sources: Path) -> None:
     assert ctypes.CDLL(str(library)).answer() == 42
 
 
-def test_a_source_that_does_not_compile_is_a_warning(sources: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_compile_error_is_a_warning(sources: Path, caplog: pytest.LogCaptureFixture) -> None:
     (sources / "answer.cc").write_text("int answer() { return; }\n")
     with caplog.at_level(logging.WARNING):
         assert build.library_path() is None
@@ -83,7 +83,7 @@ def test_a_source_that_does_not_compile_is_a_warning(sources: Path, caplog: pyte
     assert list(cache_folder("kernels").iterdir()) == []
 
 
-def test_without_a_compiler_training_uses_mindspore_s_operators(
+def test_without_a_compiler_training_uses_the_operators_of_mindspore(
     sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(build, "find_compiler", lambda: None)
@@ -93,7 +93,7 @@ def test_without_a_compiler_training_uses_mindspore_s_operators(
     np.testing.assert_allclose(out.asnumpy(), [[0.0, 30.0]])
 
 
-def test_a_cache_folder_that_cannot_be_made_is_a_warning(
+def test_a_cache_folder_that_cannot_be_created_is_a_warning(
     sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(sources / "answer.cc"))
@@ -101,7 +101,7 @@ def test_a_cache_folder_that_cannot_be_made_is_a_warning(
     assert "could not be built" in caplog.text
 
 
-def test_the_environment_and_the_caller_can_refuse_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_and_the_caller_can_turn_off_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels_available()
     monkeypatch.setenv("LATTE_KERNELS", "off")
     assert not kernels_available()
@@ -115,7 +115,7 @@ def test_the_environment_and_the_caller_can_refuse_the_kernels(monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_two_processes_may_build_at_once(sources: Path) -> None:
+def test_two_processes_can_build_at_the_same_time(sources: Path) -> None:
     program = (
         "from pathlib import Path; from latte_cli.core.kernels import build;"
         f"build.SOURCE_FOLDER = Path({str(sources)!r}); print(build.library_path())"

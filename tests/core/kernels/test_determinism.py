@@ -43,7 +43,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0].__name__)
-def test_one_two_and_five_threads_compute_the_same_bits(case, library: ctypes.CDLL) -> None:  # type: ignore[no-untyped-def]
+def test_one_two_and_five_threads_give_the_same_bits(case, library: ctypes.CDLL) -> None:  # type: ignore[no-untyped-def]
     function, shapes, out_shape = case
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -57,9 +57,9 @@ def test_one_two_and_five_threads_compute_the_same_bits(case, library: ctypes.CD
     assert results[0] == results[1] == results[2]
 
 
-def test_squares_too_small_for_a_normal_number_are_zero_on_every_thread() -> None:
-    """Whether a thread keeps them is a flag that libraries set in some threads: steps would not repeat."""
-    for size in (100, 400_000):  # on the caller's thread, and shared among threads
+def test_subnormal_squares_are_zero_on_every_thread() -> None:
+    """Some libraries change in some threads whether these are kept; results would not be reproducible."""
+    for size in (100, 400_000):  # on the caller's thread, and divided among threads
         parameters, means, squares, averages = (
             [Parameter(Tensor(np.zeros(size, np.float32)), name=name)] for name in "pmsa"
         )

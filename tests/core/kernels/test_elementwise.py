@@ -1,4 +1,4 @@
-"""Layer norm, gated residual and GELU against float64, both paths, values and gradients."""
+"""Layer norm, gated residual and GELU, compared with float64: both paths, values and gradients."""
 
 import mindspore as ms
 import numpy as np
@@ -31,7 +31,7 @@ def inputs(name: str, size: tuple[int, int, int]) -> list[np.ndarray]:
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
-def test_values_and_gradients_equal_the_formula(
+def test_values_and_gradients_match_the_formula(
     name: str, size: tuple[int, int, int], jit: bool, path: str
 ) -> None:
     arrays = inputs(name, size)
@@ -45,7 +45,7 @@ def test_values_and_gradients_equal_the_formula(
         assert_close(found, expected, f"gradient {place}", 2e-5)
 
 
-def test_the_forms_without_a_bias_equal_a_bias_of_zero(path: str) -> None:
+def test_without_a_bias_the_result_is_that_of_a_zero_bias(path: str) -> None:
     x, gate, y, _ = inputs("gated_residual", (2, 5, 24))
     zero = np.zeros(24)
     out = kernels.gated_residual(Tensor(x), Tensor(gate), Tensor(y)).asnumpy()
@@ -53,7 +53,7 @@ def test_the_forms_without_a_bias_equal_a_bias_of_zero(path: str) -> None:
     assert_close(kernels.gelu_tanh(Tensor(x)).asnumpy(), reference.bias_gelu_tanh(x, zero), "gelu_tanh")
 
 
-def test_linear_equals_the_formula_with_its_gradients(path: str) -> None:
+def test_linear_and_its_gradients_match_the_formula(path: str) -> None:
     rng = np.random.default_rng(3)
     x, weight, bias, dout = [
         rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 24), (36, 24), (36,), (2, 5, 36))
@@ -66,7 +66,7 @@ def test_linear_equals_the_formula_with_its_gradients(path: str) -> None:
     assert_close(grads[2], drows.sum(0), "gradient of the bias")
 
 
-def test_gelu_is_right_to_a_millionth_over_its_range(path: str) -> None:
+def test_gelu_is_accurate_to_a_millionth_over_its_range(path: str) -> None:
     x = np.linspace(-30, 30, 4096, dtype=np.float32)[None]
     out = kernels.gelu_tanh(Tensor(x)).asnumpy()
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""How Ascend's fused attention is called: its operator is replaced by one that does what is documented."""
+"""Calls of Ascend's fused attention, whose operator is replaced by one that follows its documentation."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def differentiable(
     scalar_value: float = 1.0,
     input_layout: str = "BSH",
 ) -> Tensor:
-    """`documented` in operators that have gradients."""
+    """`documented`, with operators that have gradients."""
     assert input_layout == "BSND"
     check_limits(query, key, value, head_num, attn_mask)
     q, k, v = (tensor.astype(ms.float32).transpose(0, 2, 1, 3) for tensor in (query, key, value))
@@ -89,7 +89,7 @@ SIZES = [
 
 @pytest.mark.parametrize("axis", ["space", "time"])
 @pytest.mark.parametrize(("clips", "frames", "tokens", "width", "heads"), SIZES)
-def test_layout_scale_and_heads_are_those_of_the_formula(
+def test_the_output_matches_the_formula_for_all_shapes(
     clips: int, frames: int, tokens: int, width: int, heads: int, axis: str
 ) -> None:
     random = np.random.default_rng(width)
@@ -141,7 +141,9 @@ def test_tokens_of_negative_bias_are_masked_in_attention_to_text(width: int, hea
 
 
 @pytest.mark.parametrize("axis", ["space", "time"])
-def test_gradients_go_through_layout_and_filled_heads(axis: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_match_those_of_plain_operators_with_padded_heads(
+    axis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ops, "flash_attention_score", differentiable)
     random = np.random.default_rng(3)
     qkv = random.normal(size=(2, 3 * 4, 3 * 144)).astype(np.float16)

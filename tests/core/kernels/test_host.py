@@ -65,7 +65,7 @@ CASES: list[tuple[Callable[..., Any], list[tuple[int, ...]]]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}-{len(case[1])}")
-def test_arrays_and_tensors_compute_the_same_bits(case: tuple[Callable[..., Any], list[Any]]) -> None:
+def test_arrays_and_tensors_give_the_same_bits(case: tuple[Callable[..., Any], list[Any]]) -> None:
     function, shapes = case
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
@@ -75,13 +75,13 @@ def test_arrays_and_tensors_compute_the_same_bits(case: tuple[Callable[..., Any]
     np.testing.assert_array_equal(found, wanted, strict=True)
 
 
-def test_rows_of_a_table_are_those_of_their_places() -> None:
+def test_lookup_returns_the_rows_of_the_indices() -> None:
     table, places = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([2, 0])
     np.testing.assert_array_equal(kernels.rows(Parameter(Tensor(table)), places), table[[2, 0]])
 
 
 @pytest.mark.parametrize(("queries", "tokens"), [(1, 1), (50, 7), (1000, 120)])
-def test_attention_to_a_text_is_the_softmax_of_biased_scores(queries: int, tokens: int) -> None:
+def test_attention_to_a_text_matches_the_formula(queries: int, tokens: int) -> None:
     rng = np.random.default_rng(2)
     query, key, value = (rng.standard_normal((2, n, 24), np.float32) for n in (queries, tokens, tokens))
     bias = rng.standard_normal((2, tokens), np.float32)
@@ -98,14 +98,14 @@ def test_attention_to_a_text_is_the_softmax_of_biased_scores(queries: int, token
 
 
 @pytest.mark.parametrize("dtype", [ms.float32, ms.float16, ms.bfloat16])
-def test_a_weight_of_any_type_counts_as_float32(dtype: Any) -> None:
+def test_weights_of_any_type_are_converted_to_float32(dtype: Any) -> None:
     values = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
     x, weight = np.ones((5, 4), np.float32), Parameter(Tensor(values, dtype))
     wide = weight.astype(ms.float32).asnumpy()
     np.testing.assert_allclose(kernels.product(x, weight), x @ wide.T, rtol=0, atol=1e-6)
 
 
-def test_an_array_that_does_not_lie_side_by_side_is_read_as_what_it_is() -> None:
+def test_a_non_contiguous_array_is_read_correctly() -> None:
     x = np.random.default_rng(3).standard_normal((36, 96, 2), np.float32).transpose(2, 1, 0)
     np.testing.assert_array_equal(kernels.silu(x), kernels.silu(x.copy()))
 

@@ -1,4 +1,4 @@
-"""Convolution, group normalisation and doubling of images, and their gradients, against float64 NumPy."""
+"""Convolution, group norm and upsampling of images, and their gradients, compared with float64 NumPy."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def numbers(*shape: int) -> np.ndarray:
 
 
 def convolved(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int) -> np.ndarray:
-    """Every window times the filter; a stride of 1 pads by half the filter, one of 2 does not pad."""
+    """Each window times the filter; stride 1 pads by half the filter, stride 2 does not pad."""
     pads = [(side // 2 if stride == 1 else 0,) * 2 for side in weight.shape[2:]]
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *pads))
     windows = sliding_window_view(padded, weight.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
@@ -32,14 +32,19 @@ def convolved(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int) 
         ((1, 4, 6, 290), 13, 3, 1),  # a row longer than a block of output pixels
         ((9, 2, 33, 17), 3, 5, 1),  # more images than groups of partial sums
         ((2, 5, 9, 13), 7, 3, 2),
-        ((1, 4, 16, 8), 6, 3, 2),  # an even side: the last row and column are not looked at
-        ((3, 8, 12, 16), 8, 3, 1),  # from here on by tiles: some of them in two panels
-        ((2, 3, 9, 11), 21, 3, 1),  # sides that no tile divides, channels that no block does
+        ((1, 4, 16, 8), 6, 3, 2),  # an even side: the last row and column are not used
+        ((3, 8, 12, 16), 8, 3, 1),  # from here on computed by tiles, some of them in two panels
+        (
+            (2, 3, 9, 11),
+            21,
+            3,
+            1,
+        ),  # sides that are no multiple of a tile, channels that are no multiple of a block
         ((1, 40, 5, 300), 37, 3, 1),  # a row of tiles longer than a panel
         ((1, 260, 16, 5), 70, 3, 1),  # channels for several products and several tasks
     ],
 )
-def test_convolution_and_its_gradients_equal_the_formula(
+def test_convolution_and_its_gradients_match_the_formula(
     path: str, x: tuple[int, ...], filters: int, side: int, stride: int
 ) -> None:
     arrays = [numbers(*x), numbers(filters, x[1], side, side), numbers(filters)]
@@ -52,7 +57,9 @@ def test_convolution_and_its_gradients_equal_the_formula(
 
     found, grads = value_and_grads(function, arrays, dout, jit=True)
     assert_close(found, expected, f"{path}: values")
-    for place, name in enumerate(("dx", "dweight")):  # linear in each: any direction tells, without a step
+    for place, name in enumerate(
+        ("dx", "dweight")
+    ):  # linear in each argument, so finite differences are exact in any direction
         direction = numbers(*arrays[place].shape)
         moved = [direction if i == place else array for i, array in enumerate(arrays)]
         change = (convolved(*moved[:2], np.zeros(filters), stride) * dout).sum()
@@ -61,8 +68,8 @@ def test_convolution_and_its_gradients_equal_the_formula(
     assert_close(grads[2], dout.sum((0, 2, 3), dtype=np.float64), "dbias")
 
 
-@pytest.mark.parametrize(("channels", "filters"), [(8, 8), (4, 3)])  # by tiles, and tap by tap
-def test_an_image_s_convolution_does_not_depend_on_other_images(channels: int, filters: int) -> None:
+@pytest.mark.parametrize(("channels", "filters"), [(8, 8), (4, 3)])  # by tiles, and by single filter taps
+def test_the_convolution_of_an_image_does_not_depend_on_other_images(channels: int, filters: int) -> None:
     images, weight = numbers(7, channels, 20, 12), Tensor(numbers(filters, channels, 3, 3))
     together = conv2d(Tensor(images), weight, None, 1, 1).asnumpy()
     for place, image in enumerate(images):
@@ -79,7 +86,7 @@ def normalised(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, groups: int,
 
 @pytest.mark.parametrize("silu", [False, True])
 @pytest.mark.parametrize("mean", [0.0, 30.0])
-def test_group_norm_and_its_gradients_equal_the_formula(path: str, silu: bool, mean: float) -> None:
+def test_group_norm_and_its_gradients_match_the_formula(path: str, silu: bool, mean: float) -> None:
     arrays = [numbers(2, 12, 5, 7) + np.float32(mean), numbers(12), numbers(12)]
     dout = numbers(2, 12, 5, 7)
 
@@ -99,7 +106,7 @@ def test_group_norm_and_its_gradients_equal_the_formula(path: str, silu: bool, m
         assert abs((grads[place] * direction).sum() - change) < 1e-4 * size, f"{path}: gradient {place}"
 
 
-def test_doubling_repeats_pixels_and_adds_their_gradients(path: str) -> None:
+def test_upsampling_repeats_pixels_and_adds_their_gradients(path: str) -> None:
     x, offset, dout = numbers(2, 3, 5, 70), np.zeros((2, 3, 10, 140), np.float32), numbers(2, 3, 10, 140)
 
     def function(image: Tensor, added: Tensor) -> Tensor:

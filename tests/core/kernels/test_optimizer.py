@@ -49,7 +49,7 @@ def fresh_buffers() -> Buffers:
     return Buffers(tensors(randoms(0)), tensors(zeros), tensors(zeros), tensors(randoms(0)), DECAYS)
 
 
-def test_four_steps_equal_the_formula_in_place(path: str) -> None:
+def test_four_in_place_steps_match_the_formula(path: str) -> None:
     buffers = fresh_buffers()
     for step in range(4):
         gradients = [Tensor(array) for array in randoms(step + 1)]
@@ -75,7 +75,7 @@ def test_a_compiled_graph_sees_the_new_weights(path: str) -> None:
     assert float(total(Tensor(1.0))) == pytest.approx(2.0, abs=1e-6)
 
 
-def test_the_norm_and_the_sum_equal_float64(path: str) -> None:
+def test_the_norm_and_the_sum_match_float64(path: str) -> None:
     values, more = randoms(0), randoms(1)
     expected = np.sqrt(sum((value.astype(np.float64) ** 2).sum() for value in values))
     assert global_norm([Tensor(value) for value in values]) == pytest.approx(expected, rel=1e-9)
@@ -85,7 +85,7 @@ def test_the_norm_and_the_sum_equal_float64(path: str) -> None:
         np.testing.assert_array_equal(found, first + second)
 
 
-def test_a_nan_shows_in_the_norm_and_in_the_weights(path: str) -> None:
+def test_a_nan_appears_in_the_norm_and_the_weights(path: str) -> None:
     gradients = randoms(1)
     gradients[3][39999] = np.nan
     assert np.isnan(global_norm(gradients))
@@ -95,7 +95,7 @@ def test_a_nan_shows_in_the_norm_and_in_the_weights(path: str) -> None:
     assert np.isnan(buffers.averages[3].asnumpy()[39999])
 
 
-def test_threads_do_not_change_a_bit() -> None:
+def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     library = ctypes.CDLL(str(library_path()))
     threads, results = library.latte_threads(), []
     for number in (1, 2, 3):
@@ -116,7 +116,7 @@ def test_threads_do_not_change_a_bit() -> None:
         (np.zeros(3, np.float32), "expected tensors of one size"),
     ],
 )
-def test_what_cannot_be_updated_in_place_is_refused(parameter: np.ndarray, message: str) -> None:
+def test_an_array_that_cannot_be_updated_in_place_is_rejected(parameter: np.ndarray, message: str) -> None:
     four = np.zeros(4, np.float32)
     with pytest.raises(ValueError, match=message):
         adamw_ema(Buffers([parameter], [four], [four.copy()], None, [0.0]), [four.copy()], step=0, rate=RATE)

@@ -1,4 +1,4 @@
-"""Products, and those whose gradients compute again what precedes them, against float64."""
+"""Matrix products, also those that recompute the previous function for gradients, compared with float64."""
 
 import mindspore as ms
 import numpy as np
@@ -9,7 +9,7 @@ from tests.core.kernels import reference
 from tests.core.kernels.compare import assert_close, value_and_grads
 
 SIZES = [(2, 12, 24), (1, 70, 144)]
-# The function, the formula of what precedes the product, and the shapes of that one's further inputs.
+# The function, the formula of the function before the product, and the shapes of its other inputs.
 CASES = {
     "norm_linear": ("modulated_layer_norm", lambda batch, width: [(batch, width), (batch, width)]),
     "gelu_linear": ("bias_gelu_tanh", lambda batch, width: [(width,)]),
@@ -19,7 +19,7 @@ CASES = {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("jit", [False, True])
-def test_values_and_gradients_equal_the_formula(
+def test_values_and_gradients_match_the_formula(
     name: str, size: tuple[int, int, int], jit: bool, path: str
 ) -> None:
     before, further = CASES[name]
@@ -46,10 +46,10 @@ def test_values_and_gradients_equal_the_formula(
 
 @pytest.mark.parametrize("shape", [(2, 40), (3, 1, 515), (97, 24), (2, 300, 130), (1000, 144)], ids=str)
 @pytest.mark.parametrize("outputs", [1, 16, 50, 200])
-def test_products_of_all_sizes_and_their_gradients_equal_the_formula(
+def test_products_of_all_sizes_and_their_gradients_match_the_formula(
     shape: tuple[int, ...], outputs: int, path: str
 ) -> None:
-    """Few rows and many, full vectors and remainders, one panel and several."""
+    """Few and many rows, full vectors and remainders, one panel and several."""
     rng = np.random.default_rng(outputs)
     x, weight = (rng.normal(size=size).astype(np.float32) for size in (shape, (outputs, shape[-1])))
     dout = rng.normal(size=(*shape[:-1], outputs)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Compiled functions that their callers wait for asleep."""
+"""Compiled functions whose callers sleep until they finish."""
 
 import time
 
@@ -15,7 +15,7 @@ SIZE = 1024
 
 
 def chain(x):  # type: ignore[no-untyped-def]
-    """Products one after the other: some tenths of a second of work."""
+    """Several matrix products that take some tenths of a second."""
     product = x
     for _ in range(40):
         product = ops.MatMul()(product, x)
@@ -24,11 +24,11 @@ def chain(x):  # type: ignore[no-untyped-def]
 
 @pytest.fixture
 def half() -> np.ndarray:
-    """A matrix whose products with itself are itself."""
+    """A matrix whose product with itself is itself."""
     return np.full((SIZE, SIZE), 1 / SIZE, np.float32)
 
 
-def test_results_are_those_of_the_function(half: np.ndarray) -> None:
+def test_results_equal_those_of_the_function(half: np.ndarray) -> None:
     compiled = Compiled(chain)
     for factor in (1.0, -1.0):
         product, further = compiled(Tensor(half * np.float32(factor)))
@@ -36,7 +36,7 @@ def test_results_are_those_of_the_function(half: np.ndarray) -> None:
         np.testing.assert_array_equal(further.asnumpy(), half * np.float32(factor) + 1)
 
 
-def test_two_functions_are_not_reported_as_one_that_is_compiled_again(
+def test_compiling_two_functions_gives_no_warning_of_recompilation(
     half: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add_one(x):  # type: ignore[no-untyped-def]
@@ -52,7 +52,7 @@ def test_two_functions_are_not_reported_as_one_that_is_compiled_again(
     assert said == []
 
 
-def test_without_the_kernels_results_are_the_same(half: np.ndarray) -> None:
+def test_without_compiled_kernels_the_results_are_the_same(half: np.ndarray) -> None:
     force_kernels(False)
     try:
         product, _ = Compiled(chain)(Tensor(half))
@@ -78,7 +78,7 @@ def test_waiting_for_a_channel_ends_after_the_timeout(
     assert 0.3 <= time.perf_counter() - start < 30
 
 
-def test_inference_takes_arrays_and_its_own_results_on_either_path(path: str) -> None:
+def test_inference_accepts_arrays_and_its_own_results_with_and_without_kernels(path: str) -> None:
     def normed(x, shift):  # type: ignore[no-untyped-def]
         y = operators.modulated_layer_norm(x, shift, shift)
         return y, y
@@ -93,6 +93,6 @@ def test_inference_takes_arrays_and_its_own_results_on_either_path(path: str) ->
     np.testing.assert_allclose(np.asarray(run(once, shift)), wanted, rtol=0, atol=1e-5)
 
 
-def test_operators_may_be_fused_by_mindspore(half: np.ndarray) -> None:
+def test_mindspore_can_fuse_operators(half: np.ndarray) -> None:
     product, _ = Compiled(chain, level="O1")(Tensor(half))
     np.testing.assert_allclose(product.asnumpy(), half, rtol=1e-4)

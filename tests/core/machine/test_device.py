@@ -57,12 +57,12 @@ def test_unsupported_switches_are_rejected_by_name(device: str, train: dict[str,
         check_switches(settings_of(train), device)
 
 
-def test_frames_are_not_sunk() -> None:
+def test_sink_mode_is_rejected_for_frames() -> None:
     with pytest.raises(LatteError, match=r"^train\.sink_mode: found true, .* cache\.in_memory$"):
         check_switches(settings_of({"sink_mode": True}, in_memory=False), "ascend")
 
 
-def test_auto_is_served_everywhere_and_a_device_not_known_yet_is_not_judged() -> None:
+def test_supported_switches_are_accepted_and_device_auto_is_not_checked() -> None:
     for device in ("auto", "cpu", "ascend", "gpu"):
         check_switches(settings_of({"recompute": True}), device)
     check_switches(settings_of({"dtype": "bfloat16", "sink_mode": True, "flash_attention": True}), "ascend")
@@ -70,7 +70,7 @@ def test_auto_is_served_everywhere_and_a_device_not_known_yet_is_not_judged() ->
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_flash_attention_is_on_on_ascend_with_16_bits_unless_refused(dtype: str) -> None:
+def test_flash_attention_is_on_by_default_on_ascend_with_16_bits(dtype: str) -> None:
     served = dtype != "float32"
     for switch, on in (("auto", True), (True, True), (False, False)):
         train = TrainSettings(dtype=dtype, flash_attention=switch)
@@ -79,7 +79,7 @@ def test_flash_attention_is_on_on_ascend_with_16_bits_unless_refused(dtype: str)
         assert not uses_flash_attention(train, "gpu")
 
 
-def test_auto_that_stays_off_is_a_warning_only_where_one_would_expect_it_on(
+def test_auto_that_stays_off_gives_a_warning_only_on_ascend(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -102,7 +102,7 @@ def test_sinking_is_on_by_default_on_ascend_for_cached_latents(in_memory: bool) 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """What is asked of MindSpore, which seems to run on Ascend."""
+    """The calls of MindSpore, which is made to look as if it ran on Ascend."""
     made: list[tuple[str, Any]] = []
 
     def noted(name: str) -> Any:
@@ -118,7 +118,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return made
 
 
-def test_ascend_gets_its_memory_limit_and_convolutions_of_float32(calls: list[tuple[str, Any]]) -> None:
+def test_on_ascend_the_memory_limit_is_set_and_convolutions_use_float32(calls: list[tuple[str, Any]]) -> None:
     settings = settings_of({"max_device_memory": "59GB", "dtype": "bfloat16"})
     assert use_training_device(settings.model_copy(update={"device": "ascend"})) == "ascend"
     assert calls == [
@@ -130,7 +130,7 @@ def test_ascend_gets_its_memory_limit_and_convolutions_of_float32(calls: list[tu
 
 
 @pytest.mark.parametrize("device", ["auto", "ascend"])
-def test_float16_overflows_to_infinity_unless_the_user_chose_otherwise(
+def test_float16_overflows_to_infinity_by_default(
     device: str, calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of({"dtype": "float16"}).model_copy(update={"device": device})
@@ -142,7 +142,7 @@ def test_float16_overflows_to_infinity_unless_the_user_chose_otherwise(
     assert "set_memory" not in [name for name, *_ in calls]
 
 
-def test_a_cpu_is_given_no_limit_of_device_memory(
+def test_on_a_cpu_no_limit_of_device_memory_is_set(
     calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_module, "device_in_use", lambda: "cpu")
@@ -153,12 +153,12 @@ def test_a_cpu_is_given_no_limit_of_device_memory(
 
 
 @pytest.mark.parametrize("size", ["59", "0GB", "59 GB", "59MB", "GB"])
-def test_a_limit_of_device_memory_has_mindspore_s_format(size: str) -> None:
+def test_the_limit_of_device_memory_has_the_format_of_mindspore(size: str) -> None:
     with pytest.raises(ValueError, match="max_device_memory"):
         TrainSettings(max_device_memory=size)
 
 
-def test_mindspore_takes_every_limit_of_device_memory_that_is_allowed() -> None:
+def test_mindspore_accepts_every_allowed_limit_of_device_memory() -> None:
     for size in ("59GB", "5.5GB", "1GB"):
         TrainSettings(max_device_memory=size)
         ms.runtime.memory._check_memory_conf_valid(size)

@@ -8,7 +8,7 @@ from latte_cli.core.machine import memory
 from latte_cli.core.machine.memory import free_memory, machine_memory
 
 
-def test_what_is_free_is_the_least_of_the_machine_s_and_the_container_s(
+def test_free_memory_is_the_lower_of_machine_and_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {"limit": "9000\n", "use": "2000\n", "meminfo": "MemTotal: 99 kB\nMemAvailable:    8 kB\n"}
