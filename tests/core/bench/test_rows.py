@@ -1,4 +1,4 @@
-"""Rows as they are typed, and what training makes of them."""
+"""Rows as typed by a user, and the training settings of each."""
 
 import pytest
 
@@ -12,12 +12,12 @@ EXPERIMENT = Settings.model_validate(
 KEYS = "expected recompute, sink, cache or shard = on or off, or batch or frames = a number"
 
 
-def test_what_a_row_leaves_out_is_the_experiments() -> None:
+def test_values_missing_in_a_row_come_from_the_experiment() -> None:
     (row,) = parse_rows(["batch=2"], EXPERIMENT)
     assert row == Row(cards=1, recompute=False, sink=False, cache=True, batch=2, frames=16)
 
 
-def test_every_row_is_measured_on_every_number_of_cards() -> None:
+def test_each_row_is_measured_with_each_number_of_cards() -> None:
     rows = parse_rows(["cache=on", " cache = off , frames = 4 "], EXPERIMENT, cards=[1, 4])
     assert [(row.cards, row.cache, row.frames) for row in rows] == [
         (1, True, 16),
@@ -27,12 +27,12 @@ def test_every_row_is_measured_on_every_number_of_cards() -> None:
     ]
 
 
-def test_images_a_second_count_all_frames_of_all_clips_on_all_cards() -> None:
+def test_images_per_second_count_all_frames_on_all_cards() -> None:
     (row,) = parse_rows(["batch=3,frames=7"], EXPERIMENT, cards=[4])
     assert row.images == 4 * 3 * 7
 
 
-def test_without_rows_the_usual_ones_vary_one_switch_each() -> None:
+def test_default_rows_differ_in_one_switch_each() -> None:
     rows = parse_rows([], EXPERIMENT)
     assert [(row.cache, row.recompute, row.sink) for row in rows] == [
         (False, False, False),
@@ -42,7 +42,7 @@ def test_without_rows_the_usual_ones_vary_one_switch_each() -> None:
     ]
 
 
-def test_a_row_trains_one_pass_a_step_with_no_end_or_checkpoint_in_sight() -> None:
+def test_a_row_trains_one_pass_per_step_without_end_or_checkpoint() -> None:
     (row,) = parse_rows(["batch=2,frames=4"], EXPERIMENT)
     settings = row.settings(EXPERIMENT)
     assert (settings.train.batch_size, settings.data.num_frames, settings.train.accumulation) == (2, 4, 1)
@@ -50,7 +50,7 @@ def test_a_row_trains_one_pass_a_step_with_no_end_or_checkpoint_in_sight() -> No
     assert settings.train.checkpoint_every > 10**8
 
 
-def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
+def test_a_cpu_cannot_sink_data() -> None:
     (row,) = parse_rows(["sink=on"], EXPERIMENT)
     assert lack(row, "cpu") == NOT_HERE == "not on this device"
     assert lack(row, "ascend") is None
@@ -58,7 +58,7 @@ def test_a_processor_has_no_memory_of_its_own_to_sink_data_into() -> None:
     assert lack(row, "ascend") == "frames are encoded between steps: expected cache=on"
 
 
-def test_a_sharded_row_needs_several_cards() -> None:
+def test_a_sharded_row_requires_several_cards() -> None:
     one, two = parse_rows(["shard=on"], EXPERIMENT, cards=[1, 2])
     assert lack(one, "cpu") == "one card has no other to share with: expected --parallel 2 or more"
     assert lack(two, "cpu") is None

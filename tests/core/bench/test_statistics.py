@@ -31,7 +31,7 @@ def test_a_spread_is_the_median_with_its_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 2.0, 3.0, 4.0]) == Spread(median=3.0, low=2.0, high=4.0, count=5, mean=3.0)
 
 
-def test_ratios_are_new_over_old_for_rows_that_both_have() -> None:
+def test_ratios_are_new_over_old_for_rows_in_both_files() -> None:
     old, new = benchmark(**measured(2.0, 10.0, 400, 8.0)), benchmark(**measured(1.0, 20.0, 300, 6.0))
     new["train"].append({**ROW, "batch": 9, **measured(1.0, 1.0, 1, 1.0)})
     (entry,) = compare(new, old)
@@ -43,7 +43,7 @@ def test_rows_that_could_not_be_measured_are_not_compared() -> None:
     assert compare(benchmark(problem="not on this device"), benchmark(**measured(1.0, 1.0, 1, 1.0))) == []
 
 
-def test_another_machine_or_model_is_named() -> None:
+def test_a_different_machine_or_model_is_reported() -> None:
     old, new = benchmark(), benchmark()
     new["machine"]["cores"] = 4
     new["experiment"]["model"]["depth"] = 4
@@ -56,12 +56,12 @@ def test_warm_up_is_not_counted_and_its_first_call_is_reported_separately() -> N
     assert (len(calls), spread.count) == (7, 4)
 
 
-def test_counting_stops_when_its_time_is_over_but_not_before_three() -> None:
+def test_counting_stops_after_its_time_but_not_before_three_steps() -> None:
     _, spread = timed(lambda: None, warmup=1, count=100, seconds=-1.0)
     assert spread.count == 3
 
 
-def test_a_row_of_before_there_was_a_switch_is_compared_with_the_row_that_has_it_off() -> None:
+def test_a_row_from_before_a_switch_existed_is_compared_with_it_off() -> None:
     old, new = benchmark(**measured(2.0, 1.0, 1, 1.0)), benchmark(shard=False, **measured(1.0, 1.0, 1, 1.0))
     (entry,) = compare(new, old)
     assert entry["ratios"]["step"] == 0.5

@@ -13,7 +13,7 @@ from latte_cli.core.evaluate.clips import Item, Place, digest, draw_clips, open_
 Frames = NDArray[np.uint8]
 
 
-def test_folders_of_movies_and_frames_are_clips_and_what_is_too_short_is_named(
+def test_folders_of_movies_and_frames_are_read_and_short_ones_are_reported(
     tmp_path: Path,
     make_movie: Callable[..., Path],
     make_folder: Callable[..., Path],
@@ -34,7 +34,7 @@ def test_folders_of_movies_and_frames_are_clips_and_what_is_too_short_is_named(
     assert numbers(read_frames(Place(clips.items[1], (0, 4, 8)))) == [0, 4, 8]
 
 
-def test_arrays_are_clips_one_a_row_in_natural_order(tmp_path: Path) -> None:
+def test_each_row_of_an_array_is_a_clip_and_files_are_in_natural_order(tmp_path: Path) -> None:
     many = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 6, 3), dtype=np.uint8)
     np.save(tmp_path / "b10.npy", many[:2])
     np.save(tmp_path / "b2.npy", many[2])
@@ -59,7 +59,7 @@ def clip_set(*frames: int):  # type: ignore[no-untyped-def]
     return ClipSet("--real", Path("videos"), lengths(*frames))
 
 
-def test_a_draw_is_its_seed_s_and_begins_wherever_the_clip_fits() -> None:
+def test_a_draw_depends_on_its_seed_and_begins_at_any_frame_that_fits() -> None:
     clips = clip_set(20, 30, 7)
 
     def begins(*seed: int) -> list[tuple[str, int]]:
@@ -84,7 +84,7 @@ def test_every_video_contributes_a_clip_before_any_contributes_two() -> None:
     assert sorted(counts) == [1] * 3 + [2] * 7
 
 
-def test_generated_clips_begin_at_their_first_frame_and_cannot_be_more_than_there_are() -> None:
+def test_generated_clips_begin_at_their_first_frame_and_are_used_once() -> None:
     clips = clip_set(20, 30, 40)
     drawn = draw_clips(clips, 3, num_frames=4, stride=1, random=False, seed=(5, 0, 1))
     assert [(place.item.path.name, place.indices) for place in drawn] == [
@@ -94,7 +94,7 @@ def test_generated_clips_begin_at_their_first_frame_and_cannot_be_more_than_ther
         draw_clips(clips, 4, num_frames=4, stride=1, random=False, seed=(5, 0, 1))
 
 
-def test_a_digest_is_of_content_and_frames(tmp_path: Path) -> None:
+def test_a_digest_depends_on_content_and_frames(tmp_path: Path) -> None:
     array = np.random.default_rng(1).integers(0, 256, (2, 4, 2, 2, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", array)
     np.save(tmp_path / "b.npy", array[::-1])

@@ -25,13 +25,15 @@ def weights(source: int, target: int, *, antialias: bool) -> Array:
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("side", [64, 256, 500])
-def test_the_network_s_frames_are_the_triangle_filter_s(side: int, antialias: bool) -> None:
+def test_frames_for_the_network_match_a_triangle_filter(side: int, antialias: bool) -> None:
     frames = np.random.default_rng(side).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     table = weights(side, 224, antialias=antialias and side > 224)
     expected = np.einsum("yh,fhwc,xw->fcyx", table, frames / 255, table, optimize=True) * 2 - 1
     found = network_input(frames, antialias=antialias)
     assert found.dtype == np.float32
-    assert np.abs(found - expected).max() < 2 * side * 2**-22  # places are found in float32, as torch does
+    assert (
+        np.abs(found - expected).max() < 2 * side * 2**-22
+    )  # positions are computed in float32, as in torch
 
 
 def arrays(path: Path, *shapes: tuple[int, int]) -> ClipSet:
@@ -40,7 +42,7 @@ def arrays(path: Path, *shapes: tuple[int, int]) -> ClipSet:
     return open_clips("--generated", path, needed=4)
 
 
-def test_frames_are_brought_to_the_size_of_the_first_generated_clip(tmp_path: Path) -> None:
+def test_frames_are_resized_to_the_size_of_the_first_generated_clip(tmp_path: Path) -> None:
     clips = arrays(tmp_path, (12, 20), (24, 12), (13, 13))
     assert common_size(clips, Protocol()) == 12
     assert common_size(clips, Protocol(size=64)) == 64
@@ -54,7 +56,7 @@ def test_frames_are_brought_to_the_size_of_the_first_generated_clip(tmp_path: Pa
         squares(third, 12, Protocol(), generated=True)
 
 
-def test_frames_of_the_size_are_left_as_they_are(tmp_path: Path) -> None:
+def test_frames_of_the_right_size_are_unchanged(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", frames)
     place = Place(Item(tmp_path / "a.npy", 4, 0), (3, 1))

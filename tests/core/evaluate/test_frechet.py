@@ -9,21 +9,21 @@ Array = NDArray[np.float64]
 
 
 def features_of(mean: Array, covariance_root: Array, number: int, seed: int) -> Array:
-    """Rows whose mean and covariance are exactly these, but for rounding."""
+    """Rows with exactly this mean and covariance, up to rounding."""
     drawn = np.random.default_rng(seed).standard_normal((number, len(mean)))
     white = np.linalg.qr(drawn - drawn.mean(axis=0))[0] * np.sqrt(number - 1)
     return white @ covariance_root + mean
 
 
 def by_scipy(first: Array, second: Array) -> float:
-    """The formula as it is written, with scipy's general square root of a matrix."""
+    """The formula as published, with scipy's general matrix square root."""
     mean, other = first.mean(axis=0), second.mean(axis=0)
     covariance, other_covariance = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
     root = scipy.linalg.sqrtm(covariance @ other_covariance).real
     return float(np.square(mean - other).sum() + np.trace(covariance + other_covariance - 2 * root))
 
 
-def test_it_is_the_formula_by_scipy() -> None:
+def test_the_distance_matches_scipy() -> None:
     rng = np.random.default_rng(0)
     first = rng.standard_normal((300, 120)) @ rng.standard_normal((120, 120)) / 10
     second = rng.standard_normal((400, 120)) * rng.uniform(0.1, 3, 120) + 0.3
@@ -31,8 +31,8 @@ def test_it_is_the_formula_by_scipy() -> None:
 
 
 @pytest.mark.parametrize(("decades", "within"), [(2, 1e-9), (4, 1e-7), (6, 1e-6)])
-def test_it_is_the_formula_by_scipy_for_ill_conditioned_covariances(decades: int, within: float) -> None:
-    """Deviations over so many decades, in other directions on either side: conditions of 1e4 to 1e12."""
+def test_the_distance_matches_scipy_for_ill_conditioned_covariances(decades: int, within: float) -> None:
+    """Standard deviations over several decades, in different directions: condition numbers of 1e4 to 1e12."""
     rng = np.random.default_rng(7)
     deviations = np.logspace(0, -decades, 64)
     axes, other_axes = (np.linalg.qr(rng.standard_normal((64, 64)))[0] for _ in range(2))
@@ -43,7 +43,7 @@ def test_it_is_the_formula_by_scipy_for_ill_conditioned_covariances(decades: int
 
 @pytest.mark.parametrize("smallest", [1e-6, 1e-12, 0.0])
 def test_singular_covariances_match_the_closed_form(smallest: float) -> None:
-    """With the same eigenvectors, the distance is the sum of (s1 - s2)^2 over the deviations."""
+    """With equal eigenvectors, the distance is the sum of (s1 - s2)^2 over the standard deviations."""
     rng = np.random.default_rng(1)
     axes = np.linalg.qr(rng.standard_normal((64, 64)))[0]
     deviations = np.append(np.logspace(3, -6, 56), np.full(8, smallest))
@@ -55,8 +55,8 @@ def test_singular_covariances_match_the_closed_form(smallest: float) -> None:
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-10)
 
 
-def test_fewer_clips_than_dimensions_equal_the_distance_in_their_span() -> None:
-    """Rows of 12 in 400 dimensions, turned so that all but 40 coordinates vanish, where scipy can follow."""
+def test_the_distance_of_fewer_clips_than_dimensions_is_that_in_their_span() -> None:
+    """12 rows in 400 dimensions, rotated so that all but 40 coordinates are zero, which scipy can compute."""
     rng = np.random.default_rng(4)
     small, other = rng.standard_normal((12, 8)), rng.standard_normal((30, 8)) * 2 + 1
     turn = np.linalg.qr(rng.standard_normal((400, 400)))[0][:8]

@@ -10,7 +10,7 @@ from latte_cli.core.evaluate.protocol import Protocol
 
 
 @pytest.mark.parametrize("generated_bytes", [1, 4 * 16 * 16 * 3 * 2, 1 << 29])
-def test_likenesses_are_those_of_the_nearest_however_clips_are_cut(
+def test_similarities_are_those_to_the_nearest_clip_for_any_chunk_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generated_bytes: int
 ) -> None:
     rng = np.random.default_rng(0)

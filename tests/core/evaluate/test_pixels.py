@@ -19,7 +19,7 @@ def test_squared_distances_are_exact_at_the_size_of_a_real_clip() -> None:
     assert squared_distances(clips, others).tolist() == expected
 
 
-def test_psnr_is_its_formula_and_infinite_for_equal_clips() -> None:
+def test_psnr_matches_its_formula_and_is_infinite_for_equal_clips() -> None:
     clip, other = np.full((2, 4, 4, 3), 110, np.uint8), np.full((2, 4, 4, 3), 100, np.uint8)
     distance = int(squared_distances(clip[None], other[None])[0, 0])
     assert psnr(distance, clip.size) == pytest.approx(20 * np.log10(255 / 10))
@@ -57,7 +57,7 @@ def smooth(clip: Clip) -> Clip:
     )
 
 
-def test_ssim_is_the_paper_s() -> None:
+def test_ssim_matches_the_formula_of_the_paper() -> None:
     clip = smooth(noise(2, 2, 24, 19, 3))
     other = np.clip(clip.astype(int) + noise(3, *clip.shape) // 8, 0, 255).astype(np.uint8)
     expected = np.mean(

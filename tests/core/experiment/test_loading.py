@@ -1,4 +1,4 @@
-"""The experiment file: how it is read, what is said of its faults, and how it is written back."""
+"""The experiment file: reading it, its error messages, and writing it."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ from latte_cli.core.settings.yaml import parse_yaml, scalar_yaml
 
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where to write an experiment file, from the folder that it is in."""
+    """The path of an experiment file in the working directory."""
     monkeypatch.chdir(tmp_path)
     return Path("sky.yaml")
 
 
 def fault_of(experiment: Path, text: str, **options: object) -> str:
-    """What is said of a faulty file."""
+    """The error message for an invalid file."""
     experiment.write_text(text)
     with pytest.raises(LatteError) as caught:
         load_settings(experiment, **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
-def test_values_come_from_the_file_and_the_rest_from_the_defaults(experiment: Path) -> None:
+def test_values_missing_in_the_file_have_their_defaults(experiment: Path) -> None:
     experiment.write_text("seed: 7\ndata: {num_frames: 8}\ntrain:\n")
     settings = load_settings(experiment)
     assert (settings.seed, settings.data.num_frames, settings.data.image_size) == (7, 8, 256)
@@ -49,7 +49,7 @@ def test_overrides_apply_in_order(experiment: Path) -> None:
     assert (settings.train.steps, settings.train.batch_size, settings.seed) == (7, 3, 1)
 
 
-def test_an_override_may_contain_any_yaml(experiment: Path) -> None:
+def test_an_override_can_contain_any_yaml(experiment: Path) -> None:
     experiment.write_text("model: {num_classes: 9, condition: class}\n")
     overrides = [
         parse_override(text) for text in ("sample.class_labels=[1, 8]", "data.root=a=b", "train.clip_norm=")
@@ -59,7 +59,7 @@ def test_an_override_may_contain_any_yaml(experiment: Path) -> None:
     assert (settings.data.root, settings.train.clip_norm) == (Path("a=b"), None)
 
 
-def test_the_file_in_the_working_directory_comes_before_the_demo(experiment: Path) -> None:
+def test_the_file_in_the_working_directory_is_preferred_to_the_demo(experiment: Path) -> None:
     assert load_settings().run_dir == Path("runs/demo")
     Path("latte.yaml").write_text("run_dir: here\n")
     assert load_settings().run_dir == Path("here")
@@ -91,7 +91,7 @@ def test_written_settings_load_back_equal(experiment: Path, explained: bool) -> 
     assert load_settings(experiment) == settings
 
 
-def test_written_settings_explain_every_key() -> None:
+def test_written_settings_have_a_comment_for_every_key() -> None:
     lines = dump_settings(Settings()).splitlines()
     keys = [number for number, line in enumerate(lines) if line.strip() and not line.strip().startswith("#")]
     bare = [lines[number] for number in keys if not lines[number - 1].strip().startswith("#")]
@@ -118,7 +118,7 @@ def test_written_settings_explain_every_key() -> None:
         ("sample: {class_labels: [a]}", 'sample.class_labels: found "a", expected a list of integers'),
     ],
 )  # fmt: skip
-def test_a_single_fault_is_one_line_with_its_path_and_what_is_expected(
+def test_the_error_for_an_invalid_value_is_one_line_with_its_key_and_what_is_expected(
     experiment: Path, text: str, fault: str
 ) -> None:
     assert fault_of(experiment, text) == f"sky.yaml: {fault}"
@@ -151,14 +151,14 @@ def test_a_single_fault_is_one_line_with_its_path_and_what_is_expected(
         ("sample: {steps: 1001}", "sample.steps: found 1001, expected at most diffusion.num_timesteps 1000"),
     ],
 )  # fmt: skip
-def test_settings_that_do_not_go_together_are_named(experiment: Path, text: str, fault: str) -> None:
+def test_the_error_names_settings_that_contradict_each_other(experiment: Path, text: str, fault: str) -> None:
     assert fault_of(experiment, text) == f"sky.yaml: {fault}"
 
 
 @pytest.mark.parametrize(
     "respacing", ["250", "1000", "ddim50", "ddim1000", "ddim3", "10,20,30", "334,333,333"]
 )
-def test_respacing_strings_of_the_original_are_taken(experiment: Path, respacing: str) -> None:
+def test_respacing_strings_of_the_original_are_accepted(experiment: Path, respacing: str) -> None:
     experiment.write_text(f"sample: {{respacing: '{respacing}'}}")
     assert load_settings(experiment).sample.respacing == respacing
 
@@ -166,12 +166,12 @@ def test_respacing_strings_of_the_original_are_taken(experiment: Path, respacing
 @pytest.mark.parametrize(
     "respacing", ["0", "1001", "ddim0", "ddim37", "ddim501", "-1", "ddim5,5", "x", "1,,2"]
 )
-def test_respacing_strings_that_pick_no_steps_are_refused(experiment: Path, respacing: str) -> None:
+def test_respacing_strings_without_steps_are_rejected(experiment: Path, respacing: str) -> None:
     fault = fault_of(experiment, f"sample: {{respacing: '{respacing}'}}")
     assert fault.startswith("sky.yaml: sample.respacing: found")
 
 
-def test_all_faults_are_reported_together_those_of_single_values_first(experiment: Path) -> None:
+def test_all_errors_are_reported_together_those_of_single_values_first(experiment: Path) -> None:
     text = "seed: -1\ntrain: {learning_rte: 1}\nmodel: {preset: Latte-S/2, depth: 3}\n"
     assert fault_of(experiment, text) == (
         "sky.yaml: 3 faults\n"
@@ -181,17 +181,17 @@ def test_all_faults_are_reported_together_those_of_single_values_first(experimen
     )
 
 
-def test_nothing_is_concluded_from_a_faulty_value(experiment: Path) -> None:
+def test_an_invalid_value_is_not_compared_with_other_settings(experiment: Path) -> None:
     text = "model: {preset: Latte-S/8}\ndata: {image_size: 100}\n"
     assert fault_of(experiment, text).count("image_size") == 1
 
 
-def test_a_fault_given_on_the_command_line_is_not_blamed_on_the_file(experiment: Path) -> None:
+def test_an_error_on_the_command_line_does_not_name_the_file(experiment: Path) -> None:
     fault = fault_of(experiment, "seed: 1", overrides=[parse_override("train.steps=0")])
     assert fault == "train.steps: found 0, expected an integer, at least 1"
 
 
-def test_each_command_names_what_is_missing(experiment: Path) -> None:
+def test_each_command_names_missing_settings(experiment: Path) -> None:
     assert fault_of(experiment, "seed: 1", command="cache") == (
         "sky.yaml: 3 faults\n"
         "  data.root: not set, expected a folder of videos\n"
@@ -222,12 +222,12 @@ def test_errors_in_an_experiment_file_name_the_line(experiment: Path, text: str,
     assert fault_of(experiment, text) == fault
 
 
-def test_a_file_that_is_not_there_is_named(experiment: Path) -> None:
+def test_the_error_names_a_missing_file(experiment: Path) -> None:
     with pytest.raises(LatteError, match=r"sky\.yaml: no such file, expected an experiment file \(YAML\)"):
         load_settings(experiment)
 
 
-def test_a_missing_file_with_a_shipped_name_is_offered(
+def test_the_error_for_a_missing_file_suggests_the_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,24 +235,24 @@ def test_a_missing_file_with_a_shipped_name_is_offered(
         load_settings(Path("configs/ucf101.yaml"))
 
 
-def test_a_missing_file_with_another_name_is_not_offered() -> None:
+def test_the_error_for_other_missing_files_suggests_nothing() -> None:
     with pytest.raises(LatteError, match=r"\(YAML\)$"):
         load_settings(Path("configs/ours.yaml"))
 
 
-def test_a_file_that_is_not_text_is_named(experiment: Path) -> None:
+def test_the_error_names_a_file_that_is_not_text(experiment: Path) -> None:
     experiment.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LatteError, match=r"sky\.yaml: not UTF-8 text"):
         load_settings(experiment)
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         DataSettings().num_frames = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "x/" * 3000, "a\0b"])
-def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
+def test_an_impossible_path_gives_a_one_line_error(path: str) -> None:
     with pytest.raises(LatteError) as caught:
         load_settings(None, [("data.root", path), ("sample.pipeline", path)])
     heading, *faults = str(caught.value).split("\n  ")
@@ -278,7 +278,7 @@ def test_a_path_that_no_file_can_have_is_one_line(path: str) -> None:
     ],
     ids=["aliases", "itself", "lists", "mappings", "digits", "long", "key", "code", "twice", "merge", "NUL"],
 )  # fmt: skip
-def test_a_hostile_experiment_file_is_refused_at_once(content: str, fault: str, tmp_path: Path) -> None:
+def test_a_hostile_experiment_file_is_rejected_at_once(content: str, fault: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(content)
     with pytest.raises(LatteError) as caught:

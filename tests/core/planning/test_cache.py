@@ -39,7 +39,7 @@ def encode(frames):  # type: ignore[no-untyped-def]
     return frames[:, [0] * 8, ::8, ::8]
 
 
-def test_a_plan_shows_what_is_left_to_encode_and_its_size(settings: Settings) -> None:
+def test_a_plan_shows_the_videos_left_to_encode_and_their_size(settings: Settings) -> None:
     rows = dict(plan_of(settings).rows)
     assert rows["to encode"] == f"3 of 3 videos, about {3 * FRAMES} frames"
     assert rows["disk"] == f"about {3 * FRAMES * 8 * 2 * 2 * 2} B", "8 x 2 x 2 float16 values a frame"
@@ -51,7 +51,7 @@ def test_a_plan_shows_what_is_left_to_encode_and_its_size(settings: Settings) ->
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".bin"])
-def test_a_plan_tells_memory_and_time_whatever_the_format_of_the_weights(
+def test_a_plan_shows_memory_and_time_for_any_format_of_the_weights(
     settings: Settings, tmp_path: Path, suffix: str
 ) -> None:
     demo = open_autoencoder("demo")
@@ -64,7 +64,7 @@ def test_a_plan_tells_memory_and_time_whatever_the_format_of_the_weights(
     assert "time" in rows
 
 
-def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path) -> None:
+def test_a_plan_shows_the_problems_that_a_run_would_report(settings: Settings, tmp_path: Path) -> None:
     assert plan_of(settings, resume=3).problems == [
         "--resume 3: expected auto, or the index of a video: 0 to 2"
     ]
@@ -78,7 +78,7 @@ def test_a_plan_names_what_a_run_would_refuse(settings: Settings, tmp_path: Path
     assert plan_of(larger, overwrite=True).problems == []
 
 
-def test_the_operations_of_encoding_are_those_of_each_layer_at_its_size() -> None:
+def test_encoding_counts_the_operations_of_each_layer_at_its_size() -> None:
     shapes = {
         "encoder.conv_in.weight": (4, 3, 3, 3),
         "encoder.conv_in.bias": (4,),

@@ -1,4 +1,4 @@
-"""Memory and arithmetic, against sums written out tensor by tensor."""
+"""Memory and operations, compared with sums over all tensors."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ TOKENS = 4 * 16  # of a clip
 
 
 def dense(inputs: int, outputs: int) -> int:
-    """Numbers of a layer with a bias."""
+    """Number of parameters of a layer with a bias."""
     return (inputs + 1) * outputs
 
 
 EMBEDDERS = dense(2 * 2 * 4, 24) + dense(256, 24) + dense(24, 24)  # patches, the timestep's two layers
 BLOCK = dense(24, 3 * 24) + dense(24, 24) + dense(24, 96) + dense(96, 24) + dense(24, 6 * 24)
 TRAINED = EMBEDDERS + 2 * BLOCK + dense(24, 2 * 24) + dense(24, 2 * 2 * 8)
-TABLES = (16 + 4) * 24  # places in a frame and in time, which are not trained
+TABLES = (16 + 4) * 24  # spatial and temporal positions, which are not trained
 
 
 def product(rows: int, inner: int, columns: int) -> int:
@@ -32,7 +32,7 @@ def product(rows: int, inner: int, columns: int) -> int:
     return 2 * rows * inner * columns
 
 
-def test_a_forward_pass_counts_every_matrix_product_of_the_tokens() -> None:
+def test_a_forward_pass_counts_every_matrix_product() -> None:
     embed = product(TOKENS, 4 * 4, 24)
     final = product(TOKENS, 24, 4 * 8)
     layers = product(TOKENS, 24, 72) + product(TOKENS, 24, 24) + 2 * product(TOKENS, 24, 96)
@@ -77,14 +77,14 @@ def test_half_precision_halves_activations_and_adds_a_copy_of_the_weights() -> N
     assert half.weights - full.weights == 2 * TRAINED
 
 
-def test_recompute_keeps_one_pair_of_blocks_and_every_blocks_input() -> None:
+def test_recompute_keeps_one_pair_of_blocks_and_the_input_of_every_block() -> None:
     deep = LatteShape(hidden_size=24, depth=8, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
     kept = training_memory(deep, TrainSettings(dtype="float32", batch_size=2)).activations
     train = TrainSettings(dtype="float32", batch_size=2, recompute=True)
     assert training_memory(deep, train).activations == kept // 4 + 8 * 4 * 2 * TOKENS * 24
 
 
-def test_a_processors_speed_is_the_operations_of_the_fastest_product_over_its_time_on_a_core(
+def test_the_speed_of_a_processor_is_its_fastest_product_times_its_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     readings = iter([0.0, 0.5, 1.0, 1.2, 2.0, 2.1, 3.0, 3.4])  # 0.1 s at the third product
@@ -105,7 +105,7 @@ def test_previews_add_one_copy_of_the_weights() -> None:
     assert held.total - without.total == 4 * (TRAINED + TABLES)
 
 
-def test_sharded_workers_share_moments_and_averages_but_previews_need_all_averages() -> None:
+def test_sharding_divides_moments_and_averages_but_previews_need_all_averages() -> None:
     train = TrainSettings(shard_optimizer=True)
     alone, three = training_memory(SHAPE, train), training_memory(SHAPE, train, workers=3)
     share = -(-TRAINED // 3)
@@ -117,7 +117,7 @@ def test_sharded_workers_share_moments_and_averages_but_previews_need_all_averag
         assert training_memory(SHAPE, train, workers=3).ema == 4 * TRAINED
 
 
-def test_auto_is_a_cpu_where_the_system_has_no_accelerator(
+def test_auto_selects_the_cpu_on_a_system_without_accelerator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost, "DEVICES", tmp_path)

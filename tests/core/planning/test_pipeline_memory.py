@@ -25,20 +25,20 @@ def size_of(path: str) -> int:
     return sum(array.size for array in load_file(PIPELINE.path / path).values())
 
 
-def test_weights_are_counted_exactly_in_their_type() -> None:
+def test_weights_are_counted_exactly_and_in_their_type() -> None:
     memory = memory_of(num_frames=2, size=SIZE, guided=True, dtype="float16")
     transformer = size_of("transformer/diffusion_pytorch_model.safetensors")
     assert memory.transformer == 2 * transformer
     assert memory.autoencoder == 4 * size_of("vae/diffusion_pytorch_model.safetensors")
 
 
-def test_on_a_cpu_the_peak_is_the_gelu_of_both_rows_without_scores() -> None:
+def test_on_a_cpu_the_peak_is_at_the_gelu_and_has_no_attention_scores() -> None:
     tokens = 2 * 16 * (512 // 16) ** 2  # rows, frames, patches of 16 pixels
     memory = memory_of(num_frames=16, size=(512, 512), guided=True)
     assert memory.activations == 4 * tokens * (WIDTH + 4 * WIDTH + 4 * WIDTH + WIDTH)
 
 
-def test_on_other_devices_the_peak_has_the_scores_of_every_head_twice() -> None:
+def test_on_other_devices_the_peak_includes_attention_scores_twice() -> None:
     frame = (512 // 16) ** 2
     memory = memory_of(num_frames=16, size=(512, 512), guided=False, device="ascend")
     assert memory.activations == 2 * 4 * 16 * HEADS * frame * frame
@@ -57,7 +57,7 @@ def test_chunks_limit_the_memory_of_decoding() -> None:
     assert (whole.decoding, chunks.decoding) == (120_000_000 + 2 * a_frame, 120_000_000 + a_frame)
 
 
-def test_the_work_of_encoding_is_the_weights_once_per_group_and_a_product_per_token() -> None:
+def test_encoding_counts_reading_the_weights_and_their_matrix_products() -> None:
     path = PIPELINE.path / "text_encoder" / "model.safetensors"
     arrays = {name: array.size for name, array in load_file(path).items()}
     weights = sum(size for name, size in arrays.items() if name not in ("shared.weight", EMBEDDING))
@@ -66,7 +66,7 @@ def test_the_work_of_encoding_is_the_weights_once_per_group_and_a_product_per_to
     assert operations == 2 * 17 * 120 * weights
 
 
-def test_texts_take_the_largest_matrix_and_their_values_however_deep_the_encoder_is() -> None:
+def test_the_memory_of_encoding_texts_does_not_depend_on_the_depth() -> None:
     tokens, wide, width, heads = 120, 24, 16, 4
     values = 4 * (tokens * (3 * wide + 5 * width) + heads * tokens**2)
     assert encoding_memory(PIPELINE.text, 1) == 4 * wide * width + values
@@ -76,11 +76,13 @@ def test_texts_take_the_largest_matrix_and_their_values_however_deep_the_encoder
 @pytest.mark.parametrize(
     ("stages", "peak"), [((2, 1, 10, 5, 3, 7), 22), ((2, 1, 10, 9, 3, 7), 24), ((2, 100, 10, 9, 3, 7), 102)]
 )
-def test_the_peak_leaves_out_the_encoder_that_is_freed(stages: tuple[int, ...], peak: int) -> None:
+def test_the_peak_does_not_include_the_encoder_that_is_freed_before(
+    stages: tuple[int, ...], peak: int
+) -> None:
     assert SamplingMemory(*stages).peak == peak
 
 
-def test_a_clip_that_does_not_fit_is_refused_with_the_largest_that_would(
+def test_the_error_for_a_clip_that_does_not_fit_suggests_the_largest_that_fits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     of_clip = partial(memory_of, guided=True)

@@ -1,4 +1,4 @@
-"""Plans: what would be done, and what is missing."""
+"""Plans: what a command would do, and what is missing."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def row(plan: Plan, name: str) -> str:
     return dict(plan.rows)[name]
 
 
-def test_a_training_plan_shows_steps_per_epoch_over_all_workers(tmp_path: Path) -> None:
+def test_a_training_plan_shows_the_steps_per_epoch_of_all_workers(tmp_path: Path) -> None:
     for number in range(6):
         write_video(tmp_path / f"video{number}", 3)
     data = DataSettings(root=tmp_path, image_size=32, num_frames=2, frame_stride=1)
@@ -48,7 +48,7 @@ def test_a_training_plan_shows_steps_per_epoch_over_all_workers(tmp_path: Path) 
     assert row(plan, "steps per epoch") == "1.5: 9 steps are 6 epochs"
 
 
-def test_a_clip_longer_than_every_video_is_a_problem(tmp_path: Path) -> None:
+def test_clips_longer_than_every_video_are_a_problem_of_the_plan(tmp_path: Path) -> None:
     write_video(tmp_path / "video", 3)
     data = DataSettings(root=tmp_path, image_size=32, num_frames=4, frame_stride=1)
     plan = train_plan(Settings(data=data, model=MODEL, vae=VAE))
@@ -56,7 +56,7 @@ def test_a_clip_longer_than_every_video_is_a_problem(tmp_path: Path) -> None:
     assert plan.problems[0].startswith("data.num_frames: a clip is longer than every video")
 
 
-def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
+def test_all_missing_paths_are_reported_together(tmp_path: Path) -> None:
     data = DataSettings(root=tmp_path / "videos", image_size=32, captions=tmp_path / "captions.csv")
     train = TrainSettings(init_from=tmp_path / "start.ckpt")
     vae = VaeSettings(weights=str(tmp_path / "vae.ckpt"))
@@ -71,13 +71,13 @@ def test_every_missing_path_is_named_at_once(tmp_path: Path) -> None:
         plan.demand()
 
 
-def test_training_from_a_cache_needs_only_the_cache(tmp_path: Path) -> None:
+def test_the_plan_of_training_from_a_cache_requires_only_the_cache(tmp_path: Path) -> None:
     cache = CacheSettings(dir=tmp_path / "latents")
     plan = train_plan(Settings(model=MODEL, cache=cache))
     assert plan.problems == [f"cache.dir: {tmp_path}/latents: no such folder: run latte cache first"]
 
 
-def test_videos_without_a_class_are_a_problem_for_a_class_conditional_model(tmp_path: Path) -> None:
+def test_a_class_conditional_model_requires_a_class_for_every_video(tmp_path: Path) -> None:
     write_video(tmp_path / "video", 3)
     data = DataSettings(root=tmp_path / "video", image_size=32, num_frames=2, frame_stride=1)
     model = MODEL.model_copy(update={"condition": "class", "num_classes": 2})
@@ -86,7 +86,7 @@ def test_videos_without_a_class_are_a_problem_for_a_class_conditional_model(tmp_
     assert "has no class" in plan.problems[0]
 
 
-def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_latents(
+def test_a_sampling_plan_counts_respaced_steps_and_latents_need_no_autoencoder(
     tmp_path: Path,
 ) -> None:
     sample = SampleSettings(sampler="ddim", steps=250, respacing="ddim8", guidance_scale=4.0)
@@ -102,7 +102,7 @@ def test_a_sampling_plan_counts_respaced_steps_and_asks_for_no_autoencoder_for_l
     )
 
 
-def test_a_caching_plan_shows_what_is_stored_where(tmp_path: Path) -> None:
+def test_a_caching_plan_shows_the_cache_and_its_contents(tmp_path: Path) -> None:
     write_video(tmp_path / "videos" / "a", 40)
     data = DataSettings(root=tmp_path / "videos", image_size=32, num_frames=2)
     plan = cache_plan(Settings(data=data, vae=VAE, cache=CacheSettings(dir=tmp_path / "out")))
@@ -110,7 +110,7 @@ def test_a_caching_plan_shows_what_is_stored_where(tmp_path: Path) -> None:
     assert row(plan, "writes") == f"{tmp_path}/out: moments of 32 px as numpy, float16"
 
 
-def test_a_plan_counts_captions_and_names_a_file_that_has_none(tmp_path: Path) -> None:
+def test_a_plan_counts_captions_and_names_a_file_without_captions(tmp_path: Path) -> None:
     for number in range(3):
         write_video(tmp_path / f"video{number}", 3)
     captions, encoder = tmp_path / "captions.csv", GOLDEN / "t2v" / "pipeline"

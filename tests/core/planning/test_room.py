@@ -1,4 +1,4 @@
-"""What no machine has room for is refused by a plan, and what one has is not."""
+"""Plans reject sizes that do not fit on any machine, and accept those that fit."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_si
         ("data.image_size", 8192, "train.batch_size: a step of 8 takes at least "),
     ],
 )
-def test_sizes_whose_memory_no_machine_has_are_refused_with_what_there_is(
+def test_the_error_for_impossible_sizes_shows_the_available_memory(
     setting: str, value: int, starts: str, tmp_path: Path
 ) -> None:
     settings = load_settings(None, [(setting, value), ("run_dir", str(tmp_path))], command="train")
@@ -40,12 +40,12 @@ def test_sizes_whose_memory_no_machine_has_are_refused_with_what_there_is(
     assert f"this machine has {bytes_of(machine_memory())}, and an accelerator 512 GB at most" in problems[0]
 
 
-def test_sampling_a_model_that_fits_nowhere_is_refused(tmp_path: Path) -> None:
+def test_sampling_a_model_that_does_not_fit_in_memory_is_rejected(tmp_path: Path) -> None:
     settings = load_settings(None, [("model.depth", 10**7), ("run_dir", str(tmp_path))], command="sample")
     assert sample_plan(settings).problems[0].startswith("sampling takes at least ")
 
 
-def test_on_a_cpu_the_machine_s_memory_is_the_limit(
+def test_on_a_cpu_the_memory_of_the_machine_is_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train = TrainSettings(batch_size=2, dtype="float32")
@@ -65,7 +65,7 @@ def test_on_a_cpu_the_machine_s_memory_is_the_limit(
         check_training_memory(SHAPE, train, "cpu")
 
 
-def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_container_its_memory_is_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("limit", "1000\n"), ("none", "max\n")):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(memory, "CGROUP_LIMITS", [str(tmp_path / name) for name in ("limit", "none", "gone")])
@@ -74,7 +74,7 @@ def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.Mo
         check_memory("it takes", 1001, "cpu", lower="x")
 
 
-def test_a_folder_that_cannot_be_made_or_written_to_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_or_written_is_rejected_and_nothing_is_left(tmp_path: Path) -> None:
     check_folder("run_dir", tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_refused_and_nothing_is_le
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_rejected(tmp_path: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path; from latte_cli.core.planning.room import check_folder;"
         "os.setgid(65534); os.setuid(65534); check_folder('run_dir', Path(sys.argv[1]))"
@@ -105,5 +105,5 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (25.3e9, "25.3 GB"), (5.3e15, "5 PB")]
 )
-def test_bytes_are_for_people(number: float, text: str) -> None:
+def test_byte_counts_are_printed_with_a_readable_unit(number: float, text: str) -> None:
     assert bytes_of(number) == text

@@ -1,4 +1,4 @@
-"""Memory of sampling a run, against sums written out."""
+"""Memory of sampling a run, compared with written-out sums."""
 
 import pytest
 
@@ -16,7 +16,7 @@ SETTINGS = Settings(
 )
 
 
-def test_latents_take_the_weights_and_two_clips_around_a_gelu() -> None:
+def test_sampling_latents_takes_the_weights_and_the_activations_of_a_gelu() -> None:
     plan = Plan()
     add_memory(plan, SETTINGS, decodes=False)
     values = 2 * 4 * 16 * (24 + 96 + 96 + 24)  # clips, frames, tokens, widths
@@ -32,7 +32,7 @@ def test_latents_take_the_weights_and_two_clips_around_a_gelu() -> None:
     ]
 
 
-def test_a_clip_takes_the_autoencoder_too() -> None:
+def test_sampling_a_clip_takes_the_memory_of_the_autoencoder_too() -> None:
     plan = Plan()
     add_memory(plan, SETTINGS, decodes=True)
     (text,) = dict(plan.rows).values()
@@ -45,7 +45,7 @@ def test_a_clip_takes_the_autoencoder_too() -> None:
     ]
 
 
-def test_without_a_condition_guidance_needs_no_second_row() -> None:
+def test_without_a_condition_guidance_takes_no_second_row() -> None:
     conditional, unconditional = Plan(), Plan()
     add_memory(conditional, SETTINGS, decodes=False)
     model = SETTINGS.model.model_copy(update={"condition": "none", "num_classes": None})
@@ -55,7 +55,7 @@ def test_without_a_condition_guidance_needs_no_second_row() -> None:
     assert f"activations {values / 1e3:.3g} kB" in unconditional.rows[0][1]
 
 
-def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_too_little_memory_suggests_settings_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, latents = Plan(), Plan()
     add_memory(latents, SETTINGS, decodes=False)
     monkeypatch.setattr(run_memory, "free_memory", lambda: 520_000_000)

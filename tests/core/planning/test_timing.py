@@ -1,4 +1,4 @@
-"""Estimates of time, against the arithmetic written out."""
+"""Estimates of time, compared with written-out arithmetic."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "processor_speed", lambda: SPEED)
 
 
-def test_steps_take_their_operations_at_the_share_of_the_speed_that_they_reach() -> None:
+def test_the_time_of_a_step_is_its_operations_divided_by_the_reached_speed() -> None:
     plan = Plan()
     add_time(plan, 5, 200e9, "step", share=0.5)
     assert plan.rows == [("time", "0.2 TFLOP per step; on this processor roughly 4 s per step, 20 s for 5")]
@@ -33,7 +33,7 @@ def test_other_parts_are_named_and_added_to_the_total() -> None:
     assert plan.rows == [("time", f"0.2 TFLOP per pass; on this processor roughly {text}")]
 
 
-def test_a_larger_model_takes_longer_to_load() -> None:
+def test_the_time_to_load_grows_with_the_model() -> None:
     one, two = starting(1_000_000), starting(1_001_000_000)
     assert two.seconds - one.seconds == pytest.approx(4e9 * timing.LOADING)
 
@@ -51,7 +51,7 @@ def test_only_files_without_a_known_digest_are_read(tmp_path: Path, monkeypatch:
     assert hashing([weights]) == (Part("digests", 21.0),)
 
 
-def test_the_operations_of_decoding_are_those_of_each_layer_at_its_size() -> None:
+def test_decoding_counts_the_operations_of_each_layer_at_its_size() -> None:
     shapes = {
         "post_quant_conv.weight": (4, 4, 1, 1),
         "decoder.conv_in.weight": (8, 4, 3, 3),
@@ -77,6 +77,6 @@ def test_the_operations_of_decoding_are_those_of_each_layer_at_its_size() -> Non
     assert decoding(shapes, 3, (64, 32)).seconds == pytest.approx(6 * products / SPEED / timing.DECODING)
 
 
-def test_a_duration_has_the_unit_in_which_it_is_at_least_two() -> None:
+def test_a_duration_is_shown_in_the_largest_unit_that_is_at_least_two() -> None:
     texts = [duration(seconds) for seconds in (0.0123, 9.96, 12.3, 104.0, 150.0, 7200.0, 200_000.0)]
     assert texts == ["0.012 s", "10 s", "12 s", "104 s", "2.5 min", "2 h", "2.31 days"]
