@@ -1,4 +1,4 @@
-"""The benchmark end to end on a tiny model, and its output on what it cannot measure."""
+"""The benchmark of a tiny model, and its output for rows that it cannot measure."""
 
 import json
 from collections import deque
@@ -35,7 +35,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Cal
 
 
 @pytest.mark.slow
-def test_a_benchmark_reports_what_it_cannot_measure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_reports_rows_that_cannot_be_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual(monkeypatch, replace(BASE, batch=2), replace(BASE, sink=True))
     result = CliRunner().invoke(app, ["bench", "--out", "bench.json"])
     assert result.exit_code == 0, result.stderr
@@ -79,13 +81,13 @@ def test_sampling_is_measured_with_the_same_share_of_full_steps(monkeypatch: pyt
 
 
 def usual(monkeypatch: pytest.MonkeyPatch, *rows: Row) -> None:
-    """Have a benchmark without --row measure these rows, and one sampler at 4 steps."""
+    """Make a benchmark without --row measure these rows, and one sampler at 4 steps."""
     monkeypatch.setattr(bench_rows, "usual_rows", lambda _: list(rows))
     monkeypatch.setattr(bench, "USUAL_STEPS", {"ddim": 4})
 
 
 @pytest.mark.usefixtures("folder")
-def test_rows_that_are_named_are_all_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_given_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds: list[str] = []
 
     def measure(kind: str, _settings: Settings, **_: Any) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def test_rows_that_are_named_are_all_that_is_measured(monkeypatch: pytest.Monkey
     assert kinds == ["machine", "train", *["sample"] * 3], "there is no autoencoder to encode with"
 
 
-def test_the_data_of_each_row_is_shown_with_the_reason(tmp_path: Path) -> None:
+def test_the_kind_of_data_of_each_row_is_shown_with_the_reason(tmp_path: Path) -> None:
     def text(cached: bool, **values: Any) -> str:
         return choose_source(Settings.model_validate(values), cached=cached).text
 
@@ -126,13 +128,13 @@ def test_the_data_of_each_row_is_shown_with_the_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_frames_without_an_autoencoder_are_refused_before_anything_is_measured() -> None:
+def test_rows_of_frames_without_an_autoencoder_are_rejected_before_measuring() -> None:
     result = CliRunner().invoke(app, ["bench", "--row", "cache=off"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"{NO_VAE}, or rows with cache=on\n"
 
 
-def test_a_worker_that_dies_leaves_its_reason_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_row_of_a_failed_worker_has_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "WORKER", "latte_cli.no_such_module")
     entry = bench._row(parse_rows([], Settings())[1], Settings(), "cpu", None)
     assert entry["problem"].startswith("ended with code 1: ")
@@ -165,7 +167,7 @@ def test_a_text_model_is_measured_on_synthetic_states_and_the_output_mentions_it
     assert "text: synthetic states\n" in result.stdout
 
 
-def test_synthetic_states_have_the_shape_that_the_encoder_s_have() -> None:
+def test_synthetic_states_have_the_shape_of_encoder_states() -> None:
     model = {"condition": "text", "hidden_size": 24, "depth": 2, "num_heads": 2, "patch_size": 2}
     assert text_states(Settings.model_validate({"model": model})).shape == (77, 768)
     states = text_states(Settings.model_validate({"model": model | {"architecture": "latte-t2v"}}))

@@ -1,4 +1,4 @@
-"""Caching with a stand-in for the autoencoder: the means of blocks of pixels."""
+"""Caching with a replacement of the autoencoder: the mean of each block of pixels."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ TYPES = ("numpy", "mindrecord")
 
 
 def encode(frames: Array) -> Array:
-    """Moments (N, 8, h, w) of frames (N, 3, H, W); always CHUNK of them, as a compiled encoder wants."""
+    """Moments (N, 8, h, w) of frames (N, 3, H, W); always CHUNK of them, as a compiled encoder requires."""
     assert len(frames) == CHUNK
     side = frames.shape[-1] // 8
     means = frames.reshape(CHUNK, 3, side, 8, side, 8).mean((3, 5))
@@ -82,7 +82,7 @@ def run(settings: Settings, **options: Any) -> tuple[Status, str]:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Everything in a cache: the bytes of its files, of shards the rows."""
+    """Everything in a cache: the bytes of its files, and the rows of shards."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".mindrecord":
@@ -111,7 +111,7 @@ def clips(settings: Settings, source: Any, count: int = 12) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_training_from_the_cache_sees_the_clips_that_training_from_frames_would(
+def test_training_from_the_cache_uses_the_same_clips_as_training_from_frames(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind, mirror=True)
@@ -134,7 +134,7 @@ def test_training_from_the_cache_sees_the_clips_that_training_from_frames_would(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_stored_sample_is_drawn_from_the_videos_name_and_the_frame_alone(
+def test_a_stored_sample_depends_only_on_the_name_of_the_video_and_the_frame(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind, store="sample")
@@ -203,7 +203,7 @@ def test_an_interrupted_and_continued_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_workers_that_share_the_videos_make_the_same_files(
+def test_workers_that_share_the_videos_write_the_same_files(
     kind: str, experiment: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_plan, "SHARD_BYTES", 60 * 8 * 4 * 4)
@@ -258,7 +258,7 @@ def test_a_video_that_fails_again_leaves_no_trace(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_video_that_changed_is_encoded_again_and_one_only_touched_is_not(
+def test_a_changed_video_is_encoded_again_but_not_one_with_only_a_new_time(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind)
@@ -280,7 +280,7 @@ def test_a_video_that_changed_is_encoded_again_and_one_only_touched_is_not(
     assert not [checked for checked in cache.verify(settings) if checked.fault]
 
 
-def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..., Settings]) -> None:
+def test_resume_starts_at_the_given_video_and_overwrites_nothing(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
     status, _ = run(settings, resume=3)
     assert status.lines() == "Start Video Index: 3.\nSaving Attempts: 0: save 2 videos, failed 0 videos.\n"
@@ -290,7 +290,7 @@ def test_resume_starts_at_a_place_and_overwrites_nothing(experiment: Callable[..
     assert run(settings, resume=5)[1] == "--resume 5: expected auto, or the index of a video: 0 to 4"
 
 
-def test_overwrite_replaces_a_cache_of_other_settings(experiment: Callable[..., Settings]) -> None:
+def test_overwrite_replaces_a_cache_with_other_settings(experiment: Callable[..., Settings]) -> None:
     run(experiment(type="mindrecord"))
     other = experiment(dtype="float16")
     _, error = run(other)
@@ -307,7 +307,7 @@ def test_overwrite_replaces_a_cache_of_other_settings(experiment: Callable[..., 
     assert not list(other.cache.dir.glob("shard*"))  # type: ignore[union-attr]
 
 
-def test_a_cache_of_another_autoencoder_or_size_is_refused_by_training(
+def test_training_rejects_a_cache_of_another_autoencoder_or_size(
     experiment: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = experiment()
@@ -326,7 +326,7 @@ def test_a_cache_of_another_autoencoder_or_size_is_refused_by_training(
         open_cache(flipped)
 
 
-def test_a_class_that_changed_needs_no_new_encoding(
+def test_a_changed_class_requires_no_new_encoding(
     experiment: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = experiment()
@@ -343,7 +343,7 @@ def test_a_class_that_changed_needs_no_new_encoding(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_verify_names_missing_and_torn_entries_and_repair_fixes_them(
+def test_verify_names_missing_and_damaged_entries_and_repair_fixes_them(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind)
@@ -423,7 +423,7 @@ def test_verify_opens_each_shard_once(
     "damage",
     [{"frames": 21}, {"shape": [21, 8, 2, 2]}, {"row": 1}, {"checksum": "0" * 64}, {"dtype": "float16"}],
 )
-def test_verify_finds_an_entry_that_its_shard_contradicts(
+def test_verify_finds_an_entry_that_contradicts_its_shard(
     damage: dict[str, Any], experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type="mindrecord")
@@ -436,13 +436,13 @@ def test_verify_finds_an_entry_that_its_shard_contradicts(
 
 
 def _place_of_values(shard: bytearray, before: dict[str, Any]) -> int:
-    """Where the latents of the first row stand in a shard's file."""
+    """The position of the first row's latents in a shard's file."""
     return shard.index(before["shard-00000.mindrecord"][0][2][:64])
 
 
 @contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes: writing fails in the middle, as on a full disk."""
+    """Limit files to `size` bytes, so that writing fails in the middle, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -468,7 +468,9 @@ def test_a_full_disk_stops_the_run_and_keeps_complete_entries(
     assert content(tmp_path / "full") == content(whole.cache.dir)  # type: ignore[arg-type]
 
 
-def test_a_torn_last_line_of_the_manifest_loses_only_that_entry(experiment: Callable[..., Settings]) -> None:
+def test_a_truncated_last_line_of_the_manifest_loses_only_that_entry(
+    experiment: Callable[..., Settings],
+) -> None:
     settings = experiment()
     run(settings)
     manifest = settings.cache.dir / "manifest.jsonl"  # type: ignore[operator]
@@ -479,7 +481,9 @@ def test_a_torn_last_line_of_the_manifest_loses_only_that_entry(experiment: Call
     assert manifest.read_bytes() == before
 
 
-def test_a_second_run_on_the_same_folder_at_once_is_refused(experiment: Callable[..., Settings]) -> None:
+def test_a_second_run_on_the_same_folder_at_the_same_time_is_rejected(
+    experiment: Callable[..., Settings],
+) -> None:
     settings = experiment()
     with only_run(settings.cache.dir, "latte cache"):  # type: ignore[arg-type]
         assert run(settings)[1] == f"{settings.cache.dir}: another latte cache is running in this folder"
@@ -507,9 +511,7 @@ def test_the_manifest_records_the_source_of_each_entry(
     assert line["checksum"] == sha256(values.tobytes()).hexdigest()
 
 
-def test_mindones_folders_of_a_file_a_frame_can_be_trained_from(
-    experiment: Callable[..., Settings], tmp_path: Path
-) -> None:
+def test_per_frame_files_of_mindone_can_be_read(experiment: Callable[..., Settings], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     latents = generator.standard_normal((12, 4, 2, 2)).astype(np.float32)
     for name in ("b", "a"):
@@ -557,7 +559,7 @@ def test_results_of_workers_are_merged(experiment: Callable[..., Settings]) -> N
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_stored_samples_are_the_latents_that_training_from_frames_draws(
+def test_stored_samples_equal_the_latents_of_training_from_frames(
     kind: str, experiment: Callable[..., Settings]
 ) -> None:
     settings = experiment(type=kind, store="sample")

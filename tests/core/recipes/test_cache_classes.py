@@ -1,4 +1,4 @@
-"""Classes of cached videos, as folders of data.root come and go."""
+"""Classes of cached videos when folders of data.root are added and removed."""
 
 import json
 import shutil
@@ -22,14 +22,14 @@ TYPES: tuple[Literal["numpy", "mindrecord"], ...] = ("numpy", "mindrecord")
 
 
 def encode(frames: Array) -> Array:
-    """Moments (N, 8, h, w) of frames (N, 3, H, W): the mean of each block of pixels, as often as needed."""
+    """Moments (N, 8, h, w) of frames (N, 3, H, W): the mean of each block of pixels, repeated."""
     side = frames.shape[-1] // 8
     means = frames.reshape(len(frames), 3, side, 8, side, 8).mean((1, 3, 5))
     return np.repeat(means[:, None], 8, axis=1)
 
 
 def run(settings: Settings) -> int:
-    """Run to the end: how many videos were saved."""
+    """Run to the end; returns the number of saved videos."""
     caching = cache.CacheRun(settings, encode=encode)
     list(caching)
     return caching.status.saved
@@ -43,13 +43,13 @@ def add_videos(root: Path, *names: str) -> None:
 
 
 def classes(settings: Settings) -> dict[str, int | None]:
-    """Each video's class, as training is given it."""
+    """The class of each video that training gets."""
     index, source = open_cache(settings)
     return dict(zip([video.name for video in index.videos], source.labels, strict=True))
 
 
 def forget_classes(folder: Path) -> None:
-    """Make a manifest one of the version that stored no classes."""
+    """Change a manifest to one of the version that did not store classes."""
     lines = [json.loads(line) for line in (folder / MANIFEST).read_text().splitlines()]
     for line in lines:
         del line["class_name"], line["label"]
@@ -78,7 +78,9 @@ def cached(tmp_path: Path) -> Callable[..., Settings]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_classes_stay_when_folders_vanish(kind: str, cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_classes_do_not_change_when_folders_are_removed(
+    kind: str, cached: Callable[..., Settings], tmp_path: Path
+) -> None:
     settings = cached(kind)
     stayed = {"ant/a": 0, "bee/a": 1, "cow/a": 2}
     for name in ("ant", "cow"):
@@ -93,7 +95,7 @@ def test_classes_stay_when_folders_vanish(kind: str, cached: Callable[..., Setti
     assert (entry.class_name, entry.label) == ("cow", 2)
 
 
-def test_a_new_class_takes_its_sorted_place_or_else_the_next_number(
+def test_a_new_class_gets_its_sorted_number_if_possible_or_the_next_one(
     cached: Callable[..., Settings], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = cached()
@@ -110,7 +112,7 @@ def test_a_new_class_takes_its_sorted_place_or_else_the_next_number(
     assert len(caplog.messages) == 1
 
 
-def test_a_class_without_a_cached_video_keeps_its_place(
+def test_a_class_without_a_cached_video_keeps_its_number(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     add_videos(tmp_path / "root", "ant/a", "bee/a", "cow/a")
@@ -133,7 +135,7 @@ def test_a_class_list_replaces_stored_classes(cached: Callable[..., Settings], t
     assert classes(settings) == chosen
 
 
-def test_an_older_cache_is_numbered_by_all_of_its_folders(
+def test_the_classes_of_an_older_cache_are_numbered_by_all_of_its_folders(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached()
@@ -149,7 +151,7 @@ def test_an_older_cache_is_numbered_by_all_of_its_folders(
     assert classes(wider) == numbered
 
 
-def test_an_older_cache_that_may_lack_classes_is_refused_for_a_model_of_classes_alone(
+def test_an_older_cache_that_can_lack_classes_is_rejected_only_for_class_conditional_models(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(num_classes=9)
@@ -170,7 +172,7 @@ def test_an_older_cache_that_may_lack_classes_is_refused_for_a_model_of_classes_
     assert classes(settings) == numbered
 
 
-def test_no_class_is_stored_while_an_older_cache_may_lack_some(
+def test_no_class_is_stored_if_an_older_cache_can_lack_classes(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(num_classes=9)

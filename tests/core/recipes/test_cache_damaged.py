@@ -1,4 +1,4 @@
-"""Caches whose files were damaged or lost, or whose videos are not what they were."""
+"""Caches whose files are damaged or missing, or whose videos have changed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ FRAMES = 9
 
 
 def encode(frames: Array) -> Array:
-    """Moments (N, 8, h, w) of frames (N, 3, H, W): the mean of each block of pixels, as often as needed."""
+    """Moments (N, 8, h, w) of frames (N, 3, H, W): the mean of each block of pixels, repeated."""
     side = frames.shape[-1] // 8
     means = frames.reshape(len(frames), 3, side, 8, side, 8).mean((1, 3, 5))
     return np.repeat(means[:, None], 8, axis=1)
@@ -55,7 +55,7 @@ def cached(tmp_path: Path) -> Callable[..., Settings]:
 
 
 def run(settings: Settings) -> int:
-    """Run to the end: how many videos were saved."""
+    """Run to the end; returns the number of saved videos."""
     caching = cache.CacheRun(settings, encode=encode)
     list(caching)
     return caching.status.saved
@@ -100,7 +100,7 @@ def test_an_invalid_line_of_the_manifest_loses_only_that_entry(
 
 
 def times_1000(value: Any) -> Any:
-    """Every integer in a JSON value times a thousand."""
+    """A JSON value with every integer multiplied by a thousand."""
     if isinstance(value, dict):
         return {key: times_1000(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -115,7 +115,7 @@ def rewrite(manifest: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_manifest_of_other_sizes_is_refused_and_mended(
+def test_a_manifest_of_other_sizes_is_rejected_and_can_be_repaired(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings, manifest = cached(kind), tmp_path / "cache" / MANIFEST
@@ -132,7 +132,7 @@ def test_a_manifest_of_other_sizes_is_refused_and_mended(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_frames_that_a_file_has_not_are_never_read(
+def test_frames_beyond_the_end_of_a_file_are_never_read(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -159,7 +159,7 @@ def test_a_manifest_with_other_content_is_rejected(
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("file", ["../../../../etc/passwd", "/etc/passwd", "latents/../../x.npy"])
-def test_a_file_outside_the_cache_is_never_looked_at(
+def test_a_file_outside_the_cache_is_never_opened(
     file: str, kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings, manifest = cached(kind), tmp_path / "cache" / MANIFEST
@@ -182,7 +182,7 @@ def test_a_file_outside_the_cache_is_never_looked_at(
         ({"later": 1}, "later: unknown key"),
     ],
 )
-def test_a_header_with_wrong_values_is_one_line(
+def test_a_header_with_wrong_values_gives_a_one_line_error(
     damage: dict[str, Any], fault: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings, header = cached("mindrecord"), tmp_path / "cache" / HEADER
@@ -197,7 +197,7 @@ def move_shards(source: Path, target: Path) -> None:
         path.replace(target / path.name)
 
 
-def test_shards_of_a_cache_of_other_settings_are_refused(
+def test_shards_of_a_cache_with_other_settings_are_rejected(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached("mindrecord")
@@ -211,7 +211,7 @@ def test_shards_of_a_cache_of_other_settings_are_refused(
     assert {kind for kind, _ in faults(settings)} == {"torn"}
 
 
-def test_shards_of_other_videos_are_found_by_their_checksums(
+def test_shards_of_other_videos_are_detected_by_their_checksums(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached("mindrecord")
@@ -229,7 +229,7 @@ def test_shards_of_other_videos_are_found_by_their_checksums(
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_videos_may_be_in_a_folder_whose_name_is_not_utf_8(
+def test_videos_can_be_in_a_folder_whose_name_is_not_utf_8(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -246,7 +246,7 @@ def test_videos_may_be_in_a_folder_whose_name_is_not_utf_8(
     assert {entry.source[-11:] for entry in read_manifest(tmp_path / "new").values()} >= {r"\xe9/cats/a"}
 
 
-def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(
+def test_a_link_in_place_of_a_temporary_folder_is_removed_but_not_its_target(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings, home = cached("mindrecord"), tmp_path / "home"
@@ -260,7 +260,7 @@ def test_a_link_that_takes_the_place_of_a_workshop_is_removed_alone(
     assert sorted(path.name for path in home.iterdir()) == [".precious.partial", "precious"]
 
 
-def test_a_repair_removes_nothing_through_a_link(cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_repair_removes_nothing_through_a_link(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings, home = cached("numpy"), tmp_path / "home"
     (tmp_path / "cache" / "latents").rename(home)
     (tmp_path / "cache" / "latents").symlink_to(home)
@@ -271,7 +271,7 @@ def test_a_repair_removes_nothing_through_a_link(cached: Callable[..., Settings]
 
 
 @pytest.mark.parametrize("plan", [None, "no JSON"])
-def test_a_lost_plan_of_shards_does_not_lose_shards(
+def test_a_missing_or_invalid_plan_of_shards_loses_no_shards(
     plan: str | None, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached("mindrecord")
@@ -296,7 +296,9 @@ def test_entries_with_other_settings_than_the_header_are_encoded_again(
     assert open_cache(larger)[1].read(0, [0], mirror=False).shape == (1, 8, 4, 4)
 
 
-def test_a_shard_with_invalid_checksums_is_torn(cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_a_shard_with_invalid_checksums_is_reported_as_damaged(
+    cached: Callable[..., Settings], tmp_path: Path
+) -> None:
     settings = cached("mindrecord")
     (tmp_path / "cache" / "shard-00000.sums").write_text("{}")
     assert {kind for kind, _ in faults(settings)} == {"torn"}
@@ -316,7 +318,7 @@ def test_repair_removes_a_missing_video_and_encodes_no_other(
         assert len(list((tmp_path / "cache" / "latents").iterdir())) == 3
 
 
-def test_videos_that_the_labels_do_not_list_are_not_stale(
+def test_cached_videos_that_the_labels_do_not_list_are_not_stale(
     cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached("numpy")
@@ -334,7 +336,7 @@ def test_training_from_a_cache_needs_no_videos_in_the_root(
     assert open_cache(settings)[1].labels == (0, 0, 1, 1)
 
 
-def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_the_error_names_an_unreadable_manifest(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings = cached("numpy")
     manifest = tmp_path / "cache" / MANIFEST
     manifest.unlink()
@@ -345,7 +347,7 @@ def test_a_manifest_that_cannot_be_read_is_named(cached: Callable[..., Settings]
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_workers_with_one_video_left_count_it_and_report_its_failure(
+def test_with_one_video_left_workers_count_it_once_and_report_its_failure(
     kind: str, cached: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = cached(kind)
@@ -359,7 +361,7 @@ def test_workers_with_one_video_left_count_it_and_report_its_failure(
         list(cache.CacheRun(settings, workers=2, encode=encode))
 
 
-def test_progress_counts_no_video_twice(cached: Callable[..., Settings], tmp_path: Path) -> None:
+def test_progress_counts_each_video_once(cached: Callable[..., Settings], tmp_path: Path) -> None:
     settings = cached("numpy")
     (tmp_path / "root" / "empty.mp4").write_bytes(b"")
     add_video(settings, "cats/c")

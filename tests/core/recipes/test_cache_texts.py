@@ -1,4 +1,4 @@
-"""Captions' states in a cache: each once, complete or absent, and only those of the current encoder."""
+"""States of captions in a cache: each is stored once, completely, and for the current encoder."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_each_caption_and_the_empty_one_is_stored_once_cut_to_its_tokens(data: Path) -> None:
+def test_each_caption_and_the_empty_one_are_stored_once_without_padding(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
     folder = find_text_encoder(PIPELINE)
@@ -92,7 +92,7 @@ def test_each_caption_and_the_empty_one_is_stored_once_cut_to_its_tokens(data: P
     assert faults(settings) == []
 
 
-def test_a_changed_caption_is_refused_by_training_and_alone_encoded_by_the_next_run(data: Path) -> None:
+def test_a_changed_caption_is_rejected_by_training_and_encoded_by_the_next_run(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
     before = {path: path.stat().st_mtime_ns for path in (data / "cache").rglob("*.npy")}
@@ -113,13 +113,13 @@ def test_a_changed_caption_is_refused_by_training_and_alone_encoded_by_the_next_
     assert "a blue cat" in read_texts(data / "cache")
 
 
-def test_the_next_run_completes_what_a_killed_run_left(data: Path) -> None:
+def test_the_next_run_completes_a_killed_one(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
     expected = {path.name: path.read_bytes() for path in texts_in(data).glob("*.npy")}
     entries = read_texts(data / "cache")
     manifest = texts_in(data) / "manifest.jsonl"
-    manifest.write_bytes(manifest.read_bytes()[:-20])  # the last line is torn
+    manifest.write_bytes(manifest.read_bytes()[:-20])  # the last line is truncated
     os.truncate(texts_in(data) / entries["a red cat"].file, 140)
     (texts_in(data) / entries[""].file).unlink()
     (texts_in(data) / ".0123.99.partial.npy").write_bytes(b"half")
@@ -131,7 +131,7 @@ def test_the_next_run_completes_what_a_killed_run_left(data: Path) -> None:
     } == expected
 
 
-def test_a_changed_byte_is_found_and_repaired(data: Path) -> None:
+def test_a_changed_byte_is_detected_and_repaired(data: Path) -> None:
     settings = settings_in(data)
     fill(settings)
     path = texts_in(data) / read_texts(data / "cache")["the sea"].file
@@ -145,7 +145,7 @@ def test_a_changed_byte_is_found_and_repaired(data: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_states_of_another_encoder_are_refused_and_the_difference_is_named(data: Path) -> None:
+def test_the_error_for_states_of_another_encoder_names_the_difference(data: Path) -> None:
     fill(settings_in(data))
     shutil.copytree(PIPELINE, data / "other")
     config = data / "other" / "text_encoder" / "config.json"
@@ -165,14 +165,14 @@ def test_states_of_another_encoder_are_refused_and_the_difference_is_named(data:
     assert str(refusal.value) == f"{difference}: {hint}"
 
 
-def test_a_cache_contains_each_video_s_captions(data: Path) -> None:
+def test_a_cache_contains_the_captions_of_each_video(data: Path) -> None:
     fill(settings_in(data))
     moved = settings_in(data, data={"image_size": 16}, text={})
     assert captions_of(moved, ["a", "b", "c"]) == {"a": ("a red cat", "the sea"), "b": ("the sea",)}
     assert cached_header(moved) == read_text_header(data / "cache")
 
 
-def test_a_cache_is_read_without_its_encoder_whatever_the_run_starts_from(data: Path) -> None:
+def test_a_cache_is_read_without_its_encoder_for_any_initial_weights(data: Path) -> None:
     fill(settings_in(data))
     (data / "weights.safetensors").touch()
     for absent in (
@@ -182,7 +182,7 @@ def test_a_cache_is_read_without_its_encoder_whatever_the_run_starts_from(data: 
         assert cached_header(settings_in(data, **absent)) == read_text_header(data / "cache")
 
 
-def test_states_that_the_model_does_not_read_are_refused(data: Path) -> None:
+def test_states_of_an_encoder_that_does_not_fit_the_model_are_rejected(data: Path) -> None:
     fill(settings_in(data))
     other = settings_in(data, text={}, model={"condition": "text", "preset": "Latte-S/2"})
     with pytest.raises(LatteError) as refusal:

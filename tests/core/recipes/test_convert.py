@@ -59,7 +59,7 @@ def test_every_layout_of_the_autoencoder_converts_to_the_same_weights(tmp_path: 
         assert found[name].tobytes() == array.tobytes()
 
 
-def test_half_precision_in_a_full_stable_diffusion_checkpoint_is_exactly_rounded(
+def test_weights_of_a_half_precision_stable_diffusion_checkpoint_are_exactly_rounded(
     tmp_path: Path,
 ) -> None:
     report = run(VAE / "ldm_full_sd_first_stage_fp16.ckpt", tmp_path / "x.safetensors")
@@ -78,9 +78,7 @@ def test_half_precision_in_a_full_stable_diffusion_checkpoint_is_exactly_rounded
 
 
 @pytest.mark.parametrize(("dtype", "words"), [("float16", "<f2"), ("bfloat16", "<u2"), ("float32", "<f4")])
-def test_weights_are_rounded_as_pytorch_rounded_them_in_the_variants(
-    tmp_path: Path, dtype: str, words: str
-) -> None:
+def test_weights_are_rounded_as_in_the_published_variants(tmp_path: Path, dtype: str, words: str) -> None:
     rounded = {"float16": "fp16_ema.pt", "bfloat16": "bf16_ema.pt", "float32": "ckpt_train_with_img.pt"}[
         dtype
     ]
@@ -101,7 +99,7 @@ def test_a_round_trip_is_bit_identical(tmp_path: Path, file: str, between: str, 
     assert (tmp_path / f"a{between}").read_bytes() == (tmp_path / f"c{between}").read_bytes()
 
 
-def test_the_pytorch_file_has_the_entry_that_the_originals_sampling_looks_for(tmp_path: Path) -> None:
+def test_the_pytorch_file_has_the_entry_that_the_original_reads(tmp_path: Path) -> None:
     source = GOLDEN / "latte/uncond/ckpt_train.pt"
     for section in ("ema", "model"):
         run(source, tmp_path / f"{section}.pt", weights=section, to="torch")
@@ -161,7 +159,7 @@ def test_mindones_checkpoints_convert(tmp_path: Path) -> None:
     assert digests(tmp_path / "f.ckpt") == DIGESTS["latte/class/ckpt_train.pt"]["ema"]
 
 
-def test_mindspore_loads_what_is_converted(tmp_path: Path) -> None:
+def test_mindspore_loads_converted_files(tmp_path: Path) -> None:
     import mindspore as ms
 
     run(GOLDEN / "latte/class/ckpt_train.pt", tmp_path / "x.ckpt")
@@ -170,7 +168,7 @@ def test_mindspore_loads_what_is_converted(tmp_path: Path) -> None:
     assert found == DIGESTS["latte/class/ckpt_train.pt"]["ema"]
 
 
-def test_the_report_lists_what_was_found_and_done(tmp_path: Path) -> None:
+def test_the_report_lists_the_contents_of_the_source_and_the_changes(tmp_path: Path) -> None:
     source = GOLDEN / "latte/variants/ckpt_compiled_orig_mod.pt"
     run(source, tmp_path / "x.ckpt", report=tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
@@ -222,7 +220,7 @@ def test_a_dry_run_finds_the_problems_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_every_bad_file_is_refused_in_one_line_and_leaves_nothing(
+def test_every_bad_file_gives_a_one_line_error_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -250,13 +248,13 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("name", "reason"), REASONS.items(), ids=REASONS)
-def test_the_line_names_what_is_wrong(tmp_path: Path, name: str, reason: str) -> None:
+def test_the_error_names_the_problem(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(LatteError) as caught:
         run(GOLDEN / "bad" / name, tmp_path / "x.ckpt")
     assert reason in str(caught.value)
 
 
-def test_the_bad_files_together_take_less_than_a_gigabyte_and_run_nothing(tmp_path: Path) -> None:
+def test_reading_the_bad_files_takes_less_than_a_gigabyte_and_runs_no_code(tmp_path: Path) -> None:
     program = """
 import resource, sys
 from pathlib import Path
@@ -291,7 +289,7 @@ def test_the_default_target_is_next_to_the_source(tmp_path: Path) -> None:
     assert run(folder).target == str(tmp_path / "sd-vae-ft-mse.ckpt")
 
 
-def test_an_existing_target_is_kept_unless_forced(tmp_path: Path) -> None:
+def test_an_existing_target_is_kept_without_force(tmp_path: Path) -> None:
     target = tmp_path / "x.ckpt"
     target.write_text("mine")
     with pytest.raises(LatteError, match=r"x\.ckpt: already exists; use --force to replace it"):
@@ -317,21 +315,21 @@ def test_an_existing_target_is_kept_unless_forced(tmp_path: Path) -> None:
         ("file/x.ckpt", "mindspore", "cannot be written: File exists"),
     ],
 )
-def test_a_target_that_cannot_be_is_refused(tmp_path: Path, target: str, to: str, words: str) -> None:
+def test_an_invalid_target_is_rejected(tmp_path: Path, target: str, to: str, words: str) -> None:
     (tmp_path / "folder.ckpt").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(LatteError, match=words):
         run(GOLDEN / "bad/good.pt", tmp_path / target, to=to)
 
 
-def test_the_kind_asked_for_must_be_the_kind_found(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_than_requested_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         LatteError, match=r"good\.pt: is a Latte checkpoint, expected a Stable Diffusion autoencoder"
     ):
         run(GOLDEN / "bad/good.pt", tmp_path / "x.ckpt", kind="vae")
 
 
-def test_a_number_too_large_for_float16_is_reported_for_the_source(tmp_path: Path) -> None:
+def test_a_value_too_large_for_float16_is_reported_for_the_source(tmp_path: Path) -> None:
     source = open_weights(GOLDEN / "bad/good.pt")
     arrays = {name: source.read(name).copy() for name in source.names}
     arrays["blocks.0.mlp.fc1.bias"][3] = 1e5
@@ -342,13 +340,13 @@ def test_a_number_too_large_for_float16_is_reported_for_the_source(tmp_path: Pat
         run(tmp_path / "x.safetensors", tmp_path / "y.ckpt", dtype="float16")
 
 
-def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_source(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"nowhere\.pt: no such file or folder"):
         run(tmp_path / "nowhere.pt")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_dry_run_shows_memory_disk_and_time_and_a_conversion_needs_no_more(tmp_path: Path) -> None:
+def test_a_conversion_takes_no_more_than_its_dry_run_shows(tmp_path: Path) -> None:
     size = (1152, 4608)
     names = load_file(VAE / "ldm_bare.safetensors")
     cost = run(VAE / "ldm_bare.safetensors", tmp_path / "x.ckpt", dtype="float16", dry_run=True).cost

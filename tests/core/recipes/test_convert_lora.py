@@ -31,7 +31,7 @@ def merged_weight(strength: float) -> np.ndarray:
     return start + strength * 5 / 3 * (b @ a)
 
 
-def test_adapters_become_a_folder_of_peft_and_a_file_of_ours_again() -> None:
+def test_adapters_are_converted_to_a_folder_for_peft_and_back() -> None:
     there = run(PEFT, Path("ours.safetensors"))
     assert describe(there) == "low-rank adapters of 12 projections: rank 2, 3, 1,200 parameters"
     back = run(Path("ours.safetensors"), to="torch", report=Path("report.json"))
@@ -72,7 +72,7 @@ def test_a_pipeline_with_merged_adapters_is_complete() -> None:
     }
 
 
-def test_a_file_of_weights_is_merged_too_and_rounded_once() -> None:
+def test_adapters_are_merged_into_a_file_of_weights_and_rounded_once() -> None:
     source = GOLDEN / "t2v" / "transformer_state_dict.pt"
     run(source, Path("merged.safetensors"), lora=[LoraUse(path=PEFT)], dtype="float16")
     found = open_weights(Path("merged.safetensors")).read(NAME)
@@ -80,7 +80,7 @@ def test_a_file_of_weights_is_merged_too_and_rounded_once() -> None:
     np.testing.assert_array_equal(found, merged_weight(1.0).astype(np.float32).astype(np.float16))
 
 
-def test_adapters_of_another_model_or_that_are_missing_are_refused_and_nothing_is_written() -> None:
+def test_missing_adapters_and_those_of_another_model_are_rejected_and_nothing_is_written() -> None:
     latte = GOLDEN / "latte" / "class" / "ckpt_train.pt"
     with pytest.raises(LatteError, match="expected a projection of the transformer"):
         run(latte, Path("merged.ckpt"), lora=[LoraUse(path=PEFT)])

@@ -1,4 +1,4 @@
-"""Models that load what `latte convert` wrote compute what the PyTorch original computes."""
+"""Models with weights of `latte convert` match the PyTorch original."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from latte_cli.core.recipes.convert import run
 from tests.core.checkpoints.reference import DIGESTS, GOLDEN
 from tests.core.models.latte.golden import arrays, model_of
 
-ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # of which no outputs are recorded
+ROUNDED = ("fp16_ema.pt", "bf16_ema.pt")  # without recorded outputs
 
 
 @pytest.mark.slow
@@ -35,6 +35,6 @@ def test_converted_weights_match_the_original(tmp_path: Path, folder: str) -> No
 
 
 def which(file: str, section: str) -> str:
-    """ema or model, for an unmarked set by its numbers: the folder's ckpt_train.pt contains both."""
+    """ema or model; an unmarked set is compared with both, which the folder's ckpt_train.pt contains."""
     both = DIGESTS[f"{Path(file).parent}/ckpt_train.pt"]
     return next(name for name, listed in both.items() if listed == DIGESTS[file][section])

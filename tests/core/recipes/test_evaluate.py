@@ -23,7 +23,7 @@ def clips(seed: int, number: int, *, frames: int = 9, side: int = 16) -> Clips:
 
 
 class Means:
-    """In the network's place: 400 averages, so that a test can work out the distance."""
+    """A replacement of the network: 400 averages, so that a test can compute the distance."""
 
     calls = 0
 
@@ -60,7 +60,7 @@ def figures(job: EvalJob, **options: Any) -> dict[str, Any]:
     return last.found
 
 
-def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: EvalJob, tmp_path: Path) -> None:
+def test_fvd_is_the_distance_between_the_logits_of_the_drawn_clips(job: EvalJob, tmp_path: Path) -> None:
     from latte_cli.core.evaluate.frames import network_input, squares
 
     found = figures(job, report=tmp_path / "report.json")
@@ -88,7 +88,7 @@ def test_fvd_is_the_distance_of_the_drawn_clips_logits(job: EvalJob, tmp_path: P
     assert found["remarks"][0].startswith("fvd: 6 clips are few for 400 dimensions")
 
 
-def test_the_same_seed_has_the_same_digits_from_the_cache_and_with_workers(
+def test_the_same_seed_gives_the_same_digits_from_the_cache_and_with_workers(
     job: EvalJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = figures(job)
@@ -108,7 +108,7 @@ def test_the_same_seed_has_the_same_digits_from_the_cache_and_with_workers(
     assert Means.calls == 2 * computed
 
 
-def test_a_torn_entry_of_the_cache_is_computed_again(job: EvalJob) -> None:
+def test_a_damaged_entry_of_the_cache_is_computed_again(job: EvalJob) -> None:
     first = figures(job)
     for entry in features.features_folder().glob("*/*.npy"):
         entry.write_bytes(entry.read_bytes()[:100])
@@ -127,7 +127,7 @@ def test_the_distance_of_a_set_to_itself_is_zero(job: EvalJob) -> None:
     ]
 
 
-def test_every_choice_is_in_the_report(job: EvalJob) -> None:
+def test_the_report_lists_every_choice(job: EvalJob) -> None:
     protocol = figures(job)["protocol"]
     assert protocol["clips"] == {"real": 6, "generated": 6}
     assert protocol["videos"] == {"real": 8, "generated": 6}
@@ -164,7 +164,7 @@ def test_every_choice_is_in_the_report(job: EvalJob) -> None:
         ({"real": Path("nowhere")}, "--real: nowhere: no such file or folder"),
     ],
 )
-def test_what_cannot_be_measured_gives_a_one_line_error(
+def test_metrics_that_cannot_be_computed_give_a_one_line_error(
     job: EvalJob, changes: dict[str, Any], said: str
 ) -> None:
     from dataclasses import replace
@@ -178,13 +178,13 @@ def test_what_cannot_be_measured_gives_a_one_line_error(
         assert said in " ".join(recipe.plan(wrong).problems)
 
 
-def test_one_clip_has_no_covariance(job: EvalJob, tmp_path: Path) -> None:
+def test_a_single_clip_is_rejected_for_fvd(job: EvalJob, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", clips(2, 1))
     with pytest.raises(LatteError, match="found one clip, FVD needs two or more"):
         figures(EvalJob(job.real, tmp_path / "one.npy", job.protocol, job.i3d))
 
 
-def test_the_paper_s_protocol_is_a_preset_and_changes_are_reported() -> None:
+def test_the_protocol_of_the_paper_is_a_preset_and_changes_are_reported() -> None:
     assert (LATTE.clips, LATTE.num_frames, LATTE.real_stride, LATTE.size) == (2048, 16, 3, 256)
     assert choose("latte", draws=5, seed=1).name == "latte"
     assert choose("latte", clips=100).name == "latte, changed"

@@ -1,4 +1,4 @@
-"""Runs that end before their first step, and two in one folder."""
+"""Runs that fail before their first step, and two runs in one folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def settings(
 
 
 @pytest.mark.parametrize("error", [LatteError("no weights"), KeyboardInterrupt()])
-def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     error: BaseException, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
@@ -35,7 +35,7 @@ def test_a_run_that_ends_before_its_first_step_leaves_no_folder(
     assert not settings.run_dir.parent.exists()
 
 
-def test_a_second_run_in_the_same_folder_at_once_is_refused(settings: Settings) -> None:
+def test_a_second_run_in_the_same_folder_at_the_same_time_is_rejected(settings: Settings) -> None:
     with only_run(settings.run_dir, "latte train"), pytest.raises(LatteError) as caught:
         list(train.run(settings))
     assert str(caught.value) == f"{settings.run_dir}: another latte train is running in this folder"

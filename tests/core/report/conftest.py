@@ -1,4 +1,4 @@
-"""A run folder with everything that the page shows, made without MindSpore."""
+"""A run folder with everything that the page shows, created without MindSpore."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 @pytest.fixture
 def run(tmp_path: Path) -> Settings:
-    """A run of 60 steps in a folder of an odd name, with two previews, two samples and an evaluation."""
+    """A run of 60 steps in a folder with an unusual name, with previews, samples and an evaluation."""
     run_dir = tmp_path / "<b>run</b> \"one\" & 'two'"
     overrides = [("run_dir", str(run_dir)), ("train.steps", 60), ("train.preview_every", 20)]
     settings = load_settings(None, overrides)

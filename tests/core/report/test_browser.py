@@ -1,4 +1,4 @@
-"""The page in Chromium, loaded from the disk: it plays, fits, has a dark mode, and uses no network."""
+"""The page in Chromium, loaded from disk: it plays clips, fits, has a dark mode, and uses no network."""
 
 import io
 import json
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """A Chromium with a profile of its own, whose console and requests are recorded."""
+    """A Chromium with a temporary profile, whose console and requests are recorded."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
@@ -41,7 +41,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def _look(browser: webdriver.Chrome, *, width: int, scheme: str) -> tuple[float, int]:
-    """The brightness of the page at a width, in a colour scheme, and by how much it is too wide."""
+    """The brightness of the page at a width and in a colour scheme, and how many pixels it is too wide."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     feature = {"name": "prefers-color-scheme", "value": scheme}
@@ -53,12 +53,10 @@ def _look(browser: webdriver.Chrome, *, width: int, scheme: str) -> tuple[float,
     return float(np.asarray(picture)[:, -8:].mean()), too_wide
 
 
-def test_the_page_plays_and_fits_wide_and_narrow_light_and_dark(
-    browser: webdriver.Chrome, run: Settings
-) -> None:
+def test_the_page_plays_clips_and_fits_all_screens(browser: webdriver.Chrome, run: Settings) -> None:
     page = write_report(run)
     for kind in ("browser", "performance"):
-        browser.get_log(kind)  # of the pages before
+        browser.get_log(kind)  # of earlier pages
     browser.get(page.resolve().as_uri())
     browser.set_script_timeout(20)
     playing = browser.execute_async_script(
@@ -67,7 +65,7 @@ def test_the_page_plays_and_fits_wide_and_narrow_light_and_dark(
         "const ready = () => videos.every(v => v.readyState == 4) && !videos[0].paused;"
         "const wait = () => ready() ? done(found()) : setTimeout(wait, 50); wait();"
     )
-    assert playing == [[32, 4, None]] * 4  # the first moves; those out of sight wait
+    assert playing == [[32, 4, None]] * 4  # only the first plays; those that are not visible wait
     assert browser.execute_script("return document.title").endswith("'two' - latte")
     for width in (1280, 360):
         light, too_wide = _look(browser, width=width, scheme="light")

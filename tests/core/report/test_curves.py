@@ -45,7 +45,7 @@ def test_values_of_several_magnitudes_get_a_logarithmic_axis() -> None:
     assert [tick.text for tick in chart.y_ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
 
 
-def test_numbers_that_are_missing_or_not_finite_are_left_out() -> None:
+def test_missing_and_infinite_values_are_left_out() -> None:
     lines = [
         {"step": 1, "loss": 1.0, "mse": math.nan, "validation_loss": None},
         {"step": 2, "loss": 2.0, "mse": 3.0, "validation_loss": 4.0},
@@ -58,17 +58,17 @@ def test_numbers_that_are_missing_or_not_finite_are_left_out() -> None:
     assert charts([]) == []
 
 
-def test_a_constant_and_a_single_step_have_a_chart() -> None:
+def test_a_constant_and_a_single_value_can_be_drawn() -> None:
     (chart,) = charts([{"step": 7, "lr": 0.0}])
     assert re.fullmatch(r"[\d.]+,[\d.]+", chart.curves[0].points)
     assert chart.x_ticks
 
 
-def test_a_long_run_is_drawn_by_means_of_neighbours() -> None:
+def test_a_long_run_is_drawn_as_averages_of_consecutive_values() -> None:
     (chart,) = charts([{"step": step, "lr": float(step % 2)} for step in range(1, 20_001)])
     points = _points(chart)
     assert len(points) == MOST_POINTS
-    assert len({y for _, y in points}) == 1  # each the mean of as many zeros as ones
+    assert len({y for _, y in points}) == 1  # each the mean of equally many zeros and ones
     assert points[-1][0] == WIDTH - RIGHT
 
 

@@ -54,7 +54,7 @@ def test_the_page_shows_the_run_in_order(run: Settings) -> None:
     assert "train.weight_decay" not in changed[: changed.index("All settings")]
 
 
-def test_clips_are_embedded_byte_for_byte_and_nothing_is_loaded_from_elsewhere(run: Settings) -> None:
+def test_clips_are_embedded_and_no_external_content_is_loaded(run: Settings) -> None:
     page = _page(run)
     sources = [attributes["src"] or "" for attributes in page.of("video")]
     folder = run.run_dir / "samples"
@@ -73,7 +73,7 @@ def test_clips_are_embedded_byte_for_byte_and_nothing_is_loaded_from_elsewhere(r
     assert "the others are links" not in page.text
 
 
-def test_text_of_users_and_files_is_text(run: Settings) -> None:
+def test_text_of_users_and_files_is_escaped(run: Settings) -> None:
     page = _page(run)
     assert page.text.count(" ".join(HOSTILE.split())) == 2
     assert str(run.run_dir) in page.text
@@ -81,7 +81,7 @@ def test_text_of_users_and_files_is_text(run: Settings) -> None:
     assert page.of("b") == []
 
 
-def test_what_does_not_fit_is_linked_from_the_oldest_preview_on(run: Settings) -> None:
+def test_clips_that_do_not_fit_are_linked_starting_with_the_oldest_previews(run: Settings) -> None:
     size = (run.run_dir / "samples" / "000-seed42.mp4").stat().st_size
     found = gallery(run.run_dir, most_bytes=3 * size)
     assert (found.embedded, found.total) == (3, 4)
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_linked_from_the_oldest_preview_on(run: Settings) -
     assert found.previews[0][1][0].link == "samples/step-00000020-000-seed42.mp4"
 
 
-def test_sidecars_and_metrics_that_cannot_be_read_are_passed_over_and_counted(run: Settings) -> None:
+def test_unreadable_sidecars_and_metrics_are_skipped_and_counted(run: Settings) -> None:
     samples = run.run_dir / "samples"
     (samples / "torn.json").write_text('{"seed": ')
     spec = json.loads((samples / "000-seed42.json").read_text())
@@ -114,7 +114,7 @@ def test_a_folder_without_training_shows_its_samples_and_the_given_settings(run:
     assert len(page.of("video")) == 4
 
 
-def test_each_command_is_noted_once_with_its_machine(run: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_command_is_listed_once_with_its_machine(run: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["latte", "train", "-c", "my file.yaml"])
     report = RunReport(run)
     report.update()
