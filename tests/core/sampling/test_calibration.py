@@ -39,12 +39,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "reuse.json"
 
 
-def test_all_steps_are_full_without_a_number_or_with_all_of_them() -> None:
+def test_all_steps_are_computed_without_a_number_and_with_the_full_number() -> None:
     assert full_steps_of(sample(None), SETUP, None) is None
     assert full_steps_of(sample(6), SETUP, None) is None
 
 
-def test_the_file_chooses_where_there_is_one_and_even_spacing_elsewhere(file: Path) -> None:
+def test_the_schedule_comes_from_the_file_or_is_evenly_spaced(file: Path) -> None:
     assert reuse_file(sample(3), file.parent) == file
     assert full_steps_of(sample(3), SETUP, file) == (0, 1, 5)
     assert reuse_file(sample(3), file.parent / "other") is None
@@ -53,7 +53,7 @@ def test_the_file_chooses_where_there_is_one_and_even_spacing_elsewhere(file: Pa
     assert reuse_file(sample(3, reuse="named.json"), file.parent) == Path("named.json")
 
 
-def test_weights_are_compared_with_the_files(file: Path) -> None:
+def test_weights_are_compared_with_those_of_the_file(file: Path) -> None:
     check_weights(None, ("b" * 64,))
     check_weights(file, ("a" * 64,))
     with pytest.raises(LatteError, match="found a calibration of other weights"):
@@ -62,7 +62,7 @@ def test_weights_are_compared_with_the_files(file: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{"sampler": "ddpm"}, {"steps": 7}, {"respacing": "ddim6"}, {"eta": 0.5},
                                      {"num_frames": 8}, {"height": 32}, {"width": 32}])  # fmt: skip
-def test_another_way_of_sampling_is_refused_by_name(file: Path, changes: dict[str, Any]) -> None:
+def test_the_error_names_a_sampling_setting_that_differs(file: Path, changes: dict[str, Any]) -> None:
     other = SETUP.model_copy(update=changes)
     with pytest.raises(LatteError) as refusal:
         full_steps_of(sample(3), other, file)
@@ -81,7 +81,7 @@ def test_another_way_of_sampling_is_refused_by_name(file: Path, changes: dict[st
         ([0, 1, 6], "full_steps: found 6, expected less than setup.steps 6"),
     ],
 )
-def test_a_schedule_that_cannot_be_followed_is_one_line(file: Path, steps: list[Any], fault: str) -> None:
+def test_an_invalid_schedule_gives_a_one_line_error(file: Path, steps: list[Any], fault: str) -> None:
     content = json.loads(file.read_text())
     content["schedules"][0]["full_steps"] = steps
     file.write_text(json.dumps(content))
@@ -91,7 +91,7 @@ def test_a_schedule_that_cannot_be_followed_is_one_line(file: Path, steps: list[
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "latte reuse 2"}', "[" * 10_000])
-def test_a_file_of_another_kind_is_one_line(file: Path, content: str) -> None:
+def test_a_file_of_another_kind_gives_a_one_line_error(file: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(LatteError) as refusal:
         full_steps_of(sample(3), SETUP, file)

@@ -1,4 +1,4 @@
-"""A transformer of texts as a function on the host: its condition is read once."""
+"""A text-to-video transformer as a function on the host: its condition is prepared once."""
 
 from collections import Counter
 from typing import Any
@@ -28,7 +28,7 @@ TIMESTEPS = np.array([993])
 
 
 def text(seed: int, length: int) -> Array:
-    """One text of `length` tokens, filled up to seven."""
+    """One text of `length` tokens, padded to seven."""
     states = np.random.default_rng(seed).standard_normal((7, 6), np.float32)
     return pack_text(states, np.arange(7) < length)
 
@@ -38,7 +38,7 @@ STATES, NULL_STATES = text(1, 5), text(2, 1)
 
 @pytest.fixture(scope="module")
 def model() -> LatteT2V:
-    """Random weights, so that the text changes what comes out."""
+    """Random weights, so that the text changes the output."""
     model, generator = LatteT2V(SHAPE), np.random.default_rng(0)
     values = {p.name: generator.normal(0, 0.2, p.shape).astype(np.float32) for p in model.get_parameters()}
     load_weights(model, values, source="test")
@@ -79,7 +79,7 @@ def latents(denoiser: Denoiser, guidance_scale: float, seed: int = 1) -> Array:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_a_clip_s_text_is_prepared_once_with_the_same_result(
+def test_the_text_of_a_clip_is_prepared_once_with_the_same_result(
     model: LatteT2V, calls: Counter[str], guidance_scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoiser = Denoiser(model)
@@ -99,7 +99,7 @@ def test_a_clip_s_text_is_prepared_once_with_the_same_result(
 
 
 @pytest.mark.slow
-def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V) -> None:
+def test_a_prepared_text_does_not_change_when_another_is_prepared(model: LatteT2V) -> None:
     denoiser = Denoiser(model)
     x_t = np.random.default_rng(3).standard_normal((1, *denoiser.clip_shape), np.float32)
     conditioned = denoiser(STATES[None])
@@ -110,7 +110,7 @@ def test_what_was_read_stays_as_it_is_when_another_text_is_read(model: LatteT2V)
 
 
 @pytest.mark.slow
-def test_fractional_timesteps_are_between_their_neighbours(model: LatteT2V) -> None:
+def test_fractional_timesteps_are_interpolated(model: LatteT2V) -> None:
     conditioned = Denoiser(model)(STATES[None])
     x_t = np.random.default_rng(3).standard_normal((1, 3, 4, 4, 4), np.float32)
     before, between, after = (conditioned(x_t, np.array([timestep])) for timestep in (10, 10.5, 11))

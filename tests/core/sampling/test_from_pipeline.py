@@ -1,4 +1,4 @@
-"""Clips from prompts, against diffusers' pipeline (tests/golden/t2v)."""
+"""Clips from prompts, compared with diffusers' pipeline (tests/golden/t2v)."""
 
 import json
 import shutil
@@ -99,7 +99,7 @@ def golden_run(golden: PipelineSpec) -> list[ClipStep]:
 
 
 @pytest.mark.slow
-def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
+def test_every_step_matches_the_pipeline(golden_run: list[ClipStep]) -> None:
     steps = [report.latents for report in golden_run if report.latents is not None]
     assert len(steps) == len(RECORDED["step_latents"])
     for found, expected in zip(steps, RECORDED["step_latents"], strict=True):
@@ -107,7 +107,7 @@ def test_every_step_is_the_pipelines(golden_run: list[ClipStep]) -> None:
 
 
 @pytest.mark.slow
-def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[ClipStep]) -> None:
+def test_final_latents_and_video_match_the_pipeline(golden_run: list[ClipStep]) -> None:
     clip = golden_run[-1]
     assert clip.latents is not None
     assert clip.frames is not None
@@ -117,13 +117,13 @@ def test_the_final_latents_and_the_video_are_the_pipelines(golden_run: list[Clip
     np.testing.assert_array_equal(clip.frames, to_uint8(video))
 
 
-def test_without_guidance_the_latents_are_the_pipelines(golden: PipelineSpec) -> None:
+def test_without_guidance_the_latents_match_the_pipeline(golden: PipelineSpec) -> None:
     (clip,) = made(replace(golden, guidance_scale=1.0))
     assert_near(clip.latents, latents("final_latents_guidance1"))
 
 
 @pytest.mark.slow
-def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
+def test_a_clip_has_the_same_bytes_alone_and_as_one_of_five() -> None:
     texts = ("a painting of a squirrel", "", 'clouds [over] "mountains" \U0001f431', "a " * 300)
     others = [replace(FREE, prompt=text, negative_prompt="", seed=seed) for seed, text in enumerate(texts)]
     (alone,) = made(FREE, eta=0.7)
@@ -134,19 +134,19 @@ def test_a_clip_has_the_same_bytes_alone_and_among_five() -> None:
 
 
 @pytest.mark.slow
-def test_the_seed_makes_the_clip() -> None:
+def test_a_clip_depends_on_its_seed() -> None:
     first, again, other = made(FREE, FREE, replace(FREE, seed=1))
     np.testing.assert_array_equal(first.latents, again.latents)
     assert np.abs(first.latents - other.latents).max() > 0.1
 
 
-KEPT = [0, 333, 666, 999]  # four of the chain's 1000 timesteps, evenly spaced
+KEPT = [0, 333, 666, 999]  # four of the 1000 timesteps, evenly spaced
 ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[KEPT]
 SIGNAL, SIGMA = np.sqrt(ABAR), np.sqrt(1 - ABAR)
 
 
 def ddpm_step(place: int, x_t: Doubles, x_start: Doubles, values: Doubles, _: Doubles) -> Doubles:
-    """A draw from the posterior of x_start, its log-variance learned; the noise is the step's, of seed 42."""
+    """A sample of the posterior of x_start with learned log-variance and the step's noise of seed 42."""
     abar, before = ABAR[place], ABAR[place - 1] if place else 1.0
     beta = 1 - abar / before
     mean = (np.sqrt(before) * beta * x_start + np.sqrt(1 - beta) * (1 - before) * x_t) / (1 - abar)
@@ -166,7 +166,7 @@ def ddim_step(place: int, x_t: Doubles, x_start: Doubles, _: Doubles, __: Double
 
 
 def dpm_step(place: int, x_t: Doubles, x_start: Doubles, _: Doubles, last_x_start: Doubles) -> Doubles:
-    """First order, except where there is a step before this one and another after it."""
+    """First order, or second order if there are steps before and after this one."""
     log_snr = np.log(SIGNAL / SIGMA)
     if place != 2:
         return ddim_step(place, x_t, x_start, _, _)
@@ -177,7 +177,7 @@ def dpm_step(place: int, x_t: Doubles, x_start: Doubles, _: Doubles, last_x_star
 
 
 @pytest.mark.parametrize(("sampler", "step"), [("ddpm", ddpm_step), ("ddim", ddim_step), ("dpm++", dpm_step)])
-def test_our_samplers_take_the_formulas_steps_over_the_pipelines_chain(
+def test_our_samplers_match_the_formulas_with_the_schedule_of_the_pipeline(
     sampler: str, step: Callable[..., Doubles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Doubles, NDArray[Any], Doubles]] = []
@@ -209,7 +209,7 @@ def test_our_samplers_take_the_formulas_steps_over_the_pipelines_chain(
         last = x_start
 
 
-def test_our_chain_is_the_schedulers() -> None:
+def test_our_schedule_matches_the_scheduler() -> None:
     config = open_pipeline(PIPELINE).scheduler
     ours = schedule_of_config(config, 1000, source="config")
     theirs = load_scheduler(config, source="config").alphas_cumprod.asnumpy()
@@ -230,7 +230,7 @@ def test_one_frame_of_another_size_is_an_image() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [("float16", 2.0**-8), ("bfloat16", 2.0**-5)])
-def test_half_precision_weights_stay_near(golden: PipelineSpec, dtype: str, share: float) -> None:
+def test_half_precision_weights_give_a_close_result(golden: PipelineSpec, dtype: str, share: float) -> None:
     (clip,) = made(golden, dtype=dtype)
     assert_near(clip.latents, latents("final_latents"), share)
 
@@ -260,20 +260,20 @@ def test_a_lora_file_changes_the_clip(tmp_path: Path) -> None:
         ({"lora": (LoraUse(path=PIPELINE / "vae" / "config.json"),)}, str(PIPELINE / "vae")),
     ],
 )
-def test_what_cannot_be_made_is_one_line(changes: dict[str, Any], message: str) -> None:
+def test_a_clip_that_cannot_be_sampled_gives_a_one_line_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LatteError) as refusal:
         reports(FREE, **changes)
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
 
 
-def test_noise_of_another_shape_is_refused(golden: PipelineSpec) -> None:
+def test_noise_of_another_shape_is_rejected(golden: PipelineSpec) -> None:
     message = r"noise.npy: found noise of shape \(1, 2, 4, 8, 8\), expected \(N, 1, 4, 8, 8\)"
     with pytest.raises(LatteError, match=message):
         reports(golden, num_frames=1)
 
 
-def test_an_unknown_scheduler_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_scheduler_is_rejected(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(PIPELINE, tmp_path / "pipeline"))
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "MyScheduler"}))

@@ -14,7 +14,7 @@ Frames = NDArray[np.uint8]
 
 
 def moving_square(count: int, height: int, width: int) -> Frames:
-    """A bright square that moves over a soft ramp."""
+    """A bright square that moves over a smooth gradient."""
     ramp = np.linspace(40, 200, width)[None, :, None] * np.ones((height, 1, 3)) * [1, 0.7, 0.5]
     frames = np.repeat(ramp[None], count, axis=0).astype(np.uint8)
     for place, frame in enumerate(frames):
@@ -23,15 +23,13 @@ def moving_square(count: int, height: int, width: int) -> Frames:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (47, 63), (20, 16), (1, 1)])
-def test_an_mp4_shows_the_frames_and_is_the_same_bytes_each_time(
-    tmp_path: Path, height: int, width: int
-) -> None:
+def test_an_mp4_has_the_frames_and_the_same_bytes_each_time(tmp_path: Path, height: int, width: int) -> None:
     frames = moving_square(16, height, width)
     write_mp4(tmp_path / "a.mp4", frames, 8)
     write_mp4(tmp_path / "sub" / "other.mp4", frames, 8)
     content = (tmp_path / "a.mp4").read_bytes()
     assert content == (tmp_path / "sub" / "other.mp4").read_bytes()
-    assert b"x264 - core" not in content, "no encoder's version and options"
+    assert b"x264 - core" not in content, "no version and options of the encoder"
     assert b"Lavf" not in content
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.mp4", "sub"]
     video = open_video(tmp_path / "a.mp4")
@@ -40,14 +38,14 @@ def test_an_mp4_shows_the_frames_and_is_the_same_bytes_each_time(
     assert np.abs(shown[:, :height, :width].astype(int) - frames).mean() < 4
 
 
-def test_an_mp4_plays_at_the_rate_asked_for(tmp_path: Path) -> None:
+def test_an_mp4_has_the_requested_frame_rate(tmp_path: Path) -> None:
     import decord
 
     write_mp4(tmp_path / "a.mp4", moving_square(16, 32, 32), 12.5)
     assert decord.VideoReader(str(tmp_path / "a.mp4")).get_avg_fps() == pytest.approx(12.5)
 
 
-def test_a_gif_shows_the_frames_and_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_a_gif_has_the_frames_and_the_same_bytes_each_time(tmp_path: Path) -> None:
     frames = moving_square(12, 40, 48)
     write_gif(tmp_path / "a.gif", frames, 8)
     write_gif(tmp_path / "b.gif", frames, 8)
@@ -60,7 +58,7 @@ def test_a_gif_shows_the_frames_and_is_the_same_bytes_each_time(tmp_path: Path) 
         assert image.info["loop"] == 0
 
 
-def test_a_picture_is_kept_exactly(tmp_path: Path) -> None:
+def test_a_png_is_lossless(tmp_path: Path) -> None:
     picture = moving_square(1, 20, 30)[0]
     write_png(tmp_path / "a.png", picture)
     with Image.open(tmp_path / "a.png") as image:
@@ -93,7 +91,7 @@ def test_a_grid_plays_all_clips_side_by_side(
     assert (page[:, height:, width:] == 255).all()
 
 
-def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_cannot_be_written_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(LatteError, match=r"a\.mp4: ffmpeg cannot write it"):
         write_mp4(tmp_path / "a.mp4", moving_square(2, 16, 16), 0)
     assert list(tmp_path.iterdir()) == []

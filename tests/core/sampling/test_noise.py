@@ -1,4 +1,4 @@
-"""Noise from a file, in place of that of the clips' seeds."""
+"""Noise from a file instead of the clips' seeds."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def spec(path: Path | None, row: int) -> ClipSpec:
     return ClipSpec(name="a", seed=1, row=row, initial_latents=path, sha256={}, formats=("mp4",))
 
 
-def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
+def test_noise_of_another_shape_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "noise.npy"
     np.save(path, np.zeros((1, 2, 4, 8, 8), np.float32))
     assert read_noise(path, (2, 4, 8, 8)).shape == (1, 2, 4, 8, 8)
@@ -23,7 +23,7 @@ def test_noise_of_another_shape_is_refused(tmp_path: Path) -> None:
     assert str(refusal.value) == f"{path}: found noise of shape (1, 2, 4, 8, 8), expected (N, 3, 4, 8, 8)"
 
 
-def test_each_clip_has_its_row_of_the_noise(tmp_path: Path) -> None:
+def test_each_clip_uses_its_row_of_the_noise(tmp_path: Path) -> None:
     path = tmp_path / "noise.npy"
     noise = np.random.default_rng(0).standard_normal((2, 1, 4, 8, 8), np.float32)
     np.save(path, noise)

@@ -1,4 +1,4 @@
-"""Prompts of 17 to 120 tokens through `latte sample --pipeline`, against diffusers' pipeline."""
+"""Prompts of 17 to 120 tokens in `latte sample --pipeline`, compared with diffusers' pipeline."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "pipeline.npz"))
 
 
-def test_final_latents_are_the_pipelines(tmp_path: Path) -> None:
+def test_final_latents_match_the_pipeline(tmp_path: Path) -> None:
     noise = [cases.normal(tokens, (2, 4, 8, 8)) for tokens in cases.PROMPT_LENGTHS]
     np.save(tmp_path / "noise.npy", np.stack(noise))
     prompts = tmp_path / "prompts.txt"

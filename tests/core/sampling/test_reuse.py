@@ -1,4 +1,4 @@
-"""Evaluations that reuse the blocks' change, against the formula in float64 with every block by hand."""
+"""Evaluations that reuse the blocks' change, compared with the formulas in float64."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,14 +83,14 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> tuple[Denoiser, Formula, Array, Array]:
-    """A model, its formula, a condition and the one that guidance leads away from."""
+    """A model, its formula, a condition and the null condition of guidance."""
     return CASES[request.param]()
 
 
 def by_hand(
     formula: Formula, branches: list[Array], x_t: Array, full: tuple[int, ...]
 ) -> Iterator[list[Array]]:
-    """Each evaluation's output of every branch, the latents growing by a tenth from one to the next."""
+    """Each evaluation's output of every branch; latents are multiplied by 1.1 after each evaluation."""
     changes: list[Array] = []
     for index, timestep in enumerate(TIMESTEPS):
         inputs = (x_t * (1 + index / 10), np.array([timestep]))
@@ -109,7 +109,7 @@ def close(found: Array, wanted: Array) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_the_change_of_the_blocks_is_added_to_the_tokens_of_now(
+def test_reuse_adds_the_kept_change_to_the_current_tokens(
     case: tuple[Denoiser, Formula, Array, Array],
 ) -> None:
     denoiser, formula, states, _ = case
@@ -137,7 +137,7 @@ def test_guidance_reuses_the_change_of_both_branches(case: tuple[Denoiser, Formu
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_a_clip_of_full_steps_alone_has_the_bytes_of_one_without_a_schedule(
+def test_a_clip_with_only_full_steps_has_the_bytes_of_one_without_a_schedule(
     case: tuple[Denoiser, Formula, Array, Array], sampler: str, guidance_scale: float
 ) -> None:
     denoiser, _, states, null_states = case

@@ -1,4 +1,4 @@
-"""Specs of clips: the sidecar that is written, and what is read of one from somebody else."""
+"""Specs of clips: writing sidecars, and reading those of strangers."""
 
 import json
 from pathlib import Path
@@ -68,21 +68,21 @@ def refusal(path: Path) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def test_a_sidecar_from_before_the_temporal_decoder_was_made_without_it(tmp_path: Path) -> None:
+def test_a_sidecar_older_than_the_temporal_decoder_does_not_use_it(tmp_path: Path) -> None:
     before = {key: value for key, value in PIPELINE.items() if key != "temporal_decoder"}
     spec = read_spec(sidecar(tmp_path, before))
     assert isinstance(spec, PipelineSpec)
     assert spec.temporal_decoder is False
 
 
-def test_a_sidecar_from_before_strengths_has_its_one_file_at_strength_1(tmp_path: Path) -> None:
+def test_a_sidecar_older_than_strengths_uses_strength_1(tmp_path: Path) -> None:
     assert read_spec(sidecar(tmp_path, PIPELINE | {"lora": "a.safetensors"})).lora == (
         LoraUse(path=Path("a.safetensors"), strength=1.0),
     )
     assert read_spec(sidecar(tmp_path, PIPELINE | {"lora": None})).lora == ()
 
 
-def test_prompts_of_a_sidecar_from_before_cleaning_are_not_cleaned(tmp_path: Path) -> None:
+def test_the_prompts_of_a_sidecar_older_than_cleaning_are_not_cleaned(tmp_path: Path) -> None:
     pipeline = read_spec(sidecar(tmp_path, {k: v for k, v in PIPELINE.items() if k != "clean_caption"}))
     assert isinstance(pipeline, PipelineSpec)
     assert pipeline.clean_caption is False
@@ -94,7 +94,7 @@ def test_prompts_of_a_sidecar_from_before_cleaning_are_not_cleaned(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [RUN, PIPELINE], ids=["run", "pipeline"])
-def test_a_spec_is_read_as_it_was_written(content: dict[str, Any], tmp_path: Path) -> None:
+def test_a_written_spec_is_read_back_equal(content: dict[str, Any], tmp_path: Path) -> None:
     spec = read_spec(sidecar(tmp_path, content | {"later": [1]}))
     path = write_spec(tmp_path, spec)
     written = json.loads(path.read_text())
@@ -103,7 +103,7 @@ def test_a_spec_is_read_as_it_was_written(content: dict[str, Any], tmp_path: Pat
     assert read_spec(path) == spec
 
 
-def test_a_clip_s_own_values_override_its_settings(tmp_path: Path) -> None:
+def test_the_values_of_a_clip_override_its_settings(tmp_path: Path) -> None:
     spec = read_spec(sidecar(tmp_path, RUN | {"steps": 7, "guidance_scale": 3.5}))
     assert isinstance(spec, RunSpec)
     sample = spec.sample_settings()
@@ -130,7 +130,7 @@ def test_a_clip_s_own_values_override_its_settings(tmp_path: Path) -> None:
         ({"sha256": {"x": "0"}}, 'sha256.x: found "0", expected text of the form ^[0-9a-f]{64}$'),
     ],
 )
-def test_a_wrong_value_is_one_line(
+def test_a_wrong_value_gives_a_one_line_error(
     damage: dict[str, Any], fault: str, record: dict[str, Any], tmp_path: Path
 ) -> None:
     path = sidecar(tmp_path, record)
@@ -148,7 +148,7 @@ def test_a_wrong_value_is_one_line(
         ({"sampler": "euler"}, "sampler: found \"euler\", expected one of 'ddpm', 'ddim' or 'dpm++'"),
     ],
 )
-def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
+def test_a_wrong_value_of_a_clip_of_a_pipeline_gives_a_one_line_error(
     damage: dict[str, Any], fault: str, tmp_path: Path
 ) -> None:
     assert refusal(sidecar(tmp_path, PIPELINE | damage)) == fault
@@ -168,19 +168,19 @@ def test_a_wrong_value_of_a_pipelines_clip_is_one_line(
         ),
     ],
 )
-def test_a_wrong_setting_of_a_runs_clip_is_one_line(
+def test_a_wrong_setting_of_a_clip_of_a_run_gives_a_one_line_error(
     section: str, damage: dict[str, Any], fault: str, tmp_path: Path
 ) -> None:
     settings = RUN["settings"] | {section: RUN["settings"][section] | damage}
     assert refusal(sidecar(tmp_path, RUN | {"settings": settings})).startswith(fault)
 
 
-def test_a_clip_s_own_steps_are_checked_against_its_schedule(tmp_path: Path) -> None:
+def test_the_steps_of_a_clip_are_checked_against_its_schedule(tmp_path: Path) -> None:
     fault = refusal(sidecar(tmp_path, RUN | {"steps": 2000}))
     assert fault == "settings.sample.steps: found 2000, expected at most diffusion.num_timesteps 1000"
 
 
-def test_a_record_whose_files_have_changed_is_refused(tmp_path: Path) -> None:
+def test_a_spec_whose_files_have_changed_is_rejected(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_text("first")
     path = sidecar(tmp_path, PIPELINE | {"sha256": digests([weights, None])})

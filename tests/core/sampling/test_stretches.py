@@ -1,4 +1,4 @@
-"""Errors of stretches of reuse, against complete clips sampled with each stretch separately."""
+"""Errors of stretches of reuse, compared with complete clips sampled with one stretch each."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ def latents(clip: Trajectory) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize(("sampler", "guidance_scale"), [("ddpm", 3.0), ("dpm++", 1.0)])
-def test_an_error_is_that_of_the_clip_with_this_stretch_alone(
+def test_each_error_is_measured_with_one_stretch_of_reuse(
     denoiser: Denoiser, sampler: str, guidance_scale: float
 ) -> None:
     schedule = make_schedule(DiffusionSettings(), str(STEPS))
@@ -62,5 +62,5 @@ def test_an_error_is_that_of_the_clip_with_this_stretch_alone(
     assert last.errors[0, 4] > 0
 
 
-def test_the_longest_stretch_is_twice_the_mean_and_one() -> None:
+def test_the_longest_stretch_is_twice_the_mean_plus_one() -> None:
     assert [longest_stretch(50, fewest) for fewest in (25, 17, 49, 1)] == [5, 7, 5, 50]

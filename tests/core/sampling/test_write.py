@@ -42,7 +42,7 @@ def written(folder: Path, *formats: Format, **options: Any) -> list[str]:
     return [path.name for report in write_clips(steps(**options), SPECS, target) for path in report.files]
 
 
-def test_each_clip_has_a_file_a_format_and_its_record_and_all_a_grid(tmp_path: Path) -> None:
+def test_each_clip_has_a_file_per_format_and_a_sidecar_and_all_have_a_grid(tmp_path: Path) -> None:
     names = written(tmp_path, "mp4", "gif", "png", "latents")
     made = [f"{clip}.{suffix}" for clip in "ab" for suffix in ("mp4", "gif", "png", "npy", "json")]
     assert names == [*made, "grid.png", "grid.mp4"]
@@ -90,10 +90,10 @@ def test_the_next_clip_is_sampled_while_one_is_written(
     assert [path.name for path in reported[4][2]] == [
         "b.png",
         "b.json",
-    ]  # a was reported when b ended, at the latest
+    ]  # a is reported at the latest when b ends
 
 
-def test_a_clip_that_cannot_be_written_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_that_cannot_be_written_ends_sampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **options: Any) -> list[Path]:
         raise LatteError("the disk is full")
 
@@ -123,7 +123,7 @@ def test_a_clip_being_written_during_an_interruption_is_complete(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mp4", "a.png"]
 
 
-def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
+def test_frames_are_passed_to_keep_and_no_grid_is_written(tmp_path: Path) -> None:
     kept: dict[str, int] = {}
 
     def keep(name: str, frames: NDArray[np.uint8]) -> None:
@@ -135,6 +135,6 @@ def test_frames_are_kept_by_name_in_place_of_a_grid(tmp_path: Path) -> None:
     assert not (tmp_path / "grid.png").exists()
 
 
-def test_frames_are_kept_as_they_were_decoded_without_a_file_of_all(tmp_path: Path) -> None:
+def test_format_frames_writes_decoded_frames_unchanged_and_no_grid(tmp_path: Path) -> None:
     assert written(tmp_path, "frames") == ["a.npy", "a.json", "b.npy", "b.json"]
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), frames(2, 100))

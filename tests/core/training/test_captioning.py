@@ -1,4 +1,4 @@
-"""Which caption a clip is states."""
+"""Which caption conditions a clip."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ STATES = {text: np.full((3, 2), place, np.float32) for place, text in enumerate(
 
 
 class Moments:
-    """Three videos whose moments are their number."""
+    """Three videos whose moments are their index."""
 
     content = "moments"
     names, frames, labels = ("a", "b", "c"), (9, 9, 9), (None, None, None)
@@ -38,14 +38,14 @@ def sampler(dropout: float = 0.0) -> CaptionSampler:
     return CaptionSampler(source().captions, STATES.__getitem__, dropout=dropout)
 
 
-def test_videos_without_a_caption_are_left_out_and_named(caplog) -> None:  # type: ignore[no-untyped-def]
+def test_videos_without_a_caption_are_left_out_and_reported(caplog) -> None:  # type: ignore[no-untyped-def]
     found = source()
     assert (found.names, texts_of(found.captions)) == (("a", "c"), ["", "red", "blue", "green"])
     assert caplog.messages == ["left out: 1 video: b: has no caption"]
     assert found.read(1, [0], mirror=False)[0, 0, 0, 0] == 2  # video c of the source
 
 
-def test_a_clip_has_its_video_s_caption_of_that_epoch() -> None:
+def test_a_clip_has_the_caption_of_its_video_for_that_epoch() -> None:
     for batch in drawn(6):
         states = sampler()(batch, num_frames=2, seed=3)
         assert states.shape == (4, 1, 3, 2)
@@ -64,12 +64,12 @@ def test_workers_report_the_same_as_one_worker() -> None:
     np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
 
 
-def test_a_dropped_caption_becomes_the_empty_one_as_often_as_is_asked_for() -> None:
+def test_captions_are_replaced_by_the_empty_one_with_the_given_probability() -> None:
     batches_ = drawn(250)
     counts = Counter(
         text for batch in batches_ for clip in range(4) for text in sampler(0.2).texts(batch, clip, 2, 3)
     )
-    assert 0.16 < counts[""] / 1000 < 0.24  # 3 standard deviations of a share of 1000
+    assert 0.16 < counts[""] / 1000 < 0.24  # 3 standard deviations of a proportion of 1000
     kept = Counter(
         text for batch in batches_ for clip in range(4) for text in sampler().texts(batch, clip, 2, 3)
     )
@@ -77,7 +77,7 @@ def test_a_dropped_caption_becomes_the_empty_one_as_often_as_is_asked_for() -> N
     assert kept[""] == 0
 
 
-def test_each_still_image_has_its_video_s_caption_and_clips_are_unaffected() -> None:
+def test_each_still_image_has_the_caption_of_its_video_and_clips_are_unaffected() -> None:
     for plain, joint in zip(drawn(4), drawn(4, images=2), strict=True):
         states = sampler(0.3)(joint, num_frames=2, seed=3)
         assert states.shape == (4, 3, 3, 2)

@@ -13,7 +13,7 @@ from latte_cli.core.training.events import EventLog
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's cyclic redundancy check (RFC 3720, appendix B.4), bit by bit."""
+    """Castagnoli's cyclic redundancy check (RFC 3720, appendix B.4), computed bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -42,7 +42,7 @@ def events(folder: Path) -> Iterator[Event]:
 
 
 def shown(folder: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows: a new start at a step drops what came from there on."""
+    """The values that TensorBoard shows: a new start at a step removes later values."""
     scalars: dict[str, dict[int, float]] = {}
     for event in events(folder):
         if event.HasField("session_log"):
@@ -54,11 +54,11 @@ def shown(folder: Path) -> dict[str, dict[int, float]]:
     return scalars
 
 
-def test_the_check_is_that_of_the_standard() -> None:
+def test_the_checksum_matches_the_standard() -> None:
     assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, appendix B.4
 
 
-def test_each_number_of_a_line_is_a_scalar_at_its_step(tmp_path: Path) -> None:
+def test_each_value_of_a_metrics_line_is_a_scalar_at_its_step(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "tensorboard", next_step=1)
     log.add({"step": 2, "loss": 0.5, "lr": 1e-4})
     log.add({"step": 4, "loss": math.nan, "lr": 5e-5})
@@ -79,7 +79,7 @@ def test_a_resumed_run_shows_no_step_twice(tmp_path: Path) -> None:
     assert shown(tmp_path)["loss"] == {1: 1.0, 2: 2.0, 3: 30.0, 4: 40.0}
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(
+def test_a_folder_that_cannot_be_written_gives_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

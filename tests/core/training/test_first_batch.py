@@ -1,4 +1,4 @@
-"""The picture of a run's first batch: the clips that training takes first, as it gets them."""
+"""The picture of a run's first batch: the first clips of training, as the model gets them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +66,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Frames], list[str]]]:
-    """Pictures and lines of each row that is drawn."""
+    """Pictures and text lines of each row."""
     found: list[tuple[list[Frames], list[str]]] = []
     real = sheet._row
 
@@ -82,7 +82,7 @@ def _source(settings: Settings) -> FrameSource:
     return FrameSource(index_clips(settings.data), settings.data)
 
 
-def test_it_is_the_first_batch_of_training(
+def test_the_picture_shows_the_first_batch_of_training(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from latte_cli.core.training import trainer
@@ -129,7 +129,7 @@ def test_a_row_shows_the_pixels_and_condition_of_its_clip(
     assert shown_labels == {"no class (dropped)", "class 0", "class 1"}
 
 
-def test_captions_are_those_that_the_model_gets(
+def test_the_shown_captions_are_those_that_the_model_gets(
     experiment: Callable[..., Settings], rows: list[tuple[list[Frames], list[str]]]
 ) -> None:
     settings = experiment(
@@ -147,7 +147,7 @@ def test_captions_are_those_that_the_model_gets(
     assert set(texts) > {NO_CAPTION}
 
 
-def test_of_latents_the_frames_that_they_encode_are_shown(experiment: Callable[..., Settings]) -> None:
+def test_for_latents_the_encoded_frames_are_shown(experiment: Callable[..., Settings]) -> None:
     settings = experiment(model__condition="none", model__num_classes=None)
     source = _source(settings)
     batch = first_batch(settings, source)
@@ -160,14 +160,16 @@ def test_of_latents_the_frames_that_they_encode_are_shown(experiment: Callable[.
         draw_batch(cached, settings, source)
 
 
-def test_of_a_long_clip_some_frames_are_shown_from_the_first_to_the_last() -> None:
+def test_for_a_long_clip_some_frames_from_first_to_last_are_shown() -> None:
     assert sheet._spread(16) == list(range(16))
     shown = sheet._spread(128)
     assert (shown[0], shown[-1], len(shown)) == (0, 127, sheet.FRAMES_SHOWN)
     assert set(np.diff(shown)) <= {8, 9}
 
 
-def test_the_plan_names_the_picture_or_why_it_is_missing(experiment: Callable[..., Settings]) -> None:
+def test_the_plan_names_the_picture_or_the_reason_why_it_is_missing(
+    experiment: Callable[..., Settings],
+) -> None:
     plan = Plan()
     add_first_batch(plan, experiment())
     assert plan.rows == [("first batch", "run/first_batch.png: 4 clips, as the model gets them")]
@@ -182,7 +184,7 @@ def test_the_plan_names_the_picture_or_why_it_is_missing(experiment: Callable[..
     assert refused.rows[0][1].startswith("not drawn: taken/first_batch.png: cannot be written")
 
 
-def test_a_mirrored_clip_is_drawn_mirrored_from_its_video(experiment: Callable[..., Settings]) -> None:
+def test_a_mirrored_clip_is_shown_mirrored(experiment: Callable[..., Settings]) -> None:
     settings = experiment()
     frames = np.asarray(Image.open("videos/cats/one/3.png"))[None]
     paths = {"cats/one": Path("videos/cats/one")}

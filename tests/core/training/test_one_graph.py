@@ -1,4 +1,4 @@
-"""Training as on a device, on a CPU: each step is one graph of MindSpore's operators."""
+"""Training on a CPU as on a device: each step is one graph of MindSpore's operators."""
 
 import math
 from collections.abc import Iterator
@@ -37,19 +37,19 @@ def _plain_operators() -> Iterator[None]:
 
 
 def with_scale(trainer: Trainer, value: float) -> Trainer:
-    """The trainer, with another loss scale to start from."""
+    """The trainer with another initial loss scale."""
     scale = replace(trainer.progress.loss_scale, value=value)
     trainer.progress = replace(trainer.progress, loss_scale=scale)
     return trainer
 
 
 def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do the steps of new trainers as on a CPU."""
+    """Make new trainers compute steps as on a CPU."""
     monkeypatch.setattr(starting, "works_as_device", lambda: False)
 
 
 def compare(found: Trainer, expected: Trainer, reports: tuple[list[TrainReport], list[TrainReport]]) -> None:
-    """Compare two runs: lines of metrics to 1e-6 of their numbers, weights and moments to 1e-6."""
+    """Compare two runs: metrics with a relative tolerance of 1e-6, weights and moments to 1e-6."""
     lines, expected_lines = map(untimed, reports)
     assert len(lines) == len(expected_lines)
     for line, other in zip(lines, expected_lines, strict=True):
@@ -61,7 +61,7 @@ def compare(found: Trainer, expected: Trainer, reports: tuple[list[TrainReport],
 
 
 @pytest.mark.slow
-def test_steps_in_one_graph_are_those_of_the_compiled_kernels(tmp_path: Path) -> None:
+def test_steps_in_one_graph_match_those_with_compiled_kernels(tmp_path: Path) -> None:
     found = trainer_of(settings_in(tmp_path / "graph", **EVERYTHING))
     reports = list(found.run(Moments(), None))
     assert not found.steps.reads_all
@@ -87,7 +87,9 @@ def test_a_float16_step_that_overflows_is_skipped_in_the_graph(
 
 
 @pytest.mark.slow
-def test_a_run_stopped_between_readings_and_resumed_has_the_bits_of_one_never_stopped(tmp_path: Path) -> None:
+def test_a_run_stopped_between_readings_and_resumed_has_the_bits_of_an_uninterrupted_one(
+    tmp_path: Path,
+) -> None:
     same: dict[str, Any] = EVERYTHING | {"checkpoint_every": 10, "log_every": 3}
     whole = trainer_of(settings_in(tmp_path / "whole", **same))
     expected = list(whole.run(Moments(), None))
@@ -127,7 +129,7 @@ def test_the_host_reads_only_the_first_step_and_each_line_of_metrics(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_updates_at_once_and_is_named_when_read(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_updates_at_once_and_is_reported_when_read(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, steps=9, log_every=5, checkpoint_every=100))
     stream = trainer.run(Moments(), None)
     next(stream)
@@ -136,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_updates_at_once_and_is_named_when_read(
     good = bias.asnumpy().copy()
     bias.asnumpy()[0] = np.nan
     next(stream)
-    bias.asnumpy()[...] = good  # later steps are finite, but the run has failed
+    bias.asnumpy()[...] = good  # later steps are finite, but the run already failed
     before = weights_of(trainer)
     next(stream)
     for name, values in weights_of(trainer).items():
@@ -147,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_updates_at_once_and_is_named_when_read(
 
 
 @pytest.mark.parametrize("value", [2.0**16, 2.0**24])
-def test_the_loss_scale_on_the_device_is_that_of_the_host(value: float) -> None:
+def test_the_loss_scale_on_the_device_equals_that_of_the_host(value: float) -> None:
     host = LossScale(value, dynamic=True, good_steps=1995)
     counts = np.array([host.value, host.good_steps, host.dropped, 0], np.float32)
     for step in range(30):

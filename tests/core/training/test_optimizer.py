@@ -39,7 +39,7 @@ def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
     return of
 
 
-def test_adamw_with_decay_and_tiny_gradients_equals_the_formula_in_float64(
+def test_adamw_with_decay_and_tiny_gradients_matches_the_formula_in_float64(
     apply_of: Callable[[AdamW, float], Apply],
 ) -> None:
     generator = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_the_rate_rises_from_zero_and_then_follows_its_schedule(
         assert learning_rate(settings, step) == pytest.approx(2e-3 * share, abs=1e-12)
 
 
-def test_the_averages_forget_fast_at_first() -> None:
+def test_the_decay_of_the_averages_increases_with_the_step() -> None:
     settings = TrainSettings(ema_decay=0.99)
     assert average_decay(settings, 0) == pytest.approx(0.1)
     assert average_decay(settings, 90) == pytest.approx(0.91)
@@ -99,13 +99,13 @@ def test_clipping_starts_at_its_step_and_never_enlarges() -> None:
     assert clip_factor(TrainSettings(), 10, norm=100.0) == 1.0
 
 
-def test_the_rate_stays_zero_after_the_last_step_of_a_linear_schedule() -> None:
+def test_the_rate_is_zero_after_the_last_step_of_a_linear_schedule() -> None:
     settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=104, schedule="linear")
     assert learning_rate(settings, 120) == 0.0
 
 
 @pytest.mark.parametrize("steps", [4, 5])
-def test_a_run_of_little_more_than_its_warm_up_reaches_the_full_rate(steps: int) -> None:
+def test_a_run_hardly_longer_than_its_warmup_reaches_the_full_rate(steps: int) -> None:
     settings = TrainSettings(learning_rate=2e-3, warmup_steps=4, steps=steps, schedule="linear")
     assert learning_rate(settings, 4) == 2e-3
     assert learning_rate(settings, 5) == 0.0
@@ -124,13 +124,13 @@ def test_the_optimizer_decays_nothing_by_default_and_its_own_parameters_are_not_
 
 
 @pytest.mark.parametrize("step", [0, 9, 999, 50_000])
-def test_moments_of_constant_gradients_step_by_the_rate_against_their_sign(
+def test_with_constant_gradients_each_step_has_the_size_of_the_rate(
     apply_of: Callable[[AdamW, float], Apply], step: int
 ) -> None:
     gradient = np.array([0.5, -3.0], np.float32)
     parameter = Parameter(Tensor(np.array([1.0, -2.0], np.float32)), name="only")
     optimizer = AdamW([parameter])
-    # What `step` equal gradients leave in the moments, whose bias the step corrects.
+    # The moments after `step` equal gradients, before bias correction.
     optimizer.means[0].set_data(Tensor((1 - 0.9**step) * gradient, ms.float32))
     optimizer.squares[0].set_data(Tensor((1 - 0.999**step) * gradient**2, ms.float32))
     apply_of(optimizer, 0.1)([gradient], step, 0.1, 1.0)

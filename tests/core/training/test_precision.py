@@ -1,4 +1,4 @@
-"""The loss scale of float16, against the rules of PyTorch's GradScaler."""
+"""The loss scale of float16, which follows PyTorch's GradScaler."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -7,18 +7,18 @@ from latte_cli.core.training.precision import LossScale
 
 
 def after(scale: LossScale, *, good: int) -> LossScale:
-    """The scale after so many steps without an overflow."""
+    """The scale after `good` steps without an overflow."""
     for _ in range(good):
         scale = scale.after(overflow=False)
     return scale
 
 
-def test_a_run_starts_with_no_step_behind_it() -> None:
+def test_a_new_scale_has_counted_no_steps() -> None:
     assert LossScale.for_dtype("float16") == LossScale(2.0**16, True, good_steps=0, dropped=0)
     assert LossScale.for_dtype("float32") == LossScale(1.0, False, good_steps=0, dropped=0)
 
 
-def test_the_scale_halves_at_an_overflow_and_doubles_after_two_thousand_good_steps() -> None:
+def test_the_scale_is_halved_on_overflow_and_doubled_after_2000_good_steps() -> None:
     scale = LossScale.for_dtype("float16").after(overflow=True)
     assert scale == LossScale(2.0**15, True, good_steps=0, dropped=1)
     assert after(scale, good=1999) == LossScale(2.0**15, True, good_steps=1999, dropped=1)
@@ -26,7 +26,7 @@ def test_the_scale_halves_at_an_overflow_and_doubles_after_two_thousand_good_ste
     assert after(scale, good=4000).value == 2.0**17
 
 
-def test_an_overflow_starts_the_count_of_good_steps_again() -> None:
+def test_an_overflow_resets_the_count_of_good_steps() -> None:
     scale = after(LossScale.for_dtype("float16"), good=1999).after(overflow=True)
     assert (scale.good_steps, after(scale, good=1999).value, after(scale, good=2000).value) == (
         0,
@@ -35,7 +35,7 @@ def test_an_overflow_starts_the_count_of_good_steps_again() -> None:
     )
 
 
-def test_the_scale_grows_to_two_to_the_24_and_no_further() -> None:
+def test_the_scale_is_at_most_two_to_the_24() -> None:
     assert after(LossScale(2.0**23, True, good_steps=1999), good=1).value == 2.0**24
     assert after(LossScale(2.0**24, True, good_steps=1999), good=1).value == 2.0**24
 
@@ -46,7 +46,7 @@ def test_float32_is_never_scaled() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5])
-def test_a_checkpoint_with_a_scale_that_is_not_positive_is_refused(value: float) -> None:
+def test_a_scale_that_is_not_positive_is_rejected(value: float) -> None:
     adapter = TypeAdapter(LossScale)
     assert adapter.validate_python({"value": 0.5}).value == 0.5
     with pytest.raises(ValidationError):

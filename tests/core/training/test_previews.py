@@ -67,7 +67,7 @@ def weights(run_dir: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("how", [{}, {"full_steps": 2, "guidance_scale": 3.0, "guidance_every": 2}])
-def test_previews_leave_the_run_as_it_is_and_are_the_clips_that_sampling_draws(
+def test_previews_do_not_change_the_run_and_equal_sampled_clips(
     tmp_path: Path, videos: Path, how: dict[str, Any]
 ) -> None:
     with_them = settings_of(tmp_path / "with", videos, preview_every=2)
@@ -92,7 +92,7 @@ def test_previews_leave_the_run_as_it_is_and_are_the_clips_that_sampling_draws(
             assert drawn != (samples / f"step-00000002-{clip}{suffix}").read_bytes()
 
 
-def test_a_run_stopped_and_resumed_draws_the_same_previews(tmp_path: Path, videos: Path) -> None:
+def test_a_stopped_and_resumed_run_writes_the_same_previews(tmp_path: Path, videos: Path) -> None:
     whole = settings_of(tmp_path / "whole", videos, preview_every=2, checkpoint_every=1)
     list(train.run(whole))
     parts = settings_of(tmp_path / "parts", videos, preview_every=2, checkpoint_every=1)
@@ -108,7 +108,7 @@ def test_a_run_stopped_and_resumed_draws_the_same_previews(tmp_path: Path, video
 @pytest.mark.parametrize(
     "error", [MemoryError("no room"), RuntimeError("no room\nfor it"), OSError("no room")]
 )
-def test_a_preview_that_fails_is_one_warning_and_the_last(
+def test_a_failed_preview_gives_one_warning_and_ends_previews(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object) -> None:
@@ -126,7 +126,7 @@ def test_a_preview_that_fails_is_one_warning_and_the_last(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_from_the_cache_needs_no_autoencoder(
+def test_training_from_the_cache_needs_no_autoencoder(
     tmp_path: Path, videos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = settings_of(tmp_path / "run", videos, preview_every=1, steps=2).model_dump()
@@ -140,7 +140,7 @@ def test_a_run_from_the_cache_needs_no_autoencoder(
     assert warning.startswith("no preview of step 1; previews are disabled: vae.weights: not set")
 
 
-def test_a_model_of_texts_draws_the_clips_of_its_prompts(tmp_path: Path) -> None:
+def test_a_text_model_previews_its_prompts(tmp_path: Path) -> None:
     sizes = {"hidden_size": 24, "depth": 4, "num_heads": 3, "patch_size": 2}
     settings = Settings.model_validate(
         {

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and when."""
+"""The files of a run's folder, and when they are written."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_run_writes_nothing_before_its_first_step(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["step"] == 2
 
 
-def test_lines_of_steps_that_come_again_are_dropped_and_what_a_killed_run_left_is_cleared(
+def test_resuming_removes_lines_of_repeated_steps_and_temporary_files(
     tmp_path: Path,
 ) -> None:
     first = RunRecord(settings_in(tmp_path), step=0)

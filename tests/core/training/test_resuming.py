@@ -17,7 +17,7 @@ def dumped(**sections: Any) -> dict[str, Any]:
 
 
 def without(values: dict[str, Any], *paths: str) -> dict[str, Any]:
-    """What a version would have written that did not know these settings."""
+    """Settings as written by a version without these settings."""
     for path in paths:
         *sections, name = path.split(".")
         section = values
@@ -27,7 +27,7 @@ def without(values: dict[str, Any], *paths: str) -> dict[str, Any]:
     return values
 
 
-def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
+def test_a_setting_missing_in_an_older_checkpoint_has_its_default() -> None:
     before = without(dumped(seed=1), "train.part", "model.architecture", "text")
     check_unchanged(CHECKPOINT, before, dumped(seed=1))
     after = dumped(seed=1, model={"architecture": "latte-t2v"}, text={"dtype": "float16"})
@@ -39,7 +39,7 @@ def test_a_checkpoint_older_than_a_setting_was_made_with_its_default() -> None:
     )
 
 
-def test_other_paths_and_a_longer_run_are_not_changes() -> None:
+def test_other_paths_and_more_steps_are_not_changes() -> None:
     before = dumped(run_dir="a", data={"captions": "a.csv"}, train={"steps": 5, "keep": 1})
     after = dumped(run_dir="b", data={"captions": "b.csv"}, train={"steps": 9, "keep": 2})
     check_unchanged(CHECKPOINT, before, after)

@@ -41,7 +41,7 @@ def step(optimizer: AdamW | ShardedAdamW, number: int) -> None:
 
 
 def sums(workers: int) -> Callable[[Sequence[NDArray[np.float32]]], None]:
-    """What adds up the numbers of threads that all call it."""
+    """A function that adds the arrays of all threads that call it."""
     meet, taken = threading.Barrier(workers, timeout=60), []
 
     def total(arrays: Sequence[NDArray[np.float32]]) -> None:
@@ -65,7 +65,7 @@ def together(workers: int, work: Callable[[Collective], Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_sharded_steps_give_the_bits_of_one_worker(workers: int) -> None:
+def test_sharded_steps_have_the_bits_of_one_worker(workers: int) -> None:
     alone_parameters = parameters()
     alone = AdamW(alone_parameters, weight_decay=0.1)
     for number in range(STEPS):
@@ -92,7 +92,7 @@ def test_sharded_steps_give_the_bits_of_one_worker(workers: int) -> None:
             np.testing.assert_array_equal(averaged[parameter.name], expected.asnumpy())
 
 
-def test_each_tensor_of_the_state_is_with_one_worker_alone() -> None:
+def test_each_tensor_of_the_state_belongs_to_exactly_one_worker() -> None:
     states = together(2, lambda collective: ShardedAdamW(parameters(), collective).state())
     held = [{name for name, part in state.items() if part.held is not None} for state in states]
     assert held[0] | held[1] == set(states[0])
@@ -101,7 +101,7 @@ def test_each_tensor_of_the_state_is_with_one_worker_alone() -> None:
         assert {name for name, part in state.items() if part.owner == rank} == held[rank]
 
 
-def test_a_part_of_another_worker_has_its_shape_and_numbers() -> None:
+def test_a_tensor_received_from_another_worker_has_its_shape_and_values() -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
 
     def work(collective: Collective) -> Any:

@@ -1,4 +1,4 @@
-"""Dataset sinking, MindSpore's queue replaced by one on the host, since a CPU has none."""
+"""Dataset sinking, with MindSpore's queue replaced by one on the host, since a CPU has none."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_size: int) -> Callable[[], Any]:
-    """As documented: look at the data's shapes, then send it from its start, and call `fn` with the next."""
+    """As documented: read the data's shapes, send it from its start, and call `fn` with the next item."""
     assert sink_size == 1
     assert len(dataset.output_shapes()) == len(dataset.output_types())
     sent = dataset.create_tuple_iterator(num_epochs=1)
@@ -28,7 +28,7 @@ def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_si
 
 @pytest.fixture
 def sinking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have training work as on a device, and sink when it is asked to."""
+    """Make training work as on a device, with sinking if requested."""
     monkeypatch.setattr(ms, "data_sink", queue_on_the_host)
     monkeypatch.setattr(starting, "uses_sink_mode", lambda settings, _: settings.train.sink_mode is True)
     force_kernels(False)
@@ -37,7 +37,9 @@ def sinking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("sinking")
-def test_a_sinking_run_stopped_and_resumed_has_the_bits_of_one_that_does_neither(tmp_path: Path) -> None:
+def test_a_stopped_and_resumed_run_with_sink_mode_has_the_bits_of_an_uninterrupted_one_without(
+    tmp_path: Path,
+) -> None:
     same = {"dtype": "float16", "accumulation": 2, "steps": 5, "log_every": 3, "checkpoint_every": 10}
     plain = trainer_of(settings_in(tmp_path / "plain", **same))
     plain.progress = replace(plain.progress, loss_scale=replace(plain.progress.loss_scale, value=2.0**40))
@@ -52,7 +54,7 @@ def test_a_sinking_run_stopped_and_resumed_has_the_bits_of_one_that_does_neither
     second.resume(checkpoints(tmp_path / "sunk" / "ckpt")[-1])
     reports += list(second.run(Moments(), None))
 
-    np.testing.assert_equal(untimed(reports), untimed(expected))  # a loss may be NaN in both
+    np.testing.assert_equal(untimed(reports), untimed(expected))  # a loss can be NaN in both
     assert [line["step"] for line in untimed(reports)] == [3, 5]
     assert second.progress.loss_scale == plain.progress.loss_scale
     found = weights_of(second)

@@ -30,14 +30,14 @@ def random_weights(**changes: Any) -> dict[str, np.ndarray]:
     return {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_fitting_weights_are_loaded_without_notes() -> None:
+def test_matching_weights_are_loaded_without_messages() -> None:
     model, weights = model_of(), random_weights()
     assert start_from(LATTE, model, weights, source="x") == []
     for name, values in values_of(model).items():
         np.testing.assert_array_equal(values, weights[name], err_msg=name)
 
 
-def test_tables_of_another_number_of_frames_and_another_size_are_computed() -> None:
+def test_position_tables_of_another_size_are_computed_again() -> None:
     model, weights = model_of(num_frames=6, sample_size=12), random_weights()
     before = values_of(model)
     notes = start_from(LATTE, model, weights, source="x")
@@ -50,7 +50,7 @@ def test_tables_of_another_number_of_frames_and_another_size_are_computed() -> N
         np.testing.assert_array_equal(values, expected, err_msg=name)
 
 
-def test_further_classes_are_initialised_and_the_null_label_stays_the_last() -> None:
+def test_additional_classes_are_initialised_and_the_null_label_stays_last() -> None:
     classes: dict[str, Any] = {"condition": "class"}
     model, weights = model_of(**classes, num_classes=5), random_weights(**classes, num_classes=3)
     fresh = values_of(model)[LABELS]
@@ -65,7 +65,7 @@ def test_further_classes_are_initialised_and_the_null_label_stays_the_last() -> 
     np.testing.assert_array_equal(values_of(fewer)[LABELS], weights[LABELS][[0, 1, 3]])
 
 
-def test_a_model_may_gain_classes_or_lose_them() -> None:
+def test_classes_can_be_added_or_removed() -> None:
     gains, weights = model_of(condition="class", num_classes=3), random_weights()
     fresh = values_of(gains)[LABELS]
     notes = start_from(LATTE, gains, weights, source="x")

@@ -27,7 +27,7 @@ def recorded_inputs(golden: dict[str, np.ndarray], step: int) -> StepInputs:
 
 
 @pytest.mark.parametrize("name", ["uncond", "class"])
-def test_three_steps_of_adamw_and_ema_are_the_original_s(name: str) -> None:
+def test_three_steps_of_adamw_and_ema_match_the_original(name: str) -> None:
     golden = arrays(name, "train_step.npz")
     model = model_of(name, "ema")
     gradient_step, optimizer = GradientStep(model), AdamW(list(model.get_parameters()))
@@ -57,7 +57,7 @@ def test_three_steps_of_adamw_and_ema_are_the_original_s(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["uncond", "class"])
-def test_three_steps_in_one_graph_are_the_original_s(name: str) -> None:
+def test_three_steps_in_one_graph_match_the_original(name: str) -> None:
     golden = arrays(name, "train_step.npz")
     model = model_of(name, "ema")
     train = TrainSettings(learning_rate=1e-3, dtype="float32", log_every=3)
@@ -86,7 +86,7 @@ def check_weights(golden: dict[str, np.ndarray], model: Transformer, averages: d
 
 
 @pytest.mark.slow
-def test_gradients_of_a_scaled_loss_are_scaled_and_the_losses_are_not() -> None:
+def test_a_loss_scale_scales_gradients_but_not_the_reported_losses() -> None:
     golden = arrays("uncond", "train_step.npz")
     gradient_step = GradientStep(model_of("uncond", "ema"))
     plain, gradients = gradient_step(recorded_inputs(golden, 0))

@@ -1,4 +1,4 @@
-"""The trainer with a text-to-video transformer: what it stores, and going on from it."""
+"""The trainer with a text-to-video transformer: its checkpoints, and resuming from them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -75,14 +75,14 @@ CASES = [
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case["part"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    """A run never stopped."""
+    """An uninterrupted run."""
     trainer = trainer_of(settings_in(tmp_path_factory.mktemp("whole"), **request.param))
     list(trainer.run(SOURCE, None))
     return trainer
 
 
 @pytest.mark.slow
-def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
+def test_a_stopped_and_resumed_run_has_the_bits_of_an_uninterrupted_one(
     whole: Trainer, tmp_path: Path
 ) -> None:
     settings = whole.settings.model_copy(update={"run_dir": tmp_path})
@@ -96,7 +96,7 @@ def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-def test_only_what_is_trained_has_changed(whole: Trainer) -> None:
+def test_only_trained_parameters_change(whole: Trainer) -> None:
     part = whole.settings.train.part
     before = {p.name: p.asnumpy() for p in trainer_of(whole.settings).model.get_parameters()}
     changed = {
@@ -114,7 +114,7 @@ def test_only_what_is_trained_has_changed(whole: Trainer) -> None:
 def test_a_checkpoint_next_to_its_config_is_a_transformer_for_sampling(whole: Trainer) -> None:
     path = whole.settings.run_dir / "ckpt" / "step-00000004.safetensors"
     assert shape_next_to(path) == whole.model.shape
-    if whole.settings.train.part == "lora":  # the changes alone
+    if whole.settings.train.part == "lora":  # only the adapters
         with pytest.raises(LatteError, match=r"step-00000004\.safetensors: "):
             map_weights(open_weights(path, kind="t2v"), "t2v")
         return
@@ -126,7 +126,7 @@ def test_a_checkpoint_next_to_its_config_is_a_transformer_for_sampling(whole: Tr
 
 
 @pytest.mark.slow
-def test_a_run_of_low_rank_changes_stores_these_alone_and_a_file_of_their_averages(tmp_path: Path) -> None:
+def test_a_lora_run_stores_only_adapters_and_a_file_of_their_averages(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, part="lora", init_from=str(PIPELINE), lora_alpha=3.0)
     trainer = trainer_of(settings)
     list(trainer.run(SOURCE, None))
@@ -157,7 +157,7 @@ def test_recompute_changes_no_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_whose_gradients_overflow_is_dropped_and_the_scale_halved(tmp_path: Path) -> None:
+def test_a_step_with_overflowing_gradients_is_skipped_and_the_scale_halved(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, part="lora", init_from=str(PIPELINE), dtype="float16")
     trainer = trainer_of(settings)
     scale = replace(trainer.progress.loss_scale, value=2.0**40)

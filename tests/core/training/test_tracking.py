@@ -1,4 +1,4 @@
-"""Runs sent to Weights & Biases and SwanLab, by stand-ins for their packages."""
+"""Runs sent to Weights & Biases and SwanLab, whose packages are replaced."""
 
 import logging
 import sys
@@ -20,7 +20,7 @@ LINE = {"step": 20, "loss": 0.5, "lr": 1e-3}
 
 
 class FakePackage(ModuleType):
-    """wandb or swanlab: notes what it is called with; `fails` are the calls that raise."""
+    """A replacement of wandb or swanlab that records calls; those in `fails` raise an error."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -51,7 +51,7 @@ class FakePackage(ModuleType):
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakePackage]:
-    """package(name): a stand-in that is imported under that name."""
+    """package(name): a replacement that is imported under that name."""
 
     def make(name: str) -> FakePackage:
         fake = FakePackage(name)
@@ -89,7 +89,7 @@ def test_metrics_and_previews_are_sent_at_their_steps(
     assert (path, named["caption"], step) == (str(tmp_path / f"step-20-a.{kind}"), "step-20-a", 20)
 
 
-def test_a_resumed_run_has_its_id_again_and_a_new_one_another(
+def test_a_resumed_run_keeps_its_id_and_a_new_run_gets_another(
     tmp_path: Path, package: Callable[[str], FakePackage]
 ) -> None:
     fake, settings = package("wandb"), _settings(tmp_path, "wandb")
@@ -103,7 +103,7 @@ def test_a_resumed_run_has_its_id_again_and_a_new_one_another(
 
 
 @pytest.mark.parametrize("call", ["init", "log", "finish"])
-def test_a_fault_of_the_service_is_one_warning_and_the_end_of_tracking(
+def test_an_error_of_the_service_gives_one_warning_and_ends_tracking(
     call: str, tmp_path: Path, package: Callable[[str], FakePackage], caplog: pytest.LogCaptureFixture
 ) -> None:
     fake = package("wandb")
@@ -120,9 +120,7 @@ def test_a_fault_of_the_service_is_one_warning_and_the_end_of_tracking(
     assert [name for name, _ in fake.calls].count(call) == 1
 
 
-def test_without_the_package_a_run_is_refused_by_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latte_cli.core.training.tracking.find_spec", lambda _: None)
     settings = _settings(tmp_path, "swanlab")
     line = "train.tracker: swanlab is not installed: pip install swanlab, or set it to none"
@@ -133,7 +131,7 @@ def test_without_the_package_a_run_is_refused_by_a_line(
     check_tracker(_settings(tmp_path, "none").train)
 
 
-def test_a_run_without_a_tracker_sends_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_without_a_tracker_sends_and_writes_nothing(tmp_path: Path) -> None:
     sent = Tracker(_settings(tmp_path, "none"), resumed=False)
     sent.add(LINE)
     sent.show(20, [tmp_path / "a.mp4"])

@@ -21,7 +21,7 @@ from tests.core.training.tiny_runs import Moments, settings_in, trainer_of, unti
 
 
 @pytest.mark.slow
-def test_a_run_stopped_and_resumed_ends_with_the_bits_of_one_never_stopped(
+def test_a_stopped_and_resumed_run_has_the_bits_of_an_uninterrupted_one(
     tmp_path: Path,
 ) -> None:
     whole = trainer_of(settings_in(tmp_path / "whole"))
@@ -59,7 +59,7 @@ def test_accumulating_two_passes_equals_one_large_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_recomputing_blocks_leaves_losses_and_weights_as_they_are(tmp_path: Path) -> None:
+def test_recompute_does_not_change_losses_and_weights(tmp_path: Path) -> None:
     plain = trainer_of(settings_in(tmp_path / "plain", steps=4))
     again = trainer_of(settings_in(tmp_path / "again", steps=4, recompute=True))
     for one, other in zip(plain.run(Moments(), None), again.run(Moments(), None), strict=True):
@@ -78,7 +78,7 @@ class OtherImages(Moments):
 
 
 @pytest.mark.slow
-def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
+def test_still_images_are_part_of_the_loss(tmp_path: Path) -> None:
     values = settings_in(tmp_path, steps=3).model_dump()
     values["data"]["use_image_num"] = 2
     settings = Settings.model_validate(values)
@@ -98,7 +98,7 @@ def test_still_images_train_along_with_the_clips(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_float16_drops_overflowing_steps_and_continues(tmp_path: Path) -> None:
+def test_float16_skips_overflowing_steps_and_continues(tmp_path: Path) -> None:
     trainer = trainer_of(settings_in(tmp_path, dtype="float16", steps=3))
     generator = np.random.default_rng(0)
     for parameter in trainer.model.trainable_params():  # at the start no gradient reaches the blocks
@@ -148,7 +148,7 @@ def test_a_full_disk_gives_a_one_line_error_and_no_partial_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_rejected(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, steps=1)
     list(trainer_of(settings).run(Moments(), None))
     path = checkpoints(tmp_path / "ckpt")[-1]
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         read_progress(path)
 
 
-def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_path: Path) -> None:
+def test_resuming_rejects_settings_that_change_steps_and_accepts_others(tmp_path: Path) -> None:
     before = settings_in(tmp_path).model_dump(mode="json")
     free = settings_in(tmp_path / "other", keep=7, steps=9, recompute=True).model_dump(mode="json")
     assert not list(changes(before, free))
@@ -176,7 +176,7 @@ def test_settings_that_would_change_a_step_are_named_and_others_are_free(tmp_pat
 
 
 @pytest.mark.slow
-def test_an_equal_global_batch_continues_with_the_same_clips(tmp_path: Path) -> None:
+def test_with_an_equal_global_batch_a_resumed_run_uses_the_same_clips(tmp_path: Path) -> None:
     expected = list(trainer_of(settings_in(tmp_path / "whole", batch_size=4)).run(Moments(), None))
     first = trainer_of(settings_in(tmp_path / "parts", batch_size=4))
     list(first.run(Moments(), None, stopping=lambda: first.progress.step == 3))
@@ -191,7 +191,7 @@ def test_an_equal_global_batch_continues_with_the_same_clips(tmp_path: Path) -> 
         check_global_batch(Path("x"), 4, 6)
 
 
-def test_a_run_can_be_extended_only_if_the_rate_does_not_depend_on_its_length(tmp_path: Path) -> None:
+def test_a_run_can_be_extended_unless_the_rate_depends_on_its_length(tmp_path: Path) -> None:
     for schedule, found in (("constant", []), ("linear", ["train.steps was 6, now 9"])):
         before = settings_in(tmp_path, schedule=schedule).model_dump(mode="json")
         after = settings_in(tmp_path, schedule=schedule, steps=9).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The validation loss: what it is, that it is the same everywhere, and that it leaves training alone."""
+"""The validation loss: its value, also with several workers, and that it does not change training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ NAMES = tuple(f"class{place % 2}/video{place}" for place in range(8))
 
 @dataclass
 class Moments:
-    """Eight videos of 12 frames, as moments of latents 8 x 8, and which of them were read."""
+    """Eight videos of 12 frames, as moments of 8 x 8 latents; records which videos are read."""
 
     content: str = "moments"
     names: tuple[str, ...] = NAMES
@@ -102,7 +102,7 @@ def losses_of(reports: list[TrainReport]) -> dict[int, float]:
 
 @dataclass
 class Scripted:
-    """Validation losses as a test wants them."""
+    """Validation losses with a test's settings."""
 
     losses: Iterator[float]
     fingerprint: str = "clips"
@@ -113,12 +113,12 @@ class Scripted:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[TrainReport]]:
-    """A run of six steps, validated at every second one."""
+    """A run of six steps with validation at every second step."""
     trainer = trainer_of(settings_in(tmp_path_factory.mktemp("whole")))
     return trainer, run(trainer)
 
 
-def test_it_is_the_averaged_weights_loss_by_the_formulas_in_numpy(
+def test_validation_loss_matches_the_formulas_with_the_averaged_weights(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:
     """Without learn_sigma the loss is the squared error of the noise alone."""
@@ -140,7 +140,7 @@ def test_it_is_the_averaged_weights_loss_by_the_formulas_in_numpy(
     assert len(errors) == 8
 
 
-def test_timesteps_are_stratified_and_clips_neither_mirrored_nor_without_their_class(
+def test_timesteps_are_stratified_and_clips_not_mirrored_and_with_their_class(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:
     trainer, _ = whole
@@ -153,7 +153,7 @@ def test_timesteps_are_stratified_and_clips_neither_mirrored_nor_without_their_c
     assert not any(frame.mirror for batch in validation.clips for clip in batch.drawn_from for frame in clip)
 
 
-def test_a_run_has_the_same_bits_with_and_without_it(
+def test_training_has_the_same_bits_with_and_without_validation(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]]
 ) -> None:
     without = trainer_of(settings_in(tmp_path, validate_every=0))
@@ -161,7 +161,9 @@ def test_a_run_has_the_same_bits_with_and_without_it(
     assert weights_of(without) == weights_of(whole[0])
 
 
-def test_it_is_written_at_its_steps_and_falls(whole: tuple[Trainer, list[TrainReport]]) -> None:
+def test_validation_loss_is_written_at_its_interval_and_decreases(
+    whole: tuple[Trainer, list[TrainReport]],
+) -> None:
     losses = losses_of(whole[1])
     assert list(losses) == [2, 4, 6]
     assert losses[6] < losses[2]
@@ -175,7 +177,7 @@ def test_it_is_written_at_its_steps_and_falls(whole: tuple[Trainer, list[TrainRe
     ]
 
 
-def test_a_run_stopped_and_resumed_has_the_same_numbers(
+def test_a_stopped_and_resumed_run_has_the_same_validation_losses(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]]
 ) -> None:
     first = trainer_of(settings_in(tmp_path))
@@ -186,10 +188,10 @@ def test_a_run_stopped_and_resumed_has_the_same_numbers(
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(2, 2), (2, 1), (3, 1), (1, 5)])
-def test_it_is_the_same_number_whatever_the_workers_and_the_batch(
+def test_validation_loss_does_not_depend_on_workers_and_batch_size(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]], workers: int, batch_size: int
 ) -> None:
-    """Here a worker's sum over all workers is its own part: the parts make the whole."""
+    """Here the sum over all workers returns a worker's own part; the test adds the parts."""
     trainer, reports = whole
     source = parts(trainer.settings)[1]
     settings = settings_in(tmp_path, batch_size=batch_size)
@@ -201,7 +203,7 @@ def test_it_is_the_same_number_whatever_the_workers_and_the_batch(
 
 
 @pytest.mark.parametrize("images", [0, 2])
-def test_no_training_clip_or_image_is_of_a_held_out_video(tmp_path: Path, images: int) -> None:
+def test_training_uses_no_clip_or_image_of_a_held_out_video(tmp_path: Path, images: int) -> None:
     settings = settings_in(tmp_path, images=images, steps=20, log_every=20, validate_every=20)
     training, validation = parts(settings)
     source = validation.source
@@ -215,7 +217,7 @@ def test_no_training_clip_or_image_is_of_a_held_out_video(tmp_path: Path, images
     assert sorted(training.names + validation.names) == sorted(NAMES)
 
 
-def test_the_best_checkpoint_is_saved_and_kept_and_a_resumed_run_knows_it(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_kept_also_by_a_resumed_run(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, keep_best=True, keep=1, checkpoint_every=100, steps=8)
     trainer = trainer_of(settings)
     training, _ = parts(settings)
@@ -237,7 +239,7 @@ def test_the_best_checkpoint_is_saved_and_kept_and_a_resumed_run_knows_it(tmp_pa
     assert (best.step, best.loss) == (4, 0.3)
 
 
-def test_the_best_checkpoint_is_chosen_by_its_name(tmp_path: Path) -> None:
+def test_the_best_checkpoint_can_be_selected_by_name(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, keep_best=True, steps=4)
     list(trainer_of(settings).run(parts(settings)[0], None, validate=Scripted(iter([0.1, 0.2]))))
     folder = tmp_path / "ckpt"
