@@ -1,4 +1,4 @@
-"""Properties of every input of a kind: clips, crops, respacing, journals, names, prompts, settings."""
+"""Properties for all inputs: clips, crops, respacing, journals, names, prompts, settings."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ from latte_cli.core.storage.names import inside
 SPACINGS = st.sampled_from(["stride", "linspace"])
 TRANSFORMS = st.sampled_from(["crop_resize", "resize_crop"])
 SIDES = st.integers(1, 700)
-MEMORY = Path("/dev/shm")  # where flushing to disk, which a journal does, costs nothing
+MEMORY = Path("/dev/shm")  # in memory, since a journal flushes to disk
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
@@ -77,7 +77,7 @@ def test_mirroring_a_mirrored_frame_gives_the_frame(h: int, w: int, transform: A
 
 
 @given(st.integers(1, 1000), st.lists(st.integers(0, 200), min_size=1, max_size=5))
-def test_respacing_takes_as_many_timesteps_as_it_says(num_timesteps: int, counts: list[int]) -> None:
+def test_respacing_keeps_the_requested_number_of_timesteps(num_timesteps: int, counts: list[int]) -> None:
     respacing = ",".join(map(str, counts))
     sections = divmod(num_timesteps, len(counts))
     if any(count > sections[0] + (place < sections[1]) for place, count in enumerate(counts)):
@@ -114,7 +114,7 @@ RECORDS = st.lists(st.builds(_Record, name=st.text(max_size=9), number=st.intege
 
 
 @given(RECORDS, RECORDS, st.data())
-def test_a_journal_cut_anywhere_keeps_the_records_before_and_takes_more(
+def test_a_journal_truncated_anywhere_keeps_its_records_and_can_be_extended(
     first: list[_Record], more: list[_Record], data: st.DataObject
 ) -> None:
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
@@ -127,13 +127,13 @@ def test_a_journal_cut_anywhere_keeps_the_records_before_and_takes_more(
         kept = list(journal.read())
         complete = content[:cut].count(b"\n")
         assert kept == first[: len(kept)]
-        assert len(kept) - complete in (0, 1), "the last may lack only its line break"
+        assert len(kept) - complete in (0, 1), "only the last line can lack its line break"
         journal.append(more)
         assert list(journal.read()) == kept + more
 
 
 @given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "a", "/", "\0", "~"])).map("/".join))
-def test_a_name_from_a_file_leads_out_of_no_folder(name: str) -> None:
+def test_a_name_from_a_file_cannot_leave_its_folder(name: str) -> None:
     try:
         inside(name)
     except ValueError:
@@ -143,7 +143,7 @@ def test_a_name_from_a_file_leads_out_of_no_folder(name: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_prompts_or_one_error(text: str) -> None:
+def test_any_text_gives_prompts_or_one_error(text: str) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "prompts.txt")
         path.write_bytes(text.encode("utf-8", "replace"))
@@ -152,7 +152,7 @@ def test_any_text_is_prompts_or_one_error(text: str) -> None:
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
-def test_any_values_of_settings_are_settings_or_errors_that_name_the_file(values: dict[str, Any]) -> None:
+def test_any_values_give_settings_or_errors_that_name_the_file(values: dict[str, Any]) -> None:
     sections: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, _, key = name.partition(".")

@@ -24,24 +24,24 @@ STREAMS = [
 
 
 @pytest.mark.parametrize(("name", "number", "value"), STREAMS)
-def test_a_purpose_keeps_its_number_and_its_draws(name: str, number: int, value: int) -> None:
+def test_the_draws_of_each_stream_are_fixed(name: str, number: int, value: int) -> None:
     assert Stream[name] == number
     philox = np.random.Philox(np.random.SeedSequence([7, number, 3, 1]))
     assert np.random.Generator(philox).integers(2**32) == value
     assert draw(7, Stream[name], 3, 1).integers(2**32) == value
 
 
-def test_every_purpose_is_pinned() -> None:
+def test_the_recorded_draws_include_every_stream() -> None:
     assert [(stream.name, int(stream)) for stream in Stream] == [row[:2] for row in STREAMS]
 
 
-def test_draws_of_one_purpose_do_not_depend_on_those_before() -> None:
+def test_draws_do_not_depend_on_earlier_draws() -> None:
     first = draw(7, Stream.NOISE, 3, 1).standard_normal(5)
     draw(7, Stream.NOISE, 3, 2).standard_normal(100)
     np.testing.assert_array_equal(first, draw(7, Stream.NOISE, 3, 1).standard_normal(5))
 
 
-def test_other_seeds_and_counters_draw_other_numbers() -> None:
+def test_other_seeds_and_counters_give_other_numbers() -> None:
     keys = [(7, Stream.NOISE, 3, 1), (8, Stream.NOISE, 3, 1), (7, Stream.NOISE, 1, 3), (7, Stream.NOISE, 3)]
     values = {float(draw(*key).standard_normal()) for key in keys}
     assert len(values) == len(keys)

@@ -1,4 +1,4 @@
-"""What workers compute together, seen from one of them; the others' numbers are added by the test."""
+"""Collective operations of one worker; the test adds the values of the others."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from latte_cli.core.parallel.world import World
 TOKEN = 0xFFFF_8001_0000_ABCD  # more digits than float32 has
 
 
-def test_the_first_workers_number_reaches_the_others_exactly() -> None:
+def test_a_broadcast_number_is_exact() -> None:
     sent: list[NDArray[np.float32]] = []
 
     def send(arrays: Sequence[NDArray[np.float32]]) -> None:
@@ -25,5 +25,5 @@ def test_the_first_workers_number_reaches_the_others_exactly() -> None:
     assert Collective(World(1, 2), receive).broadcast(12345) == TOKEN
 
 
-def test_a_worker_alone_keeps_its_number() -> None:
+def test_a_single_worker_keeps_its_number() -> None:
     assert Collective(World(), lambda _: None).broadcast(TOKEN) == TOKEN

@@ -13,7 +13,7 @@ TABLE = (
 )
 
 
-def test_msrun_gets_the_numbers_of_all_and_of_local_workers(tmp_path: Path) -> None:
+def test_msrun_gets_the_number_of_all_workers_and_of_local_workers(tmp_path: Path) -> None:
     cluster = Cluster(4, nodes=3, node_rank=2, master_addr="10.0.0.1", master_port=9000)
     (start,) = starts(COMMAND, cluster, tmp_path)
     assert {
@@ -29,7 +29,7 @@ def test_msrun_gets_the_numbers_of_all_and_of_local_workers(tmp_path: Path) -> N
     assert list(cluster.ranks) == [8, 9, 10, 11]
 
 
-def test_one_machine_meets_on_a_free_port_and_several_on_the_known_one(tmp_path: Path) -> None:
+def test_one_machine_uses_a_free_port_and_several_the_default_port(tmp_path: Path) -> None:
     def port(cluster: Cluster) -> int:
         (start,) = starts(COMMAND, cluster, tmp_path)
         return int(next(flag for flag in start.command if "master_port" in flag).split("=")[1])
@@ -38,7 +38,7 @@ def test_one_machine_meets_on_a_free_port_and_several_on_the_known_one(tmp_path:
     assert port(Cluster(2, nodes=2)) == 8118
 
 
-def test_mpirun_starts_as_many_and_leaves_the_cores_to_the_workers(tmp_path: Path) -> None:
+def test_mpirun_starts_all_workers_without_binding_them_to_cores(tmp_path: Path) -> None:
     (start,) = starts(COMMAND, Cluster(3, launcher="mpirun"), tmp_path)
     assert list(start.command[:6]) == ["mpirun", "-n", "3", "--oversubscribe", "--bind-to", "none"]
     assert list(start.command[-4:]) == COMMAND
@@ -71,7 +71,7 @@ def test_a_rank_table_starts_one_process_for_each_device_of_this_machine(tmp_pat
         ),
     ],
 )
-def test_workers_that_cannot_be_started_are_refused_by_the_flag(cluster: Cluster, message: str) -> None:
+def test_the_error_for_workers_that_cannot_be_started_names_the_flag(cluster: Cluster, message: str) -> None:
     with pytest.raises(LatteError) as caught:
         check_cluster(cluster)
     assert str(caught.value) == message
@@ -83,7 +83,7 @@ def test_a_missing_mpirun_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         check_cluster(Cluster(2, launcher="mpirun"))
 
 
-def test_a_rank_table_of_other_machines_is_refused(tmp_path: Path) -> None:
+def test_a_rank_table_of_other_machines_is_rejected(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text(TABLE)
     with pytest.raises(LatteError, match=r"found 2 machines with \[2, 2\] devices, expected --nodes 1"):

@@ -1,4 +1,4 @@
-"""Launches of real workers, each in a process of its own as on the command line."""
+"""Launches of real workers, each in its own process as on the command line."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 PROGRAM, START = (str(ROOT / "tests" / "parallel" / name) for name in ("program.py", "start.py"))
 pytestmark = pytest.mark.slow
 
-SECONDS = 400  # on a machine with much else to do; a launch takes about ten
+SECONDS = 400  # on a busy machine; a launch takes about ten
 STUB_MPIRUN = """\
 #!{python}
 # Open MPI's, as far as our command line and the variables it sets go.
@@ -39,7 +39,7 @@ sys.exit(max(worker.wait() for worker in workers))
 
 
 class Launched:
-    """A launch that runs: its process, and the folders of its logs and results."""
+    """A running launch: its process, and the folders of its logs and results."""
 
     def __init__(self, folder: Path, what: str, **cluster: object):
         self.folder, self.logs = folder, folder / "logs"
@@ -56,7 +56,7 @@ class Launched:
         return self.process.returncode, out, err
 
     def wait_until_ready(self, *ranks: int) -> None:
-        """Wait until these workers have said so."""
+        """Wait until these workers have reported it."""
         deadline = time.monotonic() + SECONDS
         while not all((self.folder / f"ready_{rank}").exists() for rank in ranks):
             assert time.monotonic() < deadline
@@ -70,7 +70,7 @@ class Launched:
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
-    """Launch the test program; whatever happens, nothing of it is left running."""
+    """Launch the test program; all of its processes are stopped in the end."""
     all_of_them = []
 
     def launch(what: str, **cluster: object) -> Launched:
@@ -94,7 +94,7 @@ def means_of_two_workers() -> list[np.ndarray]:
 
 
 def check_means(folder: Path) -> None:
-    """Both workers have the right averages, bit for bit the same."""
+    """Check that both workers have the right averages with equal bits."""
     found = [list(np.load(folder / f"means_{rank}.npz").values()) for rank in (0, 1)]
     for first, second, expected in zip(*found, means_of_two_workers(), strict=True):
         assert first.shape == expected.shape
@@ -102,7 +102,7 @@ def check_means(folder: Path) -> None:
         assert np.array_equal(first, second)
 
 
-def test_two_workers_average_and_only_the_first_reports(launched: Callable[..., Launched]) -> None:
+def test_two_workers_average_gradients_and_only_the_first_reports(launched: Callable[..., Launched]) -> None:
     run = launched("average", workers=2)
     code, out, err = run.finish()
     assert (code, out, err) == (0, "mean (0.5, 0.5), facts [True, False]\n", "")
@@ -111,14 +111,14 @@ def test_two_workers_average_and_only_the_first_reports(launched: Callable[..., 
 
 
 @pytest.mark.slow
-def test_a_worker_that_comes_late_is_waited_for(launched: Callable[..., Launched]) -> None:
+def test_workers_wait_for_one_that_starts_late(launched: Callable[..., Launched]) -> None:
     run = launched("late", workers=2)
     code, out, err = run.finish()
     assert (code, out, err) == (0, "mean (0.5, 0.5), facts [True, False]\n", "")
     check_means(run.folder)
 
 
-def test_under_mpirun_they_average_too(
+def test_workers_of_mpirun_average_gradients(
     launched: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub = tmp_path / "mpirun"
@@ -130,7 +130,7 @@ def test_under_mpirun_they_average_too(
     check_means(tmp_path)
 
 
-def test_two_nodes_average_as_one() -> None:
+def test_two_nodes_give_the_same_average_as_one() -> None:
     script = ROOT / "tests" / "parallel" / "two_hosts.sh"
     environment = {**os.environ, "PYTHON": sys.executable, "PORT": "18653"}
     done = subprocess.run(
@@ -140,7 +140,7 @@ def test_two_nodes_average_as_one() -> None:
     assert done.stdout.endswith("the averages of both machines are right\n")
 
 
-def test_when_one_is_killed_the_run_ends_at_once_with_the_reason_and_the_log(
+def test_a_killed_worker_ends_the_run_at_once_with_the_reason_and_the_log(
     launched: Callable[..., Launched],
 ) -> None:
     run = launched("wait", workers=2)
@@ -156,7 +156,7 @@ def test_when_one_is_killed_the_run_ends_at_once_with_the_reason_and_the_log(
     assert not any(lives(pid) for pid in pids.values())
 
 
-def test_a_stop_request_reaches_all_workers_and_waits_for_the_save(
+def test_a_stop_request_reaches_all_workers_which_save_first(
     launched: Callable[..., Launched],
 ) -> None:
     run = launched("wait", workers=2)
@@ -168,7 +168,7 @@ def test_a_stop_request_reaches_all_workers_and_waits_for_the_save(
     assert (run.folder / "saved_1").exists()
 
 
-def test_an_exception_in_one_is_the_reason(launched: Callable[..., Launched]) -> None:
+def test_the_error_of_a_run_is_the_exception_of_its_worker(launched: Callable[..., Launched]) -> None:
     run = launched("raise", workers=2, collective=False)
     code, _, err = run.finish()
     log = run.logs / "worker_1.log"
@@ -177,7 +177,7 @@ def test_an_exception_in_one_is_the_reason(launched: Callable[..., Launched]) ->
     assert "Traceback" in log.read_text()
 
 
-def test_a_worker_s_error_message_is_shown(launched: Callable[..., Launched]) -> None:
+def test_the_error_message_of_a_worker_is_shown(launched: Callable[..., Launched]) -> None:
     run = launched("refuse", workers=2, collective=False)
     code, _, err = run.finish()
     log = run.logs / "worker_1.log"
@@ -186,7 +186,7 @@ def test_a_worker_s_error_message_is_shown(launched: Callable[..., Launched]) ->
     assert log.read_text().endswith("data.root: found nothing, expected videos\n")
 
 
-def test_workers_do_not_outlive_a_launcher_that_is_killed(launched: Callable[..., Launched]) -> None:
+def test_workers_end_when_their_launcher_is_killed(launched: Callable[..., Launched]) -> None:
     run = launched("sleep", workers=2, collective=False)
     run.wait_until_ready(0, 1)
     pids = run.pids().values()

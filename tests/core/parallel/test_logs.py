@@ -37,7 +37,7 @@ mindspore/ccsrc/cluster/init.cc:50 Initialize
         ("x" * 500, "x" * 300),
     ],
 )
-def test_the_reason_is_the_last_line_with_one(tmp_path: Path, log: str, reason: str) -> None:
+def test_the_reason_is_the_last_error_line_of_the_log(tmp_path: Path, log: str, reason: str) -> None:
     path = tmp_path / "worker_0.log"
     path.write_text(log)
     assert last_error(path) == reason
@@ -47,7 +47,7 @@ def test_a_missing_log_has_no_reason(tmp_path: Path) -> None:
     assert last_error(tmp_path / "worker_0.log") == ""
 
 
-def test_a_log_is_shown_as_it_grows_without_mindspores_own_lines(tmp_path: Path) -> None:
+def test_new_lines_of_a_log_are_shown_without_those_of_mindspore(tmp_path: Path) -> None:
     log, shown = tmp_path / "worker_0.log", io.BytesIO()
     relay = Relay(log, shown)
     relay.pump()  # nothing there yet

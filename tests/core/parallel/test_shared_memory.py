@@ -1,4 +1,4 @@
-"""Workers played by threads, which meet at a barrier in place of MindSpore's AllReduce."""
+"""Threads in place of workers, with a barrier in place of MindSpore's AllReduce."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ WORKERS = 3
 
 
 def meet(act: Callable[[World, shared_memory.Total], object]) -> list[object]:
-    """What each of the workers returns, given its place and a sum over all that needs no shared memory."""
+    """The result of each worker, called with its rank and a sum over all workers without shared memory."""
     barrier, board = Barrier(WORKERS, timeout=20), np.zeros((WORKERS, 16), np.float32)
 
     def work(rank: int) -> object:
@@ -35,7 +35,7 @@ def meet(act: Callable[[World, shared_memory.Total], object]) -> list[object]:
 
 
 @pytest.mark.slow
-def test_sums_are_added_by_rank_and_the_same_bits_everywhere() -> None:
+def test_sums_are_added_in_the_order_of_ranks_and_equal_on_all_workers() -> None:
     own = [
         [np.random.default_rng((rank, turn)).standard_normal(1000).astype(np.float32) for turn in range(5)]
         for rank in range(WORKERS)
@@ -56,7 +56,7 @@ def test_sums_are_added_by_rank_and_the_same_bits_everywhere() -> None:
             assert np.array_equal(found, own[0][turn] + own[1][turn] + own[2][turn])
 
 
-def test_nothing_is_left_behind_and_a_worker_that_sees_other_memory_is_noticed(
+def test_no_file_is_left_and_workers_with_separate_memory_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
@@ -75,12 +75,14 @@ def test_nothing_is_left_behind_and_a_worker_that_sees_other_memory_is_noticed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_room_for_it_memory_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_enough_space_memory_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path / "absent")
     assert meet(shared_memory.open_total) == [None] * WORKERS
 
 
-def test_less_shared_memory_leads_to_smaller_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_less_shared_memory_smaller_pieces_are_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
     def fallocate(descriptor: int, offset: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Processes that end in a fault after their work is done, as MindSpore's workers do."""
+"""Processes that crash after their work is done, like MindSpore's workers."""
 
 import signal
 import subprocess
@@ -22,10 +22,10 @@ with own_exit_code():
         ("note_meeting(); print('done'); sys.exit(143)", 143),
         ("note_meeting(); print('done'); sys.exit('a reason')", 1),
         ("note_meeting(); print('done'); raise ValueError", 1),
-        ("print('done')", -signal.SIGSEGV),  # alone: the fault is its own
+        ("print('done')", -signal.SIGSEGV),  # a single worker: the crash is its own
     ],
 )
-def test_a_worker_that_met_others_ends_by_its_own_exit_code(work: str, code: int) -> None:
+def test_a_connected_worker_exits_with_its_own_exit_code(work: str, code: int) -> None:
     program = PROGRAM.format(work=work)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == code

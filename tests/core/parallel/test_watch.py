@@ -1,4 +1,4 @@
-"""What the one who watches workers makes of how they end."""
+"""How the launcher reports the end of its workers."""
 
 import signal
 from pathlib import Path
@@ -12,7 +12,7 @@ from latte_cli.core.parallel.watch import Run
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """The watch over two workers that nobody started."""
+    """A launch of two workers that were not started."""
     return Run(Cluster(2), tmp_path, collective=False)
 
 
@@ -22,7 +22,7 @@ def test_running_finished_and_stopped_workers_are_not_failures(code: int | None,
     assert (run.stopped_since is not None) == (code in (129, 130, 143))
 
 
-def test_the_reason_that_a_worker_names_is_the_runs(run: Run) -> None:
+def test_the_error_of_a_run_is_the_reason_that_a_worker_reports(run: Run) -> None:
     worker = run.workers[1]
     worker.failure.write_text("x.mp4: damaged")
     with pytest.raises(LatteError) as caught:
@@ -31,7 +31,7 @@ def test_the_reason_that_a_worker_names_is_the_runs(run: Run) -> None:
     assert worker.log.read_text() == "x.mp4: damaged\n"
 
 
-def test_a_worker_that_names_none_is_quoted_by_its_log_or_its_exit_code(run: Run) -> None:
+def test_without_a_reported_reason_the_log_or_the_exit_code_is_shown(run: Run) -> None:
     worker = run.workers[0]
     with pytest.raises(LatteError, match=r"^worker 0 of 2 ended: exit code 3; its log: "):
         run._check(worker, 3)
@@ -47,7 +47,7 @@ def test_a_killed_worker_is_a_failure_unless_the_run_was_asked_to_stop(run: Run)
     run._check(run.workers[0], -signal.SIGKILL)
 
 
-def test_asked_twice_it_kills(run: Run) -> None:
+def test_a_second_stop_request_kills_the_workers(run: Run) -> None:
     run.ask(signal.SIGINT)
     assert run.asked == signal.SIGINT
     run.ask(signal.SIGINT)

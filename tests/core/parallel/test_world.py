@@ -40,13 +40,13 @@ def rank_table(folder: Path, *servers: dict[str, str]) -> Path:
         pytest.param({"RANK_TABLE_FILE": "absent.json"}, World(), id="a table without a rank"),
     ],
 )
-def test_a_worker_s_rank_comes_from_its_launcher_s_variables(
+def test_the_rank_of_a_worker_comes_from_the_variables_of_its_launcher(
     environment: dict[str, str], expected: World
 ) -> None:
     assert current_world(environment) == expected
 
 
-def test_a_worker_of_a_rank_table_counts_the_devices_of_all_machines(tmp_path: Path) -> None:
+def test_the_world_size_of_a_rank_table_counts_the_devices_of_all_machines(tmp_path: Path) -> None:
     table = str(rank_table(tmp_path, {"0": "4", "1": "5"}, {"2": "4", "3": "5"}))
     assert current_world({"RANK_TABLE_FILE": table, "RANK_ID": "3"}) == World(3, 4, 1, "rank table")
     with pytest.raises(LatteError, match="found rank 4 of 4"):
@@ -70,13 +70,13 @@ def test_only_the_first_worker_writes() -> None:
         ),
     ],
 )
-def test_an_environment_that_contradicts_itself_is_refused(environment: dict[str, str], message: str) -> None:
+def test_contradictory_environment_variables_are_rejected(environment: dict[str, str], message: str) -> None:
     with pytest.raises(LatteError) as caught:
         current_world(environment)
     assert str(caught.value) == message
 
 
-def test_msrun_on_several_machines_needs_a_node_rank() -> None:
+def test_msrun_on_several_machines_requires_a_node_rank() -> None:
     unnumbered = {name: value for name, value in MSRUN.items() if name not in ("MS_NODE_ID", "RANK_ID")}
     with pytest.raises(LatteError, match="--node_rank"):
         current_world(unnumbered)
@@ -98,7 +98,7 @@ def test_msrun_on_several_machines_needs_a_node_rank() -> None:
         ),
     ],
 )
-def test_an_invalid_rank_table_is_named(tmp_path: Path, content: str, complaint: str) -> None:
+def test_the_error_names_an_invalid_rank_table(tmp_path: Path, content: str, complaint: str) -> None:
     path = tmp_path / "table.json"
     path.write_text(content)
     with pytest.raises(LatteError, match=complaint):
@@ -107,9 +107,7 @@ def test_an_invalid_rank_table_is_named(tmp_path: Path, content: str, complaint:
         read_rank_table(tmp_path / "absent.json")
 
 
-def test_a_failure_is_reported_to_whoever_launched_the_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_reported_to_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LATTE_WORKER_FAILURE", raising=False)
     assert not report_failure("nobody reads it")
     monkeypatch.setenv("LATTE_WORKER_FAILURE", str(tmp_path / "worker_0.failure"))

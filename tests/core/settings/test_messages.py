@@ -1,4 +1,4 @@
-"""What an experiment file's mistakes are called: the setting, what was found, what was expected."""
+"""Errors of an experiment file name the setting, what was found, and what was expected."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -31,7 +31,7 @@ def faults(values: Any) -> list[str]:
         ({"data": 5}, "data: found 5, expected keys and values"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_with_what_would(values: Any, expected: str) -> None:
+def test_the_error_names_an_invalid_value_and_what_is_expected(values: Any, expected: str) -> None:
     assert faults(values) == [expected]
 
 
@@ -43,21 +43,21 @@ def test_a_value_that_does_not_fit_is_named_with_what_would(values: Any, expecte
         ({"sead": 4}, "sead: unknown key; did you mean seed?"),
     ],
 )
-def test_an_unknown_key_is_answered_with_the_nearest_one(values: Any, expected: str) -> None:
+def test_the_error_for_an_unknown_key_suggests_the_nearest_one(values: Any, expected: str) -> None:
     assert faults(values) == [expected]
 
 
-def test_a_key_near_to_none_is_answered_with_those_of_its_section() -> None:
+def test_the_error_for_an_unusual_key_lists_the_keys_of_its_section() -> None:
     (found,) = faults({"bench": {"zzzzzz": 1}})
     assert found == f"bench.zzzzzz: unknown key; expected one of {', '.join(Settings().bench.model_dump())}"
 
 
-def test_every_mistake_is_named_once() -> None:
+def test_each_error_is_reported_once() -> None:
     found = faults({"seed": "x", "train": {"steps": "many", "dtype": 7}})
     assert sorted(line.partition(":")[0] for line in found) == ["seed", "train.dtype", "train.steps"]
 
 
-def test_the_known_keys_are_those_of_a_dumped_experiment() -> None:
+def test_the_known_keys_are_those_of_a_written_experiment() -> None:
     def paths(values: dict[str, Any], prefix: str = "") -> Iterable[str]:
         for name, value in values.items():
             yield prefix + name
@@ -67,12 +67,12 @@ def test_the_known_keys_are_those_of_a_dumped_experiment() -> None:
     assert sorted(known_keys()) == sorted(paths(Settings().model_dump()))
 
 
-def test_the_nearest_key_is_sought_in_its_own_section_first() -> None:
+def test_the_nearest_key_is_searched_in_its_own_section_first() -> None:
     assert nearest("sample.step", ["train.steps", "sample.steps"]) == "sample.steps"
     assert nearest("train.step", ["train.steps", "sample.steps"]) == "train.steps"
     assert nearest("x" * (LONGEST_PATH + 1), ["x" * LONGEST_PATH]) is None
 
 
-def test_a_path_of_any_length_stays_one_readable_line() -> None:
+def test_a_long_path_is_shortened_to_one_line() -> None:
     assert str(Fault("a" * 1000, "unknown key")) == f"{'a' * 100}...: unknown key"
     assert str(Fault("", "not YAML")) == "not YAML"

@@ -1,4 +1,4 @@
-"""Digests that are kept: the same as hashlib's, and known again only for files that stayed."""
+"""Stored digests: equal to hashlib's, and used again only for unchanged files."""
 
 import os
 from hashlib import sha256
@@ -15,7 +15,7 @@ LONG_AGO = 10**18
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Two files that changed long ago, and an empty cache folder that keeps their digests."""
+    """Two files that changed long ago, and an empty cache folder for their digests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "KEPT_BYTES", 1)
     paths = [tmp_path / "a.bin", tmp_path / "b.bin"]
@@ -30,7 +30,7 @@ def write(path: Path, content: bytes, *, time: int = LONG_AGO) -> None:
 
 
 def tamper(path: Path, content: bytes) -> None:
-    """Change a file's bytes behind the store's back, so that reading it again would show."""
+    """Change a file's bytes but not its time, so that reading it again gives another digest."""
     state = path.stat()
     assert len(content) == state.st_size
     write(path, content, time=state.st_mtime_ns)
@@ -41,19 +41,19 @@ def kept() -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def test_a_digest_is_hashlibs(files: list[Path]) -> None:
+def test_a_digest_equals_that_of_hashlib(files: list[Path]) -> None:
     assert digest_of_files(files) == sha256(b"a.binb.bin").hexdigest()
     assert digest_of_files(files, named=True) == sha256(b"a.bin\0a.binb.bin\0b.bin").hexdigest()
 
 
-def test_files_that_stayed_are_not_read_again(files: list[Path]) -> None:
+def test_unchanged_files_are_not_read_again(files: list[Path]) -> None:
     first = digest_of_files(files)
     tamper(files[1], b"c.bin")
     assert digest_of_files(files) == first
 
 
 @pytest.mark.parametrize("change", ["time", "size", "inode"])
-def test_a_file_that_changed_is_read_again(files: list[Path], change: str) -> None:
+def test_a_changed_file_is_read_again(files: list[Path], change: str) -> None:
     digest_of_files(files)
     if change == "time":
         write(files[1], b"c.bin", time=LONG_AGO + 1)
@@ -66,13 +66,13 @@ def test_a_file_that_changed_is_read_again(files: list[Path], change: str) -> No
     assert len(kept()) == 1
 
 
-def test_a_file_that_changed_a_moment_ago_is_not_kept(files: list[Path]) -> None:
+def test_the_digest_of_a_recently_changed_file_is_not_stored(files: list[Path]) -> None:
     files[0].write_bytes(b"d.bin")
     digest_of_files(files)
     assert kept() == []
 
 
-def test_small_files_are_not_kept(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_of_small_files_are_not_stored(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "KEPT_BYTES", 11)
     digest_of_files(files)
     assert kept() == []

@@ -6,7 +6,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.storage.files import atomic_file, clear_partials, new_folder, write_file
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "weights.ckpt"
     write_file(target, "old")
 
@@ -21,13 +21,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["weights.ckpt"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LatteError, match=r"file/sub/x\.json: cannot be written: Not a directory"):
         write_file(tmp_path / "file" / "sub" / "x.json", "{}")
 
 
-def test_files_of_a_killed_writer_are_removed_and_complete_files_stay(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed_and_complete_files_stay(tmp_path: Path) -> None:
     for name in (".step-1.77.partial.ckpt", ".metrics.78.partial.jsonl", ".hidden", "step-1.ckpt"):
         (tmp_path / name).touch()
     clear_partials(tmp_path, "step-*")
@@ -38,7 +38,7 @@ def test_files_of_a_killed_writer_are_removed_and_complete_files_stay(tmp_path: 
     clear_partials(tmp_path / "missing")
 
 
-def test_a_file_that_is_not_written_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
+def test_a_failed_write_removes_folders_created_for_it(tmp_path: Path) -> None:
     def stop_half_way() -> None:
         with atomic_file(tmp_path / "a" / "b" / "x.json"):
             raise RuntimeError("stopped")
@@ -48,7 +48,7 @@ def test_a_file_that_is_not_written_leaves_no_folder_that_was_made_for_it(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_stays_if_something_is_put_into_it_or_if_it_was_there(tmp_path: Path) -> None:
+def test_a_folder_stays_if_it_existed_or_is_not_empty(tmp_path: Path) -> None:
     with new_folder(tmp_path / "made" / "inner"):
         assert (tmp_path / "made" / "inner").is_dir()
     assert list(tmp_path.iterdir()) == []
@@ -58,11 +58,13 @@ def test_a_folder_stays_if_something_is_put_into_it_or_if_it_was_there(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"there", "filled"}
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LatteError, match=r"/file/x: cannot be created: Not a directory"):
         with_folder(tmp_path / "file" / "x")
-    monkeypatch.setattr("os.access", lambda *_: False)  # as for anyone but root
+    monkeypatch.setattr("os.access", lambda *_: False)  # as for every user except root
     with pytest.raises(LatteError, match=r"/a: cannot be written to: no permission"):
         with_folder(tmp_path / "a")
     assert not (tmp_path / "a").exists()

@@ -22,7 +22,7 @@ def journal(tmp_path: Path) -> Journal[Line]:
     return Journal(tmp_path / "lines.jsonl", Line, advice="create it again")
 
 
-def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journal: Journal[Line]) -> None:
+def test_records_are_read_in_order_and_a_missing_file_has_none(journal: Journal[Line]) -> None:
     assert list(journal.read()) == []
     journal.repair()
     journal.append([Line(number=1), Line(number=2, text="\u2028\n")])
@@ -32,7 +32,7 @@ def test_records_come_back_in_order_and_a_file_that_is_not_there_has_none(journa
 
 
 @pytest.mark.parametrize("torn", [b'{"number": 4', b'{"number": 4}', b"\0" * 64, b""])
-def test_a_torn_line_loses_only_itself(torn: bytes, journal: Journal[Line]) -> None:
+def test_a_truncated_line_loses_only_its_record(torn: bytes, journal: Journal[Line]) -> None:
     journal.append([Line(number=1)])
     with journal.path.open("ab") as file:
         file.write(torn)
@@ -52,7 +52,7 @@ def test_a_torn_line_loses_only_itself(torn: bytes, journal: Journal[Line]) -> N
         (bytes(range(128, 192)) + b"!", "cannot be read as JSON"),
     ],
 )
-def test_a_damaged_line_is_named_and_removed_by_repair(
+def test_a_damaged_line_is_reported_and_removed_by_repair(
     damage: bytes, fault: str, journal: Journal[Line], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.path.write_bytes(b'{"number": 1}\n' + damage)
@@ -82,7 +82,7 @@ def test_a_failed_append_leaves_the_file_unchanged(
     assert journal.path.read_bytes() == b'{"number": 1}\n'
 
 
-def test_a_line_beyond_its_bound_is_a_fault_and_ends_reading(
+def test_a_line_over_the_limit_is_an_error_and_ends_reading(
     journal: Journal[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journals, "MAX_LINE_BYTES", 100)
@@ -92,7 +92,7 @@ def test_a_line_beyond_its_bound_is_a_fault_and_ends_reading(
         list(journal.read())
 
 
-def test_of_many_damaged_lines_the_first_are_named_and_the_rest_counted(
+def test_the_first_damaged_lines_are_named_and_the_rest_counted(
     journal: Journal[Line], caplog: pytest.LogCaptureFixture
 ) -> None:
     journal.path.write_bytes(b"x\n" * 10 + b'{"number": 1}\n')

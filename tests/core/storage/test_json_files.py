@@ -1,4 +1,4 @@
-"""JSON of strangers: every fault is one line that names the file, the line and the field."""
+"""Untrusted JSON: every error is one line that names the file, the line and the field."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def refusal(path: Path, kind: Any = Thing, **options: Any) -> str:
     return text.removeprefix(f"{path}: ")
 
 
-def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_path: Path) -> None:
+def test_values_of_the_right_types_are_read_and_unknown_keys_ignored(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(
         b'\xef\xbb\xbf{"count": 3, "rate": 1, "part": {"shape": [1, 2]}, "path": "a/b", "new": 1}'
@@ -64,7 +64,7 @@ def test_values_of_the_right_types_are_read_and_further_keys_passed_over(tmp_pat
         ("null", "found null, expected keys and values"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_expected(content: str, fault: str, tmp_path: Path) -> None:
+def test_the_error_names_a_wrong_value_and_what_is_expected(content: str, fault: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
     assert refusal(path) == fault
@@ -83,7 +83,7 @@ def test_invalid_json_gives_a_one_line_error(content: bytes, tmp_path: Path) -> 
     assert text.endswith("; expected a thing")
 
 
-def test_a_number_longer_than_python_reads_is_refused(tmp_path: Path) -> None:
+def test_a_number_with_too_many_digits_for_python_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"count": ' + "9" * 100_000 + "}")
     assert "cannot be read as JSON" in refusal(path)
@@ -95,13 +95,13 @@ def test_a_file_over_the_limit_is_rejected_before_it_is_read_completely(tmp_path
     assert refusal(path, most=100) == "found more than 100 bytes, expected a small JSON file"
 
 
-def test_a_file_whose_every_value_is_wrong_is_refused_in_few_words(tmp_path: Path) -> None:
+def test_the_error_for_a_file_of_only_wrong_values_is_short(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"count": 1, "part": {"shape": [""] * 50_000}}))
     assert refusal(path, expected="a thing") == "found 50,000 invalid values, expected a thing"
 
 
-def test_a_key_of_any_letters_is_named_on_one_short_line(tmp_path: Path) -> None:
+def test_a_key_of_any_characters_is_named_on_one_short_line(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"a\nb" + "x" * 10_000: ""}))
     assert refusal(path, dict[str, int]).startswith("a\\nbxxx")
@@ -118,7 +118,7 @@ def test_a_pipe_a_folder_and_a_loop_are_rejected(tmp_path: Path) -> None:
     assert refusal(tmp_path / "x" / "y", missing="it is needed") == "no such file; it is needed"
 
 
-def test_a_wrong_line_of_a_file_of_lines_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_wrong_line_of_a_jsonl_file(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"count": 1}\n\n{"count": 2}\n{"count": -2}\n')
     reading = read_json_lines(path, Thing)

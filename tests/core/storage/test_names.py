@@ -29,19 +29,19 @@ def test_a_path_below_the_folder_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_path_that_leads_out_on_any_system_is_refused(name: str) -> None:
+def test_a_path_that_leaves_the_folder_on_any_system_is_rejected(name: str) -> None:
     for check in (inside, file_name):
         with pytest.raises(ValueError, match="expected a path inside the folder"):
             check(name)
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
-def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+def test_an_impossible_file_name_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="expected a valid file name"):
         inside(name)
 
 
-def test_a_video_may_have_any_name_below_the_folder() -> None:
+def test_a_video_can_have_any_name_below_the_folder() -> None:
     for name in ("a\nb", "a\\b", "x" * 300, "C:a"):
         assert relative(name) == name
     for name in ("/a", "../a", "a/..", "", "a\0"):
@@ -49,7 +49,7 @@ def test_a_video_may_have_any_name_below_the_folder() -> None:
             relative(name)
 
 
-def test_a_name_next_to_a_file_has_no_folder() -> None:
+def test_a_file_name_with_a_folder_is_rejected() -> None:
     assert file_name("a.npy") == "a.npy"
     with pytest.raises(ValueError, match="expected a file name without a folder"):
         file_name("b/a.npy")
