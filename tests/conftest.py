@@ -67,7 +67,7 @@ def encode(path: Path, frames: Frames, *options: str) -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test of the fast lane that takes too long for it: processor time, so that a busy machine may."""
+    """Fail a test of the fast lane that takes too much processor time."""
     start = os.times()[:4]
     outcome = yield
     spent = sum(os.times()[:4]) - sum(start)
@@ -78,7 +78,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def own_video_index(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what tests find out about their videos out of the user's cache folder."""
+    """Write the index of videos to a temporary folder instead of the user's cache folder."""
     folder = tmp_path_factory.getbasetemp() / "user_cache"
     monkeypatch.setattr("latte_cli.core.data.videos.index.cache_folder", lambda part: folder / part)
 

@@ -65,7 +65,7 @@ def commands(*programs: str) -> list[str]:
 
 @cache
 def inline() -> list[tuple[Path, str]]:
-    """What stands between single backticks outside of fenced blocks, with its page."""
+    """The text between single backticks outside fenced blocks, with its page."""
     found = []
     for page in PAGES:
         prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.S | re.M)
@@ -90,5 +90,5 @@ def settings_of(arguments: list[str]) -> list[str]:
 
 
 def words(line: str) -> list[str]:
-    """A command's words, without what is written to a file by `>`."""
+    """A command's words without a redirection by `>`."""
     return shlex.split(line.partition(" > ")[0])

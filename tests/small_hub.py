@@ -1,4 +1,4 @@
-"""A hub of models on this machine: what huggingface_hub asks of one, and the faults that a hub can have."""
+"""A model hub on this machine: the requests of huggingface_hub, and errors that a hub can have."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """Files by name, all of one commit, which several revisions may name."""
+    """Files of one commit by name; several revisions can name it."""
 
     files: dict[str, bytes]
     commit: str = COMMIT
@@ -30,7 +30,7 @@ class Repository:
 
 @dataclass
 class SmallHub:
-    """Repositories by name, what has been asked for, and faults by file."""
+    """Repositories by name, the requests so far, and errors by file."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         if pause is not None:
             self.wfile.write(body[:pause])
             self.hub.go.wait(60)
-            stop = pause  # whoever waited has gone
+            stop = pause  # the client has disconnected
         else:
             self.wfile.write(body[:stop])
         self.close_connection = stop is not None
@@ -179,12 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Pass over clients that have gone."""
+        """Ignore disconnected clients."""
 
 
 @contextmanager
 def small_hub() -> Iterator[SmallHub]:
-    """A hub that answers at its `url` until the end of the block."""
+    """A hub that serves at its `url` until the end of the block."""
     hub = SmallHub()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""Every shipped experiment loads, states its command, and has a plan; the schema is that of the settings."""
+"""Every shipped experiment loads, states its command, and has a plan; the schema matches the settings."""
 
 import json
 import re
@@ -55,10 +55,10 @@ def test_a_dry_run_of_an_experiment_prints_its_plan(
     settings = load_settings(config)
     clips = settings.train.batch_size * settings.train.accumulation
     assert f"clips per step {clips} of {settings.data.num_frames} frames" in " ".join(result.stdout.split())
-    assert result.exit_code == (config.stem != "demo")  # the data of the others are not here
+    assert result.exit_code == (config.stem != "demo")  # the others need their data
 
 
-def test_the_package_carries_the_experiments_and_their_schema() -> None:
+def test_the_package_contains_the_experiments_and_their_schema() -> None:
     packaged = {file.name: file.read_text() for file in (files("latte_cli") / "configs").iterdir()}
     assert packaged == {path.name: path.read_text() for path in (ROOT / "configs").iterdir()}
 
@@ -75,13 +75,13 @@ def test_experiments_are_listed_with_a_sentence_and_printed_in_full() -> None:
             assert (printed.exit_code, printed.stdout) == (0, path.read_text())
 
 
-def test_an_experiment_that_is_not_shipped_is_answered_with_those_that_are() -> None:
+def test_the_error_for_an_unknown_experiment_lists_the_shipped_ones() -> None:
     result = CliRunner().invoke(cli.app, ["configs", "skyy"], catch_exceptions=False)
     assert result.exit_code == 1
     names = ", ".join(path.stem for path in CONFIGS)
     assert result.stderr == f"unknown experiment skyy; expected one of {names}\n"
 
 
-def test_the_schema_of_editors_is_that_of_the_settings() -> None:
+def test_the_json_schema_matches_the_settings() -> None:
     shipped = json.loads((ROOT / "configs" / "latte.schema.json").read_text())
     assert shipped == json.loads(schema_text()), "python -m latte_cli.core.settings.json_schema writes it"

@@ -1,4 +1,4 @@
-"""The output that the documentation shows is that of its commands, and nothing foreign appears on stderr.
+"""The output in the documentation matches its commands, and stderr has only messages of the program.
 
 Every command of a `console` block is run, in the block's order, in a folder with what it needs. In the
 documentation `...` stands for lines left out. Where a command would need hours, published data or a device, a
@@ -37,7 +37,7 @@ NOT_RUN = (  # needs weights of 50 MB, or a caption that has changed since
     "latte evaluate --clips 64 --i3d",
     "latte train --cache latents",
 )
-VARY = (  # pattern, what stands for it
+VARY = (  # pattern, its replacement
     (r"\d+\.\d dB", "# dB"),
     (r"roughly .+", "roughly #"),
     (r"(would fetch .+ )\d+ [kM]B", r"\1#"),
@@ -58,7 +58,7 @@ def varied(text: str) -> str:
 
 
 def matches(shown: list[str], found: str) -> bool:
-    """Whether the output is as shown, with `...` for any lines."""
+    """Whether the output is as shown; `...` matches any lines."""
     lines = [
         r"(.*\n)*?" if line == "..." else re.escape(f"{line}\n")
         for line in varied("\n".join(shown)).split("\n")
@@ -81,7 +81,7 @@ def hub() -> Iterator[SmallHub]:
 
 @pytest.fixture
 def latte(hub: SmallHub, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a line in an empty folder, where the small hub is the hub."""
+    """Run a line in an empty folder, with the small hub as the hub."""
     folder = tmp_path / "here"
     folder.mkdir()
     environment = os.environ | {
@@ -103,7 +103,7 @@ def latte(hub: SmallHub, tmp_path: Path) -> Callable[..., subprocess.CompletedPr
 
 
 def provide(folder: Path) -> None:
-    """What the commands of the pages find in their folder."""
+    """The files that the commands of the pages expect in their folder."""
     (folder / "configs").symlink_to(ROOT / "configs")
     shutil.copy(LATTE / "class" / "ckpt_train.pt", folder)
     shutil.copy(GOLDEN / "t2v" / "transformer_state_dict.pt", folder / "t2v.pt")
@@ -119,7 +119,7 @@ def foreign(stderr: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("console"), ids=str)
-def test_the_output_of_a_console_block_is_that_of_its_commands(
+def test_the_output_in_a_console_block_matches_its_commands(
     block: Block, latte: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     provide(latte.folder)  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ def test_the_output_of_a_console_block_is_that_of_its_commands(
 
 
 @pytest.mark.parametrize("shown", [each for each in console() if each.command.startswith(NOT_RUN)], ids=str)
-def test_what_is_not_run_has_the_program_s_words(shown: Shown) -> None:
+def test_blocks_that_are_not_run_contain_messages_of_the_program(shown: Shown) -> None:
     text = "\n".join(path.read_text("utf-8") for path in (ROOT / "latte_cli").rglob("*.py"))
     source = re.sub(r"""["']\s*\n\s*f?["']""", "", text)
     for line in shown.output:

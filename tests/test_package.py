@@ -1,4 +1,4 @@
-"""What is installed has all that it reads: a wheel, made from a source distribution, is installed and run."""
+"""A wheel, built from a source distribution, is installed and run: it contains all files that it needs."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def build(what: str, source: Path, target: Path) -> Path:
         ("linux", "aarch64", "3.11", []),
     ],
 )
-def test_a_reader_of_movies_is_required_where_it_has_a_wheel(
+def test_decord_is_required_on_platforms_with_a_wheel(
     system: str, machine: str, python: str, expected: list[str]
 ) -> None:
     lines = re.findall(r'^    "((?:eva-)?decord.+)",$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
@@ -69,7 +69,7 @@ def wheel(sdist: Path) -> Path:
 
 
 def of_the_package() -> set[str]:
-    """The files that a user of the package needs, by their names in it."""
+    """The files that a user of the package needs, by their names in the package."""
     package = ROOT / "latte_cli"
     files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     inside = {f"latte_cli/{path.relative_to(package)}" for path in files}
@@ -77,7 +77,7 @@ def of_the_package() -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_wheel_carries_every_file_of_the_package_and_the_experiments(wheel: Path) -> None:
+def test_a_wheel_contains_every_file_of_the_package_and_the_experiments(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         assert held == of_the_package()

@@ -17,7 +17,7 @@ from tests.pages import DOCS, PAGES, ROOT, SHELL, Block, blocks, commands, conso
 from tools.generated_pages import DOCS as FOLDER
 from tools.generated_pages import PARTS, page
 
-INPUTS = (  # text that readers write, and drawings; output stands in console blocks, below its command
+INPUTS = (  # text that readers write, and drawings; output is in console blocks, below its command
     "# video or folder, then its label",
     "# one prompt per line",
     "hf://OWNER/REPO",
@@ -27,7 +27,7 @@ INPUTS = (  # text that readers write, and drawings; output stands in console bl
     "video,caption\n",
 )
 OTHER_PROGRAMS = ("pip", "python", "tar", "ls", "source", "cd", "export", "git", "apt-get", "msrun", "mpirun")
-FOREIGN_PAGES = ("migrating.md",)  # whose flags and settings are partly those of other programs
+FOREIGN_PAGES = ("migrating.md",)  # its flags and settings are partly those of other programs
 SECTIONS = "|".join(name for name in known_keys() if "." not in name)
 
 
@@ -54,7 +54,7 @@ def check(line: str) -> None:
     command = group().commands[arguments[0]]
     command.make_context(arguments[0], arguments[1:], resilient_parsing=False)
     if line in {shown.command for shown in console()}:
-        return  # which may show a mistake: its output is compared
+        return  # an invalid one can be shown, whose output is compared
     for assignment in settings_of(arguments):
         path, value = parse_override(assignment)
         section, _, key = path.rpartition(".")
@@ -83,7 +83,7 @@ def test_a_command_within_a_sentence_parses(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", commands("make"))
-def test_a_target_of_make_exists(line: str) -> None:
+def test_every_make_target_in_the_documentation_exists(line: str) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert {argument for argument in words(line)[1:] if "=" not in argument} <= set(targets)
 
@@ -111,7 +111,7 @@ def test_a_shell_block_runs_known_programs(block: Block) -> None:
 def test_a_block_is_a_command_an_experiment_or_a_known_input() -> None:
     assert {block.language for block in blocks()} <= {*SHELL, "yaml", "text"}
     unknown = [str(block) for block in blocks("text") if not block.text.startswith(INPUTS)]
-    assert unknown == [], "output of a command belongs into a console block, below the command"
+    assert unknown == [], "put the output of a command into a console block, below the command"
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
@@ -186,14 +186,14 @@ def error_texts() -> list[str]:
 
 @cache
 def source() -> str:
-    """The package's source, with adjacent string literals joined and what f-strings fill in left out."""
+    """The package's source, with adjacent string literals joined and without the fields of f-strings."""
     text = "\n".join(path.read_text("utf-8") for path in (ROOT / "latte_cli").rglob("*.py"))
     joined = re.sub(r"""["']\s*\n\s*f?["']""", "", text)
     return re.sub(r"%[sd]|\{[^{}\n]*\}", "...", joined)
 
 
 @pytest.mark.parametrize("quoted", error_texts())
-def test_an_error_of_the_troubleshooting_page_is_one_of_the_program(quoted: str) -> None:
+def test_every_error_on_the_troubleshooting_page_is_a_message_of_the_program(quoted: str) -> None:
     if quoted == "Killed":  # the system's
         return
     parts = [part.strip(" :;,") for part in quoted.split("...")]

@@ -1,4 +1,4 @@
-"""What a user types: flags, exit codes, full messages, and what is answered without MindSpore."""
+"""Flags, exit codes, complete error messages, and which commands do not import MindSpore."""
 
 import subprocess
 import sys
@@ -62,14 +62,14 @@ def folder(
     return tmp_path
 
 
-def test_the_flags_of_every_command_are_these() -> None:
+def test_the_flags_of_every_command_are_fixed() -> None:
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     found = {
         name: {option for parameter in command.params for option in parameter.opts if option[:2] == "--"}
         for name, command in commands.items()
     }
     assert found.pop("configs") == set()  # it reads no experiment
-    # It changes nothing, so that there is no dry run.
+    # It changes nothing, so it has no dry run.
     assert found.pop("doctor") == {"--online", "--report", "--self-test"} | COMMON - {"--dry-run"}
     assert found == {name: flags | COMMON for name, flags in FLAGS.items()}
 
@@ -92,7 +92,7 @@ def test_version_is_printed_to_stdout() -> None:
         (["sample", "--replay", "x.json", "--seed", "1"], "Invalid value for --replay: can only be combined with --out"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> None:
+def test_a_usage_error_gives_exit_code_2(arguments: list[str], error: str) -> None:
     result = runner.invoke(cli.app, arguments)
     assert result.exit_code == 2
     assert result.stderr.endswith(f"Error: {error}\n")
@@ -128,13 +128,13 @@ def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], error: str) -> 
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("folder")
-def test_a_problem_that_a_user_can_fix_is_one_line_and_exit_code_1(arguments: list[str], error: str) -> None:
+def test_a_user_error_is_one_line_and_exit_code_1(arguments: list[str], error: str) -> None:
     result = runner.invoke(cli.app, arguments)
     assert (result.exit_code, result.stderr, result.stdout) == (1, f"{error}\n", "")
 
 
 @pytest.mark.usefixtures("folder")
-def test_several_faults_are_a_line_each() -> None:
+def test_several_errors_are_one_line_each() -> None:
     result = runner.invoke(cli.app, ["train", "--set", "data.num_frames=0", "--set", "seed=x"])
     assert result.exit_code == 1
     assert result.stderr == (
@@ -145,7 +145,7 @@ def test_several_faults_are_a_line_each() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_flags_come_after_set_and_set_after_the_file() -> None:
+def test_flags_override_set_and_set_overrides_the_file() -> None:
     arguments = ["train", "--dry-run", "--steps", "7", "--set", "train.steps=6", "--set", "seed=8"]
     result = runner.invoke(cli.app, arguments)
     assert result.exit_code == 0
@@ -154,7 +154,7 @@ def test_flags_come_after_set_and_set_after_the_file() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_dry_run_prints_the_settings_and_the_plan_and_leaves_a_picture_of_the_first_batch() -> None:
+def test_a_dry_run_prints_settings_and_plan_and_writes_a_picture_of_the_first_batch() -> None:
     before = set(Path().rglob("*"))
     result = runner.invoke(cli.app, ["train", "--dry-run"])
     assert (result.exit_code, result.stderr) == (0, "")
@@ -179,21 +179,23 @@ def test_the_command_line_offers_every_sampler() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_steps_of_sampling_replace_a_respacing_of_the_file(tiny_experiment: Callable[..., str]) -> None:
+def test_steps_on_the_command_line_override_the_respacing_of_the_file(
+    tiny_experiment: Callable[..., str],
+) -> None:
     Path("latte.yaml").write_text(tiny_experiment(sample={"respacing": "ddim50"}))
     result = runner.invoke(cli.app, ["sample", "--dry-run", "--steps", "20"])
     assert "sampler          ddpm, 20 steps\n" in result.stdout
 
 
 @pytest.mark.usefixtures("folder")
-def test_each_class_label_makes_a_clip(tiny_experiment: Callable[..., str]) -> None:
+def test_each_class_label_gives_a_clip(tiny_experiment: Callable[..., str]) -> None:
     Path("latte.yaml").write_text(tiny_experiment(model={"condition": "class", "num_classes": 9}))
     result = runner.invoke(cli.app, ["sample", "--dry-run", "--class-label", "3", "--class-label", "8"])
     assert "  num_samples: 2\n  class_labels: [3, 8]\n" in result.stdout
 
 
 @pytest.mark.usefixtures("folder")
-def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> Settings:
         raise KeyboardInterrupt
 
@@ -211,7 +213,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(runner.invoke(cli.app, ["train"]).exception, ZeroDivisionError)
 
 
-def test_mistakes_and_help_are_answered_without_mindspore(folder: Path) -> None:
+def test_errors_and_help_do_not_import_mindspore(folder: Path) -> None:
     commands = [
         ["--help"],
         ["--version"],

@@ -58,7 +58,7 @@ def folder(
 
 
 @pytest.mark.usefixtures("folder")
-def test_latte_learns_captions_and_a_cache_of_them_trains_as_the_videos_do() -> None:
+def test_latte_trains_on_captions_and_equally_from_their_cache() -> None:
     result = latte("train")
     assert "left out: 1 video: three: has no caption" in result.stderr
     states = load_file("run/ckpt/step-00000003.safetensors")
@@ -76,12 +76,12 @@ def test_latte_learns_captions_and_a_cache_of_them_trains_as_the_videos_do() -> 
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_run_of_low_rank_changes_is_sampled_as_the_pipeline_with_its_file_of_them() -> None:
+def test_sampling_a_lora_run_equals_the_pipeline_with_its_lora_file() -> None:
     lora = ("--set", "train.part=lora", "--set", f"train.init_from={PIPELINE}", "--set", "train.lora_rank=2")
     latte("train", "-c", "t2v.yaml", "--run-dir", "lora", *lora)
     changes = Path("lora/ckpt/lora-00000003.safetensors")
     assert max(np.abs(b).max() for _, b in load_lora(changes).factors.values()) > 0.01
-    # Guided, the pipeline cuts the negative prompt to the prompt's length, which training never saw.
+    # With guidance, the pipeline truncates the negative prompt to the prompt's length, unlike training.
     said = ("--prompt", "a sea", "--format", "latents", "--guidance-scale", "1", "--seed", "4")
     latte("sample", "-c", "t2v.yaml", "--run-dir", "lora", *lora, *said)
     chain = ("--sampler", "ddim", "--steps", "2", "--num-samples", "1", "--device", "cpu")

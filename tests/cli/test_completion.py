@@ -1,4 +1,4 @@
-"""Completion with Tab, by the protocol that the shells' scripts speak."""
+"""Completion with Tab, tested with the protocol that the shells' scripts use."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SKIES = ["sky", "sky_joint", "sky_long"]
 
 
 def complete(shell: str, line: str) -> list[str]:
-    """What a shell is offered for the last word of a command line."""
+    """The completions of the last word of a command line."""
     environment = {
         "_LATTE_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": line,
@@ -51,7 +51,7 @@ def test_commands_and_options_are_completed(shell: str) -> None:
     assert "--resume" in complete(shell, "latte train --res")
 
 
-def test_a_shipped_experiment_is_found_by_name_unless_there_is_a_file_of_that_name(
+def test_a_shipped_experiment_is_found_by_name_unless_a_file_has_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""`latte evaluate` from its flags to its lines."""
+"""`latte evaluate`, from its flags to its output."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ def lines(*arguments: object) -> tuple[int, list[str], list[str]]:
     return done.exit_code, done.stdout.splitlines(), done.stderr.splitlines()
 
 
-def test_figures_come_with_every_choice_and_are_the_same_twice(clips: Path) -> None:
+def test_results_are_printed_with_every_choice_and_are_reproducible(clips: Path) -> None:
     report = clips / "report.json"
     asked = ("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     asked += ("--metrics", "psnr,ssim", "--report", report)  # type: ignore[assignment]
@@ -46,7 +46,7 @@ def test_figures_come_with_every_choice_and_are_the_same_twice(clips: Path) -> N
     assert lines(*asked)[1] == shown
 
 
-def test_missing_i3d_weights_error_explains_how_to_get_them(clips: Path) -> None:
+def test_the_error_for_missing_i3d_weights_explains_how_to_get_them(clips: Path) -> None:
     code, _, errors = lines("--real", clips / "real.npy", "--generated", clips / "generated.npy")
     assert code == 1
     assert errors == [
@@ -66,7 +66,7 @@ def test_a_dry_run_shows_the_plan_and_measures_nothing(clips: Path) -> None:
     assert not (clips / "report.json").exists()
 
 
-def test_a_run_without_checkpoint_lists_everything_missing(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_lists_everything_that_is_missing(tmp_path: Path) -> None:
     code, _, errors = lines("--run-dir", tmp_path / "run", "--clips", 4)
     assert code == 1
     assert errors[0] == "2 problems"

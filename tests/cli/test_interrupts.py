@@ -19,13 +19,13 @@ pytestmark = pytest.mark.slow
 
 LONG = {"vae": {"chunk_frames": 2}, "cache": {"dir": "latents"}}
 ENDLESS = {"cache": {"in_memory": True}, "train": {"steps": 1_000_000}}
-SECONDS = 300  # on a machine with much else to do
+SECONDS = 300  # on a busy machine
 STATUS = r"Start Video Index: 0\.\nSaving Attempts: 0: save (\d+) videos, failed 0 videos\.\n"
 
 
 @pytest.fixture
 def experiment(tmp_path: Path, tiny_experiment: Callable[..., str]) -> Path:
-    """A working directory with many more frames than are encoded before a signal comes."""
+    """A working directory with many more frames than are encoded before the signal arrives."""
     pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
     first, *others = [Image.fromarray(frame) for frame in pixels]
     (tmp_path / "videos").mkdir()
@@ -39,7 +39,7 @@ def experiment(tmp_path: Path, tiny_experiment: Callable[..., str]) -> Path:
 def stop(
     folder: Path, *arguments: str, number: signal.Signals, began: Callable[[], bool] | None = None
 ) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a run that gets a signal once it `began`: once it prints "encoding"."""
+    """Exit code, stdout and stderr of a run that gets a signal when it `began`: printed "encoding"."""
     began = began or (lambda: "encoding" in (folder / "err").read_text())
     command = [sys.executable, "-m", "latte_cli", *arguments]
     with (folder / "err").open("w+") as err:
@@ -70,7 +70,7 @@ def code_of(number: signal.Signals) -> int:
         (("--parallel", "2"), signal.SIGHUP),
     ],
 )
-def test_a_stopped_run_shows_status_and_how_to_continue_and_leaves_no_partial_files(
+def test_a_stopped_run_shows_how_to_continue_and_leaves_no_partial_files(
     flags: tuple[str, ...], number: signal.Signals, experiment: Path
 ) -> None:
     code, out, err = stop(experiment, "cache", *flags, number=number)
@@ -81,10 +81,12 @@ def test_a_stopped_run_shows_status_and_how_to_continue_and_leaves_no_partial_fi
     assert err.count("interrupted") == 1
     folder = experiment / "latents"
     complete = len(list(folder.glob("latents/*.npy")))
-    assert int(status[1]) <= complete <= int(status[1]) + 2, "a worker may be stopped between file and entry"
+    assert int(status[1]) <= complete <= int(status[1]) + 2, (
+        "a worker can be stopped after a file and before its entry"
+    )
     kept = {path.name for path in folder.iterdir()} if folder.exists() else set()
     assert kept <= {"cache.json", "manifest.jsonl", "latents", "shards.json"}
-    assert kept or int(status[1]) == 0, "a folder goes only when nothing was saved"
+    assert kept or int(status[1]) == 0, "a folder is removed only if nothing was saved"
     assert not list(folder.rglob(".*"))
 
 
@@ -113,7 +115,7 @@ def test_stopped_training_saves_and_can_be_resumed(
     assert len(metrics.read_text().splitlines()) == step + 1
 
 
-def test_a_terminal_that_closes_while_training_draws_on_it_saves_first(
+def test_closing_the_terminal_of_a_training_run_saves_first(
     experiment: Path, tiny_experiment: Callable[..., str]
 ) -> None:
     (experiment / "latte.yaml").write_text(tiny_experiment(**ENDLESS))

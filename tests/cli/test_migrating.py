@@ -1,4 +1,4 @@
-"""Every launch command of docs/migrating.md plans the run of four workers that it stands for."""
+"""Every launch command of docs/migrating.md plans a run of four workers, as described there."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise_videos: Callab
 
 
 def plan_of(line: str) -> str:
-    """The plan that a command line prints as it is, but for `SMALLER` and --dry-run."""
+    """The plan that a command line prints, with `SMALLER` and --dry-run added."""
     launcher, _, rest = line.rpartition("latte_cli " if " -m latte_cli " in line else "latte ")
     arguments = [*shlex.split(rest), *SMALLER.split(), "--dry-run"]
     if launcher.startswith("msrun "):
@@ -71,7 +71,7 @@ def plan_of(line: str) -> str:
 
 
 def text_of(log: Path, *, ending: str) -> str:
-    """A log that contains `ending`, for which it waits: msrun does not wait for its workers."""
+    """Wait until a log contains `ending`, since msrun does not wait for its workers; returns the log."""
     deadline = time.monotonic() + SECONDS
     while ending not in (text := log.read_text() if log.exists() else ""):
         assert time.monotonic() < deadline, text
@@ -88,5 +88,5 @@ def test_the_page_shows_each_of_the_launchers() -> None:
 @pytest.mark.parametrize("line", launch_commands())
 def test_a_launch_command_plans_four_workers(line: str) -> None:
     words = " ".join(plan_of(line).split())
-    batch = 1 * 4 if "sky_long" in line else 5  # batch size x accumulation, of each worker
+    batch = 1 * 4 if "sky_long" in line else 5  # batch size x accumulation of each worker
     assert f"clips per step {4 * batch} of 2 frames, latents 4 x 4, shared by 4 workers" in words

@@ -1,4 +1,4 @@
-"""Names of files with line breaks, emoji, brackets and escapes; and terminals that show ASCII only."""
+"""File names with line breaks, emoji, brackets and escapes, and terminals that only show ASCII."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ SHOWN = "a\\nb\N{CAT FACE}[red]c[/red]\\x1b[31m"
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "COLUMNS": "20", "TERM": "dumb"}
 
 
-def test_a_name_with_a_line_break_starts_no_line_of_an_error() -> None:
+def test_a_name_with_a_line_break_cannot_add_a_line_to_an_error() -> None:
     assert one_line(NAME) == SHOWN
     assert LatteError("2 problems", NAME, "second").shown() == f"2 problems\n  {SHOWN}\n  second"
     assert str(LatteError("2 problems", "first", "second")) == "2 problems\n  first\n  second"
@@ -38,7 +38,7 @@ def test_a_name_with_a_line_break_starts_no_line_of_an_error() -> None:
         ["evaluate", "--real", NAME, "--generated", NAME, "--metrics", "psnr"],
     ],
 )
-def test_a_missing_file_of_any_name_is_one_line(
+def test_a_missing_file_with_any_name_gives_a_one_line_error(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_experiment: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -59,7 +59,7 @@ def test_a_missing_file_of_any_name_is_one_line(
         [["cache", "--out", NAME, "--data", f"videos{NAME}"], ["cache", "--out", NAME, "--verify"]],
     ],
 )
-def test_a_narrow_terminal_of_ascii_takes_every_name(
+def test_a_narrow_ascii_terminal_can_show_every_name(
     commands: list[list[str]],
     tmp_path: Path,
     tiny_experiment: Callable[..., str],

@@ -1,4 +1,4 @@
-"""Files that an earlier version wrote (tests/golden/old_files) are read as they were meant."""
+"""Files written by an earlier version (tests/golden/old_files) are read correctly."""
 
 import json
 import os
@@ -36,11 +36,11 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def latte(line: str) -> Result:
-    """Run a command; anything that is not a LatteError comes through."""
+    """Run a command; errors other than LatteError are raised."""
     return runner.invoke(cli.app, line.split(), catch_exceptions=False)
 
 
-def test_an_experiment_and_the_settings_of_its_run_are_the_same() -> None:
+def test_old_experiments_and_run_settings_are_read_equal() -> None:
     experiment = load_settings(Path("experiment.yaml"), command="train")
     settings = load_settings(Path("run/settings.yaml"), command="train")
     for section in ("run_dir", "seed", "device", "data", "model", "diffusion", "train", "sample"):
@@ -48,7 +48,7 @@ def test_an_experiment_and_the_settings_of_its_run_are_the_same() -> None:
 
 
 def known(found: Any, expected: Any) -> Any:
-    """What is found, without the keys that a later version has added, and with those it no longer has."""
+    """The values found, without keys that were added later, and with keys that were removed."""
     if not isinstance(found, dict) or not isinstance(expected, dict):
         return found
     gone = {name.split(".")[-1] for name in REMOVED}
@@ -60,13 +60,13 @@ def known(found: Any, expected: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sidecar", ["run/samples/000-seed5-class1", "clips/000-seed7-a-cat"])
-def test_a_clip_is_replayed_from_its_spec(sidecar: str) -> None:
+def test_an_old_sidecar_is_replayed(sidecar: str) -> None:
     result = latte(f"sample --replay {sidecar}.json --out again")
     assert result.exit_code == 0, result.stderr
     again, before = Path("again", Path(sidecar).name), Path(sidecar)
     record = json.loads(before.with_suffix(".json").read_text())
     if record.get("lora", ...) is None:
-        record["lora"] = []  # several adapters since, and none of them here
+        record["lora"] = []  # now a list of adapters, which is empty here
     assert known(json.loads(again.with_suffix(".json").read_text()), record) == record
     found, expected = (np.load(path.with_suffix(".npy")) for path in (again, before))
     assert found.dtype == expected.dtype
@@ -82,7 +82,7 @@ def test_an_old_cache_passes_verification_and_can_be_continued(kind: str) -> Non
     assert again.stdout.splitlines()[-1] == "Saving Attempts: 0: save 0 videos, failed 0 videos."
 
 
-def test_both_cache_types_return_the_same_latents() -> None:
+def test_both_types_of_old_caches_return_the_same_latents() -> None:
     settings = load_settings(Path("experiment.yaml"), command="train")
     values = []
     for kind in ("numpy", "mindrecord"):
@@ -97,7 +97,7 @@ def test_both_cache_types_return_the_same_latents() -> None:
         np.testing.assert_array_equal(sharded, stored)
 
 
-def test_cached_captions_pass_verification() -> None:
+def test_old_cached_captions_pass_verification() -> None:
     result = latte("cache --verify -c texts.yaml")
     assert (result.stdout, result.exit_code) == ("5 entries, all intact\n", 0)
 

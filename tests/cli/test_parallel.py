@@ -1,4 +1,4 @@
-"""Training by several workers from the command line: the same run as by one."""
+"""Training with several workers from the command line gives the same run as with one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from latte_cli.cli import app as cli
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 300  # on a machine with much else to do
+SECONDS = 300  # on a busy machine
 runner = CliRunner()
 
 
@@ -38,7 +38,7 @@ def experiment(
 
 
 def start(line: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, as workers are started by running it again."""
+    """A command in its own process, since workers are started by running the command again."""
     command = [sys.executable, "-m", "latte_cli", *line.split()]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -52,8 +52,8 @@ def weights(run_dir: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_two_workers_train_as_one_with_twice_the_batch_or_with_two_passes_a_step() -> None:
-    # The first worker draws a preview, which the other waits for without a word.
+def test_two_workers_train_like_one_with_twice_the_batch_or_accumulation_2() -> None:
+    # The first worker samples a preview, and the other one waits without an error.
     two = start("train --run-dir two --parallel 2 --set train.preview_every=15 --set sample.steps=2")
     for flags in ("--run-dir one --set train.batch_size=4", "--run-dir passes --set train.accumulation=2"):
         done = runner.invoke(cli.app, ["train", *flags.split()], catch_exceptions=False)
@@ -72,7 +72,7 @@ def test_two_workers_train_as_one_with_twice_the_batch_or_with_two_passes_a_step
 
 
 @pytest.mark.usefixtures("experiment")
-def test_float16_on_two_workers_trains_as_on_one_with_twice_the_batch() -> None:
+def test_float16_on_two_workers_trains_like_one_with_twice_the_batch() -> None:
     two = start("train --run-dir two --parallel 2 --set train.dtype=float16")
     done = runner.invoke(
         cli.app,
@@ -82,7 +82,7 @@ def test_float16_on_two_workers_trains_as_on_one_with_twice_the_batch() -> None:
     assert done.exit_code == 0, done.stderr
     out, err = two.communicate(timeout=SECONDS)
     assert (two.returncode, out) == (0, "two\n"), err
-    # What is rounded to float16's 11 bits is the same; sums over clips differ in their order.
+    # Values rounded to the 11 bits of float16 are equal; sums over clips have another order.
     np.testing.assert_allclose(losses("two"), losses("one"), rtol=2**-11)
 
 

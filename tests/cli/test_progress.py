@@ -16,7 +16,7 @@ from latte_cli.core.sampling.write import SampleReport
 
 
 class Clock:
-    """A clock that the test winds."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -36,20 +36,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> StringIO:
-    """What is written without a terminal."""
+    """The output without a terminal."""
     text = StringIO()
     monkeypatch.setattr(display, "console", Console(file=text, width=40))
     return text
 
 
 def steps(clock: Clock, total: int, seconds: float) -> Iterator[int]:
-    """A loop whose every step takes this long."""
+    """A loop whose steps each take this long."""
     for step in range(1, total + 1):
         yield step
         clock.now += seconds
 
 
-def test_a_log_has_the_first_line_one_every_ten_seconds_and_the_last(clock: Clock, log: StringIO) -> None:
+def test_a_log_has_the_first_and_last_line_and_one_every_ten_seconds(clock: Clock, log: StringIO) -> None:
     reports = follow(steps(clock, 9, 4.0), lambda step: Line("training", step, 9, f"loss {step}"))
     assert list(reports) == list(range(1, 10))
     assert log.getvalue().splitlines() == [
@@ -69,7 +69,7 @@ def test_a_log_has_the_first_and_last_line_of_each_activity(clock: Clock, log: S
     assert log.getvalue().splitlines() == expected
 
 
-def test_a_log_of_a_loop_that_fails_ends_with_where_it_was(clock: Clock, log: StringIO) -> None:
+def test_the_log_of_a_failed_loop_ends_with_its_last_progress(clock: Clock, log: StringIO) -> None:
     def failing() -> Iterator[int]:
         yield from steps(clock, 2, 1.0)
         raise ValueError("a bug")
@@ -79,7 +79,7 @@ def test_a_log_of_a_loop_that_fails_ends_with_where_it_was(clock: Clock, log: St
     assert log.getvalue().splitlines() == ["training 1/9", "training 2/9, 0:00:07 left"]
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     text = StringIO()
     terminal = Console(file=text, width=100, force_terminal=True, color_system=None)
     monkeypatch.setattr(display, "console", terminal)
@@ -94,12 +94,12 @@ def test_log_lines_are_not_markup_and_cannot_control_the_terminal(log: StringIO)
     assert log.getvalue() == "warning: left out: [red]\\x1b[2J.mp4\n"
 
 
-def test_a_plan_prints_the_settings_and_a_line_per_fact(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_prints_the_settings_and_one_line_per_entry(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan("seed: 1\n", Plan([("model", "tiny"), ("steps per epoch", "3")]))
     assert capsys.readouterr().out == "seed: 1\n\nmodel            tiny\nsteps per epoch  3\n"
 
 
-def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_read() -> None:
+def test_progress_of_sampling_counts_the_steps_of_all_clips() -> None:
     plan = (2, 5, 3)
     read = [sampling_line(SampleReport(clip, 0, plan)) for clip in range(3)]
     assert read == [Line("encoding prompts", clip, 3) for clip in (1, 2, 3)]
@@ -113,7 +113,7 @@ def test_sampling_is_counted_in_the_steps_of_every_clip_once_the_prompts_are_rea
     assert drawn[6].text == "clip 2 of 3"
 
 
-def test_what_two_parts_of_a_command_find_is_printed_once(log: StringIO) -> None:
+def test_a_repeated_warning_is_printed_once(log: StringIO) -> None:
     handler = LogHandler()
     for text in ("a.mp4: is empty", "b.mp4: is empty", "a.mp4: is empty"):
         handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, text, (), None))

@@ -1,4 +1,4 @@
-"""`latte sample` from prompts with a pipeline: its clips are diffusers', its faults a line each."""
+"""`latte sample` from prompts with a pipeline: clips match diffusers, and errors are one line."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def latte(*arguments: str | Path) -> Result:
-    """Sample on the CPU; anything that is not a LatteError comes through."""
+    """Sample on the CPU; errors other than LatteError are raised."""
     line = ["sample", "--device", "cpu", *map(str, arguments)]
     return runner.invoke(cli.app, line, catch_exceptions=False)
 
@@ -59,7 +59,7 @@ def latents(name: str) -> NDArray[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("guidance", "recorded"), [("5", "final_latents"), ("1", "final_latents_guidance1")])
-def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: str) -> None:
+def test_the_final_latents_match_the_recorded_call_of_diffusers(guidance: str, recorded: str) -> None:
     np.save("noise.npy", latents("latents"))
     flags = ["--prompt", CALL["prompt"], "--negative-prompt", CALL["negative_prompt"], "--steps", "5"]
     flags += ["--initial-latents", "noise.npy", "--guidance-scale", guidance]
@@ -76,7 +76,7 @@ def test_the_recorded_call_ends_where_diffusers_ends(guidance: str, recorded: st
 
 
 @pytest.mark.slow
-def test_each_sample_of_a_prompt_has_a_seed_of_its_own_and_samples_are_replayed_to_the_same_bytes() -> None:
+def test_each_sample_has_its_own_seed_and_is_replayed_with_the_same_bytes() -> None:
     flags = ("--prompt", "Sunset", "--num-samples", "3", "--seed", "5", "--steps", "2", "--format", "mp4")
     names = drawn(*flags, "--format", "latents", "--sampler", "ddim", "--eta", "0.5", "--dtype", "float16")
     clips = [f"00{place}-seed{place + 5}-sunset" for place in range(3)]
@@ -110,7 +110,7 @@ def latte_replay(sidecar: str, out: str) -> Result:
 
 
 @pytest.mark.slow
-def test_a_replay_writes_nowhere_but_into_its_folder(folder: Path) -> None:
+def test_a_replay_writes_only_into_its_folder(folder: Path) -> None:
     drawn("--prompt", "x", "--steps", "2", "--format", "latents")
     sidecar = folder / "samples" / "000-seed42-x.json"
     sidecar.write_text(sidecar.read_text().replace('"000-seed42-x"', '"../../escaped"'))
@@ -146,7 +146,7 @@ def test_a_prompts_file_sets_seeds_steps_and_guidance_per_line() -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_is_the_same_alone_and_among_five_and_whatever_its_place() -> None:
+def test_a_clip_does_not_depend_on_the_other_prompts_and_their_order() -> None:
     flags = ("--steps", "2", "--format", "latents")
     drawn("--prompt", "the sea", *flags, "--out", "alone")
     others = ("a", "", "\U0001f431", '"b"')
@@ -157,7 +157,7 @@ def test_a_clip_is_the_same_alone_and_among_five_and_whatever_its_place() -> Non
 
 
 @pytest.mark.slow
-def test_one_frame_is_a_picture_of_the_size_asked_for() -> None:
+def test_one_frame_is_a_picture_of_the_requested_size() -> None:
     flags = ("--prompt", "x", "--num-frames", "1", "--height", "32", "--width", "80", "--steps", "2")
     names = drawn(*flags, "--num-samples", "2")
     clips = ("000-seed42-x", "001-seed43-x")
@@ -166,14 +166,14 @@ def test_one_frame_is_a_picture_of_the_size_asked_for() -> None:
 
 
 @pytest.mark.slow
-def test_latents_alone_need_no_autoencoder(folder: Path) -> None:
+def test_sampling_only_latents_needs_no_autoencoder(folder: Path) -> None:
     pipeline = Path(shutil.copytree(PIPELINE, folder / "pipeline"))
     shutil.rmtree(pipeline / "vae")
     assert len(drawn("--prompt", "x", "--steps", "2", "--format", "latents", pipeline=pipeline)) == 2
 
 
 @pytest.mark.slow
-def test_workers_leave_the_files_that_one_leaves(folder: Path) -> None:
+def test_workers_write_the_same_files_as_one_process(folder: Path) -> None:
     flags = ["--pipeline", str(PIPELINE), "--device", "cpu", "--prompt", "a", "--prompt", "b", "--steps", "2"]
     for out, more in (("one", []), ("two", ["--parallel", "2"])):
         command = [
@@ -228,7 +228,7 @@ def test_a_plan_does_not_read_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         latte("--pipeline", PIPELINE, "--prompt", "x", "--steps", "1", "--out", "made")
 
 
-def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
+def test_a_pipeline_in_the_settings_equals_the_flag() -> None:
     of_flag = latte("--pipeline", PIPELINE, "--prompt", "x", "--dry-run")
     of_setting = latte("--set", f"sample.pipeline={PIPELINE}", "--prompt", "x", "--dry-run")
     steady = [
@@ -300,7 +300,7 @@ def test_a_pipeline_named_as_a_setting_is_that_of_the_flag() -> None:
         ),
     ],
 )
-def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: str) -> None:
+def test_a_user_error_is_one_line(arguments: list[str], error: str) -> None:
     Path("class.yaml").write_text("model: {preset: Latte-S/2, condition: class, num_classes: 3}\n")
     Path("prompts.txt").write_text("first\nsecond --sed 3\n")
     np.save("noise.npy", np.zeros((1, 3, 4, 8, 8), np.float32))
@@ -323,7 +323,7 @@ def test_a_problem_that_a_user_can_fix_is_one_line(arguments: list[str], error: 
         (["--height", "64"], "--height: requires --pipeline; this run has data.image_size 64"),
     ],
 )
-def test_flags_that_do_not_go_together_are_exit_code_2(arguments: list[str], error: str) -> None:
+def test_contradictory_flags_give_exit_code_2(arguments: list[str], error: str) -> None:
     result = latte(*arguments)
     assert result.exit_code == 2
     assert result.stderr.endswith(f"Error: Invalid value for {error}\n")
@@ -382,9 +382,9 @@ def test_an_incomplete_pipeline_gives_a_one_line_error(spoil: Callable[[Path], o
     assert not list(Path().glob("samples/*"))
 
 
-def test_adapters_are_added_at_their_strengths_and_the_sidecar_replays_them() -> None:
+def test_adapters_are_added_with_their_strengths_and_replayed() -> None:
     lora = GOLDEN.parent / "lora"
-    # A name that ends like a strength; without its configuration, alpha is the rank.
+    # The name ends like a strength. Without a configuration, alpha is the rank.
     shutil.copy(lora / "adapter_model.safetensors", "own:0.5")
     flags = ("--prompt", "x", "--steps", "2", "--format", "latents")
     drawn(*flags, "--lora", lora, "--out", "whole")
@@ -401,7 +401,7 @@ def test_adapters_are_added_at_their_strengths_and_the_sidecar_replays_them() ->
 
 
 @pytest.mark.slow
-def test_a_lora_changes_the_clip_and_is_part_of_its_record() -> None:
+def test_a_lora_changes_the_clip_and_is_in_its_sidecar() -> None:
     name = "transformer.transformer_blocks.0.attn1.to_v"
     factors = {f"{name}.lora_A.weight": np.full((1, 24), 0.1), f"{name}.lora_B.weight": np.ones((24, 1))}
     save_file({key: values.astype(np.float32) for key, values in factors.items()}, "lora.safetensors")

@@ -1,4 +1,4 @@
-"""Weights by name, `hf://...`: fetched from a small hub on this machine, and all that can go wrong."""
+"""Weights by name, `hf://...`, fetched from a small hub on this machine, and possible errors."""
 
 import errno
 import json
@@ -81,7 +81,7 @@ def converted(name: str, *flags: str) -> Result:
 
 
 def fault(result: Result) -> str:
-    """The one line that a command failed with."""
+    """The one-line error of a command."""
     assert result.exit_code == 1, result.stdout
     line = result.stderr.splitlines()[-1]
     assert not any("Traceback" in text for text in result.stderr.splitlines())
@@ -107,12 +107,12 @@ def test_cached_files_are_not_requested_again(hub: SmallHub) -> None:
     assert hub.asked == []
 
 
-def test_of_a_folder_its_configuration_and_one_file_of_weights_are_fetched(hub: SmallHub) -> None:
+def test_the_configuration_and_one_file_of_weights_of_a_folder_are_fetched(hub: SmallHub) -> None:
     assert converted("hf://stabilityai/sd-vae-ft-mse").exit_code == 0
     assert sorted(hub.fetched()) == ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
-def test_of_a_pipeline_the_part_that_is_converted_is_fetched(hub: SmallHub) -> None:
+def test_only_the_converted_part_of_a_pipeline_is_fetched(hub: SmallHub) -> None:
     assert converted("hf://maxin-cn/Latte-1", "--kind", "t2v").exit_code == 0
     part = "transformer/diffusion_pytorch_model.safetensors"
     assert hub.fetched() == ["model_index.json", "transformer/config.json", part]
@@ -157,7 +157,7 @@ def test_a_file_that_does_not_match_the_hub_is_removed(hub: SmallHub) -> None:
         assert line.startswith(f"{name}: {words}"), line
         assert not list(Path(constants.HF_HUB_CACHE).rglob("*.pt"))
     hub.spoilt.clear()
-    for _ in range(2):  # what came of the last file may be taken for the beginning of this one
+    for _ in range(2):  # the partial last file could be mistaken for the beginning of this one
         result = converted(name)
         if result.exit_code == 0:
             return
@@ -171,7 +171,7 @@ def test_a_small_file_that_does_not_match_the_hub_is_rejected_too(hub: SmallHub)
     assert line.startswith("hf://stabilityai/sd-vae-ft-mse/config.json: found content with the digest")
 
 
-def test_what_the_hub_does_not_have_is_named(hub: SmallHub) -> None:
+def test_the_error_names_a_file_that_the_hub_does_not_have(hub: SmallHub) -> None:
     file = "hf://maxin-cn/Latte/skytimelapse.pt"
     form = "hf://OWNER/REPO[/FILE][@REVISION]"
     missing = f"{hub.url} has no repository maxin-cn/Late, or a private one that needs HF_TOKEN"
@@ -197,14 +197,12 @@ def test_what_the_hub_does_not_have_is_named(hub: SmallHub) -> None:
         ("hf://a--b/c/x.pt", f"found no owner and repository, expected {storage.FORM}"),
     ],
 )
-def test_a_name_of_another_form_is_refused_and_the_hub_not_asked(
-    name: str, words: str, hub: SmallHub
-) -> None:
+def test_an_invalid_name_is_rejected_without_a_request(name: str, words: str, hub: SmallHub) -> None:
     assert fault(converted(name)) == f"{name}: {words}"
     assert hub.asked == []
 
 
-def test_a_revision_may_have_slashes_and_a_file_an_at_sign(hub: SmallHub) -> None:
+def test_a_revision_can_have_slashes_and_a_file_an_at_sign(hub: SmallHub) -> None:
     files: dict[str, Path | bytes] = {"a@b/sky.pt": LATTE / "ckpt_train.pt"}
     hub.add("me/mine", files, revisions=("main", "refs/pr/7"), commit="a" * 40)
     assert converted("hf://me/mine/a@b/sky.pt@refs/pr/7", "--report", "report.json").exit_code == 0
@@ -237,7 +235,7 @@ def test_without_a_connection_the_cache_serves_what_it_has(
     assert fault(converted(other)) == f"{other}: is not in the cache, and HF_HUB_OFFLINE is set"
 
 
-def test_a_hub_that_cannot_be_reached_or_fails_is_named(
+def test_the_error_names_a_hub_that_cannot_be_reached_or_fails(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "hf://maxin-cn/Latte/skytimelapse.pt"
@@ -279,7 +277,7 @@ def test_a_disk_that_fills_up_gives_a_one_line_error(hub: SmallHub, monkeypatch:
     )
 
 
-def test_a_hostile_file_is_refused_by_the_same_readers(hub: SmallHub) -> None:
+def test_a_hostile_file_from_the_hub_is_rejected(hub: SmallHub) -> None:
     hub.add("evil/weights", {"x.pt": GOLDEN / "bad" / "evil_os_system_zip.pt"})
     line = fault(converted("hf://evil/weights/x.pt"))
     assert "posix.system" in line, line
@@ -325,7 +323,7 @@ def test_an_interrupted_transfer_resumes_in_a_new_process(hub: SmallHub, tmp_pat
     assert len(list(home.rglob("x.pt"))) == 1
 
 
-def test_training_records_the_names_with_their_commits_and_resumes_with_them(
+def test_training_records_names_with_commits_and_resumes_with_them(
     hub: SmallHub, tiny_experiment: Callable[..., str], noise_videos: Callable[..., None]
 ) -> None:
     noise_videos(Path("videos"), "one", "two")
@@ -371,7 +369,7 @@ def experiment(*settings: str) -> list[str]:
     return [part for setting in (*SIZE, "model.patch_size=2", *settings) for part in ("--set", setting)]
 
 
-def test_a_new_machine_samples_from_published_weights_and_the_sidecar_replays(
+def test_samples_from_published_weights_can_be_replayed_on_a_new_machine(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretrained = "sample.pretrained=hf://maxin-cn/Latte/skytimelapse.pt"

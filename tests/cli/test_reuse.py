@@ -1,4 +1,4 @@
-"""Sampling with fewer full steps, and `latte calibrate`, on a tiny run: what is made, and what is refused."""
+"""Sampling with fewer full steps, and `latte calibrate`, on a tiny run: results and errors."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_a_calibration_records_the_setup_it_applies_to() -> None:
     assert all(steps[0] == 0 and steps == sorted(set(steps)) for steps in schedules().values())
 
 
-def test_a_schedules_error_is_that_of_the_clips_it_was_measured_on_and_no_more_than_of_even_spacing() -> None:
+def test_the_error_of_a_calibration_is_reproducible_and_at_most_that_of_even_spacing() -> None:
     errors = {}
     for name, flags in {"found": "--full-steps 3", "evenly": "--full-steps 3 --reuse even"}.items():
         for out, more in ((name, flags), ("full", "")):
@@ -92,7 +92,7 @@ def test_a_schedules_error_is_that_of_the_clips_it_was_measured_on_and_no_more_t
     assert errors["found"] <= errors["evenly"] * 1.0001
 
 
-def test_the_calibrations_steps_are_those_that_are_computed() -> None:
+def test_the_computed_steps_are_those_of_the_calibration() -> None:
     _, sidecar = sampled("--full-steps 4", "calibrated")
     assert sidecar["full_steps"] == schedules()[4]
     _, sidecar = sampled("--full-steps 4 --reuse even", "even")
@@ -103,7 +103,7 @@ def test_the_calibrations_steps_are_those_that_are_computed() -> None:
     assert " for 8 with " in next(line for line in plan.splitlines() if line.startswith("time"))
 
 
-def test_a_clip_of_fewer_full_steps_is_replayed_to_the_same_bytes_without_the_calibration() -> None:
+def test_a_clip_with_reuse_is_replayed_without_the_calibration() -> None:
     latents, _ = sampled("--full-steps 4 --guidance-every 2", "first")
     Path("run/reuse.json").rename("elsewhere.json")
     try:
@@ -116,14 +116,14 @@ def test_a_clip_of_fewer_full_steps_is_replayed_to_the_same_bytes_without_the_ca
     assert np.abs(latents - full).max() > 0
 
 
-def test_all_steps_in_full_are_the_bytes_of_no_such_flag() -> None:
+def test_with_all_steps_full_the_bytes_are_those_without_the_flag() -> None:
     sampled("", "plain")
     _, sidecar = sampled("--full-steps 8 --guidance-every 1", "all")
     assert sidecar["full_steps"] is None
     assert Path(f"all/{NAME}.npy").read_bytes() == Path(f"plain/{NAME}.npy").read_bytes()
 
 
-def test_workers_make_the_clips_of_one() -> None:
+def test_workers_sample_the_same_clips_as_one_process() -> None:
     for out, flags in (("one", ""), ("two", "--parallel 2")):
         line = f"-m latte_cli sample --format latents --full-steps 3 --num-samples 2 --out {out} {flags}"
         done = subprocess.run([sys.executable, *line.split()], capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ AGAIN = "run latte calibrate again, or give --reuse even"
         ),
     ],
 )
-def test_a_calibration_that_does_not_fit_is_refused_in_one_line(flags: str, error: str) -> None:
+def test_a_calibration_of_other_settings_gives_a_one_line_error(flags: str, error: str) -> None:
     result = latte(f"sample --format latents --out refused {flags}")
     assert result.exit_code == 1
     assert result.stderr.startswith(error)
@@ -167,7 +167,7 @@ def test_a_calibration_that_does_not_fit_is_refused_in_one_line(flags: str, erro
         ("--budgets a", 2, "Error: Invalid value for --budgets: a: expected whole numbers, such as 25,16\n"),
     ],
 )
-def test_budgets_that_leave_nothing_to_find_are_refused(flags: str, code: int, error: str) -> None:
+def test_invalid_budgets_are_rejected(flags: str, code: int, error: str) -> None:
     result = latte(f"calibrate {flags}")
     assert result.exit_code == code
     assert result.stderr.endswith(error)
@@ -175,7 +175,7 @@ def test_budgets_that_leave_nothing_to_find_are_refused(flags: str, code: int, e
 
 def test_a_plan_of_calibration_counts_the_full_steps() -> None:
     result = latte("calibrate --samples 2 --budgets 4 --dry-run")
-    # Of a clip: 8 for itself, 7 whose change is kept, and for stretches of 2 to 5 steps what follows them;
+    # Per clip: 8 steps, 7 whose change is kept, and the steps after stretches of 2 to 5 steps;
     # then 8 to compare with, and 4 for each of two schedules.
     after = sum(8 - end for start in range(8) for end in range(start + 2, min(start + 5, 8) + 1))
     assert (
@@ -185,7 +185,7 @@ def test_a_plan_of_calibration_counts_the_full_steps() -> None:
     assert "\nwrites           run/reuse.json\n" in result.stdout
 
 
-def test_a_pipeline_is_calibrated_in_its_folder_with_its_own_scheduler() -> None:
+def test_the_calibration_of_a_pipeline_is_written_to_its_folder() -> None:
     shutil.copytree(GOLDEN / "t2v" / "pipeline", "pipeline")
     flags = "--pipeline pipeline --prompt squirrel --steps 4 --num-frames 2 --guidance-scale 4"
     flags += " --set sample.sampler=null"

@@ -1,4 +1,4 @@
-"""Each command run to its end on a tiny experiment: what it prints and what it leaves."""
+"""Each command run completely on a tiny experiment: its output and its files."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ runner = CliRunner()
 
 
 def latte(line: str) -> Result:
-    """Run a command; anything that is not a LatteError comes through."""
+    """Run a command; errors other than LatteError are raised."""
     return runner.invoke(cli.app, line.split(), catch_exceptions=False)
 
 
@@ -56,7 +56,7 @@ def test_a_run_folder_contains_settings_metrics_and_a_checkpoint() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("kind", ["numpy", "mindrecord"])
-def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames(kind: str) -> None:
+def test_training_from_a_cache_has_the_losses_of_training_from_frames(kind: str) -> None:
     stored = "--set cache.store=sample --set cache.dtype=float32"
     assert latte(f"cache --out latents-{kind} --type {kind} {stored}").exit_code == 0
     losses = []
@@ -71,7 +71,7 @@ def test_training_from_a_cache_of_samples_has_the_losses_of_training_from_frames
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_training_into_a_run_folder_in_use_is_refused() -> None:
+def test_training_into_a_run_folder_in_use_is_rejected() -> None:
     result = latte("train")
     assert result.exit_code == 1
     assert result.stderr == (
@@ -82,7 +82,7 @@ def test_training_into_a_run_folder_in_use_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() -> None:
+def test_written_samples_are_listed_and_replayed_with_the_same_bytes() -> None:
     result = latte("sample --format gif --format latents")
     assert result.exit_code == 0
     files = [Path(line) for line in result.stdout.splitlines()]
@@ -98,7 +98,7 @@ def test_samples_are_named_as_they_are_written_and_replayed_to_the_same_bytes() 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_the_report_of_a_run_follows_training_sampling_and_evaluating() -> None:
+def test_the_report_is_updated_by_training_sampling_and_evaluation() -> None:
     before = Path("run/report.html").read_text()
     assert "Step 2 of 2" in before
     assert latte("sample --format gif --num-samples 1 --seed 77").exit_code == 0
@@ -112,7 +112,7 @@ def test_the_report_of_a_run_follows_training_sampling_and_evaluating() -> None:
 
 
 @pytest.mark.slow
-def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
+def test_workers_share_the_samples_and_write_the_same_files(trained: Path) -> None:
     for target, flags in (("by_one", ()), ("by_two", ("--parallel", "2"))):
         command = [sys.executable, "-m", "latte_cli", "sample", "--num-samples", "3", "--out", target, *flags]
         done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
@@ -129,7 +129,7 @@ def test_workers_share_samples_and_leave_the_same_files(trained: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_a_cache_is_filled_verified_and_continued() -> None:
+def test_a_cache_is_written_verified_and_continued() -> None:
     filled = latte("cache --out latents")
     assert (filled.exit_code, filled.stdout) == (
         0,
@@ -150,7 +150,7 @@ def test_a_cache_is_filled_verified_and_continued() -> None:
 
 
 @pytest.mark.slow
-def test_workers_share_a_cache_and_leave_the_same_files(trained: Path) -> None:
+def test_workers_share_the_encoding_and_write_the_same_cache(trained: Path) -> None:
     for target, flags in (("alone", ()), ("shared", ("--parallel", "2"))):
         command = [sys.executable, "-m", "latte_cli", "cache", "--out", target, *flags]
         done = subprocess.run(command, cwd=trained, capture_output=True, text=True, check=False, timeout=300)
@@ -188,9 +188,7 @@ def write_experiment(path: Path, model: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "flags"), [("uncond", ""), ("cfg", "--class-label 1 --guidance-scale 4")])
-def test_sampling_a_recorded_checkpoint_ends_where_the_original_ends(
-    tmp_path: Path, model: str, flags: str
-) -> None:
+def test_sampling_a_recorded_checkpoint_matches_the_original(tmp_path: Path, model: str, flags: str) -> None:
     recorded = np.load(GOLDEN / "diffusion" / f"traj_ddim_{model}.npz")
     folder = GOLDEN / "latte" / ("class" if model == "cfg" else model)
     write_experiment(tmp_path / "latte.yaml", folder)

@@ -1,4 +1,4 @@
-"""Training by several workers that share the optimizer's state: the same run as by one."""
+"""Training with several workers that share the optimizer's state gives the same run as with one."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from latte_cli.core.planning.units import bytes_of
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 300  # on a machine with much else to do
+SECONDS = 300  # on a busy machine
 LAST = "ckpt/step-00000006.safetensors"
 SHARDED = "--set train.shard_optimizer=true"
 runner = CliRunner()
@@ -31,7 +31,7 @@ def experiment(
     tiny_experiment: Callable[..., str],
     noise_videos: Callable[..., None],
 ) -> Path:
-    """A working directory with a tiny experiment that takes a step in two passes and clips gradients."""
+    """A working directory with a tiny experiment with two passes per step and gradient clipping."""
     monkeypatch.chdir(tmp_path)
     noise_videos(tmp_path / "videos", "one", "two", "three")
     noise_videos(tmp_path / "held", "four")
@@ -55,7 +55,7 @@ def by_one(flags: str) -> str:
 
 
 def check_same(run: str, other: str) -> None:
-    """The losses of two runs, and what their last checkpoints hold, are the same to 1e-5."""
+    """Check that the losses of two runs and their last checkpoints are equal to 1e-5."""
     losses = [
         [json.loads(line)["loss"] for line in Path(name, "metrics.jsonl").read_text().splitlines()]
         for name in (run, other)
@@ -68,7 +68,7 @@ def check_same(run: str, other: str) -> None:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_two_workers_that_share_the_state_train_as_one_and_any_number_resumes() -> None:
+def test_sharded_workers_train_like_one_and_any_number_can_resume() -> None:
     by_workers(f"--run-dir two --parallel 2 --set train.batch_size=3 {SHARDED}")
     by_one("--run-dir one --set train.batch_size=6")
     check_same("two", "one")
@@ -87,7 +87,7 @@ def test_two_workers_that_share_the_state_train_as_one_and_any_number_resumes() 
 
 
 @pytest.mark.usefixtures("experiment")
-def test_previews_and_validation_see_the_averages_of_all_workers() -> None:
+def test_previews_and_validation_use_the_averages_of_all_workers() -> None:
     flags = (
         "--set data.validation=held --set train.validate_every=3 --set train.validate_clips=4"
         " --set train.preview_every=6 --set sample.steps=2 --set sample.num_samples=1"
@@ -108,7 +108,7 @@ def test_previews_and_validation_see_the_averages_of_all_workers() -> None:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_the_plan_counts_a_workers_share_and_refuses_what_has_too_little_to_share() -> None:
+def test_the_plan_counts_the_share_of_a_worker_and_rejects_lora() -> None:
     for number in (1, 2):
         plan = runner.invoke(
             cli.app, ["train", "--dry-run", "--parallel", str(number), *SHARDED.split()]

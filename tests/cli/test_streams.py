@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or take ASCII alone."""
+"""Standard streams that are closed or only accept ASCII."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ def bash(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
 
 
-def test_letters_that_stdout_lacks_are_escaped() -> None:
+def test_characters_that_stdout_cannot_encode_are_escaped() -> None:
     opened = "from latte_cli.cli.boundary import open_standard_streams as start; start()"
     program = f"{opened}; print('vid\\xe9os')"
     done = bash(f'PYTHONIOENCODING=ascii {sys.executable} -c "{program}"')
@@ -22,6 +22,6 @@ def test_closed_streams_do_not_end_a_command() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_stdout_that_is_full_is_one_line() -> None:
+def test_a_full_stdout_gives_a_one_line_error() -> None:
     done = bash(f"{COMMAND} > /dev/full")
     assert (done.returncode, done.stderr) == (1, "No space left on device\n")

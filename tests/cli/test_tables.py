@@ -16,7 +16,7 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def test_a_row_is_what_was_asked_for_and_what_was_found() -> None:
+def test_a_row_shows_the_settings_and_the_results() -> None:
     assert train_cells(ENTRY) == [
         *("1", "off", "on", "on", "2", "16"),
         *("0.512 s (0.5-0.625)", "62.4", "3.20 GB", "14.2 s"),

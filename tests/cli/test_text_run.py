@@ -1,4 +1,4 @@
-"""`latte sample --prompt` of our own run that was trained on captions."""
+"""`latte sample --prompt` with a run that was trained on captions."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ def latents(*arguments: str | Path) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_run_with_the_pipelines_weights_makes_the_clips_that_the_pipeline_makes() -> None:
+def test_a_run_with_the_weights_of_the_pipeline_samples_the_same_clips() -> None:
     same = ("--prompt", "Sunset over the sea", "--prompt", "", "--guidance-scale", "1")
     of_run = latents("-c", "run.yaml", *same)
     chain = ("--sampler", "ddim", "--steps", "3", "--seed", "5", "--device", "cpu")
@@ -88,7 +88,7 @@ def test_a_folder_of_weights_can_replace_a_checkpoint() -> None:
 
 
 @pytest.mark.slow
-def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -> None:
+def test_guidance_uses_the_negative_prompt_which_is_empty_by_default() -> None:
     prompt = ("-c", "run.yaml", "--prompt", "the sea", "--guidance-scale", "4")
     (away_from_nothing,) = latents(*prompt)
     (from_empty,) = latents(*prompt, "--negative-prompt", "")
@@ -101,7 +101,7 @@ def test_guidance_leads_away_from_the_negative_prompt_whose_default_is_empty() -
 
 
 @pytest.mark.slow
-def test_clips_of_a_run_are_replayed_from_their_records() -> None:
+def test_clips_of_a_run_are_replayed_from_their_sidecars() -> None:
     Path("prompts.txt").write_text("the sea --seed 9 --steps 2 --guidance-scale 3\n")
     result = latte(
         "-c", "run.yaml", "--prompts-file", "prompts.txt", "--prompt", "A [cat]", "--format", "png"
@@ -122,7 +122,7 @@ def test_clips_of_a_run_are_replayed_from_their_records() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_low_rank_changes_draws_with_its_base_and_its_newest_changes(
+def test_a_lora_run_samples_with_its_base_weights_and_newest_adapters(
     train: Callable[..., None],
 ) -> None:
     base = Path(shutil.copytree(PIPELINE, "base"))
@@ -164,7 +164,7 @@ def test_a_latte_trained_on_captions_with_clip_samples_prompts(train: Callable[.
     assert np.abs(sea - cat).max() > 1e-4
 
 
-def test_the_plan_tells_prompts_and_encoder() -> None:
+def test_the_plan_shows_prompts_and_encoder() -> None:
     result = latte("-c", "run.yaml", "--prompt", "[b]x", "--dry-run", "--num-samples", "2")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "clips            2 of 2 frames, latents 8 x 8, seed 5\n                 [b]x\n" in result.stdout
@@ -193,7 +193,7 @@ def test_the_plan_tells_prompts_and_encoder() -> None:
         ),
     ],
 )
-def test_what_a_run_cannot_make_is_one_line(arguments: list[str], error: str) -> None:
+def test_a_clip_that_a_run_cannot_sample_gives_a_one_line_error(arguments: list[str], error: str) -> None:
     np.save("noise.npy", np.zeros((3, 2, 4, 8, 8), np.float32))
     Path("prompts.txt").write_text("the sea --steps 3\nthe sky --steps 1001\n")
     result = latte("-c", "run.yaml", *arguments)

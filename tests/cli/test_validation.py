@@ -1,4 +1,4 @@
-"""The validation loss from the command line: where its clips come from, and where its number is found."""
+"""The validation loss from the command line: which clips it uses and where it is written."""
 
 import json
 import shutil
@@ -32,8 +32,8 @@ TEXTS = """
 text: {encoder: clip}
 model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2, condition: text}
 """
-HELD_OUT = ("a/2", "a/3", "b/6")  # whose names' SHA-256 begins with less than 0.3 of the largest
-SECONDS = 300  # on a machine with much else to do
+HELD_OUT = ("a/2", "a/3", "b/6")  # the SHA-256 of their names begins below 0.3 of the maximum
+SECONDS = 300  # on a busy machine
 
 
 def latte(line: str) -> Result:
@@ -41,7 +41,7 @@ def latte(line: str) -> Result:
 
 
 def refused(line: str) -> str:
-    """The one line that a command ends with."""
+    """The last line of a command's stderr."""
     result = latte(line)
     assert result.exit_code == 1
     (error,) = result.stderr.splitlines()
@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("folder")
-def test_it_is_in_the_metrics_the_events_and_the_plan() -> None:
+def test_validation_is_in_the_metrics_the_events_and_the_plan() -> None:
     assert list(losses("run")) == [2, 4]
     lines = [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert lines == [2, 3, 4]
@@ -103,7 +103,9 @@ def test_it_is_in_the_metrics_the_events_and_the_plan() -> None:
 @pytest.mark.parametrize(
     ("kind", "dtype", "within"), [("numpy", "float32", 1e-6), ("mindrecord", "float16", 2e-3)]
 )
-def test_it_is_the_same_from_a_cache_and_from_memory(kind: str, dtype: str, within: float) -> None:
+def test_validation_losses_are_the_same_from_a_cache_and_from_memory(
+    kind: str, dtype: str, within: float
+) -> None:
     made = f"--set cache.type={kind} --set cache.dtype={dtype}"
     assert latte(f"cache --out latents-{kind} {made}").exit_code == 0
     assert latte(f"train --cache latents-{kind} --run-dir {kind} {made}").exit_code == 0
@@ -114,8 +116,8 @@ def test_it_is_the_same_from_a_cache_and_from_memory(kind: str, dtype: str, with
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_folder_of_the_same_videos_has_the_numbers_of_the_share_with_a_cache_too() -> None:
-    """Videos and classes are named as they were, so that the clips are the same."""
+def test_a_validation_folder_of_the_same_videos_gives_the_same_losses() -> None:
+    """Videos and classes have the same names as before, so that the clips are the same."""
     shutil.copytree("videos", "apart/training")
     for name in HELD_OUT:
         shutil.move(f"apart/training/{name}", f"apart/validation/{name}")
@@ -128,7 +130,7 @@ def test_a_folder_of_the_same_videos_has_the_numbers_of_the_share_with_a_cache_t
     np.testing.assert_allclose(list(losses("apart-cached").values()), list(losses("run").values()), rtol=1e-6)
 
 
-def test_two_workers_have_the_numbers_of_one(folder: Path) -> None:
+def test_two_workers_have_the_validation_losses_of_one(folder: Path) -> None:
     command = "train --run-dir two --parallel 2 --set train.batch_size=1"
     done = subprocess.run(
         [sys.executable, "-m", "latte_cli", *command.split()],
@@ -143,7 +145,7 @@ def test_two_workers_have_the_numbers_of_one(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_captions_are_of_either_part_encoded_or_from_a_cache() -> None:
+def test_validation_with_captions_is_the_same_encoded_or_from_a_cache() -> None:
     exact = "--set cache.dtype=float32"
     assert latte("train -c texts.yaml --run-dir texts").exit_code == 0
     assert latte(f"cache -c texts.yaml --out texts-latents {exact}").exit_code == 0
@@ -154,7 +156,7 @@ def test_captions_are_of_either_part_encoded_or_from_a_cache() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_leaves_nothing_to_train_or_validate_on_is_refused_in_a_line() -> None:
+def test_a_split_without_training_or_validation_videos_gives_a_one_line_error() -> None:
     assert refused("train --run-dir new --set data.validation=0.001") == (
         "data.validation: a share of 0.001 of 8 videos leaves none to validate on:"
         " expected another share, or a folder of videos"
@@ -181,7 +183,7 @@ def test_what_leaves_nothing_to_train_or_validate_on_is_refused_in_a_line() -> N
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_folder_without_some_classes_has_the_numbers_of_training() -> None:
+def test_a_validation_folder_uses_the_class_numbers_of_training() -> None:
     shutil.copytree("videos/b/7", "only-b/b/7")
     settings = load_settings(overrides=[("data.validation", "only-b")], command="train")
     clips = open_run_clips(settings)

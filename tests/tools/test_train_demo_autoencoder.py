@@ -1,4 +1,4 @@
-"""How the demo's autoencoder is trained, and what the one in the package can do."""
+"""The training of the demo's autoencoder, and the quality of the one in the package."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def convolved(x: np.ndarray, weights: dict[str, np.ndarray], name: str) -> np.nd
     return product + weights[f"{name}.bias"][:, None, None]
 
 
-def test_the_normalisation_of_training_is_folded_into_the_weights() -> None:
+def test_the_normalisation_of_training_is_merged_into_the_weights() -> None:
     weights = {
         "quant_conv.weight": RANDOM.standard_normal((8, 8, 1, 1)),
         "quant_conv.bias": 3 * RANDOM.standard_normal(8),
@@ -77,7 +77,7 @@ def test_a_step_of_training_writes_an_autoencoder_that_loads(tmp_path: Path) -> 
     load_vae(VaeSettings(weights=str(tmp_path)))
 
 
-def test_the_package_s_autoencoder_is_small_and_as_configured() -> None:
+def test_the_autoencoder_of_the_package_is_small_and_matches_its_configuration() -> None:
     weights = DEMO_FOLDER / "diffusion_pytorch_model.safetensors"
     assert weights.stat().st_size < 4e6
     assert json.loads((DEMO_FOLDER / "config.json").read_text()) == CONFIG
@@ -86,7 +86,7 @@ def test_the_package_s_autoencoder_is_small_and_as_configured() -> None:
 
 
 @pytest.mark.slow
-def test_the_package_s_autoencoder_shows_the_demo_s_clip() -> None:
+def test_the_autoencoder_of_the_package_reconstructs_the_demo_clip() -> None:
     video = open_video(demo_clip())
     frames = to_pixels(video.read(range(0, 120, 8)), SIZE, "crop_resize", mirror=False)
     vae = load_vae(VaeSettings(weights="demo"))
