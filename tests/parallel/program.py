@@ -1,4 +1,4 @@
-"""What the tests run as workers: `program.py WHAT FOLDER`. Not a test itself."""
+"""The program that tests run as workers: `program.py WHAT FOLDER`. Not a test itself."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def together(world: World, folder: Path, *, waits: bool, late: bool) -> None:
     while waits and not collective.anywhere(bool(asked)):
         time.sleep(0.05)
     if waits:
-        time.sleep(1.5 * world.is_first)  # the one that writes is the last to end
+        time.sleep(1.5 * world.is_first)  # the worker that writes ends last
         (folder / f"saved_{world.rank}").touch()
         sys.exit(128 + signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""The peer computes what the PyTorch original computes. `make bench-peers` runs it in the venv with torch."""
+"""The PyTorch peer matches the PyTorch original. `make bench-peers` runs this in the venv with torch."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Random state dicts that PyTorch saves are read bit for bit, and what `--to torch` writes PyTorch reads so.
+"""We read random state dicts of PyTorch, and PyTorch reads files of `--to torch`, bit for bit.
 
     python tests/peers/check_torch_files.py --torch-python /path/to/python-with-torch [--count 200]
 

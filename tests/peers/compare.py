@@ -26,11 +26,11 @@ SECONDS_A_TURN = 0.5  # short tasks are repeated within a turn
 LEAST_ROUNDS = 3
 TOLERANCE = 2e-4  # of the largest value: float32 sums in another order
 
-# The bound that ours over PyTorch's is to keep.
+# The upper bound of our time over PyTorch's.
 TARGETS = {"train": 1.0, "forward": 0.95, "sample": 0.95, "encode": 1.0, "decode": 1.0}
 LATTE = ("forward", "train", "sample")
 SIZES = dict.fromkeys(LATTE, ("S/2", "demo")) | dict.fromkeys(("encode", "decode"), ("256 px",))
-COMPARED = ("forward", "encode", "decode")  # the others draw their own noise
+COMPARED = ("forward", "encode", "decode")  # the other tasks draw their own noise
 
 Times = dict[str, list[float]]
 """By worker's name, a turn's time a round."""
@@ -48,7 +48,7 @@ class Worker:
         self.ready = self._answer()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Have it do something and wait for the answer."""
+        """Send a request and wait for the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
@@ -95,7 +95,7 @@ def measure(task: str, size: str, *, torch: str, rounds: int, seconds: float) ->
         busy: Times = {worker.name: [] for worker in workers}
         begun = time.monotonic()
         for number in range(rounds):
-            # Whoever comes first after the other's turn finds colder caches: it is not always the same one.
+            # The first one after the other's turn has colder caches, so the order alternates.
             for worker in workers if number % 2 else reversed(workers):
                 turn = worker.ask(do=repeats)
                 times[worker.name].append(turn["seconds"])
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, help="use so many; one is steadier on a busy machine")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    if args.cores:  # which the workers inherit, and their numbers of threads follow
+    if args.cores:  # inherited by the workers, whose number of threads depends on it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-args.cores :])
     print(HEADING, flush=True)
     results = []

@@ -39,7 +39,7 @@ def main() -> None:
             times[name].append(seconds(command, work))
     found = {
         name: statistics.median(values[1:]) for name, values in times.items()
-    }  # the first finds no file cached
+    }  # the first one has no cached files
     for name, value in found.items():
         print(f"{name:<17} {value:6.2f} s ({min(times[name][1:]):.2f}-{max(times[name][1:]):.2f})")
     ours = found["latte sample"]
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def seconds(command: list[str], work: str) -> float:
-    """How long a command takes, which must succeed."""
+    """The seconds that a command takes; it must succeed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(HERE.parents[1]), os.environ.get("PYTHONPATH")])

@@ -1,4 +1,4 @@
-"""Models at sizes that small ones do not reach, and their inputs: one definition for PyTorch and for ours.
+"""Models of real sizes and their inputs: one definition for PyTorch and for ours.
 
 record_goldens.py runs them in PyTorch and writes tests/golden/sizes; the tests of latte_cli run them again.
 No weights are stored: each tensor is drawn by `weights`, from its own name.
@@ -130,9 +130,11 @@ CHAIN = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "bet
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "ddpm": {"variance_type": "learned_range", "clip_sample": False},
     "ddim": {"clip_sample": False},
-    "dpm++": {"timestep_spacing": "trailing"},  # any other takes a timestep twice in a run of all 1,000
+    "dpm++": {
+        "timestep_spacing": "trailing"
+    },  # with any other, a run of all 1,000 steps has a timestep twice
 }
-CHAIN_KEPT = 4  # steps at either end of a run
+CHAIN_KEPT = 4  # steps at the beginning and the end of a run
 
 
 def weights(name: str, shape: tuple[int, ...]) -> Array:
@@ -174,13 +176,13 @@ def text_states(case: TextCase, clips: int) -> Array:
 
 
 def prompt(tokens: int) -> str:
-    """A text of that many tokens: words that are one in tests/golden/t2v's vocabulary, and its end."""
+    """A text of that many tokens: words of one token each in tests/golden/t2v's vocabulary, and the end."""
     words = ["a", "th", "sun", "w", "s", "quality", "l", "t"]
     return " ".join(np.random.default_rng(tokens).choice(words, tokens - 1))
 
 
 def chain_output(x_t: Array, timestep: float) -> Array:
-    """A model of noise and variance, (B, F, 2C, h, w): nearly the exact noise of data of N(0, 1/4)."""
+    """Noise and variance (B, F, 2C, h, w), close to the exact noise for data of N(0, 1/4)."""
     signal = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[round(timestep)]
     x = np.asarray(x_t, np.float64)
     eps = np.sqrt(1 - signal) * x / (0.25 * signal + 1 - signal) + 0.02 * np.sin(x + timestep / 100)
@@ -200,12 +202,12 @@ def chain_generator(index: int) -> np.random.Generator:
 
 
 def compact(output: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What is kept of an output: evenly spread numbers of it, its greatest magnitude, its means by channel.
+    """A summary of an output: evenly spaced values, the maximum, and the means by channel.
 
     Small outputs are kept in full. The means are over the last two axes.
     """
     flat = np.asarray(output, np.float32).reshape(-1)
-    stride = max(len(flat) // SAMPLES, 1) | 1  # odd: no power of two that sizes are made of
+    stride = max(len(flat) // SAMPLES, 1) | 1  # odd, unlike sizes, which are multiples of powers of two
     wide = np.asarray(output, np.float64)
     return {
         "samples": flat[::stride],
@@ -215,7 +217,7 @@ def compact(output: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 
 def error(output: NDArray[Any], recorded: Mapping[str, NDArray[Any]], prefix: str) -> float:
-    """The greatest difference from what was kept of PyTorch's output, over its greatest magnitude."""
+    """The maximum difference from the summary of PyTorch's output, relative to its maximum."""
     found = compact(output)
     worst = max(
         np.abs(found[part].astype(np.float64) - recorded[f"{prefix}/{part}"]).max()

@@ -1,4 +1,4 @@
-"""Adapters that peft writes, for tests/golden/lora, and those of `latte convert --to torch`, read by peft.
+"""Adapters written by peft, for tests/golden/lora, and those of `latte convert --to torch`, read by peft.
 
 In the venv that tests/golden/README.md describes, with `pip install peft` too:
 
@@ -26,7 +26,7 @@ def transformer() -> nn.Module:
 
 
 def output(model: nn.Module) -> np.ndarray:
-    """What a model makes of the recorded inputs: (B, C, F, h, w)."""
+    """A model's output for the recorded inputs: (B, C, F, h, w)."""
     recorded = np.load(GOLDEN / "t2v" / "transformer_golden.npz")
     names = ("hidden_states", "timestep", "encoder_hidden_states")
     inputs = {name: torch.from_numpy(recorded[name]) for name in names}
@@ -35,7 +35,7 @@ def output(model: nn.Module) -> np.ndarray:
 
 
 def record() -> None:
-    """Random adapters of two ranks and two alphas, as peft saves them, and what they come to."""
+    """Random adapters of two ranks and two alphas, as saved by peft, and their outputs."""
     torch.manual_seed(0)
     config = LoraConfig(
         r=2,
@@ -59,7 +59,7 @@ def record() -> None:
 
 
 def check(folder: Path) -> None:
-    """Whether peft reads a folder of ours as what it was written from: tests/golden/lora."""
+    """Whether peft reads our folder as the adapters it was written from: tests/golden/lora."""
     found = output(PeftModel.from_pretrained(transformer(), folder))
     wanted = np.load(TARGET / "golden.npz")["out"]
     print(f"greatest difference {np.abs(found - wanted).max():.3g} of {np.abs(wanted).max():.3g}")

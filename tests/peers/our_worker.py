@@ -88,7 +88,7 @@ def decode(_: str) -> Task:
 
 
 def _settings(size: str, **model: object) -> Settings:
-    """The experiment of a size, unclipped and without a last step in sight."""
+    """The experiment of a size, without clipping and with very many steps."""
     one = SIZES[size]
     names = ("hidden_size", "depth", "num_heads", "patch_size")
     return Settings.model_validate(

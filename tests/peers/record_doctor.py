@@ -147,7 +147,7 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def lora() -> Numbers:
-    """Of factors A and B added to the projections of attention, the gradients of each."""
+    """The gradients of factors A and B added to the attention projections."""
     model, factors = latte_t2v(), {}
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear) and ".attn" in name:

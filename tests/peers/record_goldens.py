@@ -32,7 +32,7 @@ def filled(model: nn.Module, prefix: str = "") -> nn.Module:
 
 
 def named(prefix: str, parts: Numbers) -> Numbers:
-    """Numbers with their case before their names."""
+    """Arrays with the name of their case as a prefix."""
     return {f"{prefix}/{name}": values for name, values in parts.items()}
 
 
@@ -43,7 +43,7 @@ def places(width: int, positions: np.ndarray) -> np.ndarray:
 
 
 def latte() -> Numbers:
-    """The plain Latte of torch_latte.py, its tables of places the original's."""
+    """The plain Latte of torch_latte.py, with the original's position tables."""
     found: Numbers = {}
     for name, case in cases.LATTE.items():
         model = filled(

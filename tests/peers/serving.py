@@ -1,4 +1,4 @@
-"""A worker's side of the measurement: alive all the time, computing only when it is its turn."""
+"""A worker's side of the measurement: always running, but computing only on request."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is timed, at which sizes, with which numbers: shared by the workers of both frameworks."""
+"""The timed tasks, their sizes and their inputs, shared by the workers of both frameworks."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 SAMPLING_STEPS = 10
 GUIDANCE_SCALE = 4.0
 NUM_CLASSES = 10
-IMAGE_SIZE, IMAGES = 256, 2  # of the autoencoder's frames; how many at once
+IMAGE_SIZE, IMAGES = 256, 2  # of the autoencoder's frames; frames at once
 LATENT_SIDE = IMAGE_SIZE // 8
 
 

@@ -1,4 +1,4 @@
-"""Diffusion in plain PyTorch, of our own writing: loss, training step and DDPM sampling as the original's."""
+"""Our own diffusion in plain PyTorch: loss, training step and DDPM sampling as in the original."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class Diffusion:
     def losses(
         self, model: Callable[..., Tensor], x_start: Tensor, places: Tensor, eps: Tensor, *labels: Tensor
     ) -> dict[str, Tensor]:
-        """mse, vb and their sum, (B,) each: the bound teaches the variance alone (Nichol & Dhariwal 2021)."""
+        """mse, vb and their sum, (B,) each; the bound trains only the variance (Nichol & Dhariwal 2021)."""
         x_t = self.q_sample(x_start, places, eps)
         output = model(x_t, self.timestep_map[places], *labels)
         predicted, share = output.chunk(2, dim=2)

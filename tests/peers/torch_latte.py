@@ -1,4 +1,4 @@
-"""Latte in plain PyTorch, of our own writing, with the original's parameter names: ours is measured by it.
+"""Our own Latte in plain PyTorch with the original's parameter names, to compare with.
 
 It does what the PyTorch original does step by step (Ma et al. 2024; Peebles & Xie 2023), its repetitions
 included: each frame's, or each token's, row of conditioning goes through adaLN of its own.

@@ -1,4 +1,4 @@
-"""Stable Diffusion's autoencoder in plain PyTorch, of our own writing, with diffusers' parameter names."""
+"""Our own Stable Diffusion autoencoder in plain PyTorch with diffusers' parameter names."""
 
 from collections.abc import Sequence
 

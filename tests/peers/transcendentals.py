@@ -1,4 +1,4 @@
-"""Measure the functions that our models take on a CPU against float64, and print docs/accuracy.md's tables.
+"""Compare the functions of our models on a CPU with float64, and print the tables of docs/accuracy.md.
 
 `python -m tests.peers.transcendentals`: MindSpore's operators, then what our models take in their place. An
 error is counted in units in the last place (ulp) of float32 at the size that the column "of" names: the
@@ -22,7 +22,7 @@ from latte_cli.core.models.text.numpy_operators import NumpyOperators
 from latte_cli.core.models.vae.convolution import group_norm
 
 Array = NDArray[Any]
-COUNT = 999_983  # no multiple of what a processor takes at once
+COUNT = 999_983  # not a multiple of a processor's vector length
 ROWS = (64, 1153)
 HEAD = 64  # whose root scales scores exactly
 

@@ -1,4 +1,4 @@
-"""Files of published sizes with random numbers in them, made a tensor at a time."""
+"""Files of published sizes with random values, written one tensor at a time."""
 
 import json
 import shutil
@@ -53,12 +53,12 @@ class Drawn:
 
     def bits(self) -> Bits:
         values = weights(self.name, self.shape)
-        if self.dtype.name == "bfloat16":  # cut, not rounded: any numbers will do
+        if self.dtype.name == "bfloat16":  # truncated, not rounded: any values will do
             return (values.view(np.uint32) >> 16).astype(np.uint16)
         return values
 
     def release(self) -> None:
-        """Nothing: the numbers are in no file."""
+        """Nothing: the values are in no file."""
 
 
 def latte_xl(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Run the README's commands on folders of published sizes, in few steps, and write down what they took.
+"""Run the README's commands on folders of published sizes, with few steps, and record time and memory.
 
     python -m tests.rehearsal.rehearse xl --work FOLDER          Latte-XL/2: 8 GB of disk, 18 GB of memory
     python -m tests.rehearsal.rehearse latte-1 --work FOLDER     Latte-1: 15 GB of disk, 8 GB of memory
@@ -88,7 +88,7 @@ def latte_1(work: Path) -> list[Rehearsal]:
 
 
 def _once(path: Path, make: Callable[[Path], Path]) -> None:
-    """Make what does not exist yet, atomically."""
+    """Create missing files, atomically."""
     if not path.exists():
         print(f"making {path}", flush=True)
         partial = path.with_name(f"partial-{path.name}")

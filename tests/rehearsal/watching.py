@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PERIOD = 0.05  # seconds between two looks at a command's memory
+PERIOD = 0.05  # seconds between two measurements of a command's memory
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 TIMES = {"s": 1, "min": 60, "h": 3600, "days": 86400}
 
 
 class Fact(NamedTuple):
-    """What a command took."""
+    """The time and memory of a command."""
 
     peak: int
     """Bytes in memory at once, of all its processes; pages of mapped files among them."""
@@ -63,7 +63,7 @@ def _number(match: re.Match[str] | None, units: dict[str, float]) -> float | Non
 
 
 def _tree(pid: int) -> list[int]:
-    """A process and all that it started, except for copies of it that are about to become another program."""
+    """A process and its descendants, except for forks that have not started another program yet."""
     found = [pid]
     for one in found:
         command = _read(f"/proc/{one}/cmdline")
