@@ -78,9 +78,7 @@ def _split(qkv: Array, heads: int, frames: int, axis: str) -> Array:
 
 
 def _weights(q: Array, k: Array) -> Array:
-    scores = np.einsum("...id,...jd->...ij", q, k) / np.sqrt(q.shape[-1])
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    return softmax(np.einsum("...id,...jd->...ij", q, k) / np.sqrt(q.shape[-1]))
 
 
 def attention(qkv: Array, heads: int, frames: int, axis: str) -> Array:

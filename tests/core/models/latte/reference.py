@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.models.latte.shape import LatteShape
-from tests.core.models.latte_t2v.reference import gelu, linear, normal, silu
+from tests.core.kernels.reference import silu, softmax
+from tests.core.models.latte_t2v.reference import gelu, linear, normal
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
@@ -79,8 +80,7 @@ def block(weights: Weights, name: str, x: Array, embedding: Array, *, heads: int
     qkv = linear(weights, f"{name}.attn.qkv", y).reshape(*x.shape[:3], 3, heads, -1)
     query, key, value = np.moveaxis(qkv, (3, 4), (0, 3))
     scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    mixed = (scores / scores.sum(-1, keepdims=True)) @ value
+    mixed = softmax(scores) @ value
     x = x + parts[2] * linear(weights, f"{name}.attn.proj", mixed.swapaxes(2, 3).reshape(x.shape))
     y = normal(x) * (1 + parts[4]) + parts[3]
     return x + parts[5] * linear(weights, f"{name}.mlp.fc2", gelu(linear(weights, f"{name}.mlp.fc1", y)))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
+from tests.core.kernels.reference import silu, softmax
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
@@ -93,8 +94,7 @@ def attention(weights: Weights, name: str, x: Array, context: Array, *, heads: i
         for letter, y in zip("qkv", (x, context, context), strict=True)
     )
     scores = query @ key.swapaxes(-1, -2) / sqrt(query.shape[-1]) + bias
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    mixed = (scores / scores.sum(-1, keepdims=True)) @ value
+    mixed = softmax(scores) @ value
     return linear(weights, f"{name}.to_out.0", mixed.swapaxes(-2, -3).reshape(x.shape))
 
 
@@ -108,10 +108,6 @@ def linear(weights: Weights, name: str, x: Array) -> Array:
 def normal(x: Array) -> Array:
     centred = x - x.mean(-1, keepdims=True)
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
-
-
-def silu(x: Array) -> Array:
-    return x / (1 + np.exp(-x))
 
 
 def gelu(x: Array) -> Array:
