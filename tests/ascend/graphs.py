@@ -74,7 +74,7 @@ def pretend_ascend() -> None:
 
 def one_graph(model: Any, dtype: str = "float16", **settings: Any) -> None:
     """A step of training as devices take it, from the forward pass to the averaged weights."""
-    from latte_cli.core.settings.schema import TrainSettings
+    from latte_cli.core.settings.training import TrainSettings
     from latte_cli.core.training.one_graph import OneGraph, pass_numbers
     from latte_cli.core.training.optimizer import AdamW
 

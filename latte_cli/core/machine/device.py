@@ -7,7 +7,8 @@ import logging
 import os
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings.schema import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.training import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from latte_cli.core.models.sizes import Sizes
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 
 FLOAT32, HALF = 4, 2
 # Values that a block stores per token for its backward pass: this many times hidden_size, and this many times

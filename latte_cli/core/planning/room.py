@@ -9,7 +9,7 @@ from latte_cli.core.machine.memory import machine_memory
 from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.planning.cost import FLOAT32, least_activations, training_memory
 from latte_cli.core.planning.units import bytes_of
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 
 ACCELERATOR = 512 * 10**9  # bytes: more than any accelerator has, if the device is unknown
 

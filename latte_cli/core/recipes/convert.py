@@ -20,7 +20,7 @@ from latte_cli.core.checkpoints.tensors import nbytes
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.latte.presets import preset_of
 from latte_cli.core.models.pipeline.writer import check_parts, write_pipeline
-from latte_cli.core.settings.schema import Dtype
+from latte_cli.core.settings.section import Dtype
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import atomic_folder, write_file
 from latte_cli.core.storage.hub import is_name, name_of, parse_name

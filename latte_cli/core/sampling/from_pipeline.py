@@ -35,7 +35,8 @@ from latte_cli.core.sampling.generator import ClipStep, clip_steps
 from latte_cli.core.sampling.noise import initial_latents, read_noise
 from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, Request
 from latte_cli.core.sampling.write import ClipFiles, digests
-from latte_cli.core.settings.schema import SampleSettings, Settings, Switch, VaeSettings
+from latte_cli.core.settings.schema import SampleSettings, Settings, VaeSettings
+from latte_cli.core.settings.section import Switch
 from latte_cli.core.storage.json_files import check_json
 
 if TYPE_CHECKING:

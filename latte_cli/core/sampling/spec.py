@@ -16,7 +16,8 @@ from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.rules import broken_rules
 from latte_cli.core.settings.messages import Fault
-from latte_cli.core.settings.schema import LARGEST_SEED, Dtype, SamplerName, SampleSettings, Settings
+from latte_cli.core.settings.schema import LARGEST_SEED, SamplerName, SampleSettings, Settings
+from latte_cli.core.settings.section import Dtype
 from latte_cli.core.storage.digests import digest_of_files
 from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.hub import name_of

@@ -3,7 +3,7 @@
 import errno
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,10 @@ from pydantic import (
 
 from latte_cli.core.storage.hub import name_of
 
+Switch = Literal["auto"] | bool
+"""A choice that may be left to the program."""
+Dtype = Literal["float32", "float16", "bfloat16"]
+"""A type of floating-point numbers."""
 NOT_UTF_8 = "is not valid UTF-8"
 NOT_A_NAME = "is not a valid path"
 

@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, amp, ops
 from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.waiting import Compiled
 from latte_cli.core.models.architecture import Transformer
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.optimizer import CLIP_EPSILON, clips_at, learning_rate
 from latte_cli.core.training.precision import GOOD_STEPS_TO_GROW, LARGEST_SCALE, LossScale
 from latte_cli.core.training.sharding import Optimizer

@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, ops
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.optimizer import Buffers, adamw_ema
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # PyTorch's defaults, used by the original
 CLIP_EPSILON = 1e-6  # of PyTorch's clip_grad_norm_

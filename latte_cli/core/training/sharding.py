@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, ops
 from latte_cli.core.arrays import Array
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.parallel.collective import Collective
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.optimizer import AdamW, like, state_names
 
 

@@ -15,7 +15,8 @@ from latte_cli.core.models.architectures import architecture_of
 from latte_cli.core.models.weights import load_weights
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
-from latte_cli.core.settings.schema import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.one_graph import OneGraph
 from latte_cli.core.training.precision import LossScale

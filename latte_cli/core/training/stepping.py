@@ -13,7 +13,7 @@ from mindspore import Tensor, mutable
 from latte_cli.core.kernels import optimizer as kernels
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.parallel.collective import Collective
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.training.one_graph import OneGraph, pass_numbers
 from latte_cli.core.training.optimizer import average_decay, clip_factor, learning_rate

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.settings.schema import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import Model, read_json
 

@@ -15,7 +15,8 @@ from latte_cli.core.machine.device import (
     uses_flash_attention,
     uses_sink_mode,
 )
-from latte_cli.core.settings.schema import Settings, TrainSettings
+from latte_cli.core.settings.schema import Settings
+from latte_cli.core.settings.training import TrainSettings
 
 
 def settings_of(train: dict[str, Any], *, in_memory: bool = True) -> Settings:

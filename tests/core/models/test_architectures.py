@@ -16,7 +16,8 @@ from latte_cli.core.models.positions import timestep_rows
 from latte_cli.core.models.text.encoder import TextStates, condition_of
 from latte_cli.core.models.text.folder import find_text_encoder
 from latte_cli.core.models.weights import load_weights
-from latte_cli.core.settings.schema import ModelSettings, Settings, TrainSettings
+from latte_cli.core.settings.schema import ModelSettings, Settings
+from latte_cli.core.settings.training import TrainSettings
 from tests.core.models.latte_t2v.golden import CONFIG, PIPELINE, SIZE
 
 

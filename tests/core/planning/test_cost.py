@@ -10,7 +10,7 @@ from latte_cli.core.models.latte_t2v.shape import TextToVideoShape
 from latte_cli.core.models.latte_t2v.sizes import TextToVideoSizes
 from latte_cli.core.planning import cost
 from latte_cli.core.planning.cost import forward_flops, processor_speed, step_flops, training_memory
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 
 SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
 TOKENS = 4 * 16  # of a clip

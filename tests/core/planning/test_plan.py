@@ -16,9 +16,9 @@ from latte_cli.core.settings.schema import (
     SampleSettings,
     Settings,
     TextSettings,
-    TrainSettings,
     VaeSettings,
 )
+from latte_cli.core.settings.training import TrainSettings
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MODEL = ModelSettings(hidden_size=24, depth=2, num_heads=3, patch_size=2)

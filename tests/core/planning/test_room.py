@@ -17,7 +17,7 @@ from latte_cli.core.planning.cost import training_memory
 from latte_cli.core.planning.room import check_folder, check_memory, check_training_memory
 from latte_cli.core.planning.runs import sample_plan, train_plan
 from latte_cli.core.planning.units import bytes_of
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 
 SHAPE = LatteShape(hidden_size=24, depth=2, num_heads=3, patch_size=2, sample_size=8, num_frames=4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from latte_cli.core.settings.schema import TrainSettings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.optimizer import AdamW, average_decay, clip_factor, learning_rate
 
 pytestmark = pytest.mark.plain

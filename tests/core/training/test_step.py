@@ -7,7 +7,8 @@ from mindspore import Parameter, Tensor
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.kernels.optimizer import global_norm
 from latte_cli.core.models.architecture import Transformer
-from latte_cli.core.settings.schema import DiffusionSettings, TrainSettings
+from latte_cli.core.settings.schema import DiffusionSettings
+from latte_cli.core.settings.training import TrainSettings
 from latte_cli.core.training.inputs import StepInputs
 from latte_cli.core.training.one_graph import OneGraph, pass_numbers
 from latte_cli.core.training.optimizer import AdamW

@@ -26,7 +26,8 @@ from latte_cli.core.recipes.sample import prepare, prepare_replay, run
 from latte_cli.core.sampling.from_pipeline import decoder_of
 from latte_cli.core.sampling.media import contact_sheet
 from latte_cli.core.sampling.spec import PipelineSpec, Request, read_spec
-from latte_cli.core.settings.schema import SampleSettings, Settings, Switch
+from latte_cli.core.settings.schema import SampleSettings, Settings
+from latte_cli.core.settings.section import Switch
 from tests.peers import golden_cases as cases
 
 GOLDEN = Path(__file__).parents[3] / "golden"
