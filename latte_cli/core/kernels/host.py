@@ -69,8 +69,12 @@ def _read(parameter: Any) -> tuple[Array, int]:
 
 def product(x: Array, weight: Any) -> Array:
     """x (..., inputs) @ weight.T, with `weight` (outputs, ...) flattened to (outputs, inputs)."""
-    matrix = array(weight).reshape(len(weight), -1)
-    return call("LatteProduct", (x, matrix), (*x.shape[:-1], len(weight)))
+    return call("LatteProduct", (x, _matrix(weight)), (*x.shape[:-1], len(weight)))
+
+
+def linear(x: Array, weight: Any, bias: Any) -> Array:
+    """`product` + bias (outputs)."""
+    return call("LatteLinear", (x, _matrix(weight), bias), (*x.shape[:-1], len(weight)))
 
 
 def layer_norm(x: Array, shift: Array, scale: Array) -> Array:
@@ -135,6 +139,11 @@ def double(x: Array) -> Array:
     """See `images.double`."""
     number, channels, height, width = x.shape
     return call("LatteDouble", (x,), (number, channels, 2 * height, 2 * width))
+
+
+def _matrix(weight: Any) -> Any:
+    """A weight (outputs, ...) as (outputs, inputs)."""
+    return weight if len(weight.shape) == 2 else array(weight).reshape(len(weight), -1)
 
 
 @cache

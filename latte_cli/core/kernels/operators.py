@@ -85,6 +85,8 @@ def add_bias(x: Tensor, bias: Tensor) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, *, dtype: ms.Type = ms.float32) -> Tensor:
     """Compute product(x, weight) + bias. x: (..., inputs); weight: (outputs, inputs); bias: (outputs)."""
+    if not isinstance(x, Tensor):
+        return host.linear(x, weight, bias)
     return add_bias(product(x, weight, dtype=dtype), bias)
 
 

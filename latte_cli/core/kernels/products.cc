@@ -123,6 +123,15 @@ int64_t rows_of(const int64_t* shape, int ndim) {
   return rows;
 }
 
+// x (..., K) w^T of the first two parameters, w (N, K), to c (..., N)
+Product of_rows(void** params, int* ndims, int64_t** shapes, float* c) {
+  const int64_t depth = shapes[1][1];
+  const Strided x{floats(params, 0), depth, 1}, w{floats(params, 1), 1, depth};
+  return {x, w, c, rows_of(shapes[0], ndims[0]), shapes[1][0], depth};
+}
+
+int compute_any(const Product& p) { return p.rows > kFewRows ? compute(p) : compute_few(p); }
+
 }  // namespace
 }  // namespace latte
 
@@ -130,10 +139,23 @@ using namespace latte;
 
 // x (..., K), w (N, K) -> x w^T (..., N)
 LATTE_KERNEL(LatteProduct) {
-  const int64_t depth = shapes[1][1];
-  const Strided x{floats(params, 0), depth, 1}, w{floats(params, 1), 1, depth};
-  const Product p{x, w, floats(params, 2), rows_of(shapes[0], ndims[0]), shapes[1][0], depth};
-  return p.rows > kFewRows ? compute(p) : compute_few(p);
+  return compute_any(of_rows(params, ndims, shapes, floats(params, 2)));
+}
+
+// x (..., K), w (N, K), bias (N) -> x w^T + bias (..., N)
+LATTE_KERNEL(LatteLinear) {
+  const Product p = of_rows(params, ndims, shapes, floats(params, 3));
+  const float* __restrict bias = floats(params, 2);
+  const int status = compute_any(p);
+  if (status != 0) return status;
+  parallel_for((p.rows + kRows - 1) / kRows, p.rows * p.columns, [&](int64_t chunk) {
+    for (int64_t i = chunk * kRows; i < std::min((chunk + 1) * kRows, p.rows); ++i) {
+      float* __restrict y = p.c + i * p.columns;
+#pragma omp simd
+      for (int64_t j = 0; j < p.columns; ++j) y[j] += bias[j];
+    }
+  });
+  return 0;
 }
 
 // dy (..., N), w (N, K) -> dx (..., K) = dy w

@@ -22,7 +22,8 @@ DENOISING, TRAINING = 1.0, 0.84
 ENCODING, DECODING, FEATURES = 1.8, 2.3, 1.5
 TEXTS = 1.0
 START = 2.0  # seconds until MindSpore is imported and the command's files are checked
-LOADING = 2e-9  # seconds per byte of float32 weights; 1.1 to 2.9 measured, new memory of a virtual machine takes most
+# Seconds per byte of float32 weights: 1.1 to 2.9 ns were measured; a virtual machine's new memory takes most.
+LOADING = 2e-9
 SHOWN = 0.01  # of the total: a part of less is not named
 HASHING = 1 / 600e6  # seconds per byte of a file whose digest is not known yet
 

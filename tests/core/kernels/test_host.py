@@ -54,6 +54,8 @@ CASES: list[tuple[Callable[..., Any], list[tuple[int, ...]]]] = [
     (kernels.softmax, [ROWS]),
     (kernels.add_bias, [ROWS, WIDTH]),
     (kernels.linear, [ROWS, (50, 36), (50,)]),
+    (kernels.linear, [VECTOR, (50, 36), (50,)]),
+    (kernels.linear, [(300, 36), (200, 36), (200,)]),
     (kernels.product, [ROWS, (50, 36)]),
     (norm_linear, [ROWS, VECTOR, VECTOR, (50, 36)]),
     (gelu_linear, [ROWS, WIDTH, (50, 36)]),

@@ -55,12 +55,13 @@ class PatchEmbedder(nn.Cell):
         patch = self.patch_size
         if self.as_convolution:
             grid = self.convolution(latents, self.proj.weight).reshape(number, self.width, -1)
-            tokens = grid.swapaxes(1, 2).reshape(-1, self.width)
+            tokens = kernels.add_bias(grid.swapaxes(1, 2).reshape(-1, self.width), self.proj.bias)
         else:
             patches = latents.reshape(number, channels, height // patch, patch, width // patch, patch)
             patches = patches.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels * patch * patch)
-            tokens = kernels.product(patches, kernels.like(self.proj.weight, latents).reshape(self.width, -1))
-        return kernels.add_bias(tokens, self.proj.bias).reshape(number, -1, self.width)
+            weight = kernels.like(self.proj.weight, latents).reshape(self.width, -1)
+            tokens = kernels.linear(patches, weight, self.proj.bias)
+        return tokens.reshape(number, -1, self.width)
 
 
 class TimestepEmbedder(nn.Cell):

@@ -193,4 +193,4 @@ class TextBlock(ModulatedBlock):
 
 def project(x: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """x (..., inputs) @ matrix.T + offset, in the type of `matrix`."""
-    return kernels.add_bias(kernels.product(x, matrix, dtype=matrix.dtype), offset)
+    return kernels.linear(x, matrix, offset, dtype=matrix.dtype)
