@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,39 @@ def test_written_samples_are_listed_and_replayed_with_the_same_bytes() -> None:
     assert again.exit_code == 0
     for name in ("001-seed6.gif", "001-seed6.npy"):
         assert (Path("again") / name).read_bytes() == (Path("run/samples") / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+def test_the_clips_of_a_folder_of_samples_are_evaluated_without_their_sheets_and_grids() -> None:
+    every = " ".join(f"--format {name}" for name in ("png", "latents", "gif", "mp4"))
+    assert latte(f"sample {every} --out written").exit_code == 0
+    clips = sorted(Path("written").glob("00*.mp4"))
+    Path("clips").mkdir()
+    for clip in clips:
+        shutil.copy(clip, "clips")
+    figures = []
+    for folder in ("written", "clips"):
+        flags = f"--real videos --generated {folder} --metrics psnr,ssim --report report.json"
+        result = latte(f"evaluate {flags} --num-frames 2")
+        assert (result.exit_code, result.stderr.count("left out")) == (0, 0), result.stderr
+        found = json.loads(Path("report.json").read_text())
+        assert found["protocol"]["videos"]["generated"] == len(clips) == 2
+        figures.append((found["psnr"], found["ssim"]))
+    assert figures[0] == figures[1]
+    plan = latte("evaluate --real videos --generated written --metrics psnr --num-frames 2 --dry-run")
+    assert "generated        written: 2 videos\n" in plan.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+def test_samples_that_are_contact_sheets_alone_are_no_clips() -> None:
+    assert latte("sample --format png --num-samples 1 --out sheets").exit_code == 0
+    result = latte("evaluate --real videos --generated sheets --metrics psnr --num-frames 2")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "--generated: sheets: contains contact sheets or grids of `latte sample`, but no clip as mp4 or gif\n"
+    )
 
 
 @pytest.mark.slow

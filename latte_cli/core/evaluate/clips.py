@@ -16,6 +16,8 @@ from latte_cli.core.data.videos.folders import VIDEO_SUFFIXES, list_images
 from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.rng import Stream, draw
+from latte_cli.core.sampling.spec import read_specs
+from latte_cli.core.sampling.write import clip_file
 from latte_cli.core.storage.digests import digest_of_files
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class ClipSet:
 
 def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
     """The videos, or clips in .npy files, with at least `needed` frames; others are logged.
+
+    In a folder that `latte sample` wrote, only the clips that its sidecars name: no contact sheets, no grids.
 
     flag: the command-line option of the path, for messages. Raises LatteError if there are no usable clips.
     """
@@ -155,11 +159,16 @@ Found = tuple[Item, str | None]
 
 
 def _videos(flag: str, path: Path) -> list[Found]:
-    names = sorted(video_names(path), key=natural_order)
+    parent = path if path.is_dir() else path.parent
+    every = sorted(video_names(path), key=natural_order)
+    names = _without_sheets(path, every) if path.is_dir() else every
+    if every and not names:
+        raise LatteError(
+            f"{flag}: {path}: contains contact sheets or grids of `latte sample`, but no clip as mp4 or gif"
+        )
     if not names:
         kinds = ", ".join(sorted((*VIDEO_SUFFIXES, ARRAYS)))
         raise LatteError(f"{flag}: {path}: contains no clips; expected folders of images or files {kinds}")
-    parent = path if path.is_dir() else path.parent
     videos = [VideoFile(parent / name, name) for name in names]
     counts = count_frames(videos, path, workers=COUNTERS)
     return [
@@ -168,11 +177,28 @@ def _videos(flag: str, path: Path) -> list[Found]:
     ]
 
 
+def _without_sheets(root: Path, names: Sequence[str]) -> list[str]:
+    """The videos without what `latte sample` wrote next to its clips: sheets, grids, other formats."""
+    folders = {name: root / name for name in names}  # of a movie's file, or of the frames that are the video
+    movies = {name: root / name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES}
+    folders |= {name: file.parent for name, file in movies.items()}
+    clips = {folder: _sampled(folder) for folder in {root, *(folders[name] for name in movies)}}
+    kept = {name: clips.get(folder) for name, folder in folders.items()}
+    return [name for name, sampled in kept.items() if sampled is None or Path(name).name in sampled]
+
+
+def _sampled(folder: Path) -> frozenset[str] | None:
+    """The names of the files that are clips by a folder's sidecars, one for each; None without sidecars."""
+    specs, _ = read_specs(folder)
+    return frozenset(name for spec in specs if (name := clip_file(spec)) is not None) if specs else None
+
+
 def _array_files(path: Path) -> list[Path]:
-    """The .npy file at a path, or those directly in a folder."""
+    """The .npy file at a path, or those directly in a folder; not the latents of `latte sample`."""
     if path.is_dir():
         names = sorted((file.name for file in path.glob(f"*{ARRAYS}")), key=natural_order)
-        return [path / name for name in names]
+        sampled = _sampled(path) if names else None
+        return [path / name for name in names if sampled is None or name in sampled]
     return [path] if path.suffix.lower() == ARRAYS else []
 
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, RunSpec, parse_spec
-from latte_cli.core.storage.json_files import open_regular, read_json
+from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, RunSpec, read_specs
+from latte_cli.core.storage.json_files import open_regular
 
 EMBED_BYTES = 16 << 20  # of all files embedded in a page
 SHOWN = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}  # the first that a clip has is shown
@@ -48,7 +48,7 @@ def gallery(run_dir: Path, *, most_bytes: int = EMBED_BYTES) -> Gallery:
     """The clips in a run's samples/; samples are embedded first, then previews from newest to oldest."""
     folder = run_dir / "samples"
     embed = _Embedder(run_dir, most_bytes)
-    specs, unread = _specs(folder)
+    specs, unread = read_specs(folder)
     samples = [embed.clip(path, _facts(spec)) for spec in specs if (path := _shown(folder, spec.name))]
     by_step = _previews(folder)
     previews: list[tuple[int, tuple[Clip, ...]]] = []
@@ -84,20 +84,6 @@ class _Embedder:
         self.left -= len(content)
         self.count += 1
         return f"data:{SHOWN[path.suffix]};base64,{base64.b64encode(content).decode()}"
-
-
-def _specs(folder: Path) -> tuple[list[ClipSpec], int]:
-    """The specs of a folder's sidecars, sorted by name, and the number of unreadable ones."""
-    specs = [_spec(path) for path in sorted(folder.glob("*.json"))]
-    return [spec for spec in specs if spec is not None], specs.count(None)
-
-
-def _spec(sidecar: Path) -> ClipSpec | None:
-    """The spec of a sidecar, or None if it cannot be read; does not check whether files have changed."""
-    try:
-        return parse_spec(read_json(sidecar, dict[str, Any]), source=str(sidecar))
-    except LatteError:
-        return None
 
 
 def _shown(folder: Path, name: str) -> Path | None:

@@ -168,6 +168,20 @@ def read_spec(path: Path) -> RunSpec | PipelineSpec:
     return spec
 
 
+def read_specs(folder: Path) -> tuple[list[ClipSpec], int]:
+    """The specs of a folder's sidecars, sorted by name, and the number of other or damaged .json files."""
+    specs = [_readable(path) for path in sorted(folder.glob("*.json"))]
+    return [spec for spec in specs if spec is not None], specs.count(None)
+
+
+def _readable(sidecar: Path) -> ClipSpec | None:
+    """The spec of a sidecar, or None if it cannot be read; does not check whether files have changed."""
+    try:
+        return parse_spec(read_json(sidecar, dict[str, Any]), source=str(sidecar))
+    except LatteError:
+        return None
+
+
 def check_files(spec: ClipSpec, source: Path) -> None:
     """Raise LatteError naming `source` and a file that has changed since the clip was made, or is gone."""
     for name, digest in spec.sha256.items():

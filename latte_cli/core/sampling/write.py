@@ -131,6 +131,13 @@ def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames |
     return files
 
 
+def clip_file(spec: ClipSpec) -> str | None:
+    """Name of the file that has a clip's frames most exactly; None if there are only sheets or latents."""
+    suffixes = (".npy",) if spec.formats == (FRAMES,) else (".mp4", ".gif")
+    files = {Path(name).suffix: name for name in spec.files}
+    return next((files[suffix] for suffix in suffixes if suffix in files), None)
+
+
 def write_grid(target: ClipFiles, pictures: Sequence[Frames]) -> list[Path]:
     """Write several clips side by side: an image of all frames, and a clip; for images only an image."""
     together = np.stack(pictures)
