@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from latte_cli.cli import app as cli
+from latte_cli.cli import progress
+from latte_cli.core.errors import LatteError
+from latte_cli.core.sampling.from_run import RunGenerator
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +187,26 @@ def test_a_plan_of_calibration_counts_the_full_steps() -> None:
         in result.stdout
     )
     assert "\nwrites           run/reuse.json\n" in result.stdout
+
+
+def test_calibration_shows_progress_before_the_model_is_loaded_and_after_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    shown = latte("calibrate --samples 1 --budgets 4 --out other.json").stderr.splitlines()
+    counts = [int(count) for line in shown for count in re.findall(r"^measuring .* (\d+)/\d+, clip", line)]
+    assert counts[:9] == [0, 1, 2, 3, 4, 5, 6, 7, 8], "the clip itself, of eight steps"
+    total = int(re.findall(r"/(\d+), clip 1 of 1", shown[0])[0])
+    assert counts == sorted(counts)
+    assert counts[-1] == total
+    by_step = [count for count in counts if count > total - 16]
+    assert len(by_step) == 25, "eight steps in full, by two schedules of four full steps, and the end"
+
+    def fails(*_: object) -> None:
+        raise LatteError("no weights")
+
+    monkeypatch.setattr(RunGenerator, "trajectories", fails)
+    assert latte("calibrate --samples 1 --budgets 4").stderr.splitlines() == [shown[0], "no weights"]
 
 
 def test_the_calibration_of_a_pipeline_is_written_to_its_folder() -> None:

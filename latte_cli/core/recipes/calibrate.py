@@ -40,7 +40,7 @@ from latte_cli.core.sampling.from_run import RunGenerator, run_specs, run_weight
 from latte_cli.core.sampling.generator import Generator
 from latte_cli.core.sampling.local import local_request
 from latte_cli.core.sampling.spec import ClipSpec, Request
-from latte_cli.core.sampling.stretches import evaluations_of, finished, longest_stretch, stretch_errors
+from latte_cli.core.sampling.stretches import evaluations_of, longest_stretch, stretch_errors
 from latte_cli.core.sampling.write import LATENTS, ClipFiles
 from latte_cli.core.settings.schema import Settings
 
@@ -91,14 +91,17 @@ class CalibrateJob:
     out: Path
 
     def run(self) -> Iterator[CalibrateReport]:
-        """Measure every stretch of reuse, then write the schedules that come nearest; a report a stretch.
+        """Measure every stretch of reuse, then write the schedules that come nearest.
+
+        A report before texts are encoded and weights are loaded, then one a stretch and one a step.
 
         The file is written atomically at the end. Raises LatteError for errors a user can fix.
         """
         longest = longest_stretch(self.setup.steps, self.budgets[0])
-        clips = self.generator.trajectories(self.specs)
-        each, number = evaluations_of(self.setup.steps, longest), len(clips)
+        each, number = evaluations_of(self.setup.steps, longest), len(self.specs)
         total = (each + checked_steps(self.setup.steps, self.budgets)) * number
+        yield CalibrateReport(0, total, 0, number)
+        clips = self.generator.trajectories(self.specs)
         measured, done = [], 0
         for place, clip in enumerate(clips):
             for report in stretch_errors(clip, longest):
@@ -109,13 +112,18 @@ class CalibrateJob:
         tried = [{way: find(mean, budget) for way, find in WAYS.items()} for budget in self.budgets]
         errors = np.zeros((number, len(tried), len(WAYS)))
         for place, clip in enumerate(clips):
-            exact, done = finished(clip.denoise()), done + self.setup.steps
-            for row, budget in enumerate(self.budgets):
-                for column, schedule in enumerate(tried[row].values()):
-                    latents = finished(replace(clip, full_steps=schedule).denoise())
-                    errors[place, row, column] = np.abs(latents - exact).mean(dtype=np.float64)
-                    done += budget
-                    yield CalibrateReport(done, total, place, number)
+            schedules = [None, *(schedule for row in tried for schedule in row.values())]
+            latents = []
+            for schedule in schedules:
+                full = self.setup.steps if schedule is None else len(schedule)
+                for step in replace(clip, full_steps=schedule).denoise():
+                    now = done + full * (step.index + 1) // step.total
+                    yield CalibrateReport(now, total, place, number)
+                latents.append(np.asarray(step.x_t, np.float32))
+                done += full
+            exact, *others = latents
+            found = [np.abs(other - exact).mean(dtype=np.float64) for other in others]
+            errors[place] = np.reshape(found, errors.shape[1:])
         best = tuple(_nearest(schedules, row) for schedules, row in zip(tried, errors.mean(0), strict=True))
         write_calibration(
             self.out,

@@ -37,7 +37,8 @@ def evaluations_of(evaluations: int, longest: int) -> int:
 
 
 def stretch_errors(clip: "Trajectory", longest: int) -> Iterator[StretchReport]:
-    """Measure every stretch of reuse of a clip separately; yields a report after each.
+    """Measure every stretch of reuse of a clip separately; yields a report after each, and after each step
+    of the clip itself.
 
     errors: (E, E + 1), for `minimax_schedule`. errors[i, j] is the mean absolute difference of the final
     latents if the evaluations between i and j reuse the change of i and all others are full; j = E is the
@@ -52,8 +53,11 @@ def stretch_errors(clip: "Trajectory", longest: int) -> Iterator[StretchReport]:
         outputs.append(np.asarray(model(x_t, timesteps)))
         return outputs[-1]
 
-    exact, done = finished(clip.by(recorded)), total
     errors = np.full((total, total + 1), np.inf)
+    for step in clip.by(recorded):
+        exact = np.asarray(step.x_t, np.float32)
+        yield StretchReport(len(outputs), errors)
+    done = total
     for start in range(total):
         errors[start, start + 1] = 0.0
         if start == total - 1:
