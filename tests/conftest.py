@@ -1,8 +1,9 @@
 """A tiny experiment, and small videos whose frames show their own numbers."""
 
 import os
+import signal
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def own_video_index(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """Write the index of videos to a temporary folder instead of the user's cache folder."""
     folder = tmp_path_factory.getbasetemp() / "user_cache"
     monkeypatch.setattr("latte_cli.core.data.videos.index.cache_folder", lambda part: folder / part)
+
+
+@pytest.fixture
+def as_from_a_terminal() -> Iterator[None]:
+    """Let Ctrl-C and SIGHUP reach this process and those that it starts, as & and nohup do not."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_from_a_terminal")]
 
 LONG = {"vae": {"chunk_frames": 2}, "cache": {"dir": "latents"}}
 ENDLESS = {"cache": {"in_memory": True}, "train": {"steps": 1_000_000}}

@@ -28,18 +28,19 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-def test_ctrl_c_interrupts_python_after_mindspore_has_computed(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_python_although_mindspore_has_computed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(COMPUTE)
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
     assert done.stdout == "interrupted\n", done.stderr
 
 
+pytestmark = pytest.mark.usefixtures("as_from_a_terminal")
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_stop_signals_interrupt_the_block_and_are_restored_afterwards(number: int) -> None:
+def test_signals_that_ask_to_stop_interrupt_within_and_are_as_before_afterwards(number: int) -> None:
     before = [signal.getsignal(each) for each in STOPPING]
     with pytest.raises(KeyboardInterrupt), stopped_by_signals():
         os.kill(os.getpid(), number)
@@ -47,7 +48,7 @@ def test_stop_signals_interrupt_the_block_and_are_restored_afterwards(number: in
     assert [signal.getsignal(each) for each in STOPPING] == before
 
 
-def test_repeated_hangups_count_once_and_are_ignored_under_nohup() -> None:
+def test_repeated_hangups_count_once() -> None:
     came = 0
     with stopped_by_signals():
         try:
@@ -59,9 +60,13 @@ def test_repeated_hangups_count_once_and_are_ignored_under_nohup() -> None:
     with pytest.raises(KeyboardInterrupt), stopped_by_signals():
         raise KeyboardInterrupt
     assert exit_code() == 130, "for this command, not an earlier one"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])  # as nohup does, and a shell's &
+def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with stopped_by_signals():
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), number)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
