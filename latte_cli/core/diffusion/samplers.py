@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Place:
 
 
 Rule: TypeAlias = Callable[[Place, Callable[[], FloatArray], float], FloatArray]
-"""Maps (place, noise, eta) to x_t of the previous place."""
+"""A sampler: maps (place, noise, eta) to x_t of the previous place, see `walk`."""
 
 
 def ddpm(here: Place, noise: Callable[[], FloatArray], eta: float) -> FloatArray:
@@ -115,23 +115,4 @@ def walk(
         yield Step(index, schedule.num_timesteps, int(schedule.timestep_map[place]), x_t, x_start)
 
 
-class Sampler(Protocol):
-    """The type of the entries of SAMPLERS, see `walk`."""
-
-    def __call__(
-        self,
-        model: Model,
-        x_t: FloatArray,
-        schedule: Schedule,
-        noise: Noise,
-        *,
-        eta: float = 0.0,
-        clip_denoised: bool = False,
-    ) -> Iterator[Step]: ...
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "ddpm": partial(walk, ddpm),
-    "ddim": partial(walk, ddim),
-    "dpm++": partial(walk, dpm_solver),
-}
+SAMPLERS: dict[str, Rule] = {"ddpm": ddpm, "ddim": ddim, "dpm++": dpm_solver}

@@ -14,7 +14,7 @@ from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
 from latte_cli.core.diffusion.guidance import guided
 from latte_cli.core.diffusion.reuse import FullSteps, ReusableModel, scheduled
-from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step
+from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Step, walk
 from latte_cli.core.diffusion.schedule import FloatArray, IntArray, Schedule
 from latte_cli.core.kernels.waiting import Inference
 from latte_cli.core.models.architecture import Transformer
@@ -133,15 +133,15 @@ class Trajectory:
 
 def sampler_walk(name: str | None, schedule: Schedule, *, eta: float) -> Walk:
     """A sampler by name (default ddpm), applied to a schedule."""
-    sampler = SAMPLERS[name or "ddpm"]
+    rule = SAMPLERS[name or "ddpm"]
 
-    def walk(model: Model, x_t: FloatArray, random: Callable[[int], np.random.Generator]) -> Iterator[Step]:
+    def steps(model: Model, x_t: FloatArray, random: Callable[[int], np.random.Generator]) -> Iterator[Step]:
         def noise(index: int) -> Array:
             return random(index).standard_normal(x_t.shape, np.float32)
 
-        return sampler(model, x_t, schedule, noise, eta=eta)
+        return walk(rule, model, x_t, schedule, noise, eta=eta)
 
-    return walk
+    return steps
 
 
 def pipeline_walk(pipeline: PipelineFolder, steps: int, *, sampler: str | None, eta: float) -> Walk:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from latte_cli.core.diffusion.samplers import SAMPLERS, Step
+from latte_cli.core.diffusion.samplers import SAMPLERS, Step, walk
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.settings.schema import DiffusionSettings
 from tests.peers import golden_cases as cases
@@ -25,7 +25,7 @@ def run(name: str, dtype: Any) -> list[Step]:
         return cases.chain_noise(index).swapaxes(1, 2).astype(dtype)
 
     x_t = cases.normal(0, cases.CHAIN_SHAPE).astype(dtype)
-    return list(SAMPLERS[name](model, x_t, make_schedule(DiffusionSettings()), noise))
+    return list(walk(SAMPLERS[name], model, x_t, make_schedule(DiffusionSettings()), noise))
 
 
 TOLERANCES = {

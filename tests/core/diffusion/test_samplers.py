@@ -8,7 +8,16 @@ import pytest
 from numpy.typing import NDArray
 
 from latte_cli.core.diffusion.gaussian import predict
-from latte_cli.core.diffusion.samplers import SAMPLERS, Model, Place, Step, ddim, ddim_reverse, ddpm
+from latte_cli.core.diffusion.samplers import (
+    SAMPLERS,
+    Model,
+    Place,
+    Step,
+    ddim,
+    ddim_reverse,
+    ddpm,
+    walk,
+)
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.settings.schema import DiffusionSettings, SamplerName
 
@@ -66,7 +75,7 @@ def errors(sampler: str, respacing: str, last_timestep: int) -> float:
     """The relative error of a sampler: the probability flow scales x_t by its standard deviation."""
     schedule = make_schedule(DiffusionSettings(), respacing)
     start = np.ones((1, 1, 1, 1, 1))
-    steps = list(SAMPLERS[sampler](gaussian_model, start, schedule, no_noise))
+    steps = list(walk(SAMPLERS[sampler], gaussian_model, start, schedule, no_noise))
     place = schedule.timestep_map.tolist().index(last_timestep)
     reached = steps[-2 - place].x_t.item()  # a step has the latents after it
     first, last = schedule.tables.alphas_cumprod[[-1, place]]
@@ -98,7 +107,7 @@ def test_the_last_step_draws_no_noise(sampler: str, eta: float) -> None:
         return np.zeros((1, 1, 1, 1, 1))
 
     schedule = make_schedule(DiffusionSettings(), "4")
-    list(SAMPLERS[sampler](gaussian_model, np.ones((1, 1, 1, 1, 1)), schedule, noise, eta=eta))
+    list(walk(SAMPLERS[sampler], gaussian_model, np.ones((1, 1, 1, 1, 1)), schedule, noise, eta=eta))
     assert asked == ([] if sampler == "dpm++" else [0, 1, 2])
 
 
@@ -110,7 +119,7 @@ def test_ddim_follows_the_recursion_of_a_linear_model() -> None:
         eps = np.sqrt(1 - signal) / spread(signal)  # per unit of x_t
         x_start = (1 - np.sqrt(1 - signal) * eps) / np.sqrt(signal)
         expected *= np.sqrt(before) * x_start + np.sqrt(1 - before) * eps
-    *_, last = SAMPLERS["ddim"](gaussian_model, np.ones((1, 1, 1, 1, 1)), schedule, no_noise)
+    *_, last = walk(ddim, gaussian_model, np.ones((1, 1, 1, 1, 1)), schedule, no_noise)
     assert last.x_t.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -119,7 +128,7 @@ def test_ddpm_with_an_exact_model_samples_the_data_distribution() -> None:
     generator = np.random.default_rng(0)
     shape = (1, 1, 1, 200, 200)
     noise = [generator.standard_normal(shape) for _ in range(251)]
-    *_, last = SAMPLERS["ddpm"](gaussian_model, noise[250], schedule, lambda index: noise[index])
+    *_, last = walk(ddpm, gaussian_model, noise[250], schedule, lambda index: noise[index])
     assert last.x_t.std() == pytest.approx(STD, rel=0.05)
     assert last.x_t.mean() == pytest.approx(0, abs=0.02)
 
@@ -141,7 +150,7 @@ def test_every_step_is_reported_and_float32_stays_float32(sampler: str) -> None:
         return stub(x_t, timesteps)
 
     x_t = STUB["noise"][:2]
-    reports = list(SAMPLERS[sampler](watched, x_t, schedule, lambda index: np.ones_like(x_t)))
+    reports = list(walk(SAMPLERS[sampler], watched, x_t, schedule, lambda index: np.ones_like(x_t)))
     assert [report.index for report in reports] == list(range(15))
     assert {report.total for report in reports} == {15}
     assert [report.timestep for report in reports] == schedule.timestep_map[::-1].tolist()
@@ -158,8 +167,8 @@ def test_a_row_does_not_depend_on_other_rows(sampler: str) -> None:
     noise = np.random.default_rng(0).standard_normal((5, *STUB["noise"].shape)).astype(np.float32)
 
     def ends(rows: slice) -> NDArray[Any]:
-        *_, last = SAMPLERS[sampler](
-            stub, STUB["noise"][rows], schedule, lambda index: noise[index][rows], eta=1
+        *_, last = walk(
+            SAMPLERS[sampler], stub, STUB["noise"][rows], schedule, lambda index: noise[index][rows], eta=1
         )
         return last.x_t
 
@@ -177,7 +186,7 @@ def test_clipping_keeps_every_prediction_in_range() -> None:
 
 def run(model: Model, schedule: Schedule, **options: Any) -> list[Step]:
     """Every step of ddim from the stub's noise."""
-    return list(SAMPLERS["ddim"](model, STUB["noise"], schedule, no_noise, **options))
+    return list(walk(ddim, model, STUB["noise"], schedule, no_noise, **options))
 
 
 def test_ddim_reverse_undoes_a_short_ddim_step() -> None:

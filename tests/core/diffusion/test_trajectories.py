@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latte_cli.core.checkpoints.open import open_weights
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.guidance import guided
-from latte_cli.core.diffusion.samplers import SAMPLERS
+from latte_cli.core.diffusion.samplers import SAMPLERS, walk
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
@@ -67,7 +67,8 @@ def test_every_step_of_a_complete_run_matches_the_original(path: Path) -> None:
         rows //= 2
         conditional, unconditional = np.split(labels(golden["y"]), 2)
         scale = float(golden["cfg_scale"])
-    steps = SAMPLERS[run["method"]](
+    steps = walk(
+        SAMPLERS[run["method"]],
         guided(model, conditional, unconditional, scale),
         golden["z"][:rows],
         schedule,
