@@ -161,3 +161,21 @@ def noise_videos() -> Callable[..., None]:
                 Image.fromarray(pixels).save(root / name / f"{number}.png")
 
     return make
+
+
+@pytest.fixture
+def working_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_experiment: Callable[..., str],
+    noise_videos: Callable[..., None],
+) -> Callable[..., Path]:
+    """working_folder(*videos, **sections): a working directory with a `tiny_experiment`."""
+
+    def make(*videos: str, **sections: Any) -> Path:
+        monkeypatch.chdir(tmp_path)
+        noise_videos(tmp_path / "videos", *videos)
+        (tmp_path / "latte.yaml").write_text(tiny_experiment(**sections))
+        return tmp_path
+
+    return make

@@ -49,17 +49,9 @@ SECTIONS = {"vae": {"weights": "demo"}, "train": {"steps": 5}}
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_experiment: Callable[..., str],
-    noise_videos: Callable[..., None],
-) -> Path:
+def folder(working_folder: Callable[..., Path]) -> Path:
     """A working directory with a tiny experiment and one video of four frames."""
-    monkeypatch.chdir(tmp_path)
-    Path("latte.yaml").write_text(tiny_experiment(**SECTIONS))
-    noise_videos(Path("videos"), "one")
-    return tmp_path
+    return working_folder("one", **SECTIONS)
 
 
 def test_the_flags_of_every_command_are_fixed() -> None:

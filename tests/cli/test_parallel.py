@@ -23,18 +23,10 @@ runner = CliRunner()
 
 
 @pytest.fixture
-def experiment(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_experiment: Callable[..., str],
-    noise_videos: Callable[..., None],
-) -> Path:
+def experiment(working_folder: Callable[..., Path]) -> Path:
     """A working directory with a tiny experiment of three videos, kept as moments in memory."""
-    monkeypatch.chdir(tmp_path)
-    noise_videos(tmp_path / "videos", "one", "two", "three")
     train = {"batch_size": 2, "steps": 20, "checkpoint_every": 5}
-    Path("latte.yaml").write_text(tiny_experiment(cache={"in_memory": True}, train=train))
-    return tmp_path
+    return working_folder("one", "two", "three", cache={"in_memory": True}, train=train)
 
 
 def start(line: str) -> subprocess.Popen[str]:

@@ -25,19 +25,12 @@ runner = CliRunner()
 
 
 @pytest.fixture
-def experiment(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_experiment: Callable[..., str],
-    noise_videos: Callable[..., None],
-) -> Path:
+def experiment(working_folder: Callable[..., Path], noise_videos: Callable[..., None]) -> Path:
     """A working directory with a tiny experiment with two passes per step and gradient clipping."""
-    monkeypatch.chdir(tmp_path)
-    noise_videos(tmp_path / "videos", "one", "two", "three")
-    noise_videos(tmp_path / "held", "four")
     train = {"accumulation": 2, "steps": 6, "checkpoint_every": 3, "clip_norm": 0.5, "weight_decay": 0.1}
-    Path("latte.yaml").write_text(tiny_experiment(cache={"in_memory": True}, train=train))
-    return tmp_path
+    folder = working_folder("one", "two", "three", cache={"in_memory": True}, train=train)
+    noise_videos(folder / "held", "four")
+    return folder
 
 
 def by_workers(flags: str) -> str:
