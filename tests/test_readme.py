@@ -166,6 +166,21 @@ def test_a_link_to_a_heading_leads_to_one(name: Path) -> None:
         assert anchor in slugs, f"{target}#{anchor}"
 
 
+def test_a_path_on_the_architecture_page_exists() -> None:
+    paths = [
+        code for page, code in inline() if page.name == "architecture.md" and re.fullmatch(r"[\w/.]+", code)
+    ]
+    folders = (ROOT, ROOT / "latte_cli", ROOT / "latte_cli" / "core")
+    missing = [
+        path
+        for path in paths
+        if "/" in path
+        and not any((folder / name).exists() for folder in folders for name in (path, f"{path}.py"))
+    ]
+    assert len(paths) > 80
+    assert missing == []
+
+
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert [page.name for page in DOCS if page.name not in navigation] == []
