@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latte_cli.core.diffusion.schedule import make_schedule, space_timesteps
+from latte_cli.core.diffusion.schedule import make_betas, make_schedule, space_timesteps
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import DiffusionSettings
 
@@ -28,9 +28,10 @@ def test_every_table_matches_the_original(path: Path) -> None:
 
 
 def test_the_cosine_schedule_matches_the_original() -> None:
-    schedule = make_schedule(DiffusionSettings(beta_schedule="squaredcos_cap_v2"))
+    settings = DiffusionSettings(beta_schedule="squaredcos_cap_v2")
     expected = np.load(GOLDEN / "betas_cosine_1000.npz")["betas"]
-    np.testing.assert_allclose(schedule.tables.betas, expected, rtol=1e-11)
+    np.testing.assert_allclose(make_betas(settings), expected, rtol=1e-11)
+    np.testing.assert_allclose(make_schedule(settings).tables.betas, expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("respacing", [text for text, kept in EDGE_CASES.items() if isinstance(kept, list)])
@@ -138,6 +139,12 @@ def test_respacing_can_keep_every_timestep_of_a_short_chain(
     total: int, respacing: str, kept: list[int]
 ) -> None:
     assert space_timesteps(total, respacing).tolist() == kept
+
+
+@pytest.mark.parametrize("total", [2, 3, 1000])
+def test_a_stride_of_the_complete_chain_is_rejected_as_in_the_original(total: int) -> None:
+    with pytest.raises(LatteError, match=f'found "ddim1", but no integer stride over {total} timesteps'):
+        space_timesteps(total, "ddim1")
 
 
 @pytest.mark.parametrize("respacing", ["250", "ddim50"])

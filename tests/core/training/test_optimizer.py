@@ -14,11 +14,12 @@ pytestmark = pytest.mark.plain
 Apply: TypeAlias = Callable[[Sequence[np.ndarray], int, float, float], None]
 
 
-@pytest.fixture(params=["in place", "in a graph"])
+@pytest.fixture(params=["in place", "compiled", "in a graph"])
 def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
     """Return a function of (gradients, step, rate, factor) that does a step, by an EMA decay."""
 
     def of(optimizer: AdamW, ema_decay: float) -> Apply:
+        optimizer.in_place = request.param == "in place"
         compiled = optimizer.in_graph(ema_decay)
 
         @ms.jit
@@ -28,7 +29,7 @@ def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
 
         def apply(gradients: Sequence[np.ndarray], step: int, rate: float, factor: float) -> None:
             tensors = ms.mutable(tuple(Tensor(gradient.astype(np.float32)) for gradient in gradients))
-            if request.param == "in place":
+            if request.param != "in a graph":
                 average = average_decay(TrainSettings(ema_decay=ema_decay), step)
                 optimizer.apply(tensors, step, rate=rate, average=average, factor=factor)
             else:
@@ -39,8 +40,9 @@ def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
     return of
 
 
+@pytest.mark.parametrize("weight_decay", [0.1, 1.0])
 def test_adamw_with_decay_and_tiny_gradients_matches_the_formula_in_float64(
-    apply_of: Callable[[AdamW, float], Apply],
+    apply_of: Callable[[AdamW, float], Apply], weight_decay: float
 ) -> None:
     generator = np.random.default_rng(0)
     parameters = [
@@ -49,7 +51,7 @@ def test_adamw_with_decay_and_tiny_gradients_matches_the_formula_in_float64(
     ]
     values = [parameter.asnumpy().astype(np.float64) for parameter in parameters]
     averages, means, squares = [v.copy() for v in values], [v * 0 for v in values], [v * 0 for v in values]
-    optimizer = AdamW(parameters, weight_decay=0.1)
+    optimizer = AdamW(parameters, weight_decay=weight_decay)
     apply = apply_of(optimizer, 0.25)
     for step in range(5):
         decay = min(0.25, (1 + step) / (10 + step))
@@ -60,7 +62,7 @@ def test_adamw_with_decay_and_tiny_gradients_matches_the_formula_in_float64(
             means[place] = 0.9 * means[place] + 0.1 * gradient
             squares[place] = 0.999 * squares[place] + 0.001 * gradient**2
             root = np.sqrt(squares[place] / (1 - 0.999 ** (step + 1)))
-            values[place] *= 1 - 1e-2 * (0.1 if values[place].ndim > 1 else 0)
+            values[place] *= 1 - 1e-2 * (weight_decay if values[place].ndim > 1 else 0)
             values[place] -= 1e-2 * (means[place] / (1 - 0.9 ** (step + 1))) / (root + 1e-8)
             averages[place] = decay * averages[place] + (1 - decay) * values[place]
     for place in range(3):
