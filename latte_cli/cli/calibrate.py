@@ -22,7 +22,7 @@ from latte_cli.cli.sampling_options import (
     Width,
 )
 
-SAMPLES = 3  # clips, where nothing else is asked for
+SAMPLES = 3  # clips, by default
 EXAMPLES = (
     ("The newest checkpoint of a run, for 50 steps", "latte calibrate -c sky.yaml --steps 50"),
     ("25 or 16 full steps of 50, from five clips", "latte calibrate --steps 50 --budgets 25,16 --samples 5"),

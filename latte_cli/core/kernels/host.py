@@ -45,7 +45,7 @@ def call(name: str, inputs: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
 
 
 def _located(values: Any) -> tuple[Array, int]:
-    """A parameter or array as contiguous float32, and its address; an array of integers as it is."""
+    """A parameter or array as contiguous float32, and its address; integers are not converted."""
     if not isinstance(values, np.ndarray):
         return _read(values)
     numbers: Any = values if values.dtype == np.int64 else np.ascontiguousarray(values, np.float32)

@@ -141,7 +141,7 @@ class CalibrateJob:
 
 @dataclass(frozen=True)
 class PreparedCalibration(Planned):
-    """What `latte calibrate` would do, as far as settings, small files and headers show."""
+    """The plan of `latte calibrate`, from settings, small files and headers."""
 
     job: Callable[[], CalibrateJob]
     """The job, once the plan has no problems."""

@@ -44,14 +44,14 @@ PIPELINE_PARTS = (
 
 
 def source_parts(kind: str, *, merges: bool) -> tuple[str, ...]:
-    """What is needed of a published pipeline to convert weights of a kind, or to merge adapters into it."""
+    """The files of a published pipeline needed to convert weights of a kind, or to merge adapters into it."""
     if merges:
         return ("transformer", *PIPELINE_PARTS)
     return {"vae": ("vae",), "t2v": ("transformer",)}.get(kind, ())
 
 
 class ConversionCost(NamedTuple):
-    """What a conversion takes, known once all numbers have been read and checked."""
+    """The cost of a conversion, known after all values have been read and checked."""
 
     memory: int
     """Bytes held at once: the program's, and those of the largest tensor."""

@@ -39,7 +39,7 @@ class HubName:
     revision: str | None = None
 
     def __str__(self) -> str:
-        """The name as it is typed."""
+        """The name as typed."""
         file = f"/{self.file}" if self.file else ""
         return f"hf://{self.repo}{file}{f'@{self.revision}' if self.revision else ''}"
 

@@ -87,7 +87,7 @@ def _conditions(batch: Batch, settings: Settings, source: ClipSource) -> Callabl
     if isinstance(source, CaptionedSource):
 
         def no_states(text: str) -> NDArray[np.float32]:
-            raise NotImplementedError(text)  # the texts alone are asked for
+            raise NotImplementedError(text)  # only the texts are used
 
         sampler = CaptionSampler(source.captions, no_states, dropout=model.condition_dropout)
         return lambda clip: [

@@ -29,7 +29,7 @@ OVERFLOW = 4  # place in a row of results, after three losses and the norm of th
 
 
 def pass_numbers(train: TrainSettings, step: int, place: int) -> Array:
-    """What the host knows in advance of pass `place` of step `step`, both from 0: (6,) float32.
+    """The inputs of pass `place` of step `step`, both from 0, that the host knows: (6,) float32.
 
     In the order of STEP, RATE, CLIPS, FIRST, LAST, ROW: the step, the learning rate, whether gradients are
     clipped, whether the pass is the first and the last one of its step, and the row for the step's results.
@@ -98,7 +98,7 @@ class OneGraph:
         return one_pass
 
     def _last_part(self, optimizer: Optimizer, mean: Mean | None) -> Callable[..., Any]:
-        """What follows the passes of a step: from summed gradients to updated weights."""
+        """The end of a step, from summed gradients to updated weights."""
         train, counts, rows = self.train, self.counts, self.rows
         dynamic = LossScale.for_dtype(train.dtype).dynamic
         clip_norm = train.clip_norm or 0.0

@@ -1,4 +1,4 @@
-"""What the training loop reports of a step, and the line of metrics that a window of steps ends in."""
+"""Reports of training steps, and lines of metrics over several steps."""
 
 import math
 from collections.abc import Mapping

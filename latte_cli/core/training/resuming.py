@@ -7,7 +7,7 @@ from typing import Any
 from latte_cli.core.errors import LatteError
 from latte_cli.core.settings.schema import Settings
 
-# Settings that do not affect training steps: locations, speed, and what is written when.
+# Settings that do not affect training steps: locations, speed, and which files are written when.
 FREE = {
     "run_dir",
     "device",

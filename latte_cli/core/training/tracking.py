@@ -85,7 +85,7 @@ class Tracker:
             self._log({"previews": shown}, step)
 
     def close(self) -> None:
-        """Send what is left and end."""
+        """Send the remaining values and finish."""
         if self._run is not None:
             try:
                 self._run.finish()

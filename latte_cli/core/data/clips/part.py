@@ -53,5 +53,5 @@ def split(names: Sequence[str], share: float) -> tuple[list[int], list[int]]:
 
 
 def _fraction(name: str) -> float:
-    """A number in [0, 1) that is the name's alone."""
+    """A number in [0, 1) that depends only on the name."""
     return int.from_bytes(sha256(name.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48

@@ -131,7 +131,7 @@ class LatteT2V(nn.Cell):
         return self.finish(self.run_blocks(self.embed(x_t), modulation, prepared), modulation)
 
     def modulation(self, sinusoids: Tensor, prepared: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What the blocks are modulated by, (B, 6 * D), and what the last layer is, (B, D)."""
+        """The modulation of the blocks, (B, 6 * D), and of the last layer, (B, D)."""
         embedded, timestep = self.adaln_single(sinusoids)
         return timestep, embedded
 

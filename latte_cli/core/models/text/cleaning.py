@@ -70,7 +70,7 @@ AFTER_REPAIR = _steps(
     (r"^\.\S+$", ""),
 )
 JOINTS = re.compile(r"[\-_]")
-PLAIN = re.compile(r"[a-z0-9 ,.!?'-]*")  # what ftfy and bs4, which take a while to import, leave as it is
+PLAIN = re.compile(r"[a-z0-9 ,.!?'-]*")  # text that ftfy and bs4, which are slow to import, do not change
 MOST_JOINTS = 3  # a text with more consists of words-joined-by-dashes
 
 
