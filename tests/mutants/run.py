@@ -100,6 +100,8 @@ def main() -> int:
                 continue
             if module in WITH_MINDSPORE:
                 import mindspore.dataset  # noqa: F401
+
+                import latte_cli.core.kernels.optimizer  # noqa: F401
             path = tree / "latte_cli/core" / module
             original = path.read_text()
             start = processor_seconds()
@@ -142,15 +144,17 @@ def copy_of_tree(to: Path) -> Path:
 
 
 def import_libraries() -> None:
-    """Import libraries once for all forks. A module of latte_cli imported here would not be mutated."""
-    import hypothesis.extra.numpy  # noqa: F401
+    """Import libraries once for all forks, and modules that import no mutated one, directly or indirectly."""
+    import hypothesis  # noqa: F401
     import imageio_ffmpeg  # noqa: F401
-    import numpy as np  # noqa: F401
-    import pydantic  # noqa: F401
     import pytest  # noqa: F401
-    import yaml  # noqa: F401
 
-    assert not any(name.partition(".")[0] == "latte_cli" for name in sys.modules)
+    import latte_cli.core.data.videos.index
+    import latte_cli.core.settings.schema  # noqa: F401
+
+    mutated = {f"latte_cli.core.{module.removesuffix('.py').replace('/', '.')}" for module in TESTS}
+    assert not mutated & set(sys.modules)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
 
 def mutants(code: str) -> Iterator[Mutant]:

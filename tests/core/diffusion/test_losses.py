@@ -56,12 +56,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_loss_matches_the_original(name: str) -> None:
+def test_every_kind_of_loss_matches_the_original(name: str, compiled: bool) -> None:
     channels = STUB["x_start"].shape[2]
     output = STUB["model_output"][:, :, :channels] if name.startswith("fixed") else STUB["model_output"]
     columns = SCHEDULE.training_columns(STUB["t"])
-    terms = run((output, STUB["x_start"], STUB["noise"], columns), **KINDS[name])
+    terms = run((output, STUB["x_start"], STUB["noise"], columns), compiled, **KINDS[name])
     atol = VANISHING if name == "predict_xstart" else 0.0
     assert_terms(terms, STUB, f"loss_{name}", steps=STUB["t"], atol=atol)
 

@@ -53,6 +53,11 @@ def test_even_schedules_have_stretches_of_nearly_equal_length(evaluations: int, 
     assert lengths.sum() == evaluations
 
 
+def test_even_schedules_are_rounded_down_to_whole_evaluations() -> None:
+    assert even_schedule(7, 3) == (0, 2, 4)
+    assert even_schedule(10, 4) == (0, 2, 5, 7)
+
+
 def stretch_errors(generator: np.random.Generator, evaluations: int, longest: int, levels: int) -> Array:
     """Random errors with ties; stretches of one evaluation reuse nothing and have no error."""
     errors = np.full((evaluations, evaluations + 1), np.inf)

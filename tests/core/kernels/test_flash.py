@@ -1,5 +1,6 @@
 """Calls of Ascend's fused attention, whose operator is replaced by one that follows its documentation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -28,47 +29,47 @@ def check_limits(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Te
         assert mask.shape == (sequences, 1, positions, key.shape[1])
 
 
-def documented(  # the operator's signature
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    head_num: int,
-    *,
-    attn_mask: Tensor | None = None,
-    scalar_value: float = 1.0,
-    input_layout: str = "BSH",
-) -> Tensor:
+def operator(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The operator, computed by a function of (query, key, value, mask, scale)."""
+
+    def called(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        head_num: int,
+        *,
+        attn_mask: Tensor | None = None,
+        scalar_value: float = 1.0,
+        input_layout: str = "BSH",
+    ) -> Tensor:
+        assert input_layout == "BSND"
+        check_limits(query, key, value, head_num, attn_mask)
+        return compute(query, key, value, attn_mask, scalar_value)
+
+    return called
+
+
+@operator
+def documented(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """softmax(mask(scale * query @ key.T)) @ value per sequence and head; where the mask is 1, weights are 0.
 
     In float64, by NumPy.
     """
-    assert input_layout == "BSND"
-    check_limits(query, key, value, head_num, attn_mask)
     q, k, v = (tensor.asnumpy().astype(np.float64) for tensor in (query, key, value))
-    scores = scalar_value * np.einsum("bsnd,btnd->bnst", q, k)
-    if attn_mask is not None:
-        scores = np.where(attn_mask.asnumpy() == 1, -np.inf, scores)
+    scores = scale * np.einsum("bsnd,btnd->bnst", q, k)
+    if mask is not None:
+        scores = np.where(mask.asnumpy() == 1, -np.inf, scores)
     mixed = np.einsum("bnst,btnd->bsnd", reference.softmax(scores), v)
     return Tensor(mixed.astype(np.float16))
 
 
-def differentiable(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    head_num: int,
-    *,
-    attn_mask: Tensor | None = None,
-    scalar_value: float = 1.0,
-    input_layout: str = "BSH",
-) -> Tensor:
+@operator
+def differentiable(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """`documented`, with operators that have gradients."""
-    assert input_layout == "BSND"
-    check_limits(query, key, value, head_num, attn_mask)
     q, k, v = (tensor.astype(ms.float32).transpose(0, 2, 1, 3) for tensor in (query, key, value))
-    scores = ops.BatchMatMul(transpose_b=True)(q, k) * scalar_value
-    if attn_mask is not None:
-        scores = scores + ops.broadcast_to(attn_mask.astype(ms.float32), scores.shape) * -1e30
+    scores = ops.BatchMatMul(transpose_b=True)(q, k) * scale
+    if mask is not None:
+        scores = scores + ops.broadcast_to(mask.astype(ms.float32), scores.shape) * -1e30
     mixed = ops.BatchMatMul()(ops.softmax(scores, -1), v)
     return mixed.transpose(0, 2, 1, 3).astype(ms.float16)
 
