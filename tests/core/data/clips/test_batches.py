@@ -161,6 +161,25 @@ def test_decoding_runs_a_few_batches_ahead_and_stops_with_the_iterator() -> None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
+def test_closing_the_iterator_cancels_decoding_that_has_not_begun() -> None:
+    gate = threading.Event()
+
+    class Blocked(FakeSource):
+        def read(self, video: int, indices: list[int], *, mirror: bool) -> NDArray[np.float32]:
+            values = super().read(video, indices, mirror=mirror)
+            if self.reads > 2:
+                gate.wait(10)
+            return values
+
+    source = Blocked()
+    one = DATA.model_copy(update={"workers": 1})
+    stream = batches(source, data=one, sharing=Sharing(2), seed=7)
+    next(stream)
+    threading.Timer(0.5, gate.set).start()
+    stream.close()
+    assert source.reads <= 3, "the first batch, and at most the clip that was being decoded"
+
+
 def test_still_images_of_other_videos_follow_the_frames_with_their_own_labels() -> None:
     data = DATA.model_copy(update={"use_image_num": 3})
     taken = take(30, Sharing(2), data=data)
