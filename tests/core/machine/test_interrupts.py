@@ -28,7 +28,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-def test_ctrl_c_interrupts_python_although_mindspore_has_computed(tmp_path: Path) -> None:
+def test_ctrl_c_interrupts_python_after_mindspore_has_computed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(COMPUTE)
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
@@ -40,7 +40,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_signals_that_ask_to_stop_interrupt_within_and_are_as_before_afterwards(number: int) -> None:
+def test_stop_signals_interrupt_the_block_and_are_restored_afterwards(number: int) -> None:
     before = [signal.getsignal(each) for each in STOPPING]
     with pytest.raises(KeyboardInterrupt), stopped_by_signals():
         os.kill(os.getpid(), number)
