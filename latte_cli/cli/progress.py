@@ -235,6 +235,8 @@ class _Lines:
         if self.line is None or line.doing != self.line.doing:
             self._finish()
             self.begun, self.first, self.written = now, line.done, 0.0
+        elif self.line.done == 0:  # loading and compiling, which say nothing of the time left
+            self.begun, self.first = now, line.done
         self.line, self.seen, self.is_written = line, now, False
         if now - self.written >= SECONDS_BETWEEN_LINES:
             self.written = now

@@ -69,6 +69,17 @@ def test_a_log_has_the_first_and_last_line_of_each_activity(clock: Clock, log: S
     assert log.getvalue().splitlines() == expected
 
 
+def test_the_time_left_does_not_count_loading_before_the_first_step(clock: Clock, log: StringIO) -> None:
+    def loading() -> Iterator[int]:
+        yield 0
+        clock.now += 1000.0
+        yield from steps(clock, 4, 6.0)
+
+    assert len(list(follow(loading(), lambda step: Line("measuring", step, 4)))) == 5
+    expected = ["measuring 0/4", "measuring 1/4", "measuring 3/4, 0:00:06 left", "measuring 4/4"]
+    assert log.getvalue().splitlines() == expected
+
+
 def test_the_log_of_a_failed_loop_ends_with_its_last_progress(clock: Clock, log: StringIO) -> None:
     def failing() -> Iterator[int]:
         yield from steps(clock, 2, 1.0)
