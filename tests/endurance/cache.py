@@ -114,15 +114,14 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
         process.send_signal(signal.SIGKILL)
         process.wait()
         began.append(len(read_manifest(work / "killed")))
-        print(f"{kind}: round {number}, killed after {began[-1]} videos", file=sys.stderr)
         run_here(root, work / "killed", kind)
-        if content(work / "killed") != expected:
-            print(
-                f"{kind}: round {number}, killed after {began[-1]} videos: another cache: {work / 'killed'}"
-            )
+        equal = content(work / "killed") == expected
+        said = f"{kind}: round {number}, killed after {began[-1]} videos: "
+        print(f"ok    {said}equal" if equal else f"FAILS {said}another cache", flush=True)
+        if not equal:
             return False
     videos = len(read_manifest(work / "uninterrupted"))
-    print(f"{kind}: {rounds} runs killed after {min(began)} to {max(began)} of {videos} videos: equal")
+    print(f"{kind}: {rounds} runs killed after {min(began)} to {max(began)} of {videos} videos")
     return True
 
 
@@ -160,15 +159,16 @@ def full_disk(kind: str, work: Path) -> bool:
             if error and not re.search(
                 "cannot be written: .*; finished entries are kept: run the same command", error
             ):
-                print(f"{kind}: a disk of {kilobytes} kB: {error}")
+                print(f"FAILS {kind}: a disk of {kilobytes} kB: {error}")
                 return False
             subprocess.run(["mount", "-o", f"remount,size={200_000}k", str(disk)], check=True)
             run_here(root, disk / "cache", kind)
             if content(disk / "cache") != content(work / "uninterrupted"):
-                print(f"{kind}: a disk of {kilobytes} kB: another cache")
+                print(f"FAILS {kind}: a disk of {kilobytes} kB: another cache")
                 return False
         disk.rmdir()
-        print(f"{kind}: a disk of {kilobytes} kB, full after {done} videos: {error or 'large enough'}")
+        said = f"{kind}: a disk of {kilobytes} kB, full after {done} videos: {error or 'large enough'}"
+        print(f"ok    {said}", flush=True)
     return True
 
 

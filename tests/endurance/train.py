@@ -143,14 +143,17 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
     differing = [name for name in expected.keys() | killed.keys() if expected.get(name) != killed.get(name)]
     torn = [str(path) for path in run_dir.rglob("*partial*")]
     early = moments.count("as it started")
+    held = not differing and not torn and len(moments) == rounds
+    seconds = f"in {time.monotonic() - begun:.0f} s (alone {alone:.0f} s)"
     print(
-        f"{source}: {steps} steps killed {len(moments)} times, {early} of them while starting, in"
-        f" {time.monotonic() - begun:.0f} s (alone {alone:.0f} s): {len(expected)} tensors and records,"
-        f" {len(differing)} differ, {len(torn)} torn files left"
+        f"{'ok' if held else 'FAILS':5} {source}: {steps} steps killed {len(moments)} times, {early} of them"
+        f" while starting, {seconds}: {len(expected)} tensors and records, {len(differing)} differ,"
+        f" {len(torn)} torn files left",
+        flush=True,
     )
     for name in differing[:5]:
         print(f"{source}: {name} differs")
-    return not differing and not torn and len(moments) == rounds
+    return held
 
 
 def main() -> int:

@@ -246,7 +246,7 @@ CHANGES = [
     Case("factors of another width", factors((1, 8), (8, 1)), LORA, "found (8, 8), expected (24, 24)"),
     Case("factors of no layer", factors((1, 24), (24, 1), target="x"), LORA, "a projection of the transformer"),
     Case("an alpha of nan", factors((1, 24), (24, 1), alpha="nan"), LORA, "alpha: found"),
-    Case("a pickle", text("lora.safetensors", b"\x80\x04cos\nsystem\n"), LORA, "nothing is executed"),
+    Case("a pickle", text("lora.safetensors", b"\x80\x04cos\nsystem\n"), LORA, "pickles are never executed"),
     Case("text", text("lora.safetensors", "x"), LORA, "is not a known weights format"),
 ]
 CAPTION_FILES = [

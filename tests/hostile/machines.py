@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-TIMEOUT = 300
+TIMEOUT = 900  # seconds of a command, on a machine with much else to do
 EXPERIMENT = f"""
 run_dir: run
 device: cpu
@@ -185,7 +185,9 @@ def full_stdout() -> str:
 
 def closed_streams() -> str:
     first = shell("latte cache <&- >&- 2>&-")
-    return f"{first.code}" if first.code else expect(latte("cache", "--verify"), 0, "all whole", stream="out")
+    return (
+        f"{first.code}" if first.code else expect(latte("cache", "--verify"), 0, "all intact", stream="out")
+    )
 
 
 def working_folder_that_is_gone() -> str:
@@ -200,7 +202,9 @@ def two_runs_in_one_folder() -> str:
         end = time.monotonic() + TIMEOUT
         while not Path("run/lock").exists() and time.monotonic() < end:
             time.sleep(0.1)
-        return expect(latte("train", "--set", "cache.dir=null"), 1, "run: another latte train is at work")
+        return expect(
+            latte("train", "--set", "cache.dir=null"), 1, "run: another latte train is running in this folder"
+        )
     finally:
         first.kill()
         first.wait()

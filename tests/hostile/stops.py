@@ -212,6 +212,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, metavar="N", help="of each command")
     options = parser.parse_args()
     failed = 0
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # `&` and nohup ignore these, also in the commands
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     with tempfile.TemporaryDirectory() as scratch:
         with prepared(Path(scratch, "work")):
