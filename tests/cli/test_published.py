@@ -324,6 +324,7 @@ def test_an_interrupted_transfer_resumes_in_a_new_process(hub: SmallHub, tmp_pat
     assert len(list(home.rglob("x.pt"))) == 1
 
 
+@pytest.mark.slow
 def test_training_records_names_with_commits_and_resumes_with_them(
     hub: SmallHub, tiny_experiment: Callable[..., str], noise_videos: Callable[..., None]
 ) -> None:

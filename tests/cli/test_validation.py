@@ -35,6 +35,8 @@ model: {hidden_size: 24, depth: 2, num_heads: 3, patch_size: 2, condition: text}
 HELD_OUT = ("a/2", "a/3", "b/6")  # the SHA-256 of their names begins below 0.3 of the maximum
 SECONDS = 300  # on a busy machine
 
+pytestmark = pytest.mark.slow
+
 
 def latte(line: str) -> Result:
     return CliRunner().invoke(cli.app, line.split(), catch_exceptions=False)

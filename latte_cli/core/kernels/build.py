@@ -121,5 +121,5 @@ def _loads(library: Path) -> bool:
 def first_error(error: Exception) -> str:
     """One line: the compiler's first error, if any."""
     output = getattr(error, "stderr", None) or ""
-    lines = [line for line in str(output).splitlines() if "error" in line]
+    lines = [line for line in str(output).splitlines() if "error:" in line]
     return lines[0] if lines else str(error)

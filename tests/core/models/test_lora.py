@@ -65,6 +65,7 @@ def test_every_attention_projection_has_an_adapter_and_only_these_are_trained() 
     assert {parameter.name for parameter in model.trainable_params()} == expected
 
 
+@pytest.mark.slow
 def test_a_saved_file_merged_into_the_weights_gives_the_output_of_the_trained_model(tmp_path: Path) -> None:
     model, target = changed(), tmp_path / "lora.safetensors"
     save_lora(target, lora_of(model))

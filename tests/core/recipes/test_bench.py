@@ -67,6 +67,7 @@ def test_a_benchmark_reports_rows_that_cannot_be_measured(
     assert "not on this device" in lines[3]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_sampling_is_measured_with_the_same_share_of_full_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     usual(monkeypatch)

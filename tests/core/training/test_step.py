@@ -27,6 +27,7 @@ def recorded_inputs(golden: dict[str, np.ndarray], step: int) -> StepInputs:
     return StepInputs(x_start, eps, timesteps.astype(np.int32), columns, labels.astype(np.int32)[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["uncond", "class"])
 def test_three_steps_of_adamw_and_ema_match_the_original(name: str) -> None:
     golden = arrays(name, "train_step.npz")

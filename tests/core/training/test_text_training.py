@@ -96,6 +96,7 @@ def test_a_stopped_and_resumed_run_has_the_bits_of_an_uninterrupted_one(
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_only_trained_parameters_change(whole: Trainer) -> None:
     part = whole.settings.train.part
     before = {p.name: p.asnumpy() for p in trainer_of(whole.settings).model.get_parameters()}
@@ -111,6 +112,7 @@ def test_only_trained_parameters_change(whole: Trainer) -> None:
         assert changed == {name for name in before if expected in name}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_next_to_its_config_is_a_transformer_for_sampling(whole: Trainer) -> None:
     path = whole.settings.run_dir / "ckpt" / "step-00000004.safetensors"
     assert shape_next_to(path) == whole.model.shape

@@ -118,6 +118,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[Train
     return trainer, run(trainer)
 
 
+@pytest.mark.slow
 def test_validation_loss_matches_the_formulas_with_the_averaged_weights(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:
@@ -140,6 +141,7 @@ def test_validation_loss_matches_the_formulas_with_the_averaged_weights(
     assert len(errors) == 8
 
 
+@pytest.mark.slow
 def test_timesteps_are_stratified_and_clips_not_mirrored_and_with_their_class(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:
@@ -153,6 +155,7 @@ def test_timesteps_are_stratified_and_clips_not_mirrored_and_with_their_class(
     assert not any(frame.mirror for batch in validation.clips for clip in batch.drawn_from for frame in clip)
 
 
+@pytest.mark.slow
 def test_training_has_the_same_bits_with_and_without_validation(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]]
 ) -> None:
@@ -161,6 +164,7 @@ def test_training_has_the_same_bits_with_and_without_validation(
     assert weights_of(without) == weights_of(whole[0])
 
 
+@pytest.mark.slow
 def test_validation_loss_is_written_at_its_interval_and_decreases(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:
@@ -177,6 +181,7 @@ def test_validation_loss_is_written_at_its_interval_and_decreases(
     ]
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_has_the_same_validation_losses(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]]
 ) -> None:
@@ -187,6 +192,7 @@ def test_a_stopped_and_resumed_run_has_the_same_validation_losses(
     assert losses_of(reports + run(second)) == losses_of(whole[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "batch_size"), [(2, 2), (2, 1), (3, 1), (1, 5)])
 def test_validation_loss_does_not_depend_on_workers_and_batch_size(
     tmp_path: Path, whole: tuple[Trainer, list[TrainReport]], workers: int, batch_size: int
@@ -202,6 +208,7 @@ def test_validation_loss_does_not_depend_on_workers_and_batch_size(
     assert sum(shares) == pytest.approx(losses_of(reports)[6], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [0, 2])
 def test_training_uses_no_clip_or_image_of_a_held_out_video(tmp_path: Path, images: int) -> None:
     settings = settings_in(tmp_path, images=images, steps=20, log_every=20, validate_every=20)
@@ -217,6 +224,7 @@ def test_training_uses_no_clip_or_image_of_a_held_out_video(tmp_path: Path, imag
     assert sorted(training.names + validation.names) == sorted(NAMES)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_also_by_a_resumed_run(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, keep_best=True, keep=1, checkpoint_every=100, steps=8)
     trainer = trainer_of(settings)
@@ -239,6 +247,7 @@ def test_the_best_checkpoint_is_kept_also_by_a_resumed_run(tmp_path: Path) -> No
     assert (best.step, best.loss) == (4, 0.3)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_can_be_selected_by_name(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, keep_best=True, steps=4)
     list(trainer_of(settings).run(parts(settings)[0], None, validate=Scripted(iter([0.1, 0.2]))))

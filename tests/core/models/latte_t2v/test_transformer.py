@@ -60,12 +60,14 @@ def test_a_single_frame_gets_no_temporal_position() -> None:
     np.testing.assert_allclose(run(frames=1), golden()["out_single_frame"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stored", "digits"), [("float16", 11), ("bfloat16", 8)])
 def test_half_precision_weights_are_accurate_up_to_their_rounding(stored: str, digits: int) -> None:
     expected = golden()["out"]
     assert np.abs(run(stored=stored) - expected).max() < 2.0**-digits * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_products_in_half_precision_are_close() -> None:
     expected = golden()["out"]
     assert np.abs(run(dtype="float16") - expected).max() < 2.0**-10 * np.abs(expected).max()
