@@ -11,6 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --qui
 # Installs from a warm cache in a fraction of pip's time. To install with pip: make install UV=
 UV ?= uv==0.13.9
 comma := ,
+# Without bytecode, which an environment may ask Python not to write, every command takes seconds longer.
+LONG_IMPORTS := import mindspore.dataset, mindone.diffusers, scipy.stats, transformers, matplotlib.pyplot, hypothesis
 
 .PHONY: install demo test test-fast test-plain lint docs dist bench bench-peers campaign fuzz mutants constraints clean
 
@@ -20,7 +22,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(MAKE) --no-print-directory $(BIN)/python
 	@echo "Installing the dependencies in pyproject.toml into $(VENV): a minute or two the first time."
 	@$(call install,.[demo$(comma)dev])
-	@$(BIN)/python -c 'import mindspore, scipy.stats, transformers, matplotlib.pyplot' > /dev/null 2>&1 || true  # compiles to bytecode
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c '$(LONG_IMPORTS)' > /dev/null 2>&1 || true  # compiles to bytecode
 	@touch $@
 
 # $(call install,WHAT): with uv from pip's index; with pip if uv is not there or fails.
@@ -46,15 +48,18 @@ $(BIN)/python:
 demo: install
 	@$(BIN)/latte demo
 
+# Two processes, a file of tests at a time, in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest $(TWO)
 
 test-fast: install
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 # The tests that compute with a model, with MindSpore's operators alone: what Ascend runs.
 test-plain: install
-	@LATTE_KERNELS=off $(BIN)/python -m pytest -n 2 --dist loadfile -m "plain and not compiled" --ignore tests/core/doctor tests/core
+	@LATTE_KERNELS=off $(BIN)/python -m pytest $(TWO) -m "plain and not compiled" --ignore tests/core/doctor tests/core
 
 lint: install
 	$(BIN)/ruff check .
