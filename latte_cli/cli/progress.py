@@ -159,6 +159,7 @@ def show_conversion(report: "ConvertReport", *, done: bool) -> None:
         rows += [("", f"{name}{arrow} {text}") for name, text in list(names.items())[:LONGEST_LIST]]
         if len(names) > LONGEST_LIST:
             rows.append(("", f"and {len(names) - LONGEST_LIST} more: --report lists them all"))
+    rows += [("merged", use) for use in report.lora]
     rows.append(("wrote" if done else "would write", report.target))
     if report.cost is not None:
         rows += [

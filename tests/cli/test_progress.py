@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from latte_cli.cli import progress as display
-from latte_cli.cli.progress import Line, LogHandler, follow, sampling_line, show_plan
+from latte_cli.cli.progress import Line, LogHandler, follow, sampling_line, show_conversion, show_plan
 from latte_cli.core.planning.plan import Plan
+from latte_cli.core.recipes.convert import ConvertReport
 from latte_cli.core.sampling.write import SampleReport
 
 
@@ -108,6 +109,16 @@ def test_log_lines_are_not_markup_and_cannot_control_the_terminal(log: StringIO)
 def test_a_plan_prints_the_settings_and_one_line_per_entry(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan("seed: 1\n", Plan([("model", "tiny"), ("steps per epoch", "3")]))
     assert capsys.readouterr().out == "seed: 1\n\nmodel            tiny\nsteps per epoch  3\n"
+
+
+def test_a_conversion_names_the_adapters_that_were_merged(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ConvertReport(
+        kind="t2v", weights="bare", preset=None, parameters=1, taken=["a"], renamed={}, ignored={},
+        source_sha256=None, source="models/tiny", target="styled", lora=["style:0.8", "motion:0.5"],
+    )  # fmt: skip
+    show_conversion(report, done=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == ["merged      style:0.8", "merged      motion:0.5", "wrote       styled"]
 
 
 def test_progress_of_sampling_counts_the_steps_of_all_clips() -> None:
