@@ -199,7 +199,7 @@ def _padded(source: Path) -> bytes:
     """The weights of a file with another tensor of some size, which conversion ignores."""
     from safetensors.numpy import load_file
 
-    tensors = load_file(source) | {"padding": np.zeros(WEIGHTS_BYTES // 4, np.float32)}
+    tensors = load_file(source) | {"loss.padding": np.zeros(WEIGHTS_BYTES // 4, np.float32)}
     target = source.with_suffix(".large")
     save_file(tensors, target)
     return target.read_bytes()
