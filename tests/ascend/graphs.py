@@ -72,17 +72,6 @@ def pretend_ascend() -> None:
     amp.context = SimpleNamespace(get_context=get_context, get_jit_config=ms.context.get_jit_config)
 
 
-def one_graph(model: Any, dtype: str = "float16", **settings: Any) -> None:
-    """A step of training as devices take it, from the forward pass to the averaged weights."""
-    from latte_cli.core.settings.training import TrainSettings
-    from latte_cli.core.training.one_graph import OneGraph, pass_numbers
-    from latte_cli.core.training.optimizer import AdamW
-
-    options = TrainSettings.model_validate({"dtype": dtype, "clip_norm": 1.0, **settings})
-    graph = OneGraph(model, AdamW(list(model.get_parameters()), weight_decay=0.1), options)
-    graph(*map(ms.Tensor, (*graphs.step_inputs(model), pass_numbers(options, 0, 0))))
-
-
 def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
     """Evaluate a model as sampling with reuse does: keep in full steps, reuse in the others."""
     from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
@@ -97,9 +86,6 @@ def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
     getattr(denoiser, kind)(x_t, sinusoids, *change, *prepared)
 
 
-CASES["latte-step-float32"] = lambda: one_graph(graphs.latte(), "float32")
-CASES["latte-step-accumulation"] = lambda: one_graph(graphs.latte("float16"), accumulation=2)
-CASES["t2v-step-bfloat16"] = lambda: one_graph(graphs.latte_t2v("bfloat16"), "bfloat16")
 CASES["latte-keep"] = lambda: reuse(graphs.latte(), "keep")
 CASES["latte-reuse"] = lambda: reuse(graphs.latte(), "reuse")
 CASES["t2v-keep-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "keep", rows=2)

@@ -39,7 +39,7 @@ def test_a_graph_contains_only_operators_that_ascend_supports(name: str, graphs:
 
 IN_16_BITS = [name for name in CASES if name.startswith("t2v") and not name.endswith("float32")]
 IN_16_BITS += ["latte-train-float16", "latte-train-bfloat16", "latte-joint", "latte-linear-patches"]
-IN_16_BITS += ["latte-recompute", "latte-step-accumulation"]
+IN_16_BITS += ["latte-recompute", "latte-accumulation"]
 
 
 @pytest.mark.parametrize("name", IN_16_BITS)

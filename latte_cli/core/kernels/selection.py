@@ -23,8 +23,8 @@ def kernels_available() -> bool:
 
 
 def works_as_device() -> bool:
-    """Whether training takes its steps as one graph: on devices, and where kernels are forced off."""
-    return ms.get_context("device_target") != "CPU" or _forced[0] is False
+    """Whether training takes its steps as one graph: on devices, and where the kernels are switched off."""
+    return ms.get_context("device_target") != "CPU" or _are_off()
 
 
 def force_kernels(use: bool | None) -> None:

@@ -55,8 +55,6 @@ class AdamW:
         self.squares = [like(parameter, "square", zero=True) for parameter in self.trained]
         self.averages = [like(parameter, "average") for parameter in self.trained]
         self.decays = tuple(weight_decay if parameter.ndim > 1 else 0.0 for parameter in self.trained)
-        self.in_place = ms.get_context("device_target") == "CPU"
-        self._compiled = ms.jit(self._update)
 
     def averaged(self, parameters: Iterable[Parameter]) -> dict[str, Parameter]:
         """The averages of parameters by their names; those that are not trained are their own."""
@@ -80,35 +78,14 @@ class AdamW:
     ) -> None:
         """Apply one step with `gradients` times `factor`; `average` is the decay of the averaged weights.
 
-        gradients: a mutable tuple. `step` counts from 0 and determines the bias correction.
+        In place, on a CPU. `step` counts from 0 and determines the bias correction.
         """
-        if self.in_place:
-            buffers = Buffers(self.trained, self.means, self.squares, self.averages, self.decays)
-            options = {"rate": rate, "average": average, "factor": factor, "epsilon": EPSILON}
-            adamw_ema(buffers, gradients, step=step, betas=(BETA1, BETA2), **options)
-            return
-        correction1, correction2 = 1.0 - BETA1 ** (step + 1), 1.0 - BETA2 ** (step + 1)
-        # ops.Adam adds epsilon to the uncorrected root, PyTorch to the corrected one: scaling makes them
-        # equal.
-        numbers = (1 - correction1, 1 - correction2, rate, EPSILON * np.sqrt(correction2), average, factor)
-        self._compiled(gradients, ms.mutable(tuple(Tensor(number, ms.float32) for number in numbers)))
-
-    def _update(self, gradients, numbers):  # type: ignore[no-untyped-def]
-        power1, power2, rate, epsilon, average, factor = numbers
-        done = []
-        for place in range(len(self.trained)):
-            parameter, decay = self.trained[place], self.decays[place]
-            moments = self.means[place], self.squares[place]
-            if decay != 0.0:
-                ops.assign(parameter, parameter * (1.0 - rate * decay))
-            gradient = gradients[place] * factor
-            ops.Adam()(parameter, *moments, power1, power2, rate, BETA1, BETA2, epsilon, gradient)
-            mixed = self.averages[place] * average + parameter * (1.0 - average)
-            done.append(ops.assign(self.averages[place], mixed))
-        return done[0]
+        buffers = Buffers(self.trained, self.means, self.squares, self.averages, self.decays)
+        options = {"rate": rate, "average": average, "factor": factor, "epsilon": EPSILON}
+        adamw_ema(buffers, gradients, step=step, betas=(BETA1, BETA2), **options)
 
     def in_graph(self, ema_decay: float) -> Callable[..., None]:
-        """`apply` as a function for compiled graphs, of (gradients, step, rate, factor).
+        """`apply` as a function for compiled graphs, of (gradients, step, rate, factor): for devices.
 
         The last three are float32 tensors of shape (); `ema_decay` as in `average_decay`.
         """

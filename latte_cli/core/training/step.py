@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
-from latte_cli.core.kernels import optimizer
 from latte_cli.core.kernels.waiting import Compiled
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.training.inputs import StepInputs
@@ -76,28 +75,3 @@ class GradientStep:
         """Losses, without `scale`, and the gradients of the loss times `scale`."""
         losses, gradients = self._compiled(*map(Tensor, inputs), Tensor(scale, ms.float32))
         return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
-
-
-def add_gradients(sums: Gradients, gradients: Gradients) -> Gradients:
-    """Add gradients to `sums`; on a CPU in place."""
-    if ms.get_context("device_target") == "CPU":
-        optimizer.accumulate(sums, gradients)
-        return sums
-    return ms.mutable(_add(sums, gradients))
-
-
-def global_norm(gradients: Gradients) -> float:
-    """The L2 norm of all gradients."""
-    if ms.get_context("device_target") == "CPU":
-        return optimizer.global_norm(gradients)
-    return float(_norm(gradients).asnumpy())
-
-
-@ms.jit
-def _add(sums, gradients):  # type: ignore[no-untyped-def]
-    return tuple([sums[place] + gradients[place] for place in range(len(sums))])
-
-
-@ms.jit
-def _norm(gradients):  # type: ignore[no-untyped-def]
-    return ops.sqrt(ops.addn([ops.ReduceSum()(ops.square(gradient)) for gradient in gradients]))

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from latte_cli.core.doctor.self_test import worker
+from latte_cli.core.doctor.self_test.expected import expected_of
 from latte_cli.core.doctor.self_test.graphs import CASES, Results
-
-right = dict(CASES)
 
 
 def wrong() -> Results:
-    return {name: one * np.float32(1.01) for name, one in right["gradient-norm"]().items()}
+    return {name: one * np.float32(1.01) for name, one in expected_of("temporal-decoder").items()}
 
 
 def not_finite() -> Results:
-    return {name: one * np.float32("nan") for name, one in right["accumulation"]().items()}
+    return {name: one * np.float32("nan") for name, one in expected_of("vae-decode-float32").items()}
 
 
 def raises() -> Results:
@@ -37,8 +36,8 @@ def hangs() -> Results:
 
 
 CASES |= {
-    "gradient-norm": wrong,
-    "accumulation": not_finite,
+    "temporal-decoder": wrong,
+    "vae-decode-float32": not_finite,
     "i3d": raises,
     "latte-joint": crashes,
     "t2v-lora": hangs,

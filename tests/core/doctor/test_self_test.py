@@ -59,14 +59,15 @@ def test_planted_faults_are_rows_and_the_other_tests_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    names = ["optimizer", "gradient-norm", "accumulation", "latte-joint", "t2v-lora", "i3d", "text-float32"]
+    names = ["optimizer", "temporal-decoder", "vae-decode-float32", "latte-joint", "t2v-lora", "i3d"]
+    names.append("text-float32")
     planted = "tests.core.doctor.planted_worker"
     rows = {row.name: row for row in computed("cpu", tmp_path, names=names, module=planted, seconds=20.0)}
     assert list(rows) == names
     verdicts = {name: row.verdict for name, row in rows.items()}
     assert verdicts == dict.fromkeys(names, "failed") | {"optimizer": "ok", "text-float32": "ok"}
-    assert rows["gradient-norm"].error == pytest.approx(0.01, rel=1e-3)
-    assert rows["accumulation"].error == float("inf")
+    assert rows["temporal-decoder"].error == pytest.approx(0.01, rel=1e-3)
+    assert rows["vae-decode-float32"].error == float("inf")
     assert rows["latte-joint"].found == "the process was ended by SIGSEGV"
     assert rows["t2v-lora"].found == "no result within 20 s"
     assert rows["i3d"].found == "RuntimeError: The kernel Conv2DExt unregistered."

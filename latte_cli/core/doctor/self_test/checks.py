@@ -7,7 +7,7 @@ import numpy as np
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.doctor.self_test.drawing import normal
-from latte_cli.core.doctor.self_test.graphs import latte, step_inputs
+from latte_cli.core.doctor.self_test.graphs import latte, take_step
 from latte_cli.core.kernels import flash
 
 HUGE = 2.0**40  # a loss scale that float16 cannot hold
@@ -16,15 +16,17 @@ ALLOWED = {"float16": 1e-2, "bfloat16": 4e-2}  # relative: two products, and wei
 
 
 def overflow() -> str:
-    """How a float16 pass overflows. Raises ValueError if the norm of its gradients is finite."""
-    from latte_cli.core.training.step import GradientStep, global_norm
-
+    """How a float16 step overflows. Raises ValueError if it is not noticed, or changes the weights."""
     model = latte("float16")
-    _, gradients = GradientStep(model)(step_inputs(model), HUGE)
-    norm = global_norm(gradients)
-    if np.isfinite(norm):
-        raise ValueError(f"a loss scale of {HUGE:g} gives a gradient norm of {norm:g}, expected an overflow")
-    return f"a loss scale of {HUGE:g} gives a gradient norm of {norm}"
+    before = [parameter.asnumpy().copy() for parameter in model.trainable_params()]
+    done, _ = take_step(model, "float16", HUGE)
+    text = f"a loss scale of {HUGE:g} gives a gradient norm of {done.grad_norm:g}"
+    if not done.overflow:
+        raise ValueError(f"{text}, expected an overflow")
+    for parameter, values in zip(model.trainable_params(), before, strict=True):
+        if not np.array_equal(parameter.asnumpy(), values):
+            raise ValueError(f"{text} and changes {parameter.name}, expected that the step is skipped")
+    return text
 
 
 def flash_error(dtype: str) -> float:

@@ -22,6 +22,7 @@ SIZES = {"hidden_size": 144, "depth": 2, "num_heads": 2, "patch_size": 2, "sampl
 CAPTION_CHANNELS, TEXT_TOKENS, CLASSES, IMAGES = 16, 7, 3, 2
 TIMESTEP, TRAINED_TIMESTEP = 500, 31
 LOSS_SCALE = 1024.0  # of float16
+CLIP_NORM, EMA_DECAY = 0.5, 0.15
 KEPT = 8  # numbers of each gradient
 FLOATS = ("float32", "float16", "bfloat16")
 
@@ -98,16 +99,38 @@ def sample(model: Any, *, rows: int = 1) -> Results:
     return {"out": found.astype(ms.float32).asnumpy()}
 
 
-def train(model: Any, *, images: int = 0, scale: float = 1.0) -> Results:
-    """A pass's losses, and the norm and some numbers of each parameter's gradient."""
-    from latte_cli.core.training.step import GradientStep
+def train(model: Any, dtype: str, *, images: int = 0, **changes: Any) -> Results:
+    """The losses and the gradients' norm of a training step, and `described` of each parameter's gradient.
 
-    losses, gradients = GradientStep(model)(step_inputs(model, images=images), scale)
-    arrays = {
-        parameter.name: gradient.asnumpy() / np.float32(scale)
-        for parameter, gradient in zip(model.trainable_params(), gradients, strict=True)
-    }
-    return {"losses": np.array(losses, np.float32), **described(arrays)}
+    AdamW leaves them in its first moment: after one step, that is the clipped gradient times 1 - beta1.
+    """
+    from latte_cli.core.training.optimizer import BETA1, clip_factor
+
+    done, trainer = take_step(model, dtype, LOSS_SCALE if dtype == "float16" else 1.0, images, **changes)
+    clipped = clip_factor(trainer.settings.train, 0, norm=done.grad_norm)
+    means = {one.name: trainer.tensors[f"optimizer/mean/{one.name}"] for one in model.trainable_params()}
+    share = np.float32((1 - BETA1) * clipped)
+    gradients = {name: mean.asnumpy() / share for name, mean in means.items()}
+    return {"losses": np.array(done.losses), "norm": np.array([done.grad_norm]), **described(gradients)}
+
+
+def take_step(model: Any, dtype: str, scale: float, images: int = 0, **changes: Any) -> tuple[Any, Any]:
+    """The results of the first step of a run with this loss scale, and its trainer.
+
+    changes: of the settings of training.
+    """
+    from latte_cli.core.settings.schema import Settings
+    from latte_cli.core.training.precision import LossScale
+    from latte_cli.core.training.starting import make_trainer
+
+    train = {"dtype": dtype, "clip_norm": CLIP_NORM, "weight_decay": 0.1, **changes}
+    trainer = make_trainer(Settings.model_validate({"train": train}), model)
+    inputs = [step_inputs(model, images=images)] * trainer.settings.train.accumulation
+    loss_scale = LossScale(scale, dynamic=dtype == "float16")
+    trainer.steps.start(lambda: iter(inputs), 0, loss_scale)
+    trainer.steps.take(0, loss_scale)
+    (done,) = trainer.steps.read()
+    return done, trainer
 
 
 def step_inputs(model: Any, *, images: int = 0) -> Any:
@@ -136,31 +159,21 @@ def described(gradients: dict[str, Array]) -> Results:
     return {"norms": np.array(norms, np.float32), "numbers": np.array(shares, np.float32)}
 
 
-def scale_of(dtype: str) -> float:
-    return LOSS_SCALE if dtype == "float16" else 1.0
-
-
 def _of_dtype(dtype: str) -> None:
     """Register the transformers' graphs of a type."""
     case(f"latte-sample-{dtype}")(lambda: sample(latte(dtype)))
-    case(f"latte-train-{dtype}")(lambda: train(latte(dtype), scale=scale_of(dtype)))
+    case(f"latte-train-{dtype}")(lambda: train(latte(dtype), dtype))
     case(f"t2v-sample-{dtype}")(lambda: sample(latte_t2v(dtype)))
-    case(f"t2v-train-{dtype}")(lambda: train(latte_t2v(dtype), scale=scale_of(dtype)))
+    case(f"t2v-train-{dtype}")(lambda: train(latte_t2v(dtype), dtype))
     case(f"text-{dtype}")(lambda: text_operators(dtype))
 
 
 case("latte-classes-guided")(lambda: sample(latte("float16", condition="class", num_classes=CLASSES), rows=2))
 case("latte-captions")(lambda: sample(latte("float16", condition="text")))
-case("latte-joint")(lambda: train(latte("float16"), images=IMAGES, scale=LOSS_SCALE))
-case("latte-linear-patches")(lambda: train(latte("float16", patch_embedder="linear"), scale=LOSS_SCALE))
-
-
-@case("latte-recompute")
-def _recompute() -> Results:
-    model = latte("float16")
-    for block in model.every_block():
-        block.recompute()
-    return train(model, scale=LOSS_SCALE)
+case("latte-joint")(lambda: train(latte("float16"), "float16", images=IMAGES))
+case("latte-linear-patches")(lambda: train(latte("float16", patch_embedder="linear"), "float16"))
+case("latte-recompute")(lambda: train(latte("float16"), "float16", recompute=True))
+case("latte-accumulation")(lambda: train(latte("float16"), "float16", accumulation=2))
 
 
 @case("t2v-lora")
@@ -171,47 +184,35 @@ def _lora() -> Results:
     add_lora(model, rank=2, alpha=2.0, seed=1)
     train_only(model, lambda name: ".lora_" in name)
     fill(model)
-    return train(model, scale=LOSS_SCALE)
-
-
-def optimizer_inputs(number: int) -> tuple[list[Any], Any]:
-    """Parameters, and gradients as a compiled function takes them."""
-    shapes = {"w": (3, 5), "b": (5,)}
-    parameters = [
-        ms.Parameter(ms.Tensor(normal(f"parameter {name}", *shape)), name=name)
-        for name, shape in shapes.items()
-    ]
-    gradients = [normal(f"gradient {name} {number}", *shape) for name, shape in shapes.items()]
-    return parameters, ms.mutable(tuple(map(ms.Tensor, gradients)))
+    return train(model, "float16")
 
 
 @case("optimizer")
 def _optimizer() -> Results:
     from latte_cli.core.training.optimizer import AdamW
 
-    parameters, gradients = optimizer_inputs(0)
+    shapes = {"w": (3, 5), "b": (5,)}
+    parameters = [
+        ms.Parameter(ms.Tensor(normal(f"parameter {name}", *shape)), name=name)
+        for name, shape in shapes.items()
+    ]
+    gradients = ms.mutable(
+        tuple(ms.Tensor(normal(f"gradient {name}", *shape)) for name, shape in shapes.items())
+    )
     optimizer = AdamW(parameters, weight_decay=0.1)
-    for step in range(2):
-        optimizer.apply(gradients, step, rate=1e-2, average=0.9, factor=0.5)
+    update = optimizer.in_graph(EMA_DECAY)
+
+    def step(gradients: Any, number: Any, rate: Any, factor: Any) -> Any:
+        update(gradients, number, rate, factor)
+        return number
+
+    compiled = ms.jit(step)
+    for number in range(2):
+        compiled(gradients, *(ms.Tensor(one, ms.float32) for one in (number, 1e-2, 0.5)))
     lists = {"parameter": parameters, "average": optimizer.averages}
     return {
         f"{name} {one.name.split('.')[-1]}": one.asnumpy() for name, each in lists.items() for one in each
     }
-
-
-@case("accumulation")
-def _accumulation() -> Results:
-    from latte_cli.core.training.step import add_gradients
-
-    sums = add_gradients(optimizer_inputs(0)[1], optimizer_inputs(1)[1])
-    return {name: one.asnumpy() for name, one in zip("wb", sums, strict=True)}
-
-
-@case("gradient-norm")
-def _norm() -> Results:
-    from latte_cli.core.training.step import global_norm
-
-    return {"norm": np.array([global_norm(optimizer_inputs(0)[1])], np.float32)}
 
 
 def vae(dtype: str) -> Any:
