@@ -52,6 +52,12 @@ def test_attention_of_16_bits_is_ascend_s_operator(name: str, graphs: dict[str, 
         assert "BatchMatMul" not in found
 
 
+def test_no_step_of_training_waits_for_the_host_at_a_branch(graphs: dict[str, str]) -> None:
+    """But for accumulation, whose last pass differs from the others."""
+    branching = {name for name in CASES for node in audit.nodes(graphs[name]) if node.primitive == "Switch"}
+    assert branching == {"latte-accumulation"}
+
+
 def test_steps_that_reuse_the_blocks_change_compute_no_block(graphs: dict[str, str]) -> None:
     kept, reused = (list(audit.nodes(graphs[f"latte-{name}"])) for name in ("keep", "reuse"))
     products = [sum(node.primitive == "MatMul" for node in graph) for graph in (kept, reused)]

@@ -125,12 +125,11 @@ class OneGraph:
             overflow = ops.logical_and(going, ops.logical_not(finite)).astype(ms.float32)
             if not dynamic:
                 overflow = ops.zeros_like(overflow)
-            if is_good:
-                factor = inverse
-                if clip_norm > 0.0:
-                    clipped = ops.minimum(clip_norm / (norm + CLIP_EPSILON), ops.ones_like(norm))
-                    factor = inverse * (clipped * numbers[CLIPS] + 1.0 - numbers[CLIPS])
-                update(gradients, numbers[STEP] - counts[DROPPED], numbers[RATE], factor)
+            factor = inverse
+            if clip_norm > 0.0:
+                clipped = ops.minimum(clip_norm / (norm + CLIP_EPSILON), ops.ones_like(norm))
+                factor = inverse * (clipped * numbers[CLIPS] + 1.0 - numbers[CLIPS])
+            update(gradients, numbers[STEP] - counts[DROPPED], numbers[RATE], factor, is_good)
             row = ops.stack((losses[0], losses[1], losses[2], norm, overflow))
             is_row = ops.broadcast_to(places == numbers[ROW], rows.shape)
             ops.assign(rows, ops.select(is_row, ops.broadcast_to(row, rows.shape), rows))

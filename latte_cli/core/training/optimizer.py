@@ -85,29 +85,33 @@ class AdamW:
         adamw_ema(buffers, gradients, step=step, betas=(BETA1, BETA2), **options)
 
     def in_graph(self, ema_decay: float) -> Callable[..., None]:
-        """`apply` as a function for compiled graphs, of (gradients, step, rate, factor): for devices.
+        """`apply` for devices: a function for compiled graphs, of (gradients, step, rate, factor, is_good).
 
-        The last three are float32 tensors of shape (); `ema_decay` as in `average_decay`.
+        The last four are tensors of shape (): three of float32, and whether to change anything, which is no
+        branch since the host would have to read it first. `ema_decay` as in `average_decay`.
         """
         corrections = Parameter(Tensor(_corrections()), name="corrections", requires_grad=False)
         trained, means, squares, averages = self.trained, self.means, self.squares, self.averages
         decays, no_power = self.decays, Tensor(0.0, ms.float32)
 
-        def update(gradients, step, rate, factor):  # type: ignore[no-untyped-def]
+        def update(gradients, step, rate, factor, is_good):  # type: ignore[no-untyped-def]
+            # In a step that is not good, gradients and rates are 0 and decays are 1.
+            good, is_bad = is_good.astype(ms.float32), ops.logical_not(is_good)
+            bad = 1.0 - good
+            rate, betas = rate * good, (BETA1 * good + bad, BETA2 * good + bad)
             row = ops.minimum(step, ops.ones_like(step) * LAST_CORRECTION).astype(ms.int32)
             correction = ops.gather(corrections, row, 0)
             rate_of_adam, epsilon = rate * correction[0], EPSILON * correction[1]
             least = ops.ones_like(step) * ema_decay
-            keep = ops.minimum((1.0 + step) / (10.0 + step), least)
-            fresh = ops.maximum(9.0 / (10.0 + step), ops.ones_like(step) * (1.0 - ema_decay))
+            keep = ops.minimum((1.0 + step) / (10.0 + step), least) * good + bad
+            fresh = ops.maximum(9.0 / (10.0 + step), ops.ones_like(step) * (1.0 - ema_decay)) * good
             for place in range(len(decays)):
                 parameter, average = trained[place], averages[place]
                 if decays[place] != 0.0:
                     ops.assign(parameter, parameter * (1.0 - rate * decays[place]))
-                gradient = gradients[place] * factor
+                gradient = ops.masked_fill(gradients[place] * factor, is_bad, 0.0)
                 moments = means[place], squares[place]
-                # Powers of 0 leave the bias correction to rate and epsilon.
-                powers, betas = (no_power, no_power), (BETA1, BETA2)
+                powers = no_power, no_power  # leave the bias correction to rate and epsilon
                 ops.Adam()(parameter, *moments, *powers, rate_of_adam, *betas, epsilon, gradient)
                 ops.assign(average, average * keep + parameter * fresh)
 

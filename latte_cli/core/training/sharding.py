@@ -60,8 +60,8 @@ class ShardedAdamW:
         own, places, trained = self._own.in_graph(ema_decay), self._places, self.trained
         send = self._collective.send_in_graph(self.owners)
 
-        def update(gradients, step, rate, factor):  # type: ignore[no-untyped-def]
-            own([gradients[place] for place in places], step, rate, factor)
+        def update(gradients, step, rate, factor, is_good):  # type: ignore[no-untyped-def]
+            own([gradients[place] for place in places], step, rate, factor, is_good)
             for place in range(len(trained)):
                 send[place](trained[place])
 

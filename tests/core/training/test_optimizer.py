@@ -23,8 +23,8 @@ def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
         compiled = optimizer.in_graph(ema_decay)
 
         @ms.jit
-        def in_graph(gradients, step, rate, factor):  # type: ignore[no-untyped-def]
-            compiled(gradients, step, rate, factor)
+        def in_graph(gradients, step, rate, factor, is_good):  # type: ignore[no-untyped-def]
+            compiled(gradients, step, rate, factor, is_good)
             return step
 
         def apply(gradients: Sequence[np.ndarray], step: int, rate: float, factor: float) -> None:
@@ -33,7 +33,8 @@ def apply_of(request: pytest.FixtureRequest) -> Callable[[AdamW, float], Apply]:
                 average = average_decay(TrainSettings(ema_decay=ema_decay), step)
                 optimizer.apply(tensors, step, rate=rate, average=average, factor=factor)
             else:
-                in_graph(tensors, *(Tensor(number, ms.float32) for number in (step, rate, factor)))
+                numbers = (Tensor(number, ms.float32) for number in (step, rate, factor))
+                in_graph(tensors, *numbers, Tensor(True))
 
         return apply
 
@@ -68,6 +69,29 @@ def test_adamw_with_decay_and_tiny_gradients_matches_the_formula_in_float64(
     for place in range(3):
         np.testing.assert_allclose(parameters[place].asnumpy(), values[place], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(optimizer.averages[place].asnumpy(), averages[place], rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_is_not_good_changes_nothing_in_a_graph() -> None:
+    random = np.random.default_rng(1)
+    matrix = Parameter(Tensor(random.normal(size=(3, 4)).astype(np.float32)), name="matrix")
+    optimizer = AdamW([matrix], weight_decay=0.1)
+    update = optimizer.in_graph(0.5)
+
+    @ms.jit
+    def step(gradients, number, is_good):  # type: ignore[no-untyped-def]
+        update(gradients, number, number * 0.0 + 1e-2, number * 0.0 + 0.5, is_good)
+        return number
+
+    gradient = random.normal(size=(3, 4)).astype(np.float32)
+    step(ms.mutable((Tensor(gradient),)), Tensor(3.0, ms.float32), Tensor(True))
+    held = [matrix, *optimizer.state().values()]
+    before = [tensor.asnumpy().copy() for tensor in held]
+    gradient[0] = np.nan, np.inf, -np.inf, 1.0
+    step(ms.mutable((Tensor(gradient),)), Tensor(4.0, ms.float32), Tensor(False))
+    for tensor, values in zip(held, before, strict=True):
+        np.testing.assert_array_equal(tensor.asnumpy(), values)
+    step(ms.mutable((Tensor(gradient),)), Tensor(4.0, ms.float32), Tensor(True))
+    assert all(np.isnan(tensor.asnumpy()[0, 0]) for tensor in held)
 
 
 @pytest.mark.parametrize(

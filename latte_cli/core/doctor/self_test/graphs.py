@@ -202,13 +202,14 @@ def _optimizer() -> Results:
     optimizer = AdamW(parameters, weight_decay=0.1)
     update = optimizer.in_graph(EMA_DECAY)
 
-    def step(gradients: Any, number: Any, rate: Any, factor: Any) -> Any:
-        update(gradients, number, rate, factor)
+    def step(gradients: Any, number: Any, rate: Any, factor: Any, is_good: Any) -> Any:
+        update(gradients, number, rate, factor, is_good)
         return number
 
     compiled = ms.jit(step)
-    for number in range(2):
-        compiled(gradients, *(ms.Tensor(one, ms.float32) for one in (number, 1e-2, 0.5)))
+    for number, is_good in ((0, True), (5, False), (1, True)):
+        numbers = (ms.Tensor(one, ms.float32) for one in (number, 1e-2, 0.5))
+        compiled(gradients, *numbers, ms.Tensor(is_good))
     lists = {"parameter": parameters, "average": optimizer.averages}
     return {
         f"{name} {one.name.split('.')[-1]}": one.asnumpy() for name, each in lists.items() for one in each
