@@ -77,12 +77,13 @@ def doctor(
 
 def _self_test(findings: "Sequence[Finding]", device: str | None, target: Path) -> None:
     """Test the device and write the report. Exits with code 1 if a test fails."""
-    from latte_cli.core.doctor.self_test.campaign import device_in_use, self_test
+    from latte_cli.core.doctor.self_test.campaign import self_test
     from latte_cli.core.doctor.self_test.report import line_of, summary, write_report
 
-    used, rows = device_in_use(device or "auto"), []
+    used, tests = self_test(device or "auto")
     typer.echo("")
-    for row in self_test(used):
+    rows = []
+    for row in tests:
         typer.echo(line_of(row))
         rows.append(row)
     text = write_report(rows, findings, target, device=used)

@@ -171,6 +171,27 @@ def test_the_command_prints_a_table_and_writes_both_files(rows: list[Row], tmp_p
     assert (tmp_path / "card.txt").read_text().endswith("2 ok, 0 failed, 0 not on this machine\n")
 
 
+def test_a_device_on_which_nothing_computes_is_reported_too(
+    rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = installation.Computed(fault="libascend_hal.so: cannot open shared object file")
+    monkeypatch.setattr(installation, "compute", lambda _: fault)
+    done = CliRunner().invoke(app, ["doctor", "--device", "ascend", "--self-test"], catch_exceptions=False)
+    assert done.exit_code == 1
+    text = f"MindSpore does not compute on ascend: {fault.fault}"
+    assert done.stdout.splitlines()[-4:] == [
+        f"device                     failed             {text}",
+        "",
+        "0 ok, 1 failed, 0 not on this machine",
+        "self-test.json, self-test.txt: attach them to an issue",
+    ]
+    written = json.loads((tmp_path / "self-test.json").read_text())
+    assert written["machine"]["device"] == "ascend"
+    assert [row["found"] for row in written["rows"]] == [text]
+    (finding,) = [one for one in written["findings"] if one["check"] == "mindspore"]
+    assert finding["verdict"] == "problem"
+
+
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LatteError, match=r"self-test\.json: cannot be written"):

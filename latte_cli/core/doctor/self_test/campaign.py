@@ -20,21 +20,24 @@ SECONDS = 180.0  # of a single test, which compiles a small graph
 POLL = 0.05
 
 
-def self_test(device: str) -> Iterator[Row]:
-    """The rows of all tests on a device (cpu, ascend, gpu), as they are done."""
+def self_test(requested: str) -> tuple[str, Iterator[Row]]:
+    """The device in use (cpu, ascend, gpu), and the rows of all tests as they are done.
+
+    requested: also auto. Where MindSpore does not compute there is a single row, which says why.
+    """
+    found = installation.compute(requested)
+    if found.fault:
+        text = f"MindSpore does not compute on {requested}: {found.fault}"
+        return requested, iter([Row("device", "failed", text)])
+    return found.device, _all_rows(found.device)
+
+
+def _all_rows(device: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="latte-self-test-") as name:
         folder = Path(name)
         yield from computed(device, folder)
         yield from runs.run_all(device, folder)
         yield speed.measure(device, folder)
-
-
-def device_in_use(requested: str) -> str:
-    """The device (cpu, ascend, gpu) that MindSpore computes on. Raises LatteError if it does not compute."""
-    found = installation.compute(requested)
-    if found.fault:
-        raise LatteError(f"--self-test: MindSpore does not compute on {requested}: {found.fault}")
-    return found.device
 
 
 def computed(
