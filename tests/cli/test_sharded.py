@@ -79,6 +79,24 @@ def test_sharded_workers_train_like_one_and_any_number_can_resume() -> None:
     check_same("resumed-three", "two")
 
 
+@pytest.mark.plain
+@pytest.mark.usefixtures("experiment")
+def test_two_workers_whose_steps_are_one_graph_train_as_one_and_one_or_three_resume(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on devices: the mean of the gradients and the exchange of updated weights are in the graph."""
+    monkeypatch.setenv("LATTE_KERNELS", "off")
+    by_workers(f"--run-dir two --parallel 2 --set train.batch_size=3 {SHARDED}")
+    by_one("--run-dir one --set train.batch_size=6")
+    check_same("two", "one")
+    for name, workers in (("resumed-one", 1), ("resumed-three", 3)):
+        shutil.copytree("two", name)
+        Path(name, LAST).unlink()
+        shared = f"--parallel {workers} {SHARDED}" if workers > 1 else ""
+        by_workers(f"--run-dir {name} --resume auto --set train.batch_size={6 // workers} {shared}")
+        check_same(name, "two")
+
+
 @pytest.mark.usefixtures("experiment")
 def test_previews_and_validation_use_the_averages_of_all_workers() -> None:
     flags = (

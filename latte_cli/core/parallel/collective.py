@@ -60,16 +60,27 @@ class Collective:
             np.divide(array, self.world.size, out=array)
         return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
 
-    def mean_in_graph(self) -> Callable[[Any], Any] | None:
-        """A function for compiled graphs: a tensor's mean over the workers. None if there is one worker."""
+    def means_in_graph(self) -> Callable[[Any], Any] | None:
+        """A function for compiled graphs: the means of tensors over the workers. None if there is one worker.
+
+        The tensors are exchanged from the last to the first, which is the order of a backward pass. Each
+        waits for the one before: workers whose graphs differ would otherwise exchange them in other orders.
+        """
         if self.world.size == 1:
             return None
+        from mindspore import ops
+
         reduce, size = _all_reduce(), self.world.size
 
-        def mean_of(tensor):  # type: ignore[no-untyped-def]
-            return reduce(tensor) / size
+        def means_of(tensors):  # type: ignore[no-untyped-def]
+            total = reduce(tensors[-1])
+            means = [total / size]
+            for place in range(2, len(tensors) + 1):
+                total = reduce(ops.depend(tensors[-place], total))
+                means.append(total / size)
+            return means[::-1]
 
-        return mean_of
+        return means_of
 
     def send(self, values: Sequence[Any], owners: Sequence[int]) -> None:
         """Replace float32 parameters or arrays, in place, with those of the workers of rank `owners`."""
@@ -89,8 +100,11 @@ class Collective:
             if value is not array and not _is_own(value, array):
                 _replace(value, _as_tensor(array))
 
-    def send_in_graph(self, owners: Sequence[int]) -> list[Callable[[Any], None]]:
-        """`send` as functions for compiled graphs, each for a parameter of one of the `owners`."""
+    def send_in_graph(self, owners: Sequence[int]) -> list[Callable[[Any, Any], Any]]:
+        """`send` as functions for compiled graphs, each for a parameter of one of the `owners`.
+
+        Each takes what the one before has returned, which fixes their order in all workers.
+        """
         return [_sender(owner, rank=self.world.rank, on_device=self._on_device) for owner in owners]
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
@@ -228,21 +242,25 @@ def _broadcast(root: int) -> Any:
     return ops.Broadcast(root)
 
 
-def _sender(owner: int, *, rank: int, on_device: bool) -> Callable[[Any], None]:
-    """A function for compiled graphs that replaces a parameter with that of worker `owner`."""
+def _sender(owner: int, *, rank: int, on_device: bool) -> Callable[[Any, Any], Any]:
+    """A function for compiled graphs that replaces a parameter with that of `owner`, after `earlier`."""
     from mindspore import ops
 
     if on_device:
         broadcast = _broadcast(owner)
 
-        def send(parameter):  # type: ignore[no-untyped-def]
-            ops.assign(parameter, broadcast((parameter,))[0])
+        def send(parameter, earlier):  # type: ignore[no-untyped-def]
+            sent = broadcast((ops.depend(parameter, earlier),))[0]
+            ops.assign(parameter, sent)
+            return sent
 
         return send
     reduce, share = _all_reduce(), float(owner == rank)  # only the owner adds to the sum
 
-    def add(parameter):  # type: ignore[no-untyped-def]
-        ops.assign(parameter, reduce(parameter * share))
+    def add(parameter, earlier):  # type: ignore[no-untyped-def]
+        total = reduce(ops.depend(parameter * share, earlier))
+        ops.assign(parameter, total)
+        return total
 
     return add
 

@@ -21,8 +21,8 @@ from latte_cli.core.training.precision import GOOD_STEPS_TO_GROW, LARGEST_SCALE,
 from latte_cli.core.training.sharding import Optimizer
 from latte_cli.core.training.step import Done, Losses, differentiated
 
-Mean: TypeAlias = Callable[[Tensor], Tensor]
-"""For use in a graph: the mean of a tensor over the workers."""
+Means: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""For use in a graph: the means of tensors over the workers."""
 SCALE, GOOD_STEPS, DROPPED, FAILED = range(4)  # places in `OneGraph.counts`
 STEP, RATE, CLIPS, FIRST, LAST, ROW = range(6)  # places in `pass_numbers`
 OVERFLOW = 4  # place in a row of results, after three losses and the norm of the gradients
@@ -49,13 +49,13 @@ class OneGraph:
     """The passes of a model's training steps. Compiled on the first call; shapes must not change."""
 
     def __init__(
-        self, model: Transformer, optimizer: Optimizer, train: TrainSettings, *, mean: Mean | None = None
+        self, model: Transformer, optimizer: Optimizer, train: TrainSettings, *, means: Means | None = None
     ):
-        """`mean`: with several workers."""
+        """`means`: with several workers."""
         self.train = train
         self.counts = _zeros("counts", (4,))
         self.rows = _zeros("rows", (train.log_every, OVERFLOW + 1))
-        self._compiled = Compiled(self._one_pass(model, optimizer, mean), level=train.jit_level)
+        self._compiled = Compiled(self._one_pass(model, optimizer, means), level=train.jit_level)
 
     def start(self, scale: LossScale) -> None:
         """Continue with this loss scale."""
@@ -72,10 +72,10 @@ class OneGraph:
         found = [[float(number) for number in rows[step % self.train.log_every]] for step in steps]
         return [Done(Losses(*row[:3]), row[3], overflow=row[OVERFLOW] > 0) for row in found]
 
-    def _one_pass(self, model: Transformer, optimizer: Optimizer, mean: Mean | None) -> Callable[..., Any]:
+    def _one_pass(self, model: Transformer, optimizer: Optimizer, means: Means | None) -> Callable[..., Any]:
         counts, passes = self.counts, self.train.accumulation
         differentiate, _ = differentiated(model)
-        finish = self._last_part(optimizer, mean)
+        finish = self._last_part(optimizer, means)
         trained = optimizer.trained if passes > 1 else []
         sums = [_zeros(f"sum.{parameter.name}", parameter.shape) for parameter in trained]
         loss_sums = _zeros("sum.losses", (3,))
@@ -97,7 +97,7 @@ class OneGraph:
 
         return one_pass
 
-    def _last_part(self, optimizer: Optimizer, mean: Mean | None) -> Callable[..., Any]:
+    def _last_part(self, optimizer: Optimizer, means: Means | None) -> Callable[..., Any]:
         """The end of a step, from summed gradients to updated weights."""
         train, counts, rows = self.train, self.counts, self.rows
         dynamic = LossScale.for_dtype(train.dtype).dynamic
@@ -112,10 +112,9 @@ class OneGraph:
             saturated = ops.zeros((1,), ms.float32)
             if asks_device:
                 saturated = saturated + 1.0 - amp.all_finite(gradients).astype(ms.float32)
-            if mean is not None:
-                gradients = [mean(gradient) for gradient in gradients]
-                shared = mean(ops.concat((losses, saturated)))
-                losses, saturated = shared[:3], shared[3:]
+            if means is not None:
+                shared = means([ops.concat((losses, saturated)), *gradients])
+                losses, saturated, gradients = shared[0][:3], shared[0][3:], shared[1:]
             inverse = 1.0 / (counts[SCALE] * train.accumulation)
             squares = [ops.ReduceSum()(ops.square(gradient * inverse)) for gradient in gradients]
             norm = ops.sqrt(ops.addn(squares))

@@ -62,8 +62,9 @@ class ShardedAdamW:
 
         def update(gradients, step, rate, factor, is_good):  # type: ignore[no-untyped-def]
             own([gradients[place] for place in places], step, rate, factor, is_good)
+            sent = rate
             for place in range(len(trained)):
-                send[place](trained[place])
+                sent = send[place](trained[place], sent)
 
         return update
 

@@ -73,7 +73,7 @@ def _steps(settings: Settings, model: Transformer, optimizer: Optimizer, *, coll
     train = settings.train
     if not works_as_device():
         return HostSteps(model, optimizer, train, collective=collective)
-    graph = OneGraph(model, optimizer, train, mean=collective.mean_in_graph())
+    graph = OneGraph(model, optimizer, train, means=collective.means_in_graph())
     return DeviceSteps(graph, sinks=uses_sink_mode(settings, device_in_use()))
 
 
