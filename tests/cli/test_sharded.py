@@ -79,7 +79,6 @@ def test_sharded_workers_train_like_one_and_any_number_can_resume() -> None:
     check_same("resumed-three", "two")
 
 
-@pytest.mark.plain
 @pytest.mark.usefixtures("experiment")
 def test_two_workers_whose_steps_are_one_graph_train_as_one_and_one_or_three_resume(
     monkeypatch: pytest.MonkeyPatch,

@@ -21,6 +21,8 @@ from latte_cli.core.diffusion.samplers import (
 from latte_cli.core.diffusion.schedule import Schedule, make_schedule
 from latte_cli.core.settings.schema import DiffusionSettings, SamplerName
 
+pytestmark = pytest.mark.plain
+
 GOLDEN = Path(__file__).parents[2] / "golden" / "diffusion"
 STUB = dict(np.load(GOLDEN / "stub_model.npz"))
 CHAIN = make_schedule(DiffusionSettings())

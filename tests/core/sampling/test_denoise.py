@@ -19,6 +19,8 @@ from latte_cli.core.sampling import denoise as sampling
 from latte_cli.core.sampling.denoise import Denoiser, Trajectory, sampler_walk
 from latte_cli.core.settings.schema import DiffusionSettings
 
+pytestmark = pytest.mark.plain
+
 Array = NDArray[np.float32]
 SHAPE = TextToVideoShape(
     hidden_size=24, depth=2, num_heads=2, patch_size=2, caption_channels=6, sample_size=4, num_frames=3

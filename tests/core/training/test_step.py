@@ -16,6 +16,8 @@ from latte_cli.core.training.precision import LossScale
 from latte_cli.core.training.step import GradientStep
 from tests.core.models.latte.golden import arrays, model_of
 
+pytestmark = pytest.mark.plain
+
 SCHEDULE = make_schedule(DiffusionSettings())
 
 

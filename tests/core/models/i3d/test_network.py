@@ -9,6 +9,8 @@ from latte_cli.core.models.i3d.network import Classifier
 from latte_cli.core.models.i3d.weights import read_i3d
 from tests.core.models.i3d.reference import as_flax, drawn, logits
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:

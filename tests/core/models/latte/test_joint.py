@@ -13,6 +13,8 @@ from latte_cli.core.settings.schema import ModelSettings
 from latte_cli.core.training.inputs import labels_or_null
 from tests.core.models.latte import reference
 
+pytestmark = pytest.mark.plain
+
 SHAPES = [
     LatteShape(24, 4, 2, 2, sample_size=8, num_frames=3, condition="class", num_classes=5),
     LatteShape(32, 2, 4, 4, sample_size=16, num_frames=2, learn_sigma=False),

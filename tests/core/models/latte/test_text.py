@@ -12,6 +12,8 @@ from latte_cli.core.models.weights import load_weights
 from tests.core.models.latte import reference
 from tests.core.models.latte.golden import arrays, shape_of, weights_of
 
+pytestmark = pytest.mark.plain
+
 SHAPES = [
     LatteShape(24, 2, 2, 2, sample_size=8, num_frames=3, condition="text"),
     LatteShape(32, 4, 4, 4, sample_size=16, num_frames=2, condition="text", learn_sigma=False),

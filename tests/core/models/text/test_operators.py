@@ -9,6 +9,8 @@ from latte_cli.core.models.text.operators import ACTIVATIONS
 from tests.core.kernels.reference import softmax
 from tests.core.models.text import small_t5
 
+pytestmark = pytest.mark.plain
+
 X = np.concatenate([np.linspace(-12, 12, 40001), np.geomspace(1e-6, 1, 1000)]).astype(np.float32)[None, None]
 
 

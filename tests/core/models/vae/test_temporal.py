@@ -30,6 +30,8 @@ from latte_cli.core.settings.schema import SampleSettings, Settings
 from latte_cli.core.settings.section import Switch
 from tests.peers import golden_cases as cases
 
+pytestmark = pytest.mark.plain
+
 GOLDEN = Path(__file__).parents[3] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "temporal.npz"))
 SHAPE = TemporalDecoderShape(cases.TEMPORAL_DECODER["block_out_channels"], layers_per_block=1)
