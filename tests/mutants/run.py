@@ -1,6 +1,6 @@
 """Mutation testing: do the tests notice small changes of the modules whose numbers matter most?
 
-python tests/mutants/run.py [--only diffusion] [--out build/mutants.json]
+python tests/mutants/run.py [--only diffusion] [--out build/mutants.json] [--again build/mutants.json]
 
 cosmic-ray's operators make the changes ("mutants"), one at a time, in a copy of the tree. Each mutant is
 tested by the module's own test file, up to the first failure, in a fork of a process that has imported the
@@ -84,8 +84,10 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("build/mutants.json"), help="where to write the survivors"
     )
+    parser.add_argument("--again", type=Path, help="only try the survivors in this file of an earlier run")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
+    again = None if arguments.again is None else json.loads(arguments.again.read_text())["survivors"]
     sys.dont_write_bytecode = True  # consecutive mutants may have the same size and modification time
     survivors: list[dict[str, object]] = []
     total: Counter[str] = Counter()
@@ -96,7 +98,9 @@ def main() -> int:
         sys.path.insert(0, str(tree))
         import_libraries()
         for module, tests in TESTS.items():
-            if arguments.only not in module:
+            if arguments.only not in module or not (
+                again is None or any(e["module"] == module for e in again)
+            ):
                 continue
             if module in WITH_MINDSPORE:
                 import mindspore.dataset  # noqa: F401
@@ -110,13 +114,16 @@ def main() -> int:
                 return 1
             limit = round(3 * (processor_seconds() - start)) + PATIENCE
             for mutant in mutants(original):
+                record = survivor(module, mutant, original)
+                if not (again is None or record in again):
+                    continue
                 path.write_text(mutant.code)
                 total[module] += 1
                 outcome = run_tests(f"tests/core/{tests}", limit)
                 slow[module] += outcome == SLOW
                 if outcome == PASSED:
-                    survivors.append(survivor(module, mutant, original))
-                    print(f"{module}:{mutant.line}: {mutant.operator}\n{survivors[-1]['change']}", flush=True)
+                    survivors.append(record)
+                    print(f"{module}:{mutant.line}: {mutant.operator}\n{record['change']}", flush=True)
             path.write_text(original)
             left = sum(entry["module"] == module for entry in survivors)
             print(
