@@ -298,6 +298,7 @@ def test_a_dry_run_lists_what_would_be_fetched_and_fetches_nothing(
     assert (result.exit_code, result.stdout) == (0, f"would fetch {name}: {reason}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_from_a_terminal")
 def test_an_interrupted_transfer_resumes_in_a_new_process(hub: SmallHub, tmp_path: Path) -> None:
     hub.add("me/large", {"x.pt": bytes(25 << 20)})  # huggingface_hub writes pieces of 10 MB

@@ -331,6 +331,7 @@ def test_the_hub_is_contacted_only_when_asked(monkeypatch: pytest.MonkeyPatch) -
     assert offline == Finding("hub", "offline by HF_HUB_OFFLINE; a token is set")
 
 
+@pytest.mark.slow
 def test_the_command_reports_what_mindspore_computes_and_writes_a_report(folder: Path) -> None:
     result = CliRunner().invoke(app, ["doctor", "--report", "doctor.json"])
     assert result.exit_code == 0, result.output
@@ -341,6 +342,7 @@ def test_the_command_reports_what_mindspore_computes_and_writes_a_report(folder:
     assert {"check": "mindspore", "found": " ".join(line.split()[2:]), "verdict": "ok", "fix": ""} in findings
 
 
+@pytest.mark.slow
 def test_the_command_answers_where_mindspore_cannot_be_imported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

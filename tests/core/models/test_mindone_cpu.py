@@ -27,6 +27,7 @@ def test_supplying_kernels_twice_changes_nothing() -> None:
     assert before == (mint.stack, Tensor.repeat_interleave)
 
 
+@pytest.mark.slow
 def test_importing_mindone_prints_nothing_on_stdout() -> None:
     code = (
         "from latte_cli.core.models.mindone_cpu import quiet_imports, supply_cpu_kernels\n"

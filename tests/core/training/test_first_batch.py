@@ -82,6 +82,7 @@ def _source(settings: Settings) -> FrameSource:
     return FrameSource(index_clips(settings.data), settings.data)
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_first_batch_of_training(
     experiment: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_config_of_another_model_is_rejected(change: dict[str, Any], message: 
     assert str(refusal.value) == f"{tmp_path / 'c.json'}: {message}"
 
 
+@pytest.mark.slow
 def test_still_images_use_their_own_text_and_skip_temporal_blocks() -> None:
     shape = TextToVideoShape(
         hidden_size=24, depth=2, num_heads=2, patch_size=2, caption_channels=6, sample_size=4, num_frames=3

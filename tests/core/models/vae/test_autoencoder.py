@@ -133,6 +133,7 @@ def test_the_operators_of_mindspore_match_the_original_too() -> None:
     np.testing.assert_allclose(frames, NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_does_not_import_mindone() -> None:
     code = (
         "import sys; from latte_cli.core.models.vae.autoencoder import load_vae;"
