@@ -100,6 +100,12 @@ def as_from_a_terminal() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out fsync, which matters only when a machine fails and takes long."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def make_movie() -> Callable[..., Path]:
     """make_movie(path, count, *ffmpeg options): a movie whose frames show 0, 1, 2, ..."""
