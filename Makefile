@@ -90,7 +90,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PEERS ?=
 
 bench-peers: install $(PEERS_VENV)/.installed
-	@$(PEERS_VENV)/bin/python -m pytest -q -c /dev/null -p no:cacheprovider tests/peers/check_goldens.py
+	@$(PEERS_VENV)/bin/python -m pytest -q -c /dev/null --noconftest -p no:cacheprovider tests/peers/check_goldens.py
 	@mkdir -p runs
 	@$(BIN)/python tests/peers/compare.py --torch $(PEERS_VENV)/bin/python --out runs/bench-peers.json $(PEERS)
 ifeq ($(PEERS),)

@@ -228,6 +228,7 @@ def test_a_plan_does_not_read_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         latte("--pipeline", PIPELINE, "--prompt", "x", "--steps", "1", "--out", "made")
 
 
+@pytest.mark.slow
 def test_a_pipeline_in_the_settings_equals_the_flag() -> None:
     of_flag = latte("--pipeline", PIPELINE, "--prompt", "x", "--dry-run")
     of_setting = latte("--set", f"sample.pipeline={PIPELINE}", "--prompt", "x", "--dry-run")
@@ -382,6 +383,7 @@ def test_an_incomplete_pipeline_gives_a_one_line_error(spoil: Callable[[Path], o
     assert not list(Path().glob("samples/*"))
 
 
+@pytest.mark.slow
 def test_adapters_are_added_with_their_strengths_and_replayed() -> None:
     lora = GOLDEN.parent / "lora"
     # The name ends like a strength. Without a configuration, alpha is the rank.

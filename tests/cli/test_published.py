@@ -372,6 +372,7 @@ def experiment(*settings: str) -> list[str]:
     return [part for setting in (*SIZE, "model.patch_size=2", *settings) for part in ("--set", setting)]
 
 
+@pytest.mark.slow
 def test_samples_from_published_weights_can_be_replayed_on_a_new_machine(
     hub: SmallHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def test_a_thousand_damaged_checkpoints_are_read_or_rejected(tmp_path: Path) -> 
     assert {"converted", "refused"} == set(outcomes)
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=60))
 @settings(max_examples=500, deadline=None)
 def test_any_pickle_instructions_give_an_object_or_an_error(parts: list[bytes]) -> None:
@@ -53,6 +54,7 @@ def test_plain_data_is_read_as_python_reads_it(value: object, protocol: int) -> 
     assert (found, end) == (value, len(content))
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=400))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_bytes_are_rejected(tmp_path: Path, content: bytes) -> None:

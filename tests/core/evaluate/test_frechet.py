@@ -63,6 +63,7 @@ def test_the_distance_of_fewer_clips_than_dimensions_is_that_in_their_span() -> 
     assert frechet_distance(small @ turn, other @ turn) == pytest.approx(by_scipy(small, other), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_distance_of_a_set_to_itself_is_zero() -> None:
     features = np.random.default_rng(5).standard_normal((500, 400)).astype(np.float32) * 7
     assert abs(frechet_distance(features, features)) < 1e-9

@@ -61,6 +61,7 @@ def test_without_compiled_kernels_the_results_are_the_same(half: np.ndarray) -> 
     np.testing.assert_allclose(product.asnumpy(), half, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_caller_sleeps_while_others_compute(half: np.ndarray) -> None:
     compiled, x = Compiled(chain), Tensor(half)
     compiled(x)

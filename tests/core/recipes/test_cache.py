@@ -202,6 +202,7 @@ def test_an_interrupted_and_continued_run_equals_an_uninterrupted_one(
     assert content(broken.cache.dir) == content(whole.cache.dir)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TYPES)
 def test_workers_that_share_the_videos_write_the_same_files(
     kind: str, experiment: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,7 @@ def _look(browser: webdriver.Chrome, *, width: int, scheme: str) -> tuple[float,
     return float(np.asarray(picture)[:, -8:].mean()), too_wide
 
 
+@pytest.mark.slow
 def test_the_page_plays_clips_and_fits_all_screens(browser: webdriver.Chrome, run: Settings) -> None:
     page = write_report(run)
     for kind in ("browser", "performance"):

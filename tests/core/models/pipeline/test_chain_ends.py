@@ -42,6 +42,7 @@ def check(found: list[Any], name: str, steps: int) -> None:
         assert np.abs(step.x_t - latents).max() <= 1e-5 * np.abs(latents).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

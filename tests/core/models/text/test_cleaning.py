@@ -20,6 +20,7 @@ def test_unusual_prompts_are_cleaned_as_in_the_pipeline() -> None:
     assert [clean_caption(row["prompt"]) for row in ROWS] == [row["cleaned"] for row in ROWS]
 
 
+@pytest.mark.slow
 def test_unusual_prompts_get_the_token_ids_of_the_pipeline() -> None:
     tokenizer = Tokenizer(find_text_encoder(GOLDEN / "pipeline"))
     for row in ROWS:
