@@ -15,7 +15,6 @@ from mindspore import Tensor
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.kernels.build import library_path
-from latte_cli.core.kernels.memory import memory_of
 from latte_cli.core.kernels.selection import kernels_available
 
 Values: TypeAlias = Tensor | Array  # contiguous float32
@@ -137,22 +136,17 @@ def _library() -> Any:
 
 
 def _array(value: Values) -> Array:
-    if isinstance(value, Tensor):
-        array = memory_of(value)
-        if array is None:
-            raise ValueError(f"expected contiguous float32 that can be written in place, got {value.dtype}")
-        return array
-    if value.dtype != np.float32:
-        raise ValueError(f"expected float32, got {value.dtype}")
-    return np.ascontiguousarray(value)
+    array = value.asnumpy() if isinstance(value, Tensor) else value
+    if array.dtype != np.float32:
+        raise ValueError(f"expected float32, got {array.dtype}")
+    return np.ascontiguousarray(array)
 
 
 def _shared(value: Values) -> Array:
     """An array that shares memory with `value`."""
     array = _array(value)
-    if isinstance(value, Tensor):
-        return array
-    if array is not value or not array.flags.writeable:
+    origin = value.data_ptr() if isinstance(value, Tensor) else value.ctypes.data
+    if array.ctypes.data != origin or not array.flags.writeable:
         raise ValueError("expected memory that can be written in place, got a copy or a read-only array")
     return array
 

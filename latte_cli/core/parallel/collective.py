@@ -208,11 +208,11 @@ def _cut(arrays: Sequence[Reals], most: int) -> Iterator[list[Reals]]:
 
 
 def _own_numbers(tensor: Any) -> Reals:
-    """A tensor's numbers as contiguous float32: its memory if it holds them so, else a copy."""
-    from latte_cli.core.kernels.memory import memory_of
-
-    own = memory_of(tensor)
-    return np.array(tensor.asnumpy(), np.float32, order="C") if own is None else own
+    """A tensor's numbers as contiguous float32: a view if its memory is writable, else a copy."""
+    array = tensor.asnumpy()
+    if _is_own(tensor, array) and array.flags.writeable and array.flags.c_contiguous:
+        return array
+    return np.array(array, np.float32, order="C")
 
 
 def _with_numbers(tensor: Any, array: Reals) -> Any:
