@@ -181,7 +181,10 @@ def exact_likelihood(output: NDArray[Any], at: Coefficients) -> float:
     guess = at.sqrt_recip_alphas_cumprod * x_t - at.sqrt_recipm1_alphas_cumprod * output[:, :, :channels]
     mean = at.posterior_mean_coef1 * guess + at.posterior_mean_coef2 * x_t
     least = at.posterior_log_variance_clipped
-    std = np.exp((least + (output[:, :, channels:] + 1) / 2 * (at.log_betas - least)) / 2)
+    log_variance = np.log(at.fixed_large_variance)
+    if output.shape[2] > channels:
+        log_variance = least + (output[:, :, channels:] + 1) / 2 * (at.log_betas - least)
+    std = np.exp(log_variance / 2)
 
     def cdf(z: NDArray[Any]) -> NDArray[Any]:
         return (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))) / 2
@@ -189,6 +192,29 @@ def exact_likelihood(output: NDArray[Any], at: Coefficients) -> float:
     upper = np.where(x_start > 0.999, 1, cdf((x_start + 1 / 255 - mean) / std))
     lower = np.where(x_start < -0.999, 0, cdf((x_start - 1 / 255 - mean) / std))
     return float(-np.log(upper - lower).mean() / np.log(2))
+
+
+def test_the_likelihood_of_the_first_step_with_fixed_variance_matches_the_formula() -> None:
+    steps = np.zeros(len(STUB["x_start"]), np.int64)
+    output = STUB["noise"] + 0.3 * np.random.default_rng(0).standard_normal(STUB["noise"].shape, np.float32)
+    arrays = output, STUB["x_start"], STUB["noise"], SCHEDULE.training_columns(steps)
+    loss, _, _ = run(arrays, kind="kl", learn_sigma=False)
+    expected = exact_likelihood(output.astype(np.float64), SCHEDULE.at(steps, np.float64))
+    assert loss.mean() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_rescaled_kinds_multiply_the_bound_by_the_number_of_timesteps() -> None:
+    steps = np.array([1, 60, 300, 800])
+    arrays = (
+        *(STUB[name] for name in ("model_output", "x_start", "noise")),
+        SCHEDULE.training_columns(steps),
+    )
+    _, error, bound = run(arrays)
+    loss, _, rescaled = run(arrays, kind="rescaled_mse", num_timesteps=250)
+    np.testing.assert_allclose(rescaled, bound / 4, rtol=1e-6)
+    np.testing.assert_allclose(loss, error + bound / 4, rtol=1e-6)
+    loss, _, _ = run(arrays, kind="rescaled_kl", num_timesteps=250)
+    np.testing.assert_allclose(loss, 250 * bound, rtol=1e-5)
 
 
 def test_the_likelihood_of_the_first_step_and_its_gradient_match_the_formula() -> None:
