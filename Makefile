@@ -103,7 +103,7 @@ $(PEERS_VENV)/.installed:
 	@echo "Installing $(TORCH) for CPUs into $(PEERS_VENV)."
 	@pip="$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --no-input --quiet"; \
 		{ $$pip --retries 0 install --index-url $(TORCH_INDEX) $(TORCH) 2> /dev/null || $$pip install $(TORCH); } \
-		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece imageio-ffmpeg imageio
+		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece protobuf imageio-ffmpeg imageio
 	@touch $@
 
 # The robustness campaign (docs/robustness.md): damaged files, failing machines, kills, signals, load. An hour or more;

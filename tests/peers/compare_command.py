@@ -21,12 +21,15 @@ TARGET, START_TARGET = 0.9, 2.4  # of diffusers' time, and of importing MindSpor
 def main() -> None:
     """Take the turns, and print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--torch", required=True, help="the python of a venv with torch and diffusers")
+    parser.add_argument(
+        "--torch", type=Path, required=True, help="the python of a venv with torch and diffusers"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         pipeline = str(Path(work, "pipeline"))
-        theirs = [wanted.torch, str(HERE / "torch_pipeline.py")]
+        python = wanted.torch.absolute()  # with links resolved, it would not be that of its venv
+        theirs = [str(python), str(HERE / "torch_pipeline.py")]
         seconds([*theirs, "make", pipeline], work)
         options = ["--prompt", PROMPT, "--steps", str(STEPS), "--format", "mp4", "--out", "ours"]
         commands = {
