@@ -87,8 +87,9 @@ class AdamW:
     def in_graph(self, ema_decay: float) -> Callable[..., None]:
         """`apply` for devices: a function for compiled graphs, of (gradients, step, rate, factor, is_good).
 
-        The last four are tensors of shape (): three of float32, and whether to change anything, which is no
-        branch since the host would have to read it first. `ema_decay` as in `average_decay`.
+        The last four are tensors of shape (): three of float32, and whether to change anything. This is not a
+        branch of the graph, because the host would have to read the condition first. `ema_decay` as in
+        `average_decay`.
         """
         corrections = Parameter(Tensor(_corrections()), name="corrections", requires_grad=False)
         trained, means, squares, averages = self.trained, self.means, self.squares, self.averages

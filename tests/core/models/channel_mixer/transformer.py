@@ -36,7 +36,7 @@ class ChannelMixer(nn.Cell):
         return ()
 
     def use_flash_attention(self) -> None:
-        """Nothing: there is no attention."""
+        """Do nothing: the model has no attention."""
 
     def construct(self, x_t: Any, timesteps: Any, condition: Any) -> Any:
         return self.predict(x_t, self.t_embedder.sinusoids(timesteps), self.prepare(condition))
