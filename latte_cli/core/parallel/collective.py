@@ -44,21 +44,14 @@ class Collective:
         self._chunk = chunk
         self._on_device = on_device
 
-    def average(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """Each tensor's mean over the workers, with the same shape and dtype; not for use in ms.jit.
-
-        On a CPU computed in place if the memory of `tensors` is writable.
-        """
+    def average(self, arrays: Sequence[Reals]) -> None:
+        """Replace contiguous arrays, in place, with their means over the workers."""
         if self.world.size == 1:
-            return tuple(tensors)
-        if self._on_device:
-            return tuple(_all_reduce()(tensor) / self.world.size for tensor in tensors)
-        arrays = [_own_numbers(tensor) for tensor in tensors]
+            return
         for pieces in _cut([array.reshape(-1) for array in arrays], self._chunk):
             self._total(pieces)
         for array in arrays:
             np.divide(array, self.world.size, out=array)
-        return tuple(_with_numbers(tensor, array) for tensor, array in zip(tensors, arrays, strict=True))
 
     def means_in_graph(self) -> Callable[[Any], Any] | None:
         """A function for compiled graphs: the means of tensors over the workers. None if there is one worker.
@@ -112,8 +105,8 @@ class Collective:
         if self.world.size == 1:
             return tuple(values)
         numbers = np.array(values, np.float32)
-        self._total([numbers])
-        return tuple(float(number) for number in numbers / np.float32(self.world.size))
+        self.average([numbers])
+        return tuple(numbers.tolist())
 
     def anywhere(self, fact: bool) -> bool:
         """Whether `fact` is true for any worker, for example to stop all of them at the same step."""
@@ -213,13 +206,6 @@ def _own_numbers(tensor: Any) -> Reals:
     if _is_own(tensor, array) and array.flags.writeable and array.flags.c_contiguous:
         return array
     return np.array(array, np.float32, order="C")
-
-
-def _with_numbers(tensor: Any, array: Reals) -> Any:
-    """The tensor itself if the array shares its memory, else a new tensor of the same type."""
-    from mindspore import Tensor
-
-    return tensor if _is_own(tensor, array) else Tensor(array).astype(tensor.dtype)
 
 
 def _is_own(tensor: Any, array: NDArray[Any]) -> bool:

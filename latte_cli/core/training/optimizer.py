@@ -74,7 +74,7 @@ class AdamW:
         """Do nothing: all averages are here. See `ShardedAdamW.collect`."""
 
     def apply(
-        self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float
+        self, gradients: Sequence[Array], step: int, *, rate: float, average: float, factor: float
     ) -> None:
         """Apply one step with `gradients` times `factor`; `average` is the decay of the averaged weights.
 

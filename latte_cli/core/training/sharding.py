@@ -6,7 +6,6 @@ A whole parameter's state is with one worker, as in PyTorch's ZeroRedundancyOpti
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
@@ -48,10 +47,10 @@ class ShardedAdamW:
         self._collective = collective
 
     def apply(
-        self, gradients: Sequence[Tensor], step: int, *, rate: float, average: float, factor: float
+        self, gradients: Sequence[Array], step: int, *, rate: float, average: float, factor: float
     ) -> None:
         """As `AdamW.apply`; must be called by all workers, with the same values."""
-        own = ms.mutable(tuple(gradients[place] for place in self._places))
+        own = [gradients[place] for place in self._places]
         self._own.apply(own, step, rate=rate, average=average, factor=factor)
         self._collective.send(self.trained, self.owners)
 

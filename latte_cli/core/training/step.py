@@ -7,14 +7,15 @@ from typing import Any, NamedTuple, TypeAlias
 import mindspore as ms
 from mindspore import Tensor
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.diffusion.gaussian import q_sample
 from latte_cli.core.diffusion.losses import training_loss
 from latte_cli.core.kernels.waiting import Compiled
 from latte_cli.core.models.architecture import Transformer
 from latte_cli.core.training.inputs import StepInputs
 
-Gradients: TypeAlias = tuple[Tensor, ...]
-"""One tensor per trained parameter, in a mutable tuple: in compiled functions plain ones are constants."""
+Gradients: TypeAlias = list[Array]
+"""One array per trained parameter, of its shape, that may be changed in place."""
 
 
 class Losses(NamedTuple):
@@ -74,4 +75,5 @@ class GradientStep:
     def __call__(self, inputs: StepInputs, scale: float = 1.0) -> tuple[Losses, Gradients]:
         """Losses, without `scale`, and the gradients of the loss times `scale`."""
         losses, gradients = self._compiled(*map(Tensor, inputs), Tensor(scale, ms.float32))
-        return Losses(*(float(loss.asnumpy()) for loss in losses)), ms.mutable(gradients)
+        numbers = [gradient.asnumpy() for gradient in gradients]  # MindSpore's memory, which they keep
+        return Losses(*(float(loss.asnumpy()) for loss in losses)), numbers

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from mindspore import Tensor, mutable
+import numpy as np
+from mindspore import Tensor
 
 from latte_cli.core.kernels import optimizer as kernels
 from latte_cli.core.models.architecture import Transformer
@@ -88,7 +89,7 @@ class HostSteps:
     def _accumulate(self, scale: float) -> tuple[Losses, Gradients]:
         """Means over workers of the losses, and of the scaled gradients accumulated over a step's passes."""
         passes: list[Losses] = []
-        total: Gradients = ()
+        total: Gradients = []
         for _ in range(self.train.accumulation):
             losses, gradients = self.gradients(next(self._stream), scale)
             if passes:
@@ -98,7 +99,9 @@ class HostSteps:
             passes.append(losses)
         means = [sum(values) / len(passes) for values in zip(*passes, strict=True)]
         if self.collective.world.size > 1:
-            means, total = list(self.collective.mean(means)), mutable(self.collective.average(total))
+            numbers = np.array(means, np.float32)
+            self.collective.average([numbers, *total])  # at once: workers wait for each other
+            means = numbers.tolist()
         return Losses(*means), total
 
 

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
+from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.layouts.latte import LatteDescription, latte_layout
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
@@ -31,9 +31,9 @@ def parameters() -> list[Parameter]:
     ]
 
 
-def gradients(step: int) -> Any:
+def gradients(step: int) -> list[Array]:
     random = np.random.default_rng(1 + step)
-    return ms.mutable(tuple(Tensor(random.normal(size=shape).astype(np.float32)) for shape in SHAPES))
+    return [random.normal(size=shape).astype(np.float32) for shape in SHAPES]
 
 
 def step(optimizer: AdamW | ShardedAdamW, number: int) -> None:

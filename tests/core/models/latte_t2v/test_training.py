@@ -52,7 +52,7 @@ class Case:
         losses, gradients = GradientStep(model)(inputs)
         self.loss = losses.loss
         self.gradients = {
-            parameter.name: gradient.asnumpy().astype(np.float64)
+            parameter.name: gradient.astype(np.float64)
             for parameter, gradient in zip(model.trainable_params(), gradients, strict=True)
         }
         self.weights = {p.name: p.asnumpy().astype(np.float64) for p in model.get_parameters()}
