@@ -74,14 +74,14 @@ def _training_clips(settings: "Settings") -> "Frames":
 
     from latte_cli.core.data.clips.frames import FrameSource
     from latte_cli.core.data.videos.find import index_clips
-    from latte_cli.core.data.videos.transforms import clip_indices, last_begin
+    from latte_cli.core.data.videos.transforms import clip_indices, last_begin, to_uint8
 
     data = settings.data
     source = FrameSource(index_clips(data), data)
     clips = []
     for video, total in enumerate(source.frames):
         pixels = source.read(video, list(range(total)), mirror=False)
-        frames = np.round((pixels + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+        frames = to_uint8(pixels)
         for begin in range(last_begin(total, data.num_frames, data.frame_stride) + 1):
             indices = clip_indices(
                 begin, total, num_frames=data.num_frames, frame_stride=data.frame_stride, spacing=data.spacing

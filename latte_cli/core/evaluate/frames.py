@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from latte_cli.core.arrays import Array
-from latte_cli.core.data.videos.transforms import to_pixels
+from latte_cli.core.data.videos.transforms import to_pixels, to_uint8
 from latte_cli.core.errors import LatteError
 from latte_cli.core.evaluate.clips import ClipSet, Frames, Place, read_frames
 from latte_cli.core.evaluate.protocol import Protocol
@@ -32,8 +32,7 @@ def squares(place: Place, size: int, protocol: Protocol, *, generated: bool) -> 
         )
     if (height, width) == (size, size):
         return frames
-    pixels = to_pixels(frames, size, protocol.transform, mirror=False)
-    return np.round((pixels.transpose(0, 2, 3, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+    return to_uint8(to_pixels(frames, size, protocol.transform, mirror=False))
 
 
 def network_input(frames: Frames, *, antialias: bool) -> Array:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_cli.core.checkpoints.temporal_decoder import CHUNK
-from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
+from latte_cli.core.data.videos.transforms import to_uint8
+from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.models.vae.memory import check_temporal
 from latte_cli.core.models.vae.temporal import load_temporal_decoder
 from latte_cli.core.settings.schema import VaeSettings

@@ -15,9 +15,8 @@ from latte_cli.core.data.clips.captioned import CaptionedSource
 from latte_cli.core.data.videos.demo import clips_root
 from latte_cli.core.data.videos.find import find_videos
 from latte_cli.core.data.videos.open import open_video
-from latte_cli.core.data.videos.transforms import to_pixels
+from latte_cli.core.data.videos.transforms import to_pixels, to_uint8
 from latte_cli.core.errors import LatteError
-from latte_cli.core.models.vae.autoencoder import to_uint8
 from latte_cli.core.settings.schema import DataSettings, Settings
 from latte_cli.core.training.captioning import CaptionSampler
 from latte_cli.core.training.inputs import labels_or_null

@@ -101,7 +101,7 @@ class Previews:
             latents = step.x_t[0]
             if stopping():
                 return []
-        from latte_cli.core.models.vae.autoencoder import to_uint8
+        from latte_cli.core.data.videos.transforms import to_uint8
 
         frames = to_uint8(self.load().decode(latents))
         target = ClipFiles(settings.run_dir / "samples", fps=sample.fps)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from latte_cli.core.checkpoints.lora import LoraUse
+from latte_cli.core.data.videos.transforms import to_uint8
 from latte_cli.core.diffusion.samplers import Model
 from latte_cli.core.diffusion.schedule import make_schedule
 from latte_cli.core.errors import LatteError
 from latte_cli.core.models.pipeline.folder import open_pipeline
 from latte_cli.core.models.pipeline.scheduler import load_scheduler, schedule_of_config
-from latte_cli.core.models.vae.autoencoder import load_vae, to_uint8
+from latte_cli.core.models.vae.autoencoder import load_vae
 from latte_cli.core.sampling.denoise import Denoiser
 from latte_cli.core.sampling.from_pipeline import generator_of
 from latte_cli.core.sampling.generator import ClipStep

@@ -72,6 +72,12 @@ def to_pixels(
     return pixels
 
 
+def to_uint8(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert frames (..., 3, H, W) in [-1, 1] to pixels (..., H, W, 3), rounded as in the original."""
+    pixels = (frames * 0.5 + 0.5) * 255 + 0.5
+    return np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -3, -1)
+
+
 @lru_cache(maxsize=256)
 def square_taps(height: int, width: int, image_size: int, transform: Transform) -> tuple[Taps, Taps]:
     """The taps of the rows and columns that crop and resize a frame to image_size."""

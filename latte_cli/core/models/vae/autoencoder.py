@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.checkpoints.autoencoder import open_autoencoder
@@ -114,12 +113,6 @@ class Vae:
             images = np.ascontiguousarray(filled, dtype=np.float32)
             result = run(images if self._dtype is None else self._tensor(images).astype(self._dtype))
             yield np.array(result, np.float32)[: len(chunk)]
-
-
-def to_uint8(frames: Array) -> NDArray[np.uint8]:
-    """Convert frames (..., 3, H, W) in [-1, 1] to pixels (..., H, W, 3), rounded as in the original."""
-    pixels = (frames * 0.5 + 0.5) * 255 + 0.5
-    return np.moveaxis(pixels.clip(0, 255).astype(np.uint8), -3, -1)
 
 
 def _check(inputs: Array, *, channels: int, multiple: int) -> None:

@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from latte_cli.core.data.clips.encoding import draw_latents
+from latte_cli.core.data.videos.transforms import to_uint8
 from latte_cli.core.errors import LatteError
 from latte_cli.core.kernels.selection import force_kernels
-from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae, to_uint8
+from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae
 from latte_cli.core.settings.schema import VaeSettings
 
 pytestmark = pytest.mark.plain

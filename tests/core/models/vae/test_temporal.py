@@ -13,12 +13,12 @@ from safetensors.numpy import save_file
 from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.checkpoints.temporal_decoder import TemporalDecoderShape
 from latte_cli.core.data.captions.prompts import PromptLine
+from latte_cli.core.data.videos.transforms import to_uint8
 from latte_cli.core.errors import LatteError
 from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
 from latte_cli.core.models.vae import memory
-from latte_cli.core.models.vae.autoencoder import to_uint8
 from latte_cli.core.models.vae.memory import OVERHEAD, check_temporal, temporal_bytes
 from latte_cli.core.models.vae.temporal import TemporalDecoder, load_temporal_decoder
 from latte_cli.core.models.weights import load_weights
