@@ -111,7 +111,7 @@ def _run(
         if record and page:
             record.draw()
             page.update()
-        stopping.finish(trainer.progress.step)
+        stopping.finish(trainer.progress.step, settings.train.steps)
 
 
 def run_parallel(

@@ -15,10 +15,12 @@ class StopRequest:
         """Whether to stop."""
         return self.came
 
-    def finish(self, step: int) -> None:
-        """Raise KeyboardInterrupt if a signal was received; call after saving this step."""
-        if self.came:
+    def finish(self, step: int, steps: int) -> None:
+        """Raise KeyboardInterrupt if a signal was received; call after saving this step of `steps`."""
+        if self.came and step < steps:
             raise KeyboardInterrupt(f"interrupted; step {step} is saved: add --resume auto to continue")
+        if self.came:
+            raise KeyboardInterrupt(f"interrupted; the run is complete: step {step} of {steps} is saved")
 
 
 @contextmanager

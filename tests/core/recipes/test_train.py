@@ -1,5 +1,6 @@
 """Runs that fail before their first step, and two runs in one folder."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.recipes import train
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.lock import only_run
+from latte_cli.core.training.report import TrainReport
 
 
 @pytest.fixture
@@ -39,3 +41,23 @@ def test_a_second_run_in_the_same_folder_at_the_same_time_is_rejected(settings: 
     with only_run(settings.run_dir, "latte train"), pytest.raises(LatteError) as caught:
         list(train.run(settings))
     assert str(caught.value) == f"{settings.run_dir}: another latte train is running in this folder"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (1, "interrupted; step 1 is saved: add --resume auto to continue"),
+        (2, "interrupted; the run is complete: step 2 of 2 is saved"),
+    ],
+)
+def test_a_run_stopped_after_its_last_step_is_complete(step: int, said: str, settings: Settings) -> None:
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"steps": 2})})
+
+    def stop_at(report: object) -> None:
+        if isinstance(report, TrainReport) and report.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        list(map(stop_at, train.run(settings)))
+    assert str(stopped.value) == said
