@@ -80,18 +80,23 @@ def test_the_shape_comes_from_the_initial_weights_and_the_frames_from_the_settin
 @pytest.mark.parametrize(
     ("model", "fault"),
     [
-        ({"depth": 8}, f"model.depth: found 8, expected that of train.init_from {PIPELINE}, {SIZE['depth']}"),
+        ({"depth": 8}, f"model.depth: found 8, expected {SIZE['depth']}"),
         (
             {"learn_sigma": False},
-            "model.learn_sigma: out_channels: found 4, expected that of train.init_from"
-            f" {PIPELINE}, {CONFIG['out_channels']}",
+            f"model.learn_sigma: out_channels: found 4, expected {CONFIG['out_channels']}",
+        ),
+        (
+            {**dict.fromkeys(SIZE), "preset": "Latte-1"},
+            f"model.hidden_size: found 1152, expected {SIZE['hidden_size']};"
+            f" model.depth: found 56, expected {SIZE['depth']};"
+            f" model.num_heads: found 16, expected {SIZE['num_heads']}",
         ),
     ],
 )
 def test_weights_of_another_size_are_rejected(model: dict[str, Any], fault: str) -> None:
     with pytest.raises(LatteError) as refusal:
         build_model(settings(model, init_from=str(PIPELINE)))
-    assert str(refusal.value) == fault
+    assert str(refusal.value) == f"{fault}, as in train.init_from {PIPELINE}"
 
 
 def test_the_preset_is_latte_1() -> None:

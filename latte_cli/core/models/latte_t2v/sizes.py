@@ -104,12 +104,15 @@ def text_to_video_shape(settings: Settings) -> TextToVideoShape:
     found = None if start is None else shape_next_to(start)
     if found is None:
         return expected
+    differing = []
     for name in ("hidden_size", "depth", "num_heads", "patch_size", "out_channels"):
         mine, theirs = getattr(expected, name), getattr(found, name)
         if mine != theirs:
             mine, theirs = (2 * mine, 2 * theirs) if name == "depth" else (mine, theirs)
             setting = "model.learn_sigma: out_channels" if name == "out_channels" else f"model.{name}"
-            raise LatteError(f"{setting}: found {mine}, expected that of train.init_from {start}, {theirs}")
+            differing.append(f"{setting}: found {mine}, expected {theirs}")
+    if differing:
+        raise LatteError(f"{'; '.join(differing)}, as in train.init_from {start}")
     return replace(found, num_frames=expected.num_frames, num_timesteps=expected.num_timesteps)
 
 
