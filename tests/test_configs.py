@@ -5,6 +5,7 @@ import re
 import shlex
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -72,7 +73,11 @@ def test_experiments_are_listed_with_a_sentence_and_printed_in_full() -> None:
     for path in CONFIGS:
         for name in (path.stem, path.name):
             printed = CliRunner().invoke(cli.app, ["configs", name], catch_exceptions=False)
-            assert (printed.exit_code, printed.stdout) == (0, path.read_text())
+            head, rest = printed.stdout.split("latte.schema.json\n", 1)
+            first, schema = head.split("$schema=")
+            assert (printed.exit_code, f"{first}$schema=latte.schema.json\n{rest}") == (0, path.read_text())
+            named = Path(unquote(urlsplit(f"{schema}latte.schema.json").path))
+            assert named.read_text() == (ROOT / "configs" / "latte.schema.json").read_text()
 
 
 def test_the_error_for_an_unknown_experiment_lists_the_shipped_ones() -> None:

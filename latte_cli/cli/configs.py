@@ -20,10 +20,10 @@ Name = Annotated[
 def configs(name: Name = None) -> None:
     """List the shipped experiments, or print one."""
     from latte_cli.cli.progress import show
-    from latte_cli.core.settings.shipped import shipped, shipped_experiment
+    from latte_cli.core.settings.shipped import copy_of, shipped
 
     if name is not None:
-        show(shipped_experiment(name).text)
+        show(copy_of(name))
         return
     known = shipped()
     width = max(len(experiment.name) for experiment in known) + 2

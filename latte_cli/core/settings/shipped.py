@@ -2,11 +2,13 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from latte_cli.core.errors import LatteError
 
 _FOLDER = files("latte_cli") / "configs"
+SCHEMA = "latte.schema.json"
 _HEAD_LINES = 2  # the lines before the description: the command and the schema
 
 
@@ -36,6 +38,16 @@ def shipped_experiment(name: str) -> Shipped:
         if experiment.name == name.removesuffix(".yaml"):
             return experiment
     raise LatteError(f"unknown experiment {name}; expected one of {', '.join(each.name for each in known)}")
+
+
+def copy_of(name: str) -> str:
+    """The text of an experiment for a copy anywhere: its schema is named by its full path.
+
+    Raises LatteError as `shipped_experiment`.
+    """
+    text, schema = shipped_experiment(name).text, Path(str(_FOLDER / SCHEMA))
+    named = schema.resolve().as_uri() if schema.is_file() else SCHEMA  # no file in a zipped package
+    return text.replace(f"$schema={SCHEMA}", f"$schema={named}", 1)
 
 
 def _read(name: str) -> Shipped:
