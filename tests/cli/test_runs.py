@@ -126,7 +126,8 @@ def test_samples_that_are_contact_sheets_alone_are_no_clips() -> None:
     result = latte("evaluate --real videos --generated sheets --metrics psnr --num-frames 2")
     assert result.exit_code == 1
     assert result.stderr == (
-        "--generated: sheets: contains contact sheets or grids of `latte sample`, but no clip as mp4 or gif\n"
+        "--generated: sheets: contains contact sheets, grids or previews of training, but no clip of"
+        " `latte sample` as mp4 or gif\n"
     )
 
 

@@ -17,7 +17,7 @@ from latte_cli.core.data.videos.open import open_video
 from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.rng import Stream, draw
 from latte_cli.core.sampling.spec import read_specs
-from latte_cli.core.sampling.write import clip_file
+from latte_cli.core.sampling.write import clip_file, holds_previews
 from latte_cli.core.storage.digests import digest_of_files
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ class ClipSet:
 def open_clips(flag: str, path: Path, *, needed: int) -> ClipSet:
     """The videos, or clips in .npy files, with at least `needed` frames; others are logged.
 
-    In a folder that `latte sample` wrote, only the clips that its sidecars name: no contact sheets, no grids.
+    In a folder that `latte sample` wrote, only the clips that its sidecars name: no contact sheets, grids or
+    previews of training.
 
     flag: the command-line option of the path, for messages. Raises LatteError if there are no usable clips.
     """
@@ -164,7 +165,8 @@ def _videos(flag: str, path: Path) -> list[Found]:
     names = _without_sheets(path, every) if path.is_dir() else every
     if every and not names:
         raise LatteError(
-            f"{flag}: {path}: contains contact sheets or grids of `latte sample`, but no clip as mp4 or gif"
+            f"{flag}: {path}: contains contact sheets, grids or previews of training, but no clip of"
+            " `latte sample` as mp4 or gif"
         )
     if not names:
         kinds = ", ".join(sorted((*VIDEO_SUFFIXES, ARRAYS)))
@@ -188,9 +190,11 @@ def _without_sheets(root: Path, names: Sequence[str]) -> list[str]:
 
 
 def _sampled(folder: Path) -> frozenset[str] | None:
-    """The names of the files that are clips by a folder's sidecars, one for each; None without sidecars."""
+    """The names of the files that are clips by a folder's sidecars, one for each; none if it contains only
+    previews of training. None for a folder that this program did not write."""
     specs, _ = read_specs(folder)
-    return frozenset(name for spec in specs if (name := clip_file(spec)) is not None) if specs else None
+    clips = frozenset(name for spec in specs if (name := clip_file(spec)) is not None)
+    return clips if specs or holds_previews(folder) else None
 
 
 def _array_files(path: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """The previews and samples of a run folder with descriptions, embedded up to a size limit."""
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from urllib.parse import quote
 
 from latte_cli.core.errors import LatteError
 from latte_cli.core.sampling.spec import ClipSpec, PipelineSpec, RunSpec, read_specs
+from latte_cli.core.sampling.write import PREVIEW
 from latte_cli.core.storage.json_files import open_regular
 
 EMBED_BYTES = 16 << 20  # of all files embedded in a page
 SHOWN = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}  # the first that a clip has is shown
-PREVIEW = re.compile(r"step-(\d{8,})-(.+)")
 
 
 @dataclass(frozen=True)

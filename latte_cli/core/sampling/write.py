@@ -1,5 +1,6 @@
 """Write clips in the requested formats, with their specs as JSON, and a grid of all clips."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from latte_cli.core.storage.files import atomic_file
 LATENTS: Format = "latents"
 FRAMES: Format = "frames"
 """For `latte evaluate`: decoded frames (F, H, W, 3) uint8 as .npy, without a grid of all clips."""
+PREVIEW = re.compile(r"step-(\d{8,})-(.+)")
+"""The name of a preview of training, without suffix: its step and clip."""
 DEFAULT_FORMATS: tuple[Format, ...] = ("mp4", "png")
 
 
@@ -129,6 +132,12 @@ def write_clip(target: ClipFiles, name: str, *, latents: Array, frames: Frames |
             write_png(path, contact_sheet(frames[None]))
         files.append(path)
     return files
+
+
+def holds_previews(folder: Path) -> bool:
+    """Whether a folder contains previews of training: clips with contact sheets of the same name."""
+    clips = (path for path in folder.glob("step-*.mp4") if PREVIEW.fullmatch(path.stem))
+    return any(path.with_suffix(".png").is_file() for path in clips)
 
 
 def clip_file(spec: ClipSpec) -> str | None:

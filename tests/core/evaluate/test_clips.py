@@ -49,6 +49,18 @@ def test_each_row_of_an_array_is_a_clip_and_files_are_in_natural_order(tmp_path:
     assert open_clips("--generated", tmp_path / "b10.npy", needed=1).items == clips.items[1:]
 
 
+def test_previews_of_training_are_no_clips(
+    tmp_path: Path, make_movie: Callable[..., Path], make_folder: Callable[..., Path]
+) -> None:
+    samples = make_folder(tmp_path / "samples", 1)
+    sheet = (samples / "frame_0.png").rename(samples / "step-00000010-000-seed42.png")
+    make_movie(sheet.with_suffix(".mp4"), 5)
+    with pytest.raises(LatteError, match="previews of training, but no clip of `latte sample`"):
+        open_clips("--generated", samples, needed=1)
+    sheet.unlink()  # a movie that has this name by chance
+    assert len(open_clips("--generated", samples, needed=1).items) == 1
+
+
 def lengths(*frames: int) -> tuple[Item, ...]:
     return tuple(Item(Path(f"v{number}"), count) for number, count in enumerate(frames))
 
