@@ -1,7 +1,10 @@
 """Atomic writes: a file appears complete or not at all."""
 
 import os
+import platform
+import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +12,9 @@ from pathlib import Path
 from latte_cli.core.errors import LatteError
 
 BLOCK = 1 << 22  # bytes read at a time
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # folders may be shared by machines
+_PARTIAL = re.compile(rf"\..+\.(\d+)-{_MACHINE}\.partial(\..*)?")
+_cleared: set[str] = set()  # folders
 
 
 @contextmanager
@@ -16,10 +22,12 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """A temporary path next to `target` to write to: renamed to `target` on success, otherwise removed.
 
     The path keeps the suffix of `target`, from which writers infer the format. Missing parent folders are
-    created, and removed again if the write fails. Raises LatteError if the file cannot be written.
+    created, and removed again if the write fails. The first write into a folder removes partial files that
+    killed processes of this machine left there. Raises LatteError if the file cannot be written.
     """
     made = [place for place in target.parents if not os.path.lexists(place)]
-    partial = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    partial = target.with_name(f".{target.stem}.{_writer()}.partial{target.suffix}")
+    _clear_abandoned(target.parent)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -43,8 +51,9 @@ def atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
     if target.exists() and not force:
         raise LatteError(f"{target}: already exists; use --force to replace it")
     partial, before = (
-        target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("partial", "before")
+        target.with_name(f".{target.name}.{_writer()}.{word}") for word in ("partial", "before")
     )
+    _clear_abandoned(target.parent)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -101,6 +110,36 @@ def clear_partials(folder: Path, names: str = "*") -> None:
     for partial in folder.glob(f".{names}.partial*"):
         with suppress(OSError):
             partial.unlink()
+
+
+def _writer() -> str:
+    """The part of a partial file's name that identifies this process."""
+    return f"{os.getpid()}-{_MACHINE}"
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove partial files and folders of processes that have ended, once for each folder."""
+    place = os.path.abspath(folder)
+    if place in _cleared or os.name != "posix":
+        return
+    _cleared.add(place)
+    with suppress(OSError), os.scandir(place) as entries:
+        for name in [entry.name for entry in entries if entry.name.startswith(".")]:
+            match = _PARTIAL.fullmatch(name)
+            if match is not None and _has_ended(int(match[1])):
+                remove_folder(folder / name)
+                (folder / name).unlink(missing_ok=True)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether no process of this machine has this number."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # another user's
+        pass
+    return False
 
 
 def cache_folder(part: str) -> Path:

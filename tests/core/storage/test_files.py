@@ -1,3 +1,5 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,31 @@ def test_temporary_files_of_a_killed_process_are_removed_and_complete_files_stay
     clear_partials(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == left - {".metrics.78.partial.jsonl"}
     clear_partials(tmp_path / "missing")
+
+
+def test_the_first_write_into_a_folder_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = next(iter(partial_names(tmp_path / "other"))).split("-")[1].split(".")[0]
+    (tmp_path / f".run.{ended.pid}-{here}.partial").mkdir()
+    (tmp_path / f".run.{ended.pid}-{here}.partial" / "x").touch()
+    (tmp_path / f".x.1.{ended.pid}-{here}.partial.npy").touch()
+    kept = {
+        f".x.{os.getpid()}-{here}.partial.npy",
+        f".x.{ended.pid}-00000000.partial.npy",
+        ".precious.partial",
+    }
+    for name in kept:
+        (tmp_path / name).touch()
+    write_file(tmp_path / "y.json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"other", "y.json"}
+
+
+def partial_names(folder: Path) -> list[str]:
+    """The names in a folder while a file is written into it."""
+    with atomic_file(folder / "x.npy") as partial:
+        partial.touch()
+        return [path.name for path in folder.iterdir()]
 
 
 def test_a_failed_write_removes_folders_created_for_it(tmp_path: Path) -> None:
