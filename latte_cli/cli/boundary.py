@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
+from click.exceptions import Abort, ClickException, Exit
 
 from latte_cli.core.errors import LatteError, one_line, system_fault
-from latte_cli.core.machine.interrupts import exit_code, stopped_by_signals
+from latte_cli.core.machine.interrupts import exit_code, stopped_by_signals, was_interrupted
 
 
 class Boundary(typer.core.TyperGroup):
@@ -30,6 +31,11 @@ class Boundary(typer.core.TyperGroup):
             self._fail(one_line(text), error)
         except KeyboardInterrupt as error:
             complain(str(error) or "interrupted")
+            raise typer.Exit(exit_code()) from error
+        except Exception as error:
+            if isinstance(error, ClickException | Exit | Abort) or not was_interrupted():
+                raise
+            complain("interrupted")
             raise typer.Exit(exit_code()) from error
 
     @staticmethod

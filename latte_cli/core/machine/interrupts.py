@@ -9,12 +9,19 @@ from types import FrameType
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = (signal.SIGINT, signal.SIGTERM, *(() if HANGUP is None else (HANGUP,)))
 _received: list[int] = []  # stop signals of the current command
+_raised: list[int] = []  # those that raised KeyboardInterrupt
 
 
 def exit_code() -> int:
     """The exit code of a stopped command: 129 for SIGHUP; 130 for Ctrl-C, and for SIGTERM, into which
     MindSpore turns a Ctrl-C while it computes."""
     return 128 + (signal.SIGINT if not _received or _received[0] != HANGUP else _received[0])
+
+
+def was_interrupted() -> bool:
+    """Whether a stop signal has raised KeyboardInterrupt, which C code may have turned into another error:
+    a module that is just being imported raises ImportError."""
+    return bool(_raised)
 
 
 def keep_ctrl_c() -> None:
@@ -60,8 +67,10 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> Itera
 def stopped_by_signals() -> Iterator[None]:
     """Make every stop signal raise KeyboardInterrupt, like Ctrl-C."""
     _received.clear()
+    _raised.clear()
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        _raised.append(number)
         raise KeyboardInterrupt
 
     with on_stop_signals(stop):

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,26 @@ def test_a_connected_worker_exits_with_its_own_exit_code(work: str, code: int) -
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert code < 0 or done.stdout == "done\n"
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_interrupted_import_of_mindspore_does_not_change_the_exit_code(
+    interrupted: bool, tmp_path: Path
+) -> None:
+    package = tmp_path / "mindspore"
+    package.mkdir()
+    (package / "part.py").touch()
+    stop = "raise KeyboardInterrupt" if interrupted else ""
+    (package / "__init__.py").write_text(f"import mindspore.part\n{stop}\n")
+    work = "try: import mindspore\n    except KeyboardInterrupt: pass\n    print('done'); sys.exit(130)"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM.format(work=work)}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == ((130 if interrupted else -signal.SIGSEGV), "done\n")
