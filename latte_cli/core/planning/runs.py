@@ -20,6 +20,7 @@ from latte_cli.core.models.conditions.encoder import check_cached_states, text_f
 from latte_cli.core.models.sizes import Sizes
 from latte_cli.core.planning.cost import (
     forward_flops,
+    mindspore_memory,
     step_flops,
     training_memory,
 )
@@ -44,8 +45,9 @@ def train_plan(settings: Settings, *, workers: int = 1) -> Plan:
     shared = f", shared by {workers} workers" if workers > 1 else ""
     plan.add("clips per step", f"{global_batch} of {shape.num_frames} frames, {_size(shape)}{shared}")
     memory = training_memory(shape, train, workers=workers)
-    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in memory._asdict().items() if size)
-    plan.add("memory", f"about {bytes_of(memory.total)} per worker: {parts}")
+    sizes = {"MindSpore": mindspore_memory(settings.device), **memory._asdict()}
+    parts = ", ".join(f"{name} {bytes_of(size)}" for name, size in sizes.items() if size)
+    plan.add("memory", f"about {bytes_of(sum(sizes.values()))} per worker: {parts}")
     plan.check(lambda: check_training_memory(shape, train, settings.device, workers=workers))
     add_time(
         plan,

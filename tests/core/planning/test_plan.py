@@ -48,6 +48,16 @@ def test_a_training_plan_shows_the_steps_per_epoch_of_all_workers(tmp_path: Path
     assert row(plan, "steps per epoch") == "1.5: 9 steps are 6 epochs"
 
 
+def test_the_memory_of_training_on_a_cpu_includes_mindspore_itself() -> None:
+    on_cpu, on_ascend = (
+        row(train_plan(Settings(device=device, model=MODEL, vae=VAE)), "memory").split(" per worker: ")
+        for device in ("cpu", "ascend")
+    )
+    assert on_cpu[1] == f"MindSpore 500 MB, {on_ascend[1]}"
+    sizes = [float(on[0].split()[1]) for on in (on_cpu, on_ascend)]
+    assert sizes[0] == pytest.approx(sizes[1] + 500, abs=1), (on_cpu, on_ascend)
+
+
 def test_clips_longer_than_every_video_are_a_problem_of_the_plan(tmp_path: Path) -> None:
     write_video(tmp_path / "video", 3)
     data = DataSettings(root=tmp_path, image_size=32, num_frames=4, frame_stride=1)
