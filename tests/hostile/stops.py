@@ -1,15 +1,17 @@
 """Commands killed and stopped at random moments: python tests/hostile/stops.py [--only WORD] [--kills N].
 
-Each command is killed with SIGKILL at random moments, then stopped by Ctrl-C, SIGTERM and SIGHUP, one each. After
-every end, all visible files of its output are complete, those that a run always writes alike have the same bytes
-as those of a run left alone, no process of its session is left, and a last run leaves every file and no partial
-one. A signal is one line and its exit code. Exit 1 when a case fails.
+Each command is killed by SIGKILL at random moments, then stopped once each by Ctrl-C, SIGTERM and SIGHUP.
+After each of these, every visible file of its output must be complete, files that are the same in every run
+must equal those of an uninterrupted run, and no process of its session may remain. After a signal the command
+must print one line and return its exit code. A last run must then write every file and leave no partial one.
+Exit code 1 if a case fails.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,26 +27,29 @@ import numpy as np
 import yaml
 from campaign import experiment
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_hub import small_hub
 
-SECONDS = 600  # of one command, on a machine with much else to do
+SECONDS = 600  # per command, on a busy machine
+TRACEBACK = 2000  # characters of one that are shown
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EVENTS = re.compile(r"tfevents\..*")  # TensorBoard's file is named after the time and the machine
 DRAW = "--device cpu --pipeline pipeline --prompt x --prompt y"
-WEIGHTS_BYTES = 40 << 20  # that convert reads and a download fetches
+WEIGHTS_BYTES = 40 << 20  # read by convert, and fetched by the download
 
 
 @dataclass(frozen=True)
 class Work:
-    """A command that takes a while, which writes into the folder out."""
+    """A command that writes into the folder `out`."""
 
     command: str
     repeats: bool
     """Whether a second run writes the same bytes."""
     resumes: str = ""
-    """What is added to go on after it was stopped."""
+    """What to add to the command to continue after a stop."""
 
 
 # fmt: off
@@ -67,7 +72,7 @@ def code_of(number: int) -> int:
 
 
 def start(work: Work, more: str = "") -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own."""
+    """Start a command in a new session."""
     command = [sys.executable, "-m", "latte_cli", *f"{work.command} {more}".split()]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
@@ -75,13 +80,13 @@ def start(work: Work, more: str = "") -> subprocess.Popen[bytes]:
 
 
 def end_of(process: subprocess.Popen[bytes]) -> tuple[int, list[str]]:
-    """The exit code and the lines of stderr."""
+    """Wait for the end. Returns the exit code and the lines of stderr."""
     _, said = process.communicate(timeout=SECONDS)
     return process.returncode, said.decode(errors="replace").splitlines()
 
 
 def left_running(session: int) -> list[int]:
-    """The processes of a session that still run after a moment."""
+    """The processes of a session that still run after five seconds."""
     for _ in range(50):
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -98,13 +103,13 @@ def left_running(session: int) -> list[int]:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """The files that do not look partial, by name."""
+    """The files that are not hidden, by name without a time; partial files are hidden."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {EVENTS.sub("tfevents", str(path.relative_to(folder))): path.read_bytes() for path in files}
 
 
 def torn(folder: Path) -> str:
-    """The name of a visible file that is not complete."""
+    """A visible file that is not complete, and why; empty if there is none."""
     for path in folder.rglob("*"):
         try:
             if path.name.startswith(".") or not path.is_file():
@@ -113,30 +118,32 @@ def torn(folder: Path) -> str:
                 json.loads(path.read_text("utf-8"))
             elif path.suffix == ".npy":
                 np.load(path)
+            elif path.suffix == ".safetensors":
+                load_file(path)
             elif path.suffix in (".gif", ".png"):
                 Image.open(path).load()
             elif path.suffix == ".yaml":
                 yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, EOFError, yaml.YAMLError) as error:
+        except (OSError, ValueError, EOFError, yaml.YAMLError, SafetensorError) as error:
             return f"{path}: {error}"
     return ""
 
 
 def fault_after(work: Work, process: subprocess.Popen[bytes], expected: dict[str, bytes]) -> str:
-    """What is wrong in the folder out after a command has ended."""
+    """What is wrong in the folder `out` after a command has ended; empty if nothing is."""
     if running := left_running(process.pid):
-        return f"processes {running} are left"
+        return f"processes {running} remain"
     if fault := torn(Path("out")):
-        return f"torn: {fault}"
+        return f"not complete: {fault}"
     if work.repeats and work.command.split()[0] != "cache":
         for name, content in visible(Path("out")).items():
             if content != expected.get(name, content):
-                return f"{name} differs from that of a run left alone"
+                return f"{name} differs from that of an uninterrupted run"
     return ""
 
 
 def killed(work: Work, expected: dict[str, bytes], moment: float) -> str:
-    """Kill once, and see what is left."""
+    """Kill a command. Returns what is wrong after it."""
     process = start(work, work.resumes)
     time.sleep(moment)
     process.kill()
@@ -145,34 +152,38 @@ def killed(work: Work, expected: dict[str, bytes], moment: float) -> str:
 
 
 def stopped(work: Work, expected: dict[str, bytes], moment: float, number: signal.Signals) -> str:
-    """Stop once by a signal, and see what is said and left."""
+    """Stop a command by a signal. Returns what is wrong with its messages or files."""
     process = start(work, work.resumes)
     time.sleep(moment)
     process.send_signal(number)
     code, lines = end_of(process)
     if any("Traceback" in line for line in lines):
-        return f"{number.name}: a traceback: {lines[-1]}"
-    if code not in (0, code_of(number), -number):  # ended before, or not yet in Python's hands
+        return f"{number.name}: a traceback: {' | '.join(lines)[-TRACEBACK:]}"
+    if code not in (
+        0,
+        code_of(number),
+        -number,
+    ):  # it ended before, or Python had not yet installed its handlers
         return f"{number.name}: exit code {code}: {lines[-1:]}"
     if code == code_of(number) and sum("interrupted" in line for line in lines) != 1:
-        return f"{number.name}: said {lines[-3:]}"
+        return f"{number.name}: printed {lines[-3:]}"
     return fault_after(work, process, expected)
 
 
 def tried(name: str, work: Work, kills: int) -> str:
-    """What is wrong with a command that is killed and stopped; nothing if all holds."""
+    """Kill and stop a command. Returns what is wrong; empty if nothing is."""
     draw = random.Random(name)
     begun = time.monotonic()
     code, lines = end_of(start(work))
     if code:
-        return f"cannot be tried: {lines[-1:]}"
-    alone, expected = time.monotonic() - begun, visible(Path("out"))
+        return f"the first run: {lines[-1:]}"
+    uninterrupted, expected = time.monotonic() - begun, visible(Path("out"))
     shutil.rmtree("out")
     for _ in range(kills):
-        if fault := killed(work, expected, draw.uniform(0.2, 1) * alone):
+        if fault := killed(work, expected, draw.uniform(0.2, 1) * uninterrupted):
             return f"SIGKILL: {fault}"
     for number in SIGNALS:
-        if fault := stopped(work, expected, draw.uniform(0.5, 1) * alone, number):
+        if fault := stopped(work, expected, draw.uniform(0.5, 1) * uninterrupted, number):
             return fault
     code, lines = end_of(start(work, work.resumes))
     if code:
@@ -184,7 +195,7 @@ def tried(name: str, work: Work, kills: int) -> str:
 
 @contextmanager
 def prepared(folder: Path) -> Iterator[None]:
-    """A working folder with what the commands read, and a hub that publishes large weights."""
+    """Create a working folder with the commands' input, and a hub with large weights."""
     experiment(folder)
     os.chdir(folder)
     source = next((folder / "vae").glob("*.safetensors"))
@@ -196,9 +207,7 @@ def prepared(folder: Path) -> Iterator[None]:
 
 
 def _padded(source: Path) -> bytes:
-    """The weights of a file with another tensor of some size, which conversion ignores."""
-    from safetensors.numpy import load_file
-
+    """The weights of a file with one more large tensor, which conversion ignores."""
     tensors = load_file(source) | {"loss.padding": np.zeros(WEIGHTS_BYTES // 4, np.float32)}
     target = source.with_suffix(".large")
     save_file(tensors, target)
@@ -206,15 +215,14 @@ def _padded(source: Path) -> bytes:
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and run the cases."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default="", help="try the commands whose name holds this")
-    parser.add_argument("--kills", type=int, default=5, metavar="N", help="of each command")
+    parser.add_argument("--only", default="", help="run only commands whose name contains this")
+    parser.add_argument("--kills", type=int, default=5, metavar="N", help="kills of each command")
     options = parser.parse_args()
     failed = 0
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # `&` and nohup ignore these, also in the commands
+    # A shell's `&` and nohup ignore these signals, and commands would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     with tempfile.TemporaryDirectory() as scratch:
