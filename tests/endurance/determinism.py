@@ -1,8 +1,8 @@
-"""Whether a seed gives the same run again: python tests/endurance/determinism.py --steps 120 (see --help).
-Prints the figures; exit 1 if a loss differs in a bit.
+"""Whether a seed determines a run: python tests/endurance/determinism.py --steps 120 (see --help). Exit code
+1 if a bit of a loss or of the checkpoint differs.
 
-The demo's experiment twice, the second time next to a process that multiplies matrices on all cores without
-end. Some four minutes on two cores.
+Runs the demo's experiment twice, the second time next to a process that multiplies matrices on all cores.
+Takes about four minutes on two cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def work() -> None:
 
 
 def train(run_dir: str, steps: int) -> tuple[list[list[float]], int, float]:
-    """Run the demo: each step's numbers but timings, the checkpoint's checksum, and the seconds it took."""
+    """Run the demo. Returns each step's numbers, the checkpoint's checksum, and the seconds."""
     flags = ["--run-dir", run_dir, "--steps", str(steps), "--set", "train.log_every=1"]
     begun = time.monotonic()
     command = [sys.executable, "-m", "latte_cli", "train", *flags]
@@ -44,7 +44,7 @@ def train(run_dir: str, steps: int) -> tuple[list[list[float]], int, float]:
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()

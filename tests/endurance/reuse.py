@@ -1,11 +1,11 @@
-"""What fewer full steps cost: python tests/endurance/reuse.py RUN_DIR [--steps 50 --full 25] (see --help).
+"""The error of fewer full steps: python tests/endurance/reuse.py RUN_DIR [--steps 50 --full 25] (see --help).
 
-Measures stretches of reuse on a few clips of a run, then draws held-out clips by schedules of as many full
-steps: the calibrated one, evenly spaced ones, and TeaCache's rule (arXiv 2411.19108): full when the change
-of the first block's modulated input, through a polynomial, has added up to a threshold, here the one that
-gives this clip as many full steps. The polynomial is that of Latte-1, one fitted to this model's outputs, or
-none. Prints a table of PSNR against the clips of all steps in full. --speed times the denoising alone
-instead, in turns.
+Measures stretches of reuse on a few clips of a run, then samples other clips by schedules with the same
+number of full steps: the calibrated one, evenly spaced ones, and TeaCache's rule (arXiv 2411.19108). By that
+rule a step is full if the changes of the first block's modulated input since the last full step, mapped by a
+polynomial, add up to a threshold, here the one that gives this clip as many full steps. The polynomial is
+that of Latte-1, one fitted to this model's outputs, or none. Prints a table of PSNR to the clips with every
+step in full. --speed measures the time of denoising instead, in turns.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from latte_cli.core.sampling.stretches import longest_stretch, stretch_errors
 from latte_cli.core.settings.schema import Settings
 
 Array = NDArray[Any]
-HELD_OUT = 1000  # seed of the first clip that nothing was calibrated on
+HELD_OUT = 1000  # seed of the first clip that is not used for calibration
 POLYNOMIAL = (
     -2464.34137,
     308.044764,
@@ -42,11 +42,11 @@ POLYNOMIAL = (
     0.111001402,
 )  # of Latte-1, highest power first
 THRESHOLDS = 20  # tried by bisection
-LOWEST = -100.0  # a threshold; the polynomial is negative for changes of more than 0.25
+LOWEST = -100.0  # threshold; the polynomial is negative for changes above 0.25
 
 
 class Run:
-    """A trained run's clips by one sampler."""
+    """The clips of a trained run by one sampler."""
 
     def __init__(self, settings: Settings):
         self.settings, self.sample = settings, settings.sample
@@ -74,7 +74,7 @@ class Run:
         return self.decode(np.asarray(last.x_t[0], np.float32))
 
     def modulated(self, clip: Trajectory, x_t: Array, timesteps: Array) -> Array:
-        """What the first block attends to, of the conditional branch."""
+        """The modulated input of the first block, in the conditional branch."""
         model, inputs = self.model, np.ascontiguousarray(x_t, np.float32)
         prepared = model.prepare(clip.condition[0][:, None])
         condition = model.modulation(timestep_rows(TIMESTEP_CHANNELS, timesteps), prepared)[0]
@@ -88,7 +88,7 @@ class Run:
 def teacache(
     run: Run, clip: Trajectory, threshold: float, polynomial: Sequence[float]
 ) -> tuple[Iterator[Any], list[int]]:
-    """The steps of a clip by TeaCache's rule, and the full ones, which are known once it is finished."""
+    """The steps of a clip by TeaCache's rule, and a list of the full ones, complete after the last step."""
     model, places, full = clip.model(), count(), []
     before: Array = np.zeros(0)
     added = 0.0
@@ -114,7 +114,7 @@ def change(now: Array, before: Array) -> float:
 
 
 def changes(run: Run, clip: Trajectory) -> list[tuple[float, float]]:
-    """From each step to the next: the change of the first block's input, and of the model's output."""
+    """The change of the first block's input and of the model's output between consecutive steps."""
     model, seen = clip.model(), []
 
     def recorded(x_t: Array, timesteps: Array) -> Array:
@@ -138,7 +138,7 @@ def fitted(run: Run, clips: int) -> list[float]:
 def teacache_frames(
     run: Run, clip: Trajectory, full: int, polynomial: Sequence[float]
 ) -> tuple[Array, list[int]]:
-    """A clip by the rule with `full` full steps; with the next higher number where no threshold gives it."""
+    """A clip by the rule with `full` full steps, or with the next higher number that a threshold gives."""
     low, high, best = LOWEST, 8.0, None
     for _ in range(THRESHOLDS):
         middle = (low + high) / 2
@@ -157,7 +157,7 @@ def teacache_frames(
 
 
 def measured(run: Run, full: int, clips: int) -> list[Array]:
-    """The errors of each stretch, of the run's first clips."""
+    """The errors of each stretch for the run's first clips."""
     errors = []
     for place in range(clips):
         *_, last = stretch_errors(run.clip(place, place), longest_stretch(run.steps, full))
@@ -213,7 +213,7 @@ def compare(run: Run, full: int, *, samples: int, clips: int) -> None:
 
 
 def speed(run: Run, full: int, rounds: int) -> None:
-    """Print how long denoising takes in full and by evenly spaced steps, in turns."""
+    """Measure in turns and print the time of denoising, with all steps in full and with fewer."""
     ways = {"all": None, "some": even_schedule(run.steps, full)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for place in range(rounds + 1):

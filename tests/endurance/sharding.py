@@ -1,8 +1,9 @@
-"""What train.shard_optimizer saves: python tests/endurance/sharding.py (see --help). Prints the figures; exit
-1 if a worker holds more than its share of the optimizer's state, or its peak falls by less than that saves.
+"""The memory that train.shard_optimizer saves: python tests/endurance/sharding.py (see --help). Exit code 1
+if a worker stores more than its share of the optimizer's state, or if its peak memory does not decrease as
+much.
 
-Steps of Latte-S/2 in float32 on clips of two frames of 8 x 8 latents, by two workers, with and without. With
-LATTE_KERNELS=off each step is one graph, as on Ascend.
+Steps of Latte-S/2 in float32 on clips of two frames of 8 x 8 latents, by two workers, with and without it.
+With LATTE_KERNELS=off each step is one graph, as on Ascend.
 """
 
 import argparse
@@ -12,12 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-LARGEST_SHARE = 1.02  # of the state divided by the number of workers
-LEAST_SEEN = 0.9  # of the bytes saved, in the peak memory
+LARGEST_SHARE = 1.02  # as a multiple of the state divided by the number of workers
+LEAST_SEEN = 0.9  # decrease of the peak memory, as a share of the bytes saved
 
 
 def work(folder: Path, shard: bool, steps: int, preset: str) -> None:
-    """Train some steps as one of the workers, and write losses, the bytes of the state held and the peak."""
+    """Train some steps as a worker, and write losses, the bytes of its optimizer state and the peak."""
     from latte_cli.core.bench.machine import peak_bytes
     from latte_cli.core.bench.synthetic import SyntheticSource
     from latte_cli.core.machine.device import use_device
@@ -50,7 +51,7 @@ def work(folder: Path, shard: bool, steps: int, preset: str) -> None:
 
 
 def measured(shard: bool, workers: int, options: argparse.Namespace) -> list[dict[str, float]]:
-    """The figures of all workers of a run, in processes of their own."""
+    """The figures of all workers of a run in new processes."""
     with tempfile.TemporaryDirectory() as name:
         flags = ["--steps", str(options.steps), "--preset", options.preset, "--folder", name]
         flags += ["--workers", str(workers), *(["--shard"] if shard else [])]

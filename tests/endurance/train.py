@@ -1,10 +1,10 @@
-"""Try to break resuming: python tests/endurance/train.py --kills 30 (see --help). Prints what held; exit 1 if
-not.
+"""Training killed and resumed: python tests/endurance/train.py --kills 30 (see --help). Exit code 1 if a case
+fails.
 
-One run of a tiny model in float16 is killed by SIGKILL at random moments, some while it starts, and resumed
-with `--resume auto` each time, then left to end. It must leave what a run left alone leaves: the bytes of
-every tensor of the last checkpoint (weights, averages, moments), where it is, and metrics.jsonl but for the
-timings. From frames and from a cache. Thirty kills take some six minutes a source on two cores.
+A run of a tiny model in float16 is killed by SIGKILL at random moments, some while it starts, and resumed
+with `--resume auto` each time. At its end it must have left the same as an uninterrupted run: the bytes of
+every tensor of the last checkpoint (weights, averages, moments), its place in the data, and metrics.jsonl
+except timings. Runs read frames, then a cache. Thirty kills take about six minutes per source on two cores.
 """
 
 import argparse
@@ -40,11 +40,11 @@ train:
   checkpoint_every: 10
 """
 SHARE_KILLED_EARLY = 0.2  # while it starts
-SECONDS_TRAINING = 2.0  # the longest that a life lasts once it trains
+SECONDS_TRAINING = 2.0  # at most, between the first checkpoint and the kill
 
 
 def make_experiment(work: Path) -> None:
-    """Four small videos of two classes, their cache and the experiment file."""
+    """Write four small videos of two classes, their cache and the experiment file."""
     generator = np.random.default_rng(0)
     for name in ("a/one", "a/two", "b/three", "b/four"):
         folder = work / "videos" / name
@@ -62,7 +62,7 @@ def latte(*arguments: str) -> list[str]:
 
 
 def train(work: Path, run_dir: str, source: str, steps: int) -> subprocess.Popen[str]:
-    """Start, or go on with, a run."""
+    """Start or resume a run."""
     flags = ["--run-dir", run_dir, "--steps", str(steps), "--resume", "auto"]
     cached = ["--cache", "latents"] if source == "cache" else []
     return subprocess.Popen(
@@ -71,14 +71,14 @@ def train(work: Path, run_dir: str, source: str, steps: int) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for a run to end; shows its output if it fails."""
+    """Wait for a run to end. Raises SystemExit with its output if it fails."""
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(f"a run ended with {process.returncode}:\n{errors}")
 
 
 def kill(process: subprocess.Popen[str], run_dir: Path, generator: random.Random, starting: float) -> str:
-    """Kill a run at a random moment; returns when, or "ended" if it was too late."""
+    """Kill a run at a random moment. Returns the moment as text, "ended" if the run ended before."""
     begun = time.time() - 0.01
     if generator.random() < SHARE_KILLED_EARLY:
         time.sleep(generator.uniform(0, starting))
@@ -104,7 +104,7 @@ def written(run_dir: Path) -> float:
 
 
 def left_by(run_dir: Path) -> dict[str, Any]:
-    """All that a run leaves, but for how long things took."""
+    """The files of a run, except timings."""
     newest = max((run_dir / "ckpt").glob("step-*.safetensors"))
     found: dict[str, Any] = {}
     with safe_open(newest, framework="np") as file:
@@ -119,7 +119,7 @@ def left_by(run_dir: Path) -> dict[str, Any]:
 
 
 def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> bool:
-    """Whether the killed run ends as the one left alone."""
+    """Whether the killed run leaves the same as the uninterrupted one."""
     generator = random.Random(seed)
     begun = time.monotonic()
     unbroken = train(work, f"{source}-whole", source, steps)
@@ -157,7 +157,7 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and run the cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30, metavar="N", help="for each source")
     parser.add_argument("--steps", type=int, default=1200, help="of the run; it must outlast the kills")

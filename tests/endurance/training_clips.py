@@ -1,4 +1,4 @@
-"""What training can draw from its videos: the clips that samples are compared with."""
+"""The clips that training can take from its videos, to compare samples with."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from latte_cli.core.settings.schema import Settings
 
 
 def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], str, int | None]]:
-    """Every clip that training can draw, (F, H, W, 3), with the name and the class of its video."""
+    """Every clip that training can take, (F, H, W, 3), with the name and the class of its video."""
     data = settings.data
     source = FrameSource(index_clips(data), data)
     for video, total in enumerate(source.frames):
@@ -26,7 +26,7 @@ def training_clips(settings: Settings) -> Iterator[tuple[NDArray[np.uint8], str,
 
 
 def nearest_psnr(clip: NDArray[np.uint8], clips: NDArray[np.uint8]) -> tuple[float, int]:
-    """Peak signal-to-noise ratio in dB of `clip` (F, H, W, 3) to the nearest of `clips`, and which it is."""
+    """PSNR in dB of `clip` (F, H, W, 3) to the nearest of `clips`, and the index of that."""
     distances = squared_distances(clip[None], clips)[0]
     nearest = int(distances.argmin())
     return psnr(int(distances[nearest]), clip.size), nearest

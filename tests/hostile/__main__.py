@@ -1,7 +1,8 @@
 """The robustness campaign: python tests/hostile [--only PART] [--table FILE].
 
-Runs the parts one after another, shows what they print, and ends with a table; with --table, the rows of these
-parts take their places in the table between the marks in a page of the documentation. Exit 1 when a part fails.
+Runs the parts one after another, shows their output, and prints a table at the end. --table also writes the
+rows of these parts into the table of a page of the documentation, between two marks. Exit code 1 if a part
+fails.
 """
 
 import argparse
@@ -35,8 +36,8 @@ PARTS = {
 }
 
 
-def tried(name: str, part: Part) -> tuple[str, bool]:
-    """The row of a part, and whether all its cases held."""
+def run_part(name: str, part: Part) -> tuple[str, bool]:
+    """Run a part. Returns its row of the table, and whether all its cases passed."""
     print(f"== {name}", flush=True)
     begun, lines = seconds_of_children(), []
     command = [sys.executable, str(part.script), *part.arguments]
@@ -52,19 +53,19 @@ def tried(name: str, part: Part) -> tuple[str, bool]:
 
 
 def seconds_of_children() -> float:
-    """Processor time of the processes that have ended."""
+    """Processor time of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def minutes(seconds: float) -> str:
-    """A duration such as 3 min 5 s."""
+    """A duration as text, such as 3 min 5 s."""
     whole, rest = divmod(round(seconds), 60)
     return f"{whole} min {rest} s" if whole else f"{rest} s"
 
 
 def with_rows(page: str, rows: dict[str, str]) -> str:
-    """A page with these rows in its table; those of other parts stay."""
+    """A page with these rows in its table; rows of other parts stay."""
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     every = {match[1]: match[0] for match in re.finditer(r"(?m)^\| `(.+?)` \|.*$", table)} | rows
@@ -80,7 +81,7 @@ def main() -> int:
     options = parser.parse_args()
     rows, all_held = {}, True
     for name in options.only or PARTS:
-        rows[name], held = tried(name, PARTS[name])
+        rows[name], held = run_part(name, PARTS[name])
         all_held &= held
         if options.table is not None:
             options.table.write_text(with_rows(options.table.read_text("utf-8"), rows), "utf-8")

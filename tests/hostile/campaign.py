@@ -1,10 +1,10 @@
-"""Damaged and malicious files given to the command line: python tests/hostile/campaign.py [--only WORD].
+"""Commands on damaged and malicious files: python tests/hostile/campaign.py [--only WORD].
 
-Every case copies a small experiment (tests/golden/old_files, with its autoencoder and its pipeline), damages
-one file or adds one, and runs one command in a process of its own. The command must end with exit code 1 in
-time, print one line with the words given here and no traceback, and leave every file, inside and outside
-of its folder, as it was. Cases named "control" are well-formed and must succeed. Exit 1 when a case fails.
-The processes are forks of this one, which has imported the program. docs/security.md lists what is tried.
+Every case copies a small experiment (tests/golden/old_files, with an autoencoder and a pipeline), damages or
+adds one file, and runs one command in a new process. The command must end with exit code 1 within TIMEOUT,
+print one line that contains the case's text, and no traceback, and must not change any file inside or outside
+the folder. Cases whose names begin with "control" are valid and must succeed. Exit code 1 if a case fails.
+The processes are forks of this one, which has already imported the program. docs/security.md lists the cases.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from latte_cli.cli import app
 
 FORK = multiprocessing.get_context("fork")
 GOLDEN = Path(__file__).parents[1] / "golden"
-TIMEOUT = 300  # seconds of a case; all but a few take less than ten
+TIMEOUT = 300  # seconds per case; most take less than ten
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def experiment(folder: Path) -> Path:
-    """The files that every case begins with."""
+    """Create the experiment that every case copies."""
     shutil.copytree(GOLDEN / "old_files", folder)
     shutil.copytree(GOLDEN / "vae" / "diffusers", folder / "vae")
     shutil.copytree(GOLDEN / "t2v" / "pipeline", folder / "pipeline")
@@ -53,7 +53,7 @@ def experiment(folder: Path) -> Path:
 
 
 def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
-    """What is wrong with how a command took a case, if anything, and the last line that it said."""
+    """Run a case. Returns what is wrong, empty if nothing is, and the last line on stderr."""
     outermost = place.parents[2]
     shutil.rmtree(outermost, ignore_errors=True)
     shutil.copytree(original, place)
@@ -63,7 +63,7 @@ def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
     code, stderr = latte(case.command.split())
     os.chdir(original)
     if code is None:
-        return f"hangs: over {TIMEOUT} s", ""
+        return f"did not end within {TIMEOUT} s", ""
     lines = [line for line in stderr.splitlines() if line.strip()]
     said = lines[-1] if lines else ""
     changed = sorted(before.items() ^ snapshot(outermost).items())
@@ -75,7 +75,7 @@ def run(case: Case, original: Path, place: Path) -> tuple[str, str]:
 
 
 def latte(arguments: list[str]) -> tuple[int | None, str]:
-    """The exit code of a command in a fork, None if it takes too long, and what it wrote to stderr."""
+    """Run a command in a fork. Returns its exit code, None if it takes too long, and its stderr."""
     with tempfile.TemporaryFile() as said:
         process = FORK.Process(target=command, args=(arguments, said.fileno()))
         process.start()
@@ -89,7 +89,7 @@ def latte(arguments: list[str]) -> tuple[int | None, str]:
 
 
 def command(arguments: list[str], stderr: int) -> None:
-    """Be the command line."""
+    """Run the command line in this process, with its stderr into a file."""
     for stream, target in ((1, os.open(os.devnull, os.O_WRONLY)), (2, stderr)):
         os.dup2(target, stream)
     sys.argv = ["latte", *arguments]
@@ -97,7 +97,7 @@ def command(arguments: list[str], stderr: int) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file; the experiment's own locks and caches of digests are none of them."""
+    """Size and modification time of every file; folders are listed without them."""
     states = {path: path.lstat() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     folders = {str(path): (0, 0) for path in folder.rglob("*") if path.is_dir()}
     return folders | {str(path): (state.st_size, state.st_mtime_ns) for path, state in states.items()}

@@ -1,4 +1,4 @@
-"""What the campaign tries: a file damaged or added, a command, and the words that it must print."""
+"""The cases of the campaign: a damaged or added file, a command, and the text that it must print."""
 
 import json
 import os
@@ -25,10 +25,10 @@ class Case:
     command: str
     expected: str
     lines: int = 1
-    """Most lines on stderr; several where each names a file of its own."""
+    """Maximum number of lines on stderr: several if each names another file."""
 
 
-# What is done to a file. Paths are relative to the working directory of the case.
+# Functions that damage or add a file. Paths are relative to the working directory of the case.
 
 
 def text(path: str, content: str | bytes) -> Spoil:
@@ -92,7 +92,7 @@ def noise(size: int) -> bytes:
 
 
 def huge_array(path: str) -> Spoil:
-    """An .npy file whose header claims 10**12 values."""
+    """Write an .npy file whose header claims 10**12 values."""
 
     def spoil() -> None:
         head = str({"descr": "<f4", "fortran_order": False, "shape": (10**12,)}).ljust(117) + "\n"
@@ -102,7 +102,7 @@ def huge_array(path: str) -> Spoil:
 
 
 def sharded(file: str) -> Spoil:
-    """The transformer's weights in one shard, which the index names `file`."""
+    """Move the transformer's weights into a shard, which the index calls `file`."""
 
     def spoil() -> None:
         folder = Path("pipeline/transformer")
@@ -126,7 +126,7 @@ def factors(a: tuple[int, ...], b: tuple[int, ...], *, target: str = "attn1.to_v
 
 
 def metadata(**changes: str) -> Spoil:
-    """Other metadata in the run's last checkpoint."""
+    """Change metadata of the run's last checkpoint."""
 
     def spoil() -> None:
         path = Path("run/ckpt/step-00000004.safetensors")
@@ -142,7 +142,7 @@ def metadata(**changes: str) -> Spoil:
 
 
 def swapped_shards() -> None:
-    """Shards of a cache that was made with another header."""
+    """Make the shards look like those of a cache with another header."""
     sums = Path("mindrecord/shard-00000.sums")
     sums.write_text(json.dumps(json.loads(sums.read_text()) | {"settings": "0" * 16}))
 
@@ -176,7 +176,7 @@ SIDECARS = [
     Case("another format", values(CLIP, formats=["exe"]), REPLAY, "formats.0"),
     Case("a billion steps", values(CLIP, steps=10**9), REPLAY, "steps: found 1000000000"),
     Case("a width of a billion", values(RUN, settings__model__hidden_size=999_999_996), REPLAY_RUN, "of memory"),
-    Case("a class that the model has not", values(RUN, class_label=7), REPLAY_RUN, "class_labels: found 7"),
+    Case("a class that the model does not have", values(RUN, class_label=7), REPLAY_RUN, "class_labels: found 7"),
     Case("an unknown setting", values(RUN, settings__model__dpth=2), REPLAY_RUN, "settings.model.dpth"),
     Case("weights that have changed", text("run/ckpt/step-00000004.safetensors", b"x"), REPLAY_RUN, "is not the file that"),
     Case("random bytes", text(CLIP, noise(4096)), REPLAY, "cannot be read as JSON"),
@@ -239,7 +239,7 @@ PIPELINES = [
     Case("control: a pipeline that is a link", lambda: (Path("pipeline").rename("elsewhere"), Path("pipeline").symlink_to("elsewhere")), f"{DRAW} --dry-run", ""),
     Case("control: shards", sharded("part.safetensors"), f"{DRAW} --dry-run", ""),
 ]
-CHANGES = [
+LORA_FILES = [
     Case("factors of one axis", factors((24,), (24, 1)), LORA, "expected lora_A (rank, inputs)"),
     Case("factors of no axis", factors((), ()), LORA, "expected lora_A (rank, inputs)"),
     Case("factors of two ranks", factors((2, 24), (24, 3)), LORA, "expected lora_A (rank, inputs)"),
@@ -269,7 +269,7 @@ PROMPT_FILES = [
     Case("random bytes", text("p.txt", noise(999)), PROMPTS, "not UTF-8 text"),
     Case("nothing", text("p.txt", "# none\n\n"), PROMPTS, "contains no prompts"),
     Case("an unknown option", text("p.txt", "a cat --size 5\n"), PROMPTS, "line 1: found --size"),
-    Case("a seed that is none", text("p.txt", "a cat --seed -5\n"), PROMPTS, "line 1: --seed"),
+    Case("an invalid seed", text("p.txt", "a cat --seed -5\n"), PROMPTS, "line 1: --seed"),
     Case("a billion steps", text("p.txt", "a cat --steps 1000000000\n"), PROMPTS, "steps: found 1000000000"),
     Case("a prompt of 10 MB", text("p.txt", "x" * 10_000_000), PROMPTS, "10,000,000 characters"),
     Case("a folder", lambda: Path("p.txt").mkdir(), PROMPTS, "p.txt: cannot be read"),
@@ -342,7 +342,7 @@ GROUPS = {
     "sidecar": SIDECARS,
     "cache": CACHES,
     "pipeline": PIPELINES,
-    "low-rank changes": CHANGES,
+    "LoRA files": LORA_FILES,
     "captions": CAPTION_FILES,
     "prompts": PROMPT_FILES,
     "experiment": EXPERIMENTS,

@@ -1,7 +1,8 @@
 """Memory under load: python tests/hostile/load.py [--only WORD] [--steps N] [--prompts N].
 
-A run of tiny training steps, and one command with many prompts: memory at the end is that of a quarter of the
-way, but for GROWTH. Twenty thousand steps are those of a day at four seconds each. Exit 1 when memory grows.
+A run of many small training steps, and one command with many prompts. Memory at the end may be larger than
+after a quarter of the run by at most GROWTH. 20,000 steps of four seconds would take a day. Exit code 1 if
+memory grows.
 """
 
 import argparse
@@ -15,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from campaign import experiment
 
-GROWTH = 0.10  # of resident memory
-SECONDS_BETWEEN_LOOKS = 0.5
+GROWTH = 0.10  # as a share of resident memory
+INTERVAL = 0.5  # seconds between measurements
 
 
 def memory_of(command: list[str]) -> list[int]:
-    """The resident bytes of a command, looked at until it ends. Raises SystemExit if it fails."""
+    """Resident bytes of a command, measured until it ends. Raises SystemExit if it fails."""
     sizes: list[int] = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             pages = Path(f"/proc/{process.pid}/statm").read_text().split()
             sizes.append(int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(INTERVAL)
         _, said = process.communicate()
     if process.returncode:
         raise SystemExit(f"exit code {process.returncode}: {said[-500:]}")
@@ -34,28 +35,28 @@ def memory_of(command: list[str]) -> list[int]:
 
 
 def grown(sizes: list[int]) -> float:
-    """How much the last tenth uses more than the part after the first quarter, as a share."""
+    """By what share the median of the last tenth exceeds that of the tenth after the first quarter."""
     quarter, tenth = len(sizes) // 4, max(1, len(sizes) // 10)
     early = float(np.median(sizes[quarter : quarter + tenth]))
     return float(np.median(sizes[-tenth:])) / early - 1
 
 
 def commands(steps: int, prompts: int) -> dict[str, list[str]]:
-    """The commands by name, in the working folder of the campaign."""
+    """The commands by name. Writes the file of prompts."""
     Path("prompts.txt").write_text("".join(f"clip number {number}\n" for number in range(prompts)))
     latte = [sys.executable, "-m", "latte_cli"]
     tiny = "train -c experiment.yaml --run-dir long --set cache.in_memory=true --set train.log_every=100"
-    draw = "sample --device cpu --pipeline pipeline --steps 2 --format latents --out drawn"
+    sample = "sample --device cpu --pipeline pipeline --steps 2 --format latents --out clips"
     return {
         f"{steps:,} steps of training": [*latte, *tiny.split(), "--steps", str(steps)],
-        f"{prompts} prompts in one command": [*latte, *draw.split(), "--prompts-file", "prompts.txt"],
+        f"{prompts} prompts in one command": [*latte, *sample.split(), "--prompts-file", "prompts.txt"],
     }
 
 
 def main() -> int:
-    """Parse the command line and try."""
+    """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default="", help="run the commands whose name holds this")
+    parser.add_argument("--only", default="", help="run only commands whose name contains this")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--prompts", type=int, default=100)
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Machines that fail, run by run: python tests/hostile/machines.py [--only WORD].
+"""Commands on machines with faults: python tests/hostile/machines.py [--only WORD].
 
-Each case runs one command in a process of its own, where a disk is full, a folder cannot be written to, a
-terminal is narrow or gone, a variable is missing. The command must end in time with the exit code given here,
-without a traceback, and print the text given here. Exit 1 if a case fails. docs/security.md lists the cases.
+In each case one command runs where a disk is full, a folder cannot be written to, a terminal is narrow or
+closed, or a variable is missing. The command must end within TIMEOUT with the expected exit code and text,
+and without a traceback. Exit code 1 if a case fails. docs/security.md lists the cases.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-TIMEOUT = 900  # seconds of a command, on a machine with much else to do
+TIMEOUT = 900  # seconds per command, on a busy machine
 EXPERIMENT = f"""
 run_dir: run
 device: cpu
@@ -38,7 +38,7 @@ cache: {{dir: latents}}
 
 
 class Ended(NamedTuple):
-    """How a command ended, and all that it wrote."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -51,11 +51,11 @@ class Ended(NamedTuple):
 
 
 def latte(*arguments: str, limit: Callable[[], None] | None = None, **environment: str | None) -> Ended:
-    """Run a command to its end; a variable that is None is taken away."""
-    expected = {**os.environ, **environment}
+    """Run a command to its end. A variable that is None is removed from the environment."""
+    variables = {**os.environ, **environment}
     done = subprocess.run(
         [sys.executable, "-m", "latte_cli", *arguments],
-        env={name: value for name, value in expected.items() if value is not None},
+        env={name: value for name, value in variables.items() if value is not None},
         capture_output=True,
         text=True,
         errors="replace",
@@ -68,14 +68,14 @@ def latte(*arguments: str, limit: Callable[[], None] | None = None, **environmen
 
 
 def shell(line: str) -> Ended:
-    """Run a line of bash, where `latte` is the command; the exit code is that of the first in a pipe."""
+    """Run a line of bash in which `latte` is this program; of a pipe, the first command's exit code."""
     text = f'latte() {{ "{sys.executable}" -m latte_cli "$@"; }}\n{line}\nexit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def on_terminal(columns: int, *arguments: str, **environment: str) -> Ended:
-    """Run a command on a terminal of so many columns."""
+    """Run a command in a terminal of this width."""
     pid, terminal = pty.fork()
     if pid == 0:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -95,7 +95,7 @@ def on_terminal(columns: int, *arguments: str, **environment: str) -> Ended:
 
 @contextmanager
 def full_disk(place: Path, kilobytes: int) -> Iterator[None]:
-    """A file system of its own at `place` with no more room than that."""
+    """Mount a file system of this size at `place`."""
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], check=True)
     try:
@@ -108,7 +108,7 @@ def cache_on_a_full_disk() -> str:
     with full_disk(Path("full"), 16):
         ended = latte("cache", "--out", "full/latents")
         said = expect(ended, 1, "No space left on device")
-    again = latte("cache")  # with room, all is there
+    again = latte("cache")  # on a disk with room
     return said or expect(again, 0, "failed 0 videos", stream="out")
 
 
@@ -118,7 +118,7 @@ def training_on_a_full_disk() -> str:
 
 
 def file_size_limit() -> str:
-    """As `ulimit -f` or a quota."""
+    """Like `ulimit -f` or a quota."""
     return expect(
         latte("cache", limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))), 1, "too large"
     )
@@ -174,7 +174,7 @@ def stdout_of_ascii() -> str:
     return expect(latte(*arguments, PYTHONIOENCODING="ascii"), 0, "vid", stream="out")
 
 
-def reader_that_leaves() -> str:
+def reader_that_ends_early() -> str:
     ended = shell("latte train --dry-run --set cache.dir=null | head -1")
     return "" if ended.code in (0, 1) and not ended.err else f"{ended.code}: {ended.err}"
 
@@ -190,7 +190,7 @@ def closed_streams() -> str:
     )
 
 
-def working_folder_that_is_gone() -> str:
+def deleted_working_folder() -> str:
     ended = shell("mkdir gone; cd gone; rmdir ../gone; latte train --dry-run")
     return expect(ended, 1, "")
 
@@ -222,17 +222,17 @@ CASES = {
     "NO_COLOR": no_colour,
     "TERM=dumb": dumb_terminal,
     "LANG=C": locale_of_ascii,
-    "stdout that takes ASCII alone": stdout_of_ascii,
-    "stdout whose reader leaves": reader_that_leaves,
+    "stdout that takes only ASCII": stdout_of_ascii,
+    "a reader of stdout that ends early": reader_that_ends_early,
     "stdout that is full": full_stdout,
     "stdin, stdout and stderr are closed": closed_streams,
-    "a working folder that is gone": working_folder_that_is_gone,
+    "a working folder that was deleted": deleted_working_folder,
     "two runs in one folder at once": two_runs_in_one_folder,
 }
 
 
 def expect(ended: Ended, code: int, text: str, stream: str = "err") -> str:
-    """What is wrong with how a command ended; nothing when it is as expected."""
+    """What is wrong with a command's exit code or output; empty if nothing is."""
     found = ended.last if stream == "err" else ended.out
     if "Traceback" in ended.err + ended.out:
         return f"a traceback: {ended.last or ended.out[-300:]}"
