@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.ascend.statements import statement_of
+from tests.ascend.statements import COLLECTIVES, exchanged, statement_of
 
-NODE = re.compile(r"^ +%\d+\([^)]*\) = (?P<primitive>\S+?)\(")
-TENSOR = re.compile(r"Tensor\[(?P<dtype>\w+)\](?:, \((?P<shape>[-\d, ]*)\))?")
+NODE = re.compile(r"^ +(?P<name>%\d+)\([^)]*\) = (?P<primitive>\S+?)\((?P<rest>.*)")
+TENSOR = re.compile(r"Tensor\[(?P<dtype>\w+)\]+(?:, (?:TupleShape\()?\((?P<shape>[-\d, ]*)\))?")
 STRUCTURE = {
     *("Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState", "make_list"),
     *("Partial", "Switch", "call"),
@@ -52,6 +52,28 @@ def primitives(graph: str) -> set[str]:
     return {node.primitive for node in nodes(graph)} - STRUCTURE
 
 
+def exchanges(graph: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The exchanges between workers in their order, each with the shape of what is exchanged."""
+    found = [node for node in nodes(graph) if node.primitive in COLLECTIVES]
+    return [(node.primitive, node.inputs[0][1]) for node in found]
+
+
+def needs(graph: str, *operators: str) -> list[int]:
+    """How many of these operators each exchange between workers waits for, as it needs their results.
+
+    Other operators may run in any order.
+    """
+    needed: dict[str, set[int]] = {}
+    counts = []
+    for place, found in enumerate(filter(None, map(NODE.match, graph.splitlines()))):
+        operands = re.findall(r"%\d+", found["rest"].partition(" primitive_attrs")[0])
+        before = set.union(set(), *(needed.get(name, set()) for name in operands))
+        if found["primitive"] in COLLECTIVES:
+            counts.append(len(before))
+        needed[found["name"]] = before | {place} if found["primitive"] in operators else before
+    return counts
+
+
 def findings(graph: str) -> set[str]:
     """One line for each thing in a graph that Ascend does not run, or runs slowly, by the documentation."""
     return {line for node in nodes(graph) for line in _of_node(node)}
@@ -76,6 +98,8 @@ def _of_node(node: Node) -> Iterator[str]:
         if statement is not None and statement.dtypes and _floating(dtype) not in (None, *statement.dtypes):
             expected = ", ".join(sorted(statement.dtypes))
             yield f"{name}: {dtype}, expected one of {expected}, by {statement.source}"
+        if name in COLLECTIVES and dtype.lower() not in exchanged():
+            yield f"{name}: {dtype}, expected one of {', '.join(sorted(exchanged()))}, by comm_ops"
 
 
 def _floating(dtype: str) -> str | None:

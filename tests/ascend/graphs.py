@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,9 @@ from mindspore import amp, ops
 
 from latte_cli.core.doctor.self_test import graphs
 from latte_cli.core.doctor.self_test.drawing import normal
+from latte_cli.core.parallel.collective import Collective
+from latte_cli.core.parallel.world import World
+from tests.ascend.pretending import answer_ascend
 
 CASES: dict[str, Callable[[], object]] = dict(graphs.CASES)
 """What compiles each graph of the program."""
@@ -61,15 +65,19 @@ def _host(x):  # type: ignore[no-untyped-def]
     return x + 1.0
 
 
+@planted("all-reduce-int16")
+def _all_reduce_int16(x):  # type: ignore[no-untyped-def]
+    return ops.AllReduce()(x.astype("int16"))
+
+
+@planted("broadcast-float64")
+def _broadcast_float64(x):  # type: ignore[no-untyped-def]
+    return ops.Broadcast(0)((x.astype("float64"),))[0]
+
+
 def pretend_ascend() -> None:
-    """Answer Ascend where this program asks MindSpore for its device."""
-    real = ms.get_context
-
-    def get_context(key: str) -> Any:
-        return "Ascend" if key == "device_target" else real(key)
-
-    ms.get_context = get_context
-    amp.context = SimpleNamespace(get_context=get_context, get_jit_config=ms.context.get_jit_config)
+    """Answer Ascend where this program, and MindSpore's test for overflow, ask for the device."""
+    amp.context = SimpleNamespace(get_context=answer_ascend(), get_jit_config=ms.context.get_jit_config)
 
 
 def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
@@ -90,6 +98,22 @@ CASES["latte-keep"] = lambda: reuse(graphs.latte(), "keep")
 CASES["latte-reuse"] = lambda: reuse(graphs.latte(), "reuse")
 CASES["t2v-keep-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "keep", rows=2)
 CASES["t2v-reuse-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "reuse", rows=2)
+
+
+def step_of_two_workers(rank: int, **changes: Any) -> None:
+    """Take a float16 training step as one of two workers does on devices.
+
+    The other worker is pretended: MindSpore makes and validates AllReduce and Broadcast without a group of
+    workers, and fails only where it would run them. changes: of the settings of training.
+    """
+    collective = Collective(World(rank, 2), lambda _: None, on_device=True)
+    model = graphs.latte("float16", depth=1)
+    graphs.take_step(model, "float16", graphs.LOSS_SCALE, collective=collective, **changes)
+
+
+CASES["latte-two-workers"] = partial(step_of_two_workers, 0)
+for _rank in range(2):  # whose graphs differ
+    CASES[f"latte-sharded-{_rank}"] = partial(step_of_two_workers, _rank, shard_optimizer=True)
 
 
 def write(folder: Path, names: list[str]) -> None:

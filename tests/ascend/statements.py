@@ -4,16 +4,21 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import mindspore
-from mindspore import mint, ops
+from mindspore import dtype, mint, ops
 from mindspore.ops import auto_generate, operations
 from mindspore.ops.auto_generate import gen_ops_prim
-from mindspore.ops.operations import _grad_ops, _inner_ops
+from mindspore.ops.operations import _grad_ops, _inner_ops, comm_ops
 
 PLATFORMS = re.compile(r"Supported Platforms:\s*\n\s*(.+)")
 REFERENCE = re.compile(r"Refer to :(?:func|class):`~?(mindspore\.[\w.]+)`")
+COLLECTIVES = ("AllReduce", "Broadcast")
+"""Exchanges between workers, whose documentation names no element types."""
+TYPES = ("bool_", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+TYPES += ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,20 @@ def statement_of(primitive: str) -> Statement | None:
         if platforms:  # of a deprecated one nothing is said
             return Statement(name, frozenset(platforms), frozenset(_dtypes(text)))
     return None
+
+
+@cache
+def exchanged() -> frozenset[str]:
+    """The element types that workers exchange, by MindSpore's own check for devices other than GPUs."""
+    found = set()
+    for name in TYPES:
+        try:
+            tensor = dtype.TensorType(getattr(mindspore, name))
+            comm_ops.check_collective_target_dtype("x", tensor, "AllReduce")
+        except TypeError:
+            continue
+        found.add(name)
+    return frozenset(found)
 
 
 def _dtypes(text: str) -> set[str]:

@@ -4,13 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
+from latte_cli.core.doctor.self_test.graphs import latte
 from tests.ascend import audit
 from tests.ascend.graphs import CASES, PLANTED
-from tests.ascend.statements import statement_of
+from tests.ascend.statements import COLLECTIVES, statement_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "ascend.md"
@@ -39,7 +41,7 @@ def test_a_graph_contains_only_operators_that_ascend_supports(name: str, graphs:
 
 IN_16_BITS = [name for name in CASES if name.startswith("t2v") and not name.endswith("float32")]
 IN_16_BITS += ["latte-train-float16", "latte-train-bfloat16", "latte-joint", "latte-linear-patches"]
-IN_16_BITS += ["latte-recompute", "latte-accumulation"]
+IN_16_BITS += ["latte-recompute", "latte-accumulation", "latte-two-workers"]
 
 
 @pytest.mark.parametrize("name", IN_16_BITS)
@@ -64,6 +66,34 @@ def test_steps_that_reuse_the_blocks_change_compute_no_block(graphs: dict[str, s
     assert 0 < products[1] < products[0]
 
 
+EXCHANGED = "expected one of bfloat16, float16, float32, int32, int8, by comm_ops"
+
+
+def test_workers_exchange_gradients_and_with_a_sharded_optimizer_weights(graphs: dict[str, str]) -> None:
+    """In the same order: otherwise two workers would wait for each other."""
+    names = [f"latte-{name}" for name in ("two-workers", "sharded-0", "sharded-1")]
+    plain, *sharded = (audit.exchanges(graphs[name]) for name in names)
+    *gradients, (_, losses) = plain
+    assert losses == (4,)
+    assert len(gradients) == len(latte(depth=1).trainable_params())
+    expected = plain + [("Broadcast", shape) for _, shape in reversed(gradients)]
+    assert sharded == [expected, expected]
+    for name, found in zip(names, (plain, *sharded), strict=True):
+        assert audit.needs(graphs[name], *COLLECTIVES) == list(range(len(found)))
+
+
+def test_a_worker_sends_its_weights_after_their_update(graphs: dict[str, str]) -> None:
+    sent = []
+    for rank in range(2):
+        graph = graphs[f"latte-sharded-{rank}"]
+        owners = [int(owner) for owner in re.findall(r"root_rank: I64\((\d)\)", graph)]
+        assert set(owners) == {0, 1}
+        updates = audit.needs(graph, "Adam")[-len(owners) :]
+        assert updates == list(accumulate(owner == rank for owner in owners))
+        sent.append(owners)
+    assert sent[0] == sent[1]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -72,6 +102,9 @@ def test_steps_that_reuse_the_blocks_change_compute_no_block(graphs: dict[str, s
         ("dynamic-shape", "NonZero: a shape that is not known when the graph is compiled"),
         ("dynamic-shape", "NonZero: Int64"),
         ("host", "Print: runs on the host"),
+        ("broadcast-float64", "Broadcast: Float64"),
+        ("broadcast-float64", f"Broadcast: Float64, {EXCHANGED}"),
+        ("all-reduce-int16", f"AllReduce: Int16, {EXCHANGED}"),
     ],
 )
 def test_what_ascend_does_not_run_is_found(name: str, expected: str, graphs: dict[str, str]) -> None:

@@ -236,7 +236,7 @@ def _sender(owner: int, *, rank: int, on_device: bool) -> Callable[[Any, Any], A
         broadcast = _broadcast(owner)
 
         def send(parameter, earlier):  # type: ignore[no-untyped-def]
-            sent = broadcast((ops.depend(parameter, earlier),))[0]
+            sent = broadcast((ops.depend(parameter * 1.0, earlier),))[0]
             ops.assign(parameter, sent)
             return sent
 

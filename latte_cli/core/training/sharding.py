@@ -61,7 +61,7 @@ class ShardedAdamW:
 
         def update(gradients, step, rate, factor, is_good):  # type: ignore[no-untyped-def]
             own([gradients[place] for place in places], step, rate, factor, is_good)
-            sent = rate
+            sent = is_good  # known once all gradients have been exchanged
             for place in range(len(trained)):
                 sent = send[place](trained[place], sent)
 

@@ -114,17 +114,19 @@ def train(model: Any, dtype: str, *, images: int = 0, **changes: Any) -> Results
     return {"losses": np.array(done.losses), "norm": np.array([done.grad_norm]), **described(gradients)}
 
 
-def take_step(model: Any, dtype: str, scale: float, images: int = 0, **changes: Any) -> tuple[Any, Any]:
+def take_step(
+    model: Any, dtype: str, scale: float, images: int = 0, *, collective: Any = None, **changes: Any
+) -> tuple[Any, Any]:
     """The results of the first step of a run with this loss scale, and its trainer.
 
-    changes: of the settings of training.
+    collective: default a single worker. changes: of the settings of training.
     """
     from latte_cli.core.settings.schema import Settings
     from latte_cli.core.training.precision import LossScale
     from latte_cli.core.training.starting import make_trainer
 
     train = {"dtype": dtype, "clip_norm": CLIP_NORM, "weight_decay": 0.1, **changes}
-    trainer = make_trainer(Settings.model_validate({"train": train}), model)
+    trainer = make_trainer(Settings.model_validate({"train": train}), model, collective=collective)
     inputs = [step_inputs(model, images=images)] * trainer.settings.train.accumulation
     loss_scale = LossScale(scale, dynamic=dtype == "float16")
     trainer.steps.start(lambda: iter(inputs), 0, loss_scale)
