@@ -1,4 +1,4 @@
-"""A measurement as a separate process: `python -m latte_cli.core.bench.worker JOB.json RESULT.json`."""
+"""A measurement in a new process: `python -m latte_cli.core.bench.worker JOB.json RESULT.json PARENT`."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from latte_cli.core.bench.rows import Row
 from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.local import local_settings
+from latte_cli.core.machine.parent import end_with
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.scheduler import serve
@@ -21,12 +22,14 @@ from latte_cli.core.storage.files import write_file
 from latte_cli.core.storage.json_files import read_json
 
 
-def main(job: Path, result: Path) -> None:
-    """Run the measurement; a LatteError becomes the result's `problem`.
+def main(job: Path, result: Path, parent: int) -> None:
+    """Run the measurement; a LatteError becomes the result's `problem`. Ends when process `parent` ends.
 
     A row with several cards starts its workers, which also run this; the first one writes the result.
     """
     task, world = read_json(job, dict[str, Any]), current_world()
+    if world.launcher is None:
+        end_with(parent)
     if world.is_scheduler:
         serve()
         return
@@ -58,4 +61,4 @@ def measure(task: dict[str, Any], settings: Settings, world: World) -> dict[str,
 
 if __name__ == "__main__":
     with own_exit_code():
-        main(*map(Path, sys.argv[1:]))
+        main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

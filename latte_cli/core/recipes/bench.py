@@ -156,7 +156,7 @@ def _measured(kind: str, settings: Settings, **details: Any) -> dict[str, Any]:
         folder = Path(name)
         job, result, log = folder / "job.json", folder / "result.json", folder / "log"
         job.write_text(json.dumps({"kind": kind, "settings": settings.model_dump(mode="json"), **details}))
-        command = [sys.executable, "-m", WORKER, str(job), str(result)]
+        command = [sys.executable, "-m", WORKER, str(job), str(result), str(os.getpid())]
         # In our working directory, for relative paths; failed compilations leave files there.
         with log.open("wb") as file:
             done = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False)

@@ -1,6 +1,7 @@
 """The speed of training steps, by the measurements of `latte bench`."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ def _measured(settings: Settings, row: BenchRow, folder: Path) -> dict[str, Any]
     values = {"kind": "train", "settings": settings.model_dump(mode="json"), "row": to_json(row)}
     job.write_text(json.dumps({**values, "cores": None}))
     with log.open("wb") as file:
-        command = [sys.executable, "-m", WORKER, str(job), str(result)]
+        command = [sys.executable, "-m", WORKER, str(job), str(result), str(os.getpid())]
         try:
             done = subprocess.run(command, stdout=file, stderr=file, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
