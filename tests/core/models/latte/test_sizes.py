@@ -8,7 +8,6 @@ import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.models.latte.shape import LatteShape
 from latte_cli.core.models.latte.transformer import Latte
 from latte_cli.core.models.weights import load_weights
@@ -19,20 +18,13 @@ pytestmark = pytest.mark.slow
 RECORDED = dict(np.load(Path(__file__).parents[3] / "golden" / "sizes" / "latte.npz"))
 
 
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "xl-width" else []) for name in cases.LATTE]
+PLAIN = "256-tokens-16-frames"
+NAMES = [pytest.param(name, marks=[pytest.mark.plain] if name == PLAIN else []) for name in cases.LATTE]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_output_matches_pytorch(name: str) -> None:
     assert cases.error(run(name), RECORDED, name) <= 1e-5
-
-
-def test_without_compiled_kernels_the_output_matches_pytorch_too() -> None:
-    force_kernels(False)
-    try:
-        assert cases.error(run("256-tokens-16-frames"), RECORDED, "256-tokens-16-frames") <= 1e-5
-    finally:
-        force_kernels(None)
 
 
 def run(name: str) -> NDArray[np.float32]:

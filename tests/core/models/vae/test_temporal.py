@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from latte_cli.core.checkpoints.temporal_decoder import TemporalDecoderShape
 from latte_cli.core.data.captions.prompts import PromptLine
 from latte_cli.core.data.videos.transforms import to_uint8
 from latte_cli.core.errors import LatteError
-from latte_cli.core.kernels.selection import force_kernels
 from latte_cli.core.latents import SCALING_FACTOR
 from latte_cli.core.models.pipeline.folder import open_pipeline, pipeline_files
 from latte_cli.core.models.vae import memory
@@ -29,8 +27,6 @@ from latte_cli.core.sampling.spec import PipelineSpec, Request, read_spec
 from latte_cli.core.settings.schema import SampleSettings, Settings
 from latte_cli.core.settings.section import Switch
 from tests.peers import golden_cases as cases
-
-pytestmark = pytest.mark.plain
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 RECORDED = dict(np.load(GOLDEN / "sizes" / "temporal.npz"))
@@ -52,16 +48,9 @@ def decoded(model: TemporalDecoder, frames: int) -> np.ndarray:
     return np.concatenate([model(chunk) for chunk in chunks])
 
 
-@pytest.fixture(params=[True, False], ids=["kernels", "operators"])
-def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    force_kernels(request.param)
-    yield
-    force_kernels(None)
-
-
+@pytest.mark.plain
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", cases.CLIP_LENGTHS)
-@pytest.mark.usefixtures("kernels")
 def test_a_decoded_clip_matches_diffusers(frames: int) -> None:
     assert cases.error(decoded(decoder(), frames), RECORDED, f"decode-{frames}") <= TOLERANCE
 
