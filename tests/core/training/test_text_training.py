@@ -159,6 +159,7 @@ def test_recompute_changes_no_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.plain
 def test_a_step_with_overflowing_gradients_is_skipped_and_the_scale_halved(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, part="lora", init_from=str(PIPELINE), dtype="float16")
     trainer = trainer_of(settings)

@@ -59,6 +59,7 @@ def test_accumulating_two_passes_equals_one_large_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.plain
 def test_recompute_does_not_change_losses_and_weights(tmp_path: Path) -> None:
     plain = trainer_of(settings_in(tmp_path / "plain", steps=4))
     again = trainer_of(settings_in(tmp_path / "again", steps=4, recompute=True))
@@ -78,6 +79,7 @@ class OtherImages(Moments):
 
 
 @pytest.mark.slow
+@pytest.mark.plain
 def test_still_images_are_part_of_the_loss(tmp_path: Path) -> None:
     values = settings_in(tmp_path, steps=3).model_dump()
     values["data"]["use_image_num"] = 2

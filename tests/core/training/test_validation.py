@@ -119,6 +119,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, list[Train
 
 
 @pytest.mark.slow
+@pytest.mark.plain
 def test_validation_loss_matches_the_formulas_with_the_averaged_weights(
     whole: tuple[Trainer, list[TrainReport]],
 ) -> None:

@@ -69,6 +69,7 @@ def test_states_of_a_layer_of_t5_xxl_width_match_transformers(tmp_path: Path) ->
     (tmp_path / "model.safetensors").unlink()
 
 
+@pytest.mark.plain
 def test_states_of_clip_of_stable_diffusion_width_match_transformers(tmp_path: Path) -> None:
     save_clip(tmp_path, width=16, heads=2, layers=1)
     config = parse_config(ClipConfig, cases.CLIP_WIDE, source="config.json")
