@@ -121,7 +121,7 @@ def test_a_run_with_other_losses_or_none_fails(tmp_path: Path, monkeypatch: pyte
         "train-two-cards": ([], "HCCL: no link"),
         "train-two-cards-sharded": ([1.0, 1.0, 1.0, float("nan")], ""),
     }
-    monkeypatch.setattr(runs, "_losses", lambda _, name, device: found[name])
+    monkeypatch.setattr(runs, "_losses", lambda _, name, *__: found[name])
     monkeypatch.setattr(runs, "cards", lambda _: 2)
     rows = {row.name: row for row in runs.run_all("ascend", tmp_path)}
     assert [row.verdict for row in rows.values()] == ["ok", "failed", "failed", "failed"]

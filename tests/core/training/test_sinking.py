@@ -18,11 +18,19 @@ from tests.core.training.tiny_runs import Moments, settings_in, trainer_of, unti
 pytestmark = pytest.mark.slow
 
 
-def queue_on_the_host(fn: Callable[..., Any], dataset: GeneratorDataset, sink_size: int) -> Callable[[], Any]:
-    """As documented: read the data's shapes, send it from its start, and call `fn` with the next item."""
+def queue_on_the_host(
+    fn: Callable[..., Any],
+    dataset: GeneratorDataset,
+    sink_size: int,
+    deliver: Callable[[Iterator[Any]], Iterator[Any]] = iter,
+) -> Callable[[], Any]:
+    """As documented: read the data's shapes, send it from its start, and call `fn` with the next item.
+
+    deliver: what the queue makes of the items.
+    """
     assert sink_size == 1
     assert len(dataset.output_shapes()) == len(dataset.output_types())
-    sent = dataset.create_tuple_iterator(num_epochs=1)
+    sent = deliver(dataset.create_tuple_iterator(num_epochs=1))
     return lambda: fn(*next(sent))
 
 

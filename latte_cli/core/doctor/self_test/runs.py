@@ -33,16 +33,22 @@ EXPERIMENT = {
     },
 }
 ON_TWO = ("--parallel", "2", "--set", "train.batch_size=1")
+PROGRAM = "latte_cli"
 RUNS: dict[str, Sequence[str]] = {
-    "train": (),
+    "train": ("--set", "train.sink_mode=false"),  # on Ascend it is on by default
     "train-sink-mode": ("--set", "train.sink_mode=true"),
     "train-two-cards": ON_TWO,
     "train-two-cards-sharded": (*ON_TWO, "--set", "train.shard_optimizer=true"),
 }
 
 
-def run_all(device: str, folder: Path, names: Sequence[str] = tuple(RUNS)) -> Iterator[Row]:
-    """The rows of the runs, in a folder for their files; the others are compared with the first."""
+def run_all(
+    device: str, folder: Path, names: Sequence[str] = tuple(RUNS), *, module: str = PROGRAM
+) -> Iterator[Row]:
+    """The rows of the runs, in a folder for their files; the others are compared with the first.
+
+    module: what to run as this program.
+    """
     _write_experiment(folder)
     expected: list[float] | None = None
     for name in names:
@@ -51,7 +57,7 @@ def run_all(device: str, folder: Path, names: Sequence[str] = tuple(RUNS)) -> It
             yield Row(name, "not here", reason)
             continue
         begun = time.monotonic()
-        losses, failure = _losses(folder, name, device)
+        losses, failure = _losses(folder, name, device, module)
         seconds = round(time.monotonic() - begun, 2)
         if failure:
             yield Row(name, "failed", failure, seconds)
@@ -81,9 +87,9 @@ def _lack(name: str, device: str) -> str:
     return ""
 
 
-def _losses(folder: Path, name: str, device: str) -> tuple[list[float], str]:
+def _losses(folder: Path, name: str, device: str, module: str) -> tuple[list[float], str]:
     """The losses of a run, and why it failed, if so."""
-    command = [sys.executable, "-m", "latte_cli", "train", "-c", "self-test.yaml", "--run-dir", name]
+    command = [sys.executable, "-m", module, "train", "-c", "self-test.yaml", "--run-dir", name]
     package = str(Path(__file__).parents[4])  # where it was imported from, installed or not
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     try:
