@@ -17,16 +17,20 @@ import numpy as np
 from campaign import experiment
 
 GROWTH = 0.10  # as a share of resident memory
-INTERVAL = 0.5  # seconds between measurements
+INTERVAL = 0.1  # seconds between measurements
 
 
-def memory_of(command: list[str]) -> list[int]:
-    """Resident bytes of a command, measured until it ends. Raises SystemExit if it fails."""
+def memory_of(command: list[str], output: Path) -> list[int]:
+    """Resident bytes of a command, measured from its first file in the folder `output` until it ends.
+
+    Raises SystemExit if it fails.
+    """
     sizes: list[int] = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            pages = Path(f"/proc/{process.pid}/statm").read_text().split()
-            sizes.append(int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0)
+            if any(output.glob("*")):
+                pages = Path(f"/proc/{process.pid}/statm").read_text().split()
+                sizes.append(int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0)
             time.sleep(INTERVAL)
         _, said = process.communicate()
     if process.returncode:
@@ -48,7 +52,7 @@ def commands(steps: int, prompts: int) -> dict[str, list[str]]:
     tiny = "train -c experiment.yaml --run-dir long --set cache.in_memory=true"
     # The experiment saves every second step, which takes most of the time.
     tiny += " --set train.log_every=100 --set train.checkpoint_every=500"
-    sample = "sample --device cpu --pipeline pipeline --steps 2 --format latents --out clips"
+    sample = "sample --device cpu --pipeline pipeline --steps 2 --format latents --out sampled"
     return {
         f"{steps:,} steps of training": [*latte, *tiny.split(), "--steps", str(steps)],
         f"{prompts} prompts in one command": [*latte, *sample.split(), "--prompts-file", "prompts.txt"],
@@ -68,7 +72,8 @@ def main() -> int:
         os.chdir(experiment(Path(scratch, "work")))
         for name, command in commands(options.steps, options.prompts).items():
             if options.only in name:
-                sizes = memory_of(command)
+                output = Path("long/ckpt" if "train" in command else "sampled")
+                sizes = memory_of(command, output)
                 share = grown(sizes)
                 fault = "" if share <= GROWTH else f"grows by {share:.0%}"
                 said = fault or f"{sizes[-1] / 1e6:.0f} MB at the end, {share:+.1%}"
