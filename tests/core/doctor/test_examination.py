@@ -24,6 +24,12 @@ from latte_cli.core.kernels import build
 Plant = Callable[[pytest.MonkeyPatch, Path], None]
 
 
+@pytest.fixture(autouse=True)
+def _with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that the environment switches off are a finding of their own."""
+    monkeypatch.delenv("LATTE_KERNELS", raising=False)
+
+
 @pytest.fixture
 def folder(
     tmp_path: Path,
