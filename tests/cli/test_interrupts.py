@@ -90,7 +90,7 @@ def test_a_stopped_run_shows_how_to_continue_and_leaves_no_partial_files(
     assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_training_saves_and_can_be_resumed(
     number: signal.Signals, experiment: Path, tiny_experiment: Callable[..., str]
 ) -> None:
@@ -135,4 +135,5 @@ def test_closing_the_terminal_of_a_training_run_saves_first(
     os.close(terminal)  # the kernel sends SIGHUP; every later write to the terminal fails
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
-    assert list(ckpt.glob("step-*.safetensors"))
+    step = len(metrics.read_text().splitlines())
+    assert list(ckpt.glob(f"step-*{step}.safetensors"))

@@ -36,6 +36,7 @@ def no_mask(query: Tensor, key: Tensor, value: Tensor, _: int, **options: object
     return attend(query, key, value, None, options["scalar_value"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_ascend")
 def test_a_wrong_scale_or_mask_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "flash-attention-float16"

@@ -28,6 +28,7 @@ def half() -> np.ndarray:
     return np.full((SIZE, SIZE), 1 / SIZE, np.float32)
 
 
+@pytest.mark.slow
 def test_results_equal_those_of_the_function(half: np.ndarray) -> None:
     compiled = Compiled(chain)
     for factor in (1.0, -1.0):

@@ -25,8 +25,6 @@ from latte_cli.core.sampling.generator import ClipStep
 from latte_cli.core.sampling.spec import PipelineSpec
 from latte_cli.core.settings.schema import DiffusionSettings, VaeSettings
 
-pytestmark = pytest.mark.plain
-
 Doubles: TypeAlias = NDArray[np.float64]
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "t2v"
@@ -99,6 +97,7 @@ def golden_run(golden: PipelineSpec) -> list[ClipStep]:
     return reports(golden, decodes=True)
 
 
+@pytest.mark.plain
 @pytest.mark.slow
 def test_every_step_matches_the_pipeline(golden_run: list[ClipStep]) -> None:
     steps = [report.latents for report in golden_run if report.latents is not None]
@@ -107,6 +106,7 @@ def test_every_step_matches_the_pipeline(golden_run: list[ClipStep]) -> None:
         assert_near(found, expected[0].swapaxes(0, 1))
 
 
+@pytest.mark.plain
 @pytest.mark.slow
 def test_final_latents_and_video_match_the_pipeline(golden_run: list[ClipStep]) -> None:
     clip = golden_run[-1]
@@ -118,6 +118,7 @@ def test_final_latents_and_video_match_the_pipeline(golden_run: list[ClipStep]) 
     np.testing.assert_array_equal(clip.frames, to_uint8(video))
 
 
+@pytest.mark.plain
 def test_without_guidance_the_latents_match_the_pipeline(golden: PipelineSpec) -> None:
     (clip,) = made(replace(golden, guidance_scale=1.0))
     assert_near(clip.latents, latents("final_latents_guidance1"))
@@ -177,6 +178,7 @@ def dpm_step(place: int, x_t: Doubles, x_start: Doubles, _: Doubles, last_x_star
     return SIGMA[1] / SIGMA[2] * x_t - SIGNAL[1] * shrink * direction
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(("sampler", "step"), [("ddpm", ddpm_step), ("ddim", ddim_step), ("dpm++", dpm_step)])
 def test_our_samplers_match_the_formulas_with_the_schedule_of_the_pipeline(
     sampler: str, step: Callable[..., Doubles], monkeypatch: pytest.MonkeyPatch
@@ -229,6 +231,7 @@ def test_one_frame_of_another_size_is_an_image() -> None:
     assert clip.frames.shape == (1, 32, 80, 3)
 
 
+@pytest.mark.plain
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [("float16", 2.0**-8), ("bfloat16", 2.0**-5)])
 def test_half_precision_weights_give_a_close_result(golden: PipelineSpec, dtype: str, share: float) -> None:

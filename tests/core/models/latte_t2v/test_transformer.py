@@ -41,10 +41,12 @@ def run(
     return ms.jit(forward)(*map(Tensor, inputs)).asnumpy().swapaxes(1, 2)
 
 
+@pytest.mark.slow
 def test_the_output_matches_diffusers() -> None:
     np.testing.assert_allclose(run(), golden()["out"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_masked_text_has_no_effect() -> None:
     recorded = golden()
     out = run(recorded["encoder_attention_mask"])
@@ -52,10 +54,12 @@ def test_masked_text_has_no_effect() -> None:
     assert np.abs(recorded["out_masked"] - recorded["out_unmasked"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_without_temporal_blocks_each_frame_is_computed_separately() -> None:
     np.testing.assert_allclose(run(temporal=False), golden()["out_no_temporal"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_single_frame_gets_no_temporal_position() -> None:
     np.testing.assert_allclose(run(frames=1), golden()["out_single_frame"], rtol=0, atol=1e-4)
 

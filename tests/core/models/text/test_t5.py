@@ -119,6 +119,7 @@ class Watching(NumpyOperators):
         return product
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_memory_does_not_depend_on_the_number_of_layers(tmp_path: Path) -> None:
     config = CONFIG | {"d_model": 1024, "d_kv": 64, "num_heads": 16, "d_ff": 4096, "num_layers": 3}

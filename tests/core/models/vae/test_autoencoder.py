@@ -15,8 +15,6 @@ from latte_cli.core.errors import LatteError
 from latte_cli.core.models.vae.autoencoder import Vae, check_vae, load_vae
 from latte_cli.core.settings.schema import VaeSettings
 
-pytestmark = pytest.mark.plain
-
 GOLDEN = Path(__file__).parents[3] / "golden" / "vae"
 FOLDER = GOLDEN / "diffusers"
 WEIGHTS = FOLDER / "diffusion_pytorch_model.safetensors"
@@ -33,6 +31,7 @@ def vae() -> Vae:
     return load_vae(settings(FOLDER, chunk_frames=2))
 
 
+@pytest.mark.plain
 def test_moments_match_the_original(vae: Vae) -> None:
     moments = vae.encode(NUMBERS["x"])
     expected = np.concatenate([NUMBERS["mean"], NUMBERS["logvar"]], axis=1)
@@ -40,12 +39,14 @@ def test_moments_match_the_original(vae: Vae) -> None:
     assert moments.dtype == np.float32
 
 
+@pytest.mark.plain
 def test_frames_match_the_original_and_the_scale_is_applied_once(vae: Vae) -> None:
     np.testing.assert_allclose(vae.decode(NUMBERS["z"]), NUMBERS["decoded_scaled"], rtol=0, atol=TOLERANCE)
     unscaled = vae.decode(NUMBERS["z"] * np.float32(0.18215))
     np.testing.assert_allclose(unscaled, NUMBERS["decoded"], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.plain
 def test_pixels_match_the_original_up_to_rare_rounding(vae: Vae) -> None:
     pixels = to_uint8(vae.decode(NUMBERS["z"] * np.float32(0.18215)))
     difference = np.abs(pixels.astype(int) - NUMBERS["decoded_uint8_vchitect_NHWC"].astype(int))
@@ -62,6 +63,7 @@ def test_sampled_latents_match_the_original_and_are_scaled_once() -> None:
     assert clips.shape == (1, *latents.shape)
 
 
+@pytest.mark.plain
 def test_half_precision_weights_match_the_original(tmp_path: Path) -> None:
     half = {name: value.astype(np.float16) for name, value in load_file(WEIGHTS).items()}
     save_file(half, tmp_path / "half.safetensors")
@@ -94,6 +96,7 @@ def test_a_frame_has_the_same_bits_at_every_position_of_a_chunk(rows: int) -> No
         np.testing.assert_array_equal(decoded[row], decoded[0])
 
 
+@pytest.mark.plain
 def test_log_variance_is_clipped_to_the_bounds_of_the_original(vae: Vae) -> None:
     moments = vae.encode(np.full((1, 3, 16, 16), 1e6, np.float32))
     assert moments[:, 4:].min() >= -30
