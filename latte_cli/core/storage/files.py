@@ -7,13 +7,13 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from latte_cli.core.errors import LatteError
 
 BLOCK = 1 << 22  # bytes read at a time
-_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # folders may be shared by machines
-_PARTIAL = re.compile(rf"\..+\.(\d+)-{_MACHINE}\.partial(\..*)?")
+_PARTIAL = re.compile(r"\..+\.(\d+)-(\w+)\.partial(\..*)?")
 _cleared: set[str] = set()  # folders
 
 
@@ -114,7 +114,16 @@ def clear_partials(folder: Path, names: str = "*") -> None:
 
 def _writer() -> str:
     """The part of a partial file's name that identifies this process."""
-    return f"{os.getpid()}-{_MACHINE}"
+    return f"{os.getpid()}-{_machine()}"
+
+
+@cache
+def _machine() -> str:
+    """Identifies the machine or container, each of which numbers its own processes; folders may be shared."""
+    container = ""
+    with suppress(OSError):
+        container = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{platform.node()} {container}'.encode()):08x}"
 
 
 def _clear_abandoned(folder: Path) -> None:
@@ -126,7 +135,7 @@ def _clear_abandoned(folder: Path) -> None:
     with suppress(OSError), os.scandir(place) as entries:
         for name in [entry.name for entry in entries if entry.name.startswith(".")]:
             match = _PARTIAL.fullmatch(name)
-            if match is not None and _has_ended(int(match[1])):
+            if match is not None and match[2] == _machine() and _has_ended(int(match[1])):
                 remove_folder(folder / name)
                 (folder / name).unlink(missing_ok=True)
 
