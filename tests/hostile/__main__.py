@@ -31,7 +31,7 @@ PARTS = {
     "stops": Part(HERE / "stops.py"),
     "cache kills": Part(ENDURANCE / "cache.py", ("--kills", "10")),
     "cache disks": Part(ENDURANCE / "cache.py", ("--full-disk",)),
-    "training kills": Part(ENDURANCE / "train.py", ("--kills", "10")),
+    "training kills": Part(ENDURANCE / "train.py", ("--kills", "10", "--steps", "400")),
     "load": Part(HERE / "load.py"),
 }
 
