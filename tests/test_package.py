@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from latte_cli import __version__
+from latte_cli.core.settings.shipped import SCHEMA
 
 ROOT = Path(__file__).parents[1]
 NEVER_PACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "golden")
@@ -130,7 +131,10 @@ def test_an_installed_wheel_runs_in_an_empty_folder(installed: Callable[..., str
     assert installed("--version") == f"latte {__version__}\n"
     names = [line.split()[0] for line in installed("configs").splitlines()]
     assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
-    assert installed("configs", "sky") == (ROOT / "configs" / "sky.yaml").read_text("utf-8")
+    copy = installed("configs", "sky")
+    schema = copy.partition("$schema=")[2].partition("\n")[0]
+    assert Path(schema.removeprefix("file://")).read_bytes() == (ROOT / "configs" / SCHEMA).read_bytes()
+    assert copy.replace(schema, SCHEMA) == (ROOT / "configs" / "sky.yaml").read_text("utf-8")
     found = [line.split() for line in installed("doctor").splitlines()]
     verdicts = {words[0]: words[1] for words in found if words and words[0] in INSTALLED}
     assert verdicts == dict.fromkeys(INSTALLED, "ok")
