@@ -11,11 +11,11 @@ from latte_cli.core.bench.rows import Row
 from latte_cli.core.checkpoints.published import Hub
 from latte_cli.core.errors import LatteError
 from latte_cli.core.experiment.local import local_settings
-from latte_cli.core.machine.parent import end_with
 from latte_cli.core.parallel.commands import Cluster
 from latte_cli.core.parallel.launch import launch, same_command
 from latte_cli.core.parallel.scheduler import serve
 from latte_cli.core.parallel.shutdown import own_exit_code
+from latte_cli.core.parallel.worker import end_with
 from latte_cli.core.parallel.world import World, current_world, report_failure
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.files import write_file

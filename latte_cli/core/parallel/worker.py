@@ -73,17 +73,12 @@ def _point(path: str, *descriptors: int) -> None:
 
 def _supervise(command: list[str], environment: dict[str, str], stem: str, launcher_pid: int) -> None:
     """Run the command until it or the launcher ends, and write its exit code."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def die_with_parent() -> None:
-        if hasattr(libc, "prctl"):
-            libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
-
+    me = os.getpid()
     process = subprocess.Popen(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads here
+        preexec_fn=lambda: end_with(me),  # noqa: PLW1509 - no threads here
         start_new_session=True,
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -95,6 +90,18 @@ def _supervise(command: list[str], environment: dict[str, str], stem: str, launc
             process.kill()  # immediately: a resumed run must not run next to this worker
         time.sleep(SECONDS_BETWEEN_LOOKS)
     _write(stem + ".exit", str(process.returncode))
+
+
+def end_with(parent: int) -> None:
+    """Make Linux kill this process when `parent`, which started it, ends; exit if it has ended already.
+
+    Does nothing on other systems.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):
+        libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def lives(pid: int) -> bool:

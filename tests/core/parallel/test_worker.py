@@ -8,7 +8,7 @@ from latte_cli.core.parallel.worker import lives
 
 CHILD = """
 import os, time
-from latte_cli.core.machine.parent import end_with
+from latte_cli.core.parallel.worker import end_with
 end_with({parent})
 print(os.getpid(), flush=True)
 time.sleep(60)
