@@ -15,32 +15,13 @@ import mindspore as ms
 from mindspore import Tensor, ops
 
 from latte_cli.__main__ import main
-from tests.ascend.pretending import answer_ascend
+from tests.ascend.pretending import answer_ascend, attend
 from tests.core.training.test_sinking import queue_on_the_host
 
 
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    head_num: int,
-    *,
-    attn_mask: Tensor | None = None,
-    scalar_value: float = 1.0,
-    input_layout: str = "BSH",
-) -> Tensor:
-    """`ops.flash_attention_score` by its formula, for layout BSND: softmax(mask(scale * q @ k.T)) @ v."""
-    return attend(query, key, value, attn_mask, scalar_value)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """The formula in float32; where the mask is true, weights are 0."""
-    q, k, v = [one.astype(ms.float32).transpose(0, 2, 1, 3) for one in (query, key, value)]
-    scores = ops.BatchMatMul(transpose_b=True)(q, k) * scale
-    if mask is not None:
-        scores = scores + ops.broadcast_to(mask.astype(ms.float32), scores.shape) * -1e30
-    mixed = ops.BatchMatMul()(ops.softmax(scores, -1), v)
-    return mixed.transpose(0, 2, 1, 3).astype(query.dtype)
+def attention(query: Tensor, key: Tensor, value: Tensor, _: int, **options: Any) -> Tensor:
+    """`ops.flash_attention_score` by its formula."""
+    return attend(query, key, value, options["attn_mask"], options["scalar_value"])
 
 
 def dropped(items: Iterator[Any]) -> Iterator[Any]:

@@ -8,8 +8,8 @@ from mindspore import Tensor, ops
 
 from latte_cli.core.doctor.self_test import runs
 from latte_cli.core.doctor.self_test.worker import run_one
+from tests.ascend.pretending import attend
 from tests.core.doctor import fake_ascend
-from tests.core.doctor.fake_ascend import attend
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from mindspore import Tensor, ops
 
 from latte_cli.core.kernels import flash, plain
 from latte_cli.core.kernels import operators as kernels
+from tests.ascend.pretending import attend
 from tests.core.kernels import reference
 
 MASKED = -10000.0
@@ -63,15 +64,8 @@ def documented(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
     return Tensor(mixed.astype(np.float16))
 
 
-@operator
-def differentiable(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """`documented`, with operators that have gradients."""
-    q, k, v = (tensor.astype(ms.float32).transpose(0, 2, 1, 3) for tensor in (query, key, value))
-    scores = ops.BatchMatMul(transpose_b=True)(q, k) * scale
-    if mask is not None:
-        scores = scores + ops.broadcast_to(mask.astype(ms.float32), scores.shape) * -1e30
-    mixed = ops.BatchMatMul()(ops.softmax(scores, -1), v)
-    return mixed.transpose(0, 2, 1, 3).astype(ms.float16)
+differentiable = operator(attend)
+"""`documented`, with operators that have gradients."""
 
 
 @pytest.fixture(autouse=True)
