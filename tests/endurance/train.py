@@ -1,10 +1,10 @@
 """Training killed and resumed: python tests/endurance/train.py --kills 30 (see --help). Exit code 1 if a case
 fails.
 
-A run of a tiny model in float16 is killed by SIGKILL at random moments, some while it starts, and resumed
-with `--resume auto` each time. At its end it must have left the same as an uninterrupted run: the bytes of
-every tensor of the last checkpoint (weights, averages, moments), its place in the data, and metrics.jsonl
-except timings. Runs read frames, then a cache. Thirty kills take about six minutes per source on two cores.
+A run of a tiny model in float16 is killed by SIGKILL at random moments, every fifth time while it starts,
+and resumed with `--resume auto` each time. At its end it must have left the same as an uninterrupted run: the
+bytes of every tensor of the last checkpoint (weights, averages, moments), its place in the data, and
+metrics.jsonl except timings. Runs read frames, then a cache.
 """
 
 import argparse
@@ -39,8 +39,7 @@ train:
   log_every: 7
   checkpoint_every: 10
 """
-SHARE_KILLED_EARLY = 0.2  # while it starts
-SECONDS_TRAINING = 2.0  # at most, between the first checkpoint and the kill
+KILLED_EARLY = 5  # every fifth kill comes while the run starts
 
 
 def make_experiment(work: Path) -> None:
@@ -77,17 +76,16 @@ def finish(process: subprocess.Popen[str]) -> None:
         raise SystemExit(f"a run ended with {process.returncode}:\n{errors}")
 
 
-def kill(process: subprocess.Popen[str], run_dir: Path, generator: random.Random, starting: float) -> str:
-    """Kill a run at a random moment. Returns the moment as text, "ended" if the run ended before."""
+def kill(process: subprocess.Popen[str], run_dir: Path, *, early: bool, seconds: float) -> str:
+    """Kill a run after `seconds`, counted from its start if `early`, else from its next checkpoint.
+
+    Returns the moment as text, "ended" if the run ended before.
+    """
     begun = time.time() - 0.01
-    if generator.random() < SHARE_KILLED_EARLY:
-        time.sleep(generator.uniform(0, starting))
-        moment = "as it started"
-    else:
-        while process.poll() is None and written(run_dir) < begun:
-            time.sleep(0.02)
-        time.sleep(generator.uniform(0, SECONDS_TRAINING))
-        moment = "as it trained"
+    while not early and process.poll() is None and written(run_dir) < begun:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    moment = "as it started" if early else "as it trained"
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     if process.returncode == 0:
@@ -132,7 +130,10 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
     begun = time.monotonic()
     run_dir = work / f"{source}-killed"
     while len(moments) < rounds:
-        moment = kill(train(work, run_dir.name, source, steps), run_dir, generator, starting)
+        early = len(moments) % KILLED_EARLY == KILLED_EARLY - 1
+        # With a mean of half of this, the kills leave about half of the run to its last process.
+        seconds = generator.uniform(0, starting if early else (alone - starting) / rounds)
+        moment = kill(train(work, run_dir.name, source, steps), run_dir, early=early, seconds=seconds)
         if moment == "ended":
             break
         moments.append(moment)
@@ -142,13 +143,12 @@ def kills(work: Path, source: str, *, rounds: int, steps: int, seed: int) -> boo
     killed, expected = left_by(run_dir), left_by(work / f"{source}-whole")
     differing = [name for name in expected.keys() | killed.keys() if expected.get(name) != killed.get(name)]
     torn = [str(path) for path in run_dir.rglob("*partial*")]
-    early = moments.count("as it started")
+    started = moments.count("as it started")
     held = not differing and not torn and len(moments) == rounds
-    seconds = f"in {time.monotonic() - begun:.0f} s (alone {alone:.0f} s)"
     print(
-        f"{'ok' if held else 'FAILS':5} {source}: {steps} steps killed {len(moments)} times, {early} of them"
-        f" while starting, {seconds}: {len(expected)} tensors and records, {len(differing)} differ,"
-        f" {len(torn)} torn files left",
+        f"{'ok' if held else 'FAILS':5} {source}: {steps} steps killed {len(moments)} times,"
+        f" {started} while starting, in {time.monotonic() - begun:.0f} s (alone {alone:.0f} s):"
+        f" {len(expected)} tensors and records, {len(differing)} differ, {len(torn)} torn files left",
         flush=True,
     )
     for name in differing[:5]:
