@@ -263,7 +263,7 @@ def _summary(
         "videos": {"real": len(sets[0].items), "generated": len(sets[1].items)},
         "left_out": {"real": sets[0].left_out, "generated": sets[1].left_out},
         "size": size,
-        "size_from": "the first generated clip" if protocol.size is None else "--size",
+        "size_from": "the first generated clip" if protocol.size is None else "the settings",
         "nearest": "the real clip of the draw with the smallest squared pixel distance",
         "real": str(job.real),
         "generated": str(job.generated),

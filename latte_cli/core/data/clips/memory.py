@@ -1,4 +1,8 @@
-"""Clips from moments that are encoded once and kept in memory; each worker encodes a share."""
+"""Clips from moments that are encoded once and kept in memory; each worker encodes a share.
+
+A video counts as ending before the first frames that cannot be read. Clips that need later ones are replaced,
+as they are when training reads the videos themselves.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +12,7 @@ import numpy as np
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.data.clips.batches import ClipSource, Content
+from latte_cli.core.data.videos.video import ShortVideoError, VideoError
 from latte_cli.core.storage.files import atomic_file
 
 
@@ -36,6 +41,10 @@ class MemorySource:
             for first in range(0, length, chunk)
         ]
         self.parts: dict[Stretch, Array] = {}
+        """Shorter than its stretch where the video ends early."""
+        self.faults: dict[int, VideoError] = {}
+        """Why a video ends early, if this worker has read its end."""
+        self.ends: dict[int, int] = {}
         self.moments: dict[tuple[int, bool], Array] = {}
 
     @property
@@ -46,17 +55,22 @@ class MemorySource:
     def fill(self, encode: Callable[[Array], Array], *, rank: int = 0, workers: int = 1) -> Iterator[int]:
         """Encode a worker's share; yields the number of frames done after each piece.
 
-        encode: frames (N, 3, H, W) to moments (N, 8, h, w). Raises VideoError if a video cannot be read.
+        encode: frames (N, 3, H, W) to moments (N, 8, h, w).
         """
         for piece in self.pieces[rank::workers]:
             if piece not in self.parts:
-                indices = list(range(piece.first, piece.end))
-                self.parts[piece] = encode(self.source.read(piece.video, indices, mirror=piece.mirror))
-                yield len(indices)
+                frames = self._readable(piece)
+                self.parts[piece] = encode(frames) if len(frames) else frames
+                yield piece.end - piece.first
         if workers == 1:  # complete; a share of several workers is first written by `write_share`
             own: dict[tuple[int, bool], list[Array]] = {}
+            ended: set[tuple[int, bool]] = set()
             for piece in self.pieces:
-                own.setdefault((piece.video, piece.mirror), []).append(self.parts.pop(piece))
+                key, part = (piece.video, piece.mirror), self.parts.pop(piece)
+                if key not in ended and len(part):
+                    own.setdefault(key, []).append(part)
+                if len(part) < piece.end - piece.first:
+                    ended.add(key)
             for key in list(own):
                 self.moments[key] = np.concatenate(own.pop(key))
 
@@ -78,5 +92,25 @@ class MemorySource:
         return taken
 
     def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
-        """Moments of some frames of one video: (N, 8, h, w)."""
-        return self.moments[video, mirror][indices]
+        """Moments of some frames of one video: (N, 8, h, w). Raises VideoError if it ends before that."""
+        moments = self.moments.get((video, mirror), _NOTHING)
+        if max(indices) >= len(moments):
+            reason = f"only the first {len(moments)} of its {self.frames[video]} frames can be read"
+            raise self.faults.get(video) or VideoError(Path(self.names[video]), reason)
+        return moments[indices]
+
+    def _readable(self, piece: Stretch) -> Array:
+        """The frames of a piece, without those after its video's end."""
+        end = min(piece.end, self.ends.get(piece.video, piece.end))
+        if end <= piece.first:
+            return _NOTHING
+        try:
+            return self.source.read(piece.video, list(range(piece.first, end)), mirror=piece.mirror)
+        except VideoError as error:
+            self.faults.setdefault(piece.video, error)
+            readable = error.frames if isinstance(error, ShortVideoError) else piece.first
+            self.ends[piece.video] = min(readable, end - 1)
+        return self._readable(piece)
+
+
+_NOTHING = np.empty(0, np.float32)

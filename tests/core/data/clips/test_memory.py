@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from latte_cli.core.data.clips.memory import MemorySource
+from latte_cli.core.data.videos.video import ShortVideoError, VideoError
 
 Array = NDArray[np.float32]
 
@@ -75,3 +77,53 @@ def test_a_single_video_is_encoded_by_one_worker_and_read_by_the_other(tmp_path:
     for one in (first, second):
         assert not list(one.fill(encode))
         np.testing.assert_array_equal(one.read(0, [2, 0], mirror=False)[:, 0, 0, 0], [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "readable", "said"),
+    [
+        (ShortVideoError(Path("b.mp4"), 9, 6), 6, "states 9 frames, but only the first 6 can be decoded"),
+        (VideoError(Path("b.mp4"), "damaged"), 4, "damaged"),
+    ],
+)
+def test_clips_after_the_end_of_a_damaged_video_are_refused_whoever_encodes_it(
+    fault: VideoError, readable: int, said: str, tmp_path: Path
+) -> None:
+    class Damaged(Frames):
+        def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
+            if video == 1 and max(indices) >= 6:
+                raise fault
+            return super().read(video, indices, mirror=mirror)
+
+    alone = MemorySource(Damaged(), mirrored=True, chunk=4)
+    assert sum(alone.fill(encode)) == 30
+    pair = [MemorySource(Damaged(), mirrored=True, chunk=4) for _ in range(2)]
+    for rank, one in enumerate(pair):
+        list(one.fill(encode, rank=rank, workers=2))
+        one.write_share(tmp_path / f"{rank}.npz")
+    for rank, one in enumerate(pair):
+        one.read_share(tmp_path / f"{1 - rank}.npz")
+        assert not list(one.fill(encode))
+    for mirror in (False, True):
+        for memory in (alone, *pair):
+            found = memory.read(1, list(range(readable)), mirror=mirror)[:, 0, 0, 0]
+            np.testing.assert_array_equal(found, 100 + np.arange(readable) + 0.5 * mirror)
+            with pytest.raises(VideoError, match=f"{said}|only the first {readable} of its 9 frames can be"):
+                memory.read(1, [0, readable], mirror=mirror)
+            assert len(memory.read(2, [0], mirror=mirror)) == 1
+    with pytest.raises(VideoError, match=said):
+        alone.read(1, [8], mirror=False)
+
+
+def test_a_video_that_cannot_be_read_at_all_is_refused() -> None:
+    class Lost(Frames):
+        def read(self, video: int, indices: list[int], *, mirror: bool) -> Array:
+            if video == 1:
+                raise VideoError(Path("b.mp4"), "no such file or folder")
+            return super().read(video, indices, mirror=mirror)
+
+    memory = MemorySource(Lost(), chunk=4)
+    assert sum(memory.fill(encode)) == 15
+    with pytest.raises(VideoError, match="no such file"):
+        memory.read(1, [0], mirror=False)
+    np.testing.assert_array_equal(memory.read(0, [4], mirror=False)[:, 0, 0, 0], [4])
