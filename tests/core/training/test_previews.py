@@ -66,7 +66,13 @@ def weights(run_dir: Path) -> dict[str, np.ndarray]:
     return load_file(max((run_dir / "ckpt").iterdir()))
 
 
-@pytest.mark.parametrize("how", [{}, {"full_steps": 2, "guidance_scale": 3.0, "guidance_every": 2}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({}, marks=pytest.mark.plain),
+        {"full_steps": 2, "guidance_scale": 3.0, "guidance_every": 2},
+    ],
+)
 def test_previews_do_not_change_the_run_and_equal_sampled_clips(
     tmp_path: Path, videos: Path, how: dict[str, Any]
 ) -> None:
@@ -140,6 +146,7 @@ def test_training_from_the_cache_needs_no_autoencoder(
     assert warning.startswith("no preview of step 1; previews are disabled: vae.weights: not set")
 
 
+@pytest.mark.plain
 def test_a_text_model_previews_its_prompts(tmp_path: Path) -> None:
     sizes = {"hidden_size": 24, "depth": 4, "num_heads": 3, "patch_size": 2}
     settings = Settings.model_validate(

@@ -1,5 +1,6 @@
 """A training step of the text-to-video transformer against finite differences of a float64 model."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,20 @@ STRIDE = 1e-5  # of finite differences, whose error is about STRIDE^2
 TOLERANCE = 2e-5  # relative to a gradient's norm: float32 arithmetic
 
 
+@lru_cache
+def step_of(part: str) -> tuple[LatteT2V, GradientStep]:
+    """A model with the golden weights, and its step that trains a part of them, compiled once."""
+    model = LatteT2V(SHAPE)
+    load_weights(model, load_file(FOLDER / "diffusion_pytorch_model.safetensors"), source="golden")
+    if part == "lora":
+        add_lora(model, rank=2, alpha=2.0, seed=1)
+        for parameter in model.get_parameters():
+            if "lora_B" in parameter.name:
+                parameter.set_data(parameter + 0.1 * parameter.shape[0] ** -0.5)
+    train_only(model, PARTS[part])
+    return model, GradientStep(model)
+
+
 class Case:
     """A step's inputs, float32 gradients by name, and the float64 loss as a function of the weights."""
 
@@ -38,18 +53,11 @@ class Case:
         )
         states = generator.standard_normal((2, 7, SHAPE.caption_channels), np.float32)
         mask = np.ones((2, 7)) if not masked else np.array([[1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0]])
-        model = LatteT2V(SHAPE)
-        load_weights(model, load_file(FOLDER / "diffusion_pytorch_model.safetensors"), source="golden")
-        if part == "lora":
-            add_lora(model, rank=2, alpha=2.0, seed=1)
-            for parameter in model.get_parameters():
-                if "lora_B" in parameter.name:
-                    parameter.set_data(parameter + 0.1 * parameter.shape[0] ** -0.5)
-        train_only(model, PARTS[part])
+        model, step = step_of(part)
         schedule = make_schedule(DiffusionSettings())
         columns = schedule.training_columns(STEPS)
         inputs = StepInputs(x_start, eps, STEPS.astype(np.int32), columns, pack_text(states, mask)[:, None])
-        losses, gradients = GradientStep(model)(inputs)
+        losses, gradients = step(inputs)
         self.loss = losses.loss
         self.gradients = {
             parameter.name: gradient.astype(np.float64)
