@@ -13,7 +13,7 @@ from pathlib import Path
 from latte_cli.core.errors import LatteError
 
 BLOCK = 1 << 22  # bytes read at a time
-_PARTIAL = re.compile(r"\..+\.(\d+)-(\w+)\.partial(\..*)?")
+_LEFT = re.compile(r"\.(.+)\.(\d+)-(\w+)\.(partial(\..*)?|before)")  # by a killed process
 _cleared: set[str] = set()  # folders
 
 
@@ -48,12 +48,12 @@ def atomic_folder(target: Path, *, force: bool) -> Iterator[Path]:
 
     Raises LatteError if it cannot be written, or `target` exists and is not to be replaced (`force`).
     """
+    _clear_abandoned(target.parent)
     if target.exists() and not force:
         raise LatteError(f"{target}: already exists; use --force to replace it")
     partial, before = (
         target.with_name(f".{target.name}.{_writer()}.{word}") for word in ("partial", "before")
     )
-    _clear_abandoned(target.parent)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -127,17 +127,24 @@ def _machine() -> str:
 
 
 def _clear_abandoned(folder: Path) -> None:
-    """Remove partial files and folders of processes that have ended, once for each folder."""
+    """Remove partial files and folders of processes that have ended, once for each folder.
+
+    A folder that such a process was replacing is put back, unless its replacement is there.
+    """
     place = os.path.abspath(folder)
     if place in _cleared or os.name != "posix":
         return
     _cleared.add(place)
     with suppress(OSError), os.scandir(place) as entries:
         for name in [entry.name for entry in entries if entry.name.startswith(".")]:
-            match = _PARTIAL.fullmatch(name)
-            if match is not None and match[2] == _machine() and _has_ended(int(match[1])):
-                remove_folder(folder / name)
-                (folder / name).unlink(missing_ok=True)
+            match = _LEFT.fullmatch(name)
+            if match is None or match[3] != _machine() or not _has_ended(int(match[2])):
+                continue
+            if match[4] == "before" and not os.path.lexists(folder / match[1]):
+                (folder / name).rename(folder / match[1])
+                continue
+            remove_folder(folder / name)
+            (folder / name).unlink(missing_ok=True)
 
 
 def _has_ended(process: int) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from latte_cli.core.errors import LatteError
-from latte_cli.core.storage.files import atomic_file, clear_partials, new_folder, write_file
+from latte_cli.core.storage.files import atomic_file, atomic_folder, clear_partials, new_folder, write_file
 
 
 def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
@@ -41,15 +41,13 @@ def test_temporary_files_of_a_killed_process_are_removed_and_complete_files_stay
 
 
 def test_the_first_write_into_a_folder_removes_what_killed_processes_left(tmp_path: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    here = next(iter(partial_names(tmp_path / "other"))).split("-")[1].split(".")[0]
-    (tmp_path / f".run.{ended.pid}-{here}.partial").mkdir()
-    (tmp_path / f".run.{ended.pid}-{here}.partial" / "x").touch()
-    (tmp_path / f".x.1.{ended.pid}-{here}.partial.npy").touch()
+    ended, here = ended_process(), machine_in_names(tmp_path / "other")
+    (tmp_path / f".run.{ended}-{here}.partial").mkdir()
+    (tmp_path / f".run.{ended}-{here}.partial" / "x").touch()
+    (tmp_path / f".x.1.{ended}-{here}.partial.npy").touch()
     kept = {
         f".x.{os.getpid()}-{here}.partial.npy",
-        f".x.{ended.pid}-00000000.partial.npy",
+        f".x.{ended}-00000000.partial.npy",
         ".precious.partial",
     }
     for name in kept:
@@ -58,11 +56,34 @@ def test_the_first_write_into_a_folder_removes_what_killed_processes_left(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == kept | {"other", "y.json"}
 
 
-def partial_names(folder: Path) -> list[str]:
-    """The names in a folder while a file is written into it."""
+def test_a_folder_whose_replacement_was_killed_between_two_renames_is_put_back(tmp_path: Path) -> None:
+    ended, here = ended_process(), machine_in_names(tmp_path / "other")
+    for name in ("lost", "replaced"):
+        (tmp_path / f".{name}.{ended}-{here}.before").mkdir()
+        (tmp_path / f".{name}.{ended}-{here}.before" / "old").touch()
+    (tmp_path / "replaced").mkdir()
+    with (
+        pytest.raises(LatteError, match="lost: already exists"),
+        atomic_folder(tmp_path / "lost", force=False),
+    ):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "lost", "replaced"}
+    assert (tmp_path / "lost" / "old").exists()
+    assert not list((tmp_path / "replaced").iterdir())
+
+
+def ended_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def machine_in_names(folder: Path) -> str:
+    """What identifies this machine in the name of a file while it is written."""
     with atomic_file(folder / "x.npy") as partial:
         partial.touch()
-        return [path.name for path in folder.iterdir()]
+        return partial.name.split("-")[1].split(".")[0]
 
 
 def test_a_failed_write_removes_folders_created_for_it(tmp_path: Path) -> None:
