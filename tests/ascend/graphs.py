@@ -82,22 +82,17 @@ def pretend_ascend() -> None:
 
 def reuse(model: Any, kind: str, *, rows: int = 1) -> None:
     """Evaluate a model as sampling with reuse does: keep in full steps, reuse in the others."""
-    from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
-    from latte_cli.core.models.positions import timestep_rows
-    from latte_cli.core.sampling.denoise import Denoiser
-
-    denoiser, x_t = Denoiser(model), normal("x_t", rows, *model.clip_shape)
-    condition = graphs.condition_of(model, rows)
-    prepared = denoiser(np.concatenate([condition] * (rows // len(condition))))._prepared
-    sinusoids = timestep_rows(TIMESTEP_CHANNELS, np.full(rows, 500))
-    change = [np.zeros(ms.jit(model.embed)(ms.Tensor(x_t)).shape, np.float32)] if kind == "reuse" else []
-    getattr(denoiser, kind)(x_t, sinusoids, *change, *prepared)
+    conditioned, (x_t, timesteps) = graphs.sampling_step(model, rows)
+    if kind == "reuse":
+        conditioned._change = np.zeros(ms.jit(model.embed)(ms.Tensor(x_t)).shape, np.float32)
+    getattr(conditioned, kind)(x_t, timesteps)
 
 
+# Each by itself, instead of the self-test's graphs of both.
 CASES["latte-keep"] = lambda: reuse(graphs.latte(), "keep")
 CASES["latte-reuse"] = lambda: reuse(graphs.latte(), "reuse")
-CASES["t2v-keep-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "keep", rows=2)
-CASES["t2v-reuse-guided"] = lambda: reuse(graphs.latte_t2v("float16"), "reuse", rows=2)
+CASES["t2v-keep"] = lambda: reuse(graphs.latte_t2v("float16"), "keep", rows=2)
+CASES["t2v-reuse"] = lambda: reuse(graphs.latte_t2v("float16"), "reuse", rows=2)
 
 
 def step_of_two_workers(rank: int, **changes: Any) -> None:

@@ -47,7 +47,7 @@ IN_16_BITS += ["latte-recompute", "latte-accumulation", "latte-two-workers"]
 @pytest.mark.parametrize("name", IN_16_BITS)
 def test_attention_of_16_bits_is_ascend_s_operator(name: str, graphs: dict[str, str]) -> None:
     found = audit.primitives(graphs[name])
-    if name == "t2v-reuse-guided":  # no block is computed
+    if name == "t2v-reuse":  # no block is computed
         assert not found & {"FlashAttentionScore", "BatchMatMul"}
     else:
         assert "FlashAttentionScore" in found

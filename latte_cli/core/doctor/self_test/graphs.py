@@ -5,16 +5,14 @@ their results with expected ones. Weights and inputs are drawn from names, see `
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 
 from latte_cli.core.arrays import Array
 from latte_cli.core.doctor.self_test.drawing import normal, weights
-
-Results: TypeAlias = dict[str, Array]
-"""What a graph computed, by name."""
+from latte_cli.core.doctor.self_test.rows import Results, described
 
 CASES: dict[str, Callable[[], Results]] = {}
 """What runs each graph, by name."""
@@ -23,7 +21,6 @@ CAPTION_CHANNELS, TEXT_TOKENS, CLASSES, IMAGES = 16, 7, 3, 2
 TIMESTEP, TRAINED_TIMESTEP = 500, 31
 LOSS_SCALE = 1024.0  # of float16
 CLIP_NORM, EMA_DECAY = 0.5, 0.15
-KEPT = 8  # numbers of each gradient
 FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -83,20 +80,34 @@ def condition_of(model: Any, rows: int = 1) -> Any:
 
 
 def sample(model: Any, *, rows: int = 1) -> Results:
-    """A step's prediction, as sampling computes it."""
+    """A step's prediction, as sampling computes it, in one graph with what depends on the condition alone."""
     from latte_cli.core.checkpoints.layouts.matching import TIMESTEP_CHANNELS
     from latte_cli.core.models.positions import timestep_rows
 
-    condition = condition_of(model, rows)[:, None]
     sinusoids = timestep_rows(TIMESTEP_CHANNELS, np.full(rows, TIMESTEP))
 
     def step(x_t: Any, sinusoids: Any, condition: Any) -> Any:
         return model.predict(x_t, sinusoids, model.prepare(condition))
 
     model.set_train(False)
-    x_t = normal("x_t", rows, *model.clip_shape)
-    found = ms.jit(step)(*map(ms.Tensor, (x_t, sinusoids, condition)))
+    inputs = (normal("x_t", rows, *model.clip_shape), sinusoids, condition_of(model, rows)[:, None])
+    found = ms.jit(step)(*map(ms.Tensor, inputs))
     return {"out": found.astype(ms.float32).asnumpy()}
+
+
+def reuse(model: Any) -> Results:
+    """The predictions of a full step, then of one that reuses the change by its blocks; they are equal."""
+    conditioned, step = sampling_step(model)
+    return {"out": np.concatenate([conditioned.keep(*step), conditioned.reuse(*step)])}
+
+
+def sampling_step(model: Any, rows: int = 1) -> tuple[Any, tuple[Array, Any]]:
+    """A model for sampling with rows of condition, and its latents and timesteps."""
+    from latte_cli.core.sampling.denoise import Denoiser
+
+    condition = condition_of(model, rows)
+    conditioned = Denoiser(model)(np.repeat(condition, rows // len(condition), axis=0))
+    return conditioned, (normal("x_t", rows, *model.clip_shape), np.full(rows, TIMESTEP))
 
 
 def train(model: Any, dtype: str, *, images: int = 0, **changes: Any) -> Results:
@@ -151,16 +162,6 @@ def step_inputs(model: Any, *, images: int = 0) -> Any:
     )
 
 
-def described(gradients: dict[str, Array]) -> Results:
-    """Of each gradient by name: its norm, and `KEPT` evenly spread numbers as shares of its greatest."""
-    arrays = [gradients[name] for name in sorted(gradients)]
-    norms = [np.linalg.norm(one.astype(np.float64)) for one in arrays]
-    numbers = [one.reshape(-1)[np.linspace(0, one.size - 1, KEPT).astype(int)] for one in arrays]
-    greatest = [max(float(np.abs(one).max()), 1e-30) for one in arrays]
-    shares = [row / np.float32(most) for row, most in zip(numbers, greatest, strict=True)]
-    return {"norms": np.array(norms, np.float32), "numbers": np.array(shares, np.float32)}
-
-
 def _of_dtype(dtype: str) -> None:
     """Register the transformers' graphs of a type."""
     case(f"latte-sample-{dtype}")(lambda: sample(latte(dtype)))
@@ -172,6 +173,8 @@ def _of_dtype(dtype: str) -> None:
 
 case("latte-classes-guided")(lambda: sample(latte("float16", condition="class", num_classes=CLASSES), rows=2))
 case("latte-captions")(lambda: sample(latte("float16", condition="text")))
+case("latte-reuse")(lambda: reuse(latte()))
+case("t2v-reuse")(lambda: reuse(latte_t2v("float16")))
 case("latte-joint")(lambda: train(latte("float16"), "float16", images=IMAGES))
 case("latte-linear-patches")(lambda: train(latte("float16", patch_embedder="linear"), "float16"))
 case("latte-recompute")(lambda: train(latte("float16"), "float16", recompute=True))

@@ -1,13 +1,17 @@
-"""The rows of a self-test, and the comparison of computed with expected numbers."""
+"""The rows of a self-test, and how computed numbers are described and compared with expected ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from latte_cli.core.arrays import Array
 
+Results: TypeAlias = dict[str, Array]
+"""What a graph computed, by name."""
+
+KEPT = 8  # numbers of each gradient
 NEGLIGIBLE = 1e-2  # a gradient of this share of the largest norm counts by its share of it
 
 
@@ -21,6 +25,16 @@ class Row:
     seconds: float = 0.0
     error: float | None = None
     allowed: float | None = None
+
+
+def described(gradients: dict[str, Array]) -> Results:
+    """Of each gradient by name: its norm, and `KEPT` evenly spread numbers as shares of its greatest."""
+    arrays = [gradients[name] for name in sorted(gradients)]
+    norms = [np.linalg.norm(one.astype(np.float64)) for one in arrays]
+    numbers = [one.reshape(-1)[np.linspace(0, one.size - 1, KEPT).astype(int)] for one in arrays]
+    greatest = [max(float(np.abs(one).max()), 1e-30) for one in arrays]
+    shares = [row / np.float32(most) for row, most in zip(numbers, greatest, strict=True)]
+    return {"norms": np.array(norms, np.float32), "numbers": np.array(shares, np.float32)}
 
 
 def compared(found: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
