@@ -3,7 +3,8 @@
 import io
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import typer
@@ -17,11 +18,20 @@ class Boundary(typer.core.TyperGroup):
     """Catches LatteError: one line on stderr, exit code 1. Stop signals exit with 128 + their
     number, as in shells: 130 for Ctrl-C."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, and print the version, a help page or the completion if they ask for it."""
+        with self._caught():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        with self._caught(), stopped_by_signals():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _caught(self) -> Iterator[None]:
         try:
-            with stopped_by_signals():
-                return super().invoke(ctx)
+            yield
         except LatteError as error:
             self._fail(error.shown(), error)
         except OSError as error:
@@ -43,6 +53,7 @@ class Boundary(typer.core.TyperGroup):
         """Exit with an error message; for a worker, the launching process shows it."""
         from latte_cli.core.parallel.world import report_failure
 
+        _drop_unwritten()
         if not report_failure(text):
             complain(text)
         raise typer.Exit(1) from error
@@ -52,6 +63,15 @@ def complain(text: str) -> None:
     """Print a line to stderr; ignored if the terminal is gone."""
     with suppress(OSError, ValueError):
         typer.echo(text, err=True)
+
+
+def _drop_unwritten() -> None:
+    """Drop what stdout cannot take, as on a full disk: at exit Python would try again, and complain."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def use_utf8() -> None:

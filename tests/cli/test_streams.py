@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 COMMAND = f"{sys.executable} -m latte_cli configs"
 
 
@@ -22,6 +24,7 @@ def test_closed_streams_do_not_end_a_command() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_full_stdout_gives_a_one_line_error() -> None:
-    done = bash(f"{COMMAND} > /dev/full")
+@pytest.mark.parametrize("arguments", ["configs", "--version", "configs --help"])
+def test_a_full_stdout_gives_a_one_line_error(arguments: str) -> None:
+    done = bash(f"unset PYTHONUNBUFFERED; {sys.executable} -m latte_cli {arguments} > /dev/full")
     assert (done.returncode, done.stderr) == (1, "No space left on device\n")

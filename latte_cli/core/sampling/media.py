@@ -3,7 +3,10 @@
 Frames are uint8 RGB, (F, H, W, 3) for a clip, (N, F, H, W, 3) for several. Files are written atomically.
 """
 
+import errno
 import math
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -53,10 +56,14 @@ def write_mp4(path: Path, frames: Frames, fps: float) -> None:
             check=False,
         )
         if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or [
-                f"exit code {done.returncode}"
-            ]
-            raise LatteError(f"{path}: ffmpeg cannot write it: {lines[-1]}")
+            said = done.stderr.decode(errors="replace").strip()
+            for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if os.strerror(code) in said:  # above the last line, which says something else
+                    raise OSError(code, os.strerror(code))
+            reason = (
+                re.sub(r"^\[.*? @ \w+\] ", "", said.rpartition("\n")[2]) or f"exit code {done.returncode}"
+            )
+            raise LatteError(f"{path}: ffmpeg cannot write it: {reason}")
 
 
 def write_gif(path: Path, frames: Frames, fps: float) -> None:

@@ -122,6 +122,7 @@ def expected_of(field: FieldInfo) -> str:
         return "keys and values"
     kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]
     text = ", ".join([*kinds, *_bounds(field.metadata)])
+    text += "".join(f" such as {example}" for example in field.examples or ())
     return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
 
 

@@ -21,7 +21,7 @@ Switch = Literal["auto"] | bool
 Dtype = Literal["float32", "float16", "bfloat16"]
 """A type of floating-point numbers."""
 NOT_UTF_8 = "is not valid UTF-8"
-NOT_A_NAME = "is not a valid path"
+NOT_A_NAME = "cannot be a path"  # not what pydantic says of another type
 
 
 class Section(BaseModel):

@@ -41,7 +41,7 @@ class TrainSettings(Section):
     """MindSpore's data sinking, for cached latents on Ascend and GPU; auto: on Ascend. Untested on both."""
     jit_level: Literal["O0", "O1"] = "O0"
     """Optimization of the compiled step on Ascend and GPU: O1 also fuses operators. Untested on both."""
-    max_device_memory: Annotated[str | None, Field(pattern=r"^[1-9]\d*(\.\d+)?GB$")] = None
+    max_device_memory: Annotated[str | None, Field(pattern=r"^[1-9]\d*(\.\d+)?GB$", examples=["59GB"])] = None
     """Memory that MindSpore may take of an Ascend or GPU, such as 59GB; null: all of it. Untested on both."""
     shard_optimizer: bool = False
     """Divide AdamW's moments and the averaged weights among the workers: less memory, more communication."""

@@ -108,6 +108,8 @@ def test_written_settings_have_a_comment_for_every_key() -> None:
         ("train: {steps: 2.5}", "train.steps: found 2.5, expected an integer, at least 1"),
         ("train: {clip_norm: 0}", "train.clip_norm: found 0, expected a number, more than 0, or null"),
         ("train: {learning_rate: .inf}", "train.learning_rate: found inf, expected a number, more than 0"),
+        ("data: {root: {a: b}}", "data.root: found keys and values, expected a path, or null"),
+        ("train: {max_device_memory: much}", 'train.max_device_memory: found "much", expected text such as 59GB, or null'),
         ("train: {sink_mode: x}", 'train.sink_mode: found "x", expected auto, true or false'),
         ("vae: {chunk_frames: 0}", "vae.chunk_frames: found 0, expected auto, an integer at least 1"),
         ("data: {validation: 1.0}", "data.validation: found 1.0, expected a number more than 0 and less than 1, a path, or null"),

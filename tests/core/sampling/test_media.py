@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,25 @@ def test_the_error_names_a_file_that_cannot_be_written_and_nothing_is_left(tmp_p
     with pytest.raises(LatteError, match=r"a\.mp4: ffmpeg cannot write it"):
         write_mp4(tmp_path / "a.mp4", moving_square(2, 16, 16), 0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (
+            "[out#0/mp4 @ 0x55] Could not write header: No space left on device\n"
+            "[out#0/mp4 @ 0x55] Nothing was written into output file",
+            "cannot be written: No space left on device",
+        ),
+        ("[libx264 @ 0x55] width not divisible", "ffmpeg cannot write it: width not divisible"),
+        ("", "ffmpeg cannot write it: exit code 228"),
+    ],
+)
+def test_the_error_of_ffmpeg_says_when_the_disk_is_full(
+    said: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], 228, b"", said.encode())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(LatteError) as caught:
+        write_mp4(tmp_path / "a.mp4", moving_square(2, 16, 16), 8)
+    assert str(caught.value) == f"{tmp_path / 'a.mp4'}: {fault}"
