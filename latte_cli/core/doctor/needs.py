@@ -60,7 +60,8 @@ def disk(settings: Settings | None) -> Iterator[Finding]:
         # One more than is kept, while it is written.
         needed = one * max(1, keep + 1 - len(checkpoints(settings.run_dir / "ckpt")))
         found = (
-            f"{found}; {keep} checkpoints of {bytes_of(one)} and one being written take {bytes_of(needed)}"
+            f"{found}; {keep} checkpoints of {bytes_of(one)} and one being written"
+            f" take {bytes_of(needed)} more"
         )
     if free >= needed:
         yield Finding("disk", found)

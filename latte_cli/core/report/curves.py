@@ -31,7 +31,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: its name, the `points` of an SVG polyline, and its last value."""
+    """A line of a chart: its name, the `points` of an SVG polyline, and its last value.
+
+    A single point is there twice, and so drawn as a dot.
+    """
 
     name: str
     points: str
@@ -91,7 +94,13 @@ def _chart(title: str, series: Mapping[str, Sequence[Point]]) -> Chart:
     return Chart(
         title,
         tuple(
-            Curve(name, " ".join(f"{x(step)},{y(value)}" for step, value in points), _number(points[-1][1]))
+            Curve(
+                name,
+                " ".join(
+                    f"{x(step)},{y(value)}" for step, value in [*points, *points[:1]][: max(2, len(points))]
+                ),
+                _number(points[-1][1]),
+            )
             for name, points in series.items()
         ),
         tuple(Tick(x(step), f"{step:,.0f}") for step in round_numbers(start, end) if step == round(step)),

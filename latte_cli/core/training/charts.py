@@ -1,11 +1,16 @@
 """Charts."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from latte_cli.core.errors import one_line
 from latte_cli.core.storage.files import atomic_file
 from latte_cli.core.training.metrics import metrics_journal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def loss_curve(metrics: Path, target: Path) -> None:
@@ -17,14 +22,15 @@ def loss_curve(metrics: Path, target: Path) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     for name in ("loss", "mse"):
-        axes.plot(steps, [getattr(line, name) for line in lines], label=name)
+        values = [getattr(line, name) for line in lines]
+        axes.plot(steps, values, marker="o" if len(lines) == 1 else "", label=name)
     if validated := {line.step: line.validation_loss for line in lines if line.validation_loss is not None}:
         axes.plot(list(validated), list(validated.values()), "o-", label="validation loss")
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title=str(metrics.parent))
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.set_title(one_line(metrics.parent), parse_math=False)  # a name may contain dollar signs
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png")
+    _save(figure, target)
 
 
 def bench_chart(found: Mapping[str, Any], target: Path) -> None:
@@ -60,5 +66,11 @@ def bench_chart(found: Mapping[str, Any], target: Path) -> None:
         axes.grid(visible=True, axis="x", alpha=0.3)
     if not samplers:
         lower.remove()
-    with atomic_file(target) as partial:
+    _save(figure, target)
+
+
+def _save(figure: "Figure", target: Path) -> None:
+    """Write a chart as a PNG; letters that matplotlib's font lacks, such as emoji, become boxes."""
+    with atomic_file(target) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         figure.savefig(partial, format="png")

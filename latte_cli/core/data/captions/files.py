@@ -98,7 +98,7 @@ def _from_table(path: Path, names: Sequence[str], root: Path) -> dict[str, tuple
         else:
             captions.setdefault(name, []).append(caption.strip())
     if unknown and captions:
-        found = f"{len(unknown)} rows match no video"
+        found = "1 row matches no video" if len(unknown) == 1 else f"{len(unknown)} rows match no video"
         log.warning("%s: %s, the first %s", path, found, unknown[0])
     return {name: tuple(dict.fromkeys(texts)) for name, texts in captions.items()}
 
