@@ -10,7 +10,7 @@ from pathlib import Path
 
 from latte_cli import __version__
 from latte_cli.core.bench.machine import machine
-from latte_cli.core.errors import LatteError
+from latte_cli.core.errors import LatteError, printable
 from latte_cli.core.experiment.loading import load_settings
 from latte_cli.core.report.clips import gallery
 from latte_cli.core.report.curves import HEIGHT, WIDTH, charts
@@ -43,7 +43,7 @@ class RunReport:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._origin: Origin | None = Origin(
-            command=shlex.join(["latte", *sys.argv[1:]]),
+            command=printable(shlex.join(["latte", *sys.argv[1:]])),
             begun=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             machine=machine(),
         )
@@ -99,7 +99,7 @@ def write_report(settings: Settings) -> Path:
         changed=[row for row in rows if row.is_changed],
         origins=origins(run_dir),
     )
-    write_file(target, page)
+    write_file(target, page.encode("utf-8", "backslashreplace"))  # names that are not UTF-8
     return target
 
 

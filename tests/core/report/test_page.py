@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -146,3 +147,16 @@ def test_a_page_that_cannot_be_written_is_a_warning(run: Settings, caplog: pytes
     assert "no report.html: " in caplog.text
     assert sorted(path.name for path in run.run_dir.glob(".*")) == []
     assert Path(run.run_dir / "commands.jsonl").exists()
+
+
+def test_a_run_whose_name_is_not_utf_8_has_a_page_and_its_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = tmp_path / "caf\udce9"
+    run_dir.mkdir()
+    monkeypatch.setattr(sys, "argv", ["latte", "train", "--run-dir", "caf\udce9"])
+    RunReport(Settings(run_dir=run_dir)).update()
+    page = (run_dir / "report.html").read_text("utf-8")
+    assert r"caf\udce9</h1>" in page
+    assert "latte train --run-dir" in page
+    assert caplog.messages == []

@@ -103,6 +103,8 @@ class Movie:
 
     def _open(self) -> None:
         """Open the file again, before its first frame."""
+        if not self.path.exists():  # decord would print its own message to stderr
+            raise VideoError(self.path, "no such file or folder")
         try:
             self.reader: Any = self.decord.VideoReader(
                 str(self.path), num_threads=1, fault_tol=NO_REPEATED_FRAMES

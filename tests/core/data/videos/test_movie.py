@@ -131,3 +131,14 @@ def test_without_decord_the_error_names_the_package(
     monkeypatch.setitem(sys.modules, "decord", None)
     with pytest.raises(LatteError, match=r"^reading movie files needs decord .*expected folders of frames"):
         movie_module.Movie(path)
+
+
+def test_a_movie_that_is_removed_while_it_is_read_is_named_as_missing(
+    tmp_path: Path, make_movie: MakeMovie, capfd: pytest.CaptureFixture[str]
+) -> None:
+    movie = Movie(make_movie(tmp_path / "a.mp4", 20))
+    movie.read([15])
+    movie.path.unlink()
+    with pytest.raises(VideoError, match=r"a\.mp4: no such file or folder$"):
+        movie.read([3])
+    assert capfd.readouterr() == ("", "")
