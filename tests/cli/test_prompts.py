@@ -293,7 +293,15 @@ def test_a_pipeline_in_the_settings_equals_the_flag() -> None:
         ),
         (
             ["--pipeline", "P", "--prompt", "x", "--negative-prompt", "low \udcff"],
-            'sample.negative_prompt: found "low \\udcff", expected valid UTF-8',
+            '--negative-prompt: found "low \\udcff", expected valid UTF-8',
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--out", "caf\udce9"],
+            '--out: found "caf\\udce9", expected valid UTF-8',
+        ),
+        (
+            ["--pipeline", "P", "--prompt", "x", "--lora", "caf\udce9:0.5"],
+            '--lora: found "caf\\udce9", expected valid UTF-8',
         ),
         (
             ["--pipeline", "P", "--prompts-file", "none.txt"],
