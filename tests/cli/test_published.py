@@ -244,6 +244,9 @@ def test_the_error_names_a_hub_that_cannot_be_reached_or_fails(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     reason = "is not in the cache, and http://127.0.0.1:1 cannot be reached: Connection refused"
     assert fault(converted(name)) == f"{name}: {reason}"
+    monkeypatch.setattr(constants, "ENDPOINT", "hf-mirror.com")
+    expected = "HF_ENDPOINT: found hf-mirror.com, expected a URL such as https://huggingface.co"
+    assert fault(converted(name)) == expected
 
 
 def test_a_hub_that_does_not_answer_times_out(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,9 @@ def _faults(name: HubName) -> Iterator[None]:
         if error.errno is not None:  # of the disk
             where = f" in {_cache()}" if error.filename is None else f": {error.filename}"
             raise LatteError(f"{name}: cannot be written: {error.strerror}{where}") from error
+        if type(error).__name__ in ("MissingSchema", "InvalidSchema", "InvalidURL"):
+            found = f"found {constants.ENDPOINT}, expected a URL such as https://huggingface.co"
+            raise LatteError(f"HF_ENDPOINT: {found}") from error
         if "Connection" in type(error).__name__ or "Timeout" in type(error).__name__:
             raise UnreachableError(f"{name}: {_unreachable(error)}") from error
         raise BrokenOffError(f"{name}: the transfer broke off; the same command continues it") from error
