@@ -24,13 +24,14 @@ EXAMPLES = (
 
 def demo(
     run_dir: options.RunDir = None,
-    config: options.Config = None,
+    config: options.DemoConfig = None,
     assignments: options.Assignments = None,
     device: options.Device = None,
     dry_run: options.DryRun = False,
     log_level: options.LogLevel = "warning",
 ) -> None:
     """Train a small model on a real clip, and sample from it."""
+    config = config or Path("demo")  # also where there is a latte.yaml: it may be of weeks of training
     settings = load("train", config, assignments, {"run_dir": run_dir, "device": device}, log_level)
     from latte_cli.core.planning.runs import train_plan
 

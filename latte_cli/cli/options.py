@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,17 +42,18 @@ def lora_use(text: str) -> "LoraUse":
         raise typer.BadParameter(str(error)) from error
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
+def _config(default: str) -> Any:
+    return typer.Option(
         "-c",
         "--config",
         metavar="FILE",
         autocompletion=experiment_names,
-        help="Experiment: a file, or the name of a shipped one. Default: latte.yaml in the working directory,"
-        " else the built-in demo.",
-    ),
-]
+        help=f"Experiment: a file, or the name of a shipped one. Default: {default}.",
+    )
+
+
+Config = Annotated[Path | None, _config("latte.yaml in the working directory, else the built-in demo")]
+DemoConfig = Annotated[Path | None, _config("the built-in demo")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option(

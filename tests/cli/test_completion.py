@@ -58,5 +58,18 @@ def test_a_shipped_experiment_is_found_by_name_unless_a_file_has_that_name(
     asked = ["convert", "--source", "missing.pt", "-c"]
     assert CliRunner().invoke(app, [*asked, "sky"]).stderr.startswith("missing.pt: no such file")
     assert CliRunner().invoke(app, [*asked, "skye"]).stderr.startswith("skye: no such file, expected an")
+    Path("sky").mkdir()
+    assert CliRunner().invoke(app, [*asked, "sky"]).stderr.startswith("missing.pt: no such file")
+    Path("sky").rmdir()
     Path("sky").write_text(yaml.safe_dump({"model": {"dpth": 2}}))
     assert CliRunner().invoke(app, [*asked, "sky"]).stderr.startswith("sky: model.dpth: unknown key")
+
+
+def test_the_demo_is_the_same_where_there_is_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("latte.yaml").write_text("run_dir: runs/mine\ntrain: {steps: 1000000}\n")
+    plan = CliRunner().invoke(app, ["demo", "--dry-run"])
+    assert plan.exit_code == 0, plan.stderr
+    assert "\nrun_dir: runs/demo\n" in f"\n{plan.stdout}"

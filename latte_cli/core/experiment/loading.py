@@ -84,9 +84,11 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
                 f"{path}: found more than {MAX_BYTES:,} bytes, expected an experiment file (YAML)"
             )
         return str(path), content.decode("utf-8-sig")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         if str(path) in shipped_names():
             return str(path), shipped_experiment(str(path)).text
+        if path.is_dir():
+            raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
         shipped = f", or -c {path.stem} for the shipped one" if path.stem in shipped_names() else ""
         raise LatteError(f"{path}: no such file, expected an experiment file (YAML){shipped}") from error
     except UnicodeDecodeError as error:
