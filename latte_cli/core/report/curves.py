@@ -40,6 +40,11 @@ class Curve:
     points: str
     last: str
 
+    @property
+    def is_dot(self) -> bool:
+        """Whether there is a single point."""
+        return len(set(self.points.split())) == 1
+
 
 @dataclass(frozen=True)
 class Chart:

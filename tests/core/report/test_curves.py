@@ -60,7 +60,8 @@ def test_missing_and_infinite_values_are_left_out() -> None:
 
 def test_a_constant_and_a_single_value_can_be_drawn() -> None:
     (chart,) = charts([{"step": 7, "lr": 0.0}])
-    assert re.fullmatch(r"([\d.]+,[\d.]+) \1", chart.curves[0].points), "a line of no length: a dot"
+    assert re.fullmatch(r"([\d.]+,[\d.]+) \1", chart.curves[0].points), "a line of no length"
+    assert chart.curves[0].is_dot
     assert chart.x_ticks
 
 
