@@ -18,7 +18,7 @@ LITTLE_DISK = 10**9
 
 def memory(settings: Settings | None, device: str) -> Iterator[Finding]:
     """Whether the experiment's training fits into memory, by the estimate of its plan."""
-    from latte_cli.core.planning.cost import training_memory
+    from latte_cli.core.planning.cost import mindspore_memory, training_memory
     from latte_cli.core.planning.room import check_training_memory
 
     here, free = machine_memory(), free_memory()
@@ -29,7 +29,7 @@ def memory(settings: Settings | None, device: str) -> Iterator[Finding]:
     from latte_cli.core.models.architectures import sizes_of
 
     shape, train = sizes_of(settings), settings.train
-    total = training_memory(shape, train).total
+    total = training_memory(shape, train).total + mindspore_memory(device)
     found = f"{found}; training takes about {bytes_of(total)} per worker"
     fix = (
         "lower train.batch_size (and raise train.accumulation by the same factor), --set train.recompute=true"
