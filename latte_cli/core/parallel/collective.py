@@ -1,6 +1,7 @@
 """Collective operations of the workers: averages of gradients and numbers, bit-identical in all workers.
 
-On a CPU MindSpore supports only AllReduce, as a sum in float32 and float16; all else fails.
+On a CPU MindSpore supports AllReduce, as a sum in float32 and float16, Broadcast and AllGather; other
+reductions and ReduceScatter fail.
 """
 
 import os
@@ -98,7 +99,7 @@ class Collective:
 
         Each takes what the one before has returned, which fixes their order in all workers.
         """
-        return [_sender(owner, rank=self.world.rank, on_device=self._on_device) for owner in owners]
+        return [_sender(owner) for owner in owners]
 
     def mean(self, values: Sequence[float]) -> tuple[float, ...]:
         """Each number's mean over the workers, in float32 for several workers."""
@@ -222,33 +223,24 @@ def _all_reduce() -> Any:
 
 @cache
 def _broadcast(root: int) -> Any:
-    """MindSpore's copy of the worker `root` for all workers; not for CPUs."""
+    """MindSpore's copy of the worker `root` for all workers."""
     from mindspore import ops
 
     return ops.Broadcast(root)
 
 
-def _sender(owner: int, *, rank: int, on_device: bool) -> Callable[[Any, Any], Any]:
+def _sender(owner: int) -> Callable[[Any, Any], Any]:
     """A function for compiled graphs that replaces a parameter with that of `owner`, after `earlier`."""
     from mindspore import ops
 
-    if on_device:
-        broadcast = _broadcast(owner)
+    broadcast = _broadcast(owner)
 
-        def send(parameter, earlier):  # type: ignore[no-untyped-def]
-            sent = broadcast((ops.depend(parameter * 1.0, earlier),))[0]
-            ops.assign(parameter, sent)
-            return sent
+    def send(parameter, earlier):  # type: ignore[no-untyped-def]
+        sent = broadcast((ops.depend(parameter * 1.0, earlier),))[0]
+        ops.assign(parameter, sent)
+        return sent
 
-        return send
-    reduce, share = _all_reduce(), float(owner == rank)  # only the owner adds to the sum
-
-    def add(parameter, earlier):  # type: ignore[no-untyped-def]
-        total = reduce(ops.depend(parameter * share, earlier))
-        ops.assign(parameter, total)
-        return total
-
-    return add
+    return send
 
 
 def _as_tensor(value: Any) -> Any:
