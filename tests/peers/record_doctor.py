@@ -22,7 +22,8 @@ from latte_cli.core.doctor.self_test.drawing import normal, weights
 ROOT = Path(__file__).parents[2]
 TARGET = ROOT / "latte_cli" / "assets" / "self_test.npz"
 DEMO = ROOT / "latte_cli" / "assets" / "demo_autoencoder"
-WIDTH, SIDE, FRAMES, IMAGES, CAPTION_CHANNELS, TEXT_TOKENS, CLASSES, RANK = 144, 8, 4, 2, 16, 7, 3, 2
+WIDTH, SIDE, FRAMES, IMAGES, CLASSES, RANK = 144, 8, 4, 2, 3, 2
+CAPTION_CHANNELS, TEXT_TOKENS, PADDING = 16, 7, 2
 TIMESTEP, TRAINED_TIMESTEP, KEPT = 500, 31, 8
 SCALING = 0.18215  # Rombach et al. 2022; `Vae.decode` takes scaled latents
 CLIP = (FRAMES, 4, SIDE, SIDE)
@@ -117,7 +118,9 @@ def latte_t2v() -> nn.Module:
 def of_text(model: nn.Module) -> Any:
     """A text-to-video transformer as a function of (B, F, C, h, w)."""
     states = tensor(normal("text", 1, TEXT_TOKENS, CAPTION_CHANNELS))
-    return lambda x_t, timesteps: model(x_t.swapaxes(1, 2), timesteps, states).sample.swapaxes(1, 2)
+    # diffusers adds this to the scores as it is, a row for each frame.
+    bias = -10000.0 * (torch.arange(TEXT_TOKENS) >= TEXT_TOKENS - PADDING).float().repeat(FRAMES, 1)
+    return lambda x_t, timesteps: model(x_t.swapaxes(1, 2), timesteps, states, bias).sample.swapaxes(1, 2)
 
 
 def gradients(model: Any, parameters: dict[str, Tensor], *, images: int = 0) -> Numbers:

@@ -17,7 +17,7 @@ from latte_cli.core.doctor.self_test.rows import Results, described
 CASES: dict[str, Callable[[], Results]] = {}
 """What runs each graph, by name."""
 SIZES = {"hidden_size": 144, "depth": 2, "num_heads": 2, "patch_size": 2, "sample_size": 8, "num_frames": 4}
-CAPTION_CHANNELS, TEXT_TOKENS, CLASSES, IMAGES = 16, 7, 3, 2
+CAPTION_CHANNELS, TEXT_TOKENS, PADDING, CLASSES, IMAGES = 16, 7, 2, 3, 2
 TIMESTEP, TRAINED_TIMESTEP = 500, 31
 LOSS_SCALE = 1024.0  # of float16
 CLIP_NORM, EMA_DECAY = 0.5, 0.15
@@ -71,7 +71,7 @@ def condition_of(model: Any, rows: int = 1) -> Any:
         from latte_cli.core.models.latte_t2v.transformer import pack_text
 
         states = normal("text", 1, TEXT_TOKENS, model.shape.caption_channels)
-        return pack_text(states, np.ones((1, TEXT_TOKENS), np.float32))
+        return pack_text(states, (np.arange(TEXT_TOKENS) < TEXT_TOKENS - PADDING).astype(np.float32)[None])
     if model.shape.condition == "text":
         return normal("text", 1, 77, 768)
     if model.shape.condition == "class":
