@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from latte_cli.core.errors import LatteError
+from latte_cli.core.machine import device
 from latte_cli.core.recipes import train
 from latte_cli.core.settings.schema import Settings
 from latte_cli.core.storage.lock import only_run
@@ -35,6 +36,19 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     with pytest.raises(type(error)):
         list(train.run(settings))
     assert not settings.run_dir.parent.exists()
+
+
+def test_a_run_chooses_its_device_as_training_needs_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its limit of memory, and where float16 overflows: other commands need neither."""
+
+    def chosen(given: Settings) -> str:
+        raise LatteError(f"a device for {given.run_dir}")
+
+    monkeypatch.setattr(device, "use_training_device", chosen)
+    with pytest.raises(LatteError, match=f"^a device for {settings.run_dir}$"):
+        list(train.run(settings))
 
 
 def test_a_second_run_in_the_same_folder_at_the_same_time_is_rejected(settings: Settings) -> None:

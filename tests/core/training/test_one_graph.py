@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -58,6 +59,20 @@ def compare(found: Trainer, expected: Trainer, reports: tuple[list[TrainReport],
     for name, other in weights_of(expected).items():
         np.testing.assert_allclose(values[name], other, rtol=0, atol=1e-6, err_msg=name)
     assert found.progress.loss_scale == expected.progress.loss_scale
+
+
+def test_mindspore_gets_the_jit_level_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: dict[str, str] = {}
+
+    def jit(function: Any, **options: Any) -> Any:
+        levels[function.__name__] = options["jit_level"]
+        return function
+
+    monkeypatch.setattr(ms, "jit", jit)
+    trainer_of(settings_in(tmp_path, jit_level="O1"))
+    assert levels["one_pass"] == "O1"
 
 
 @pytest.mark.slow
