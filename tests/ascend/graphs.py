@@ -1,11 +1,12 @@
 """The graphs that this program compiles on Ascend, compiled on a CPU as far as MindSpore validates them.
 
-`LATTE_KERNELS=off GLOG_v=4 python -m tests.ascend.graphs FOLDER [NAME ...]` writes FOLDER/NAME.ir for each.
-The compiled kernels are off and what depends on the device is chosen as on Ascend, so that a graph has the
-operators that an Ascend device would be given. What a CPU cannot execute fails after validation; that failure
-is expected.
+`LATTE_KERNELS=off GLOG_v=4 python -m tests.ascend.graphs FOLDER [NAME ...]` writes FOLDER/NAME.ir for each,
+and FOLDER/errors.json with the errors of what the self-test's graphs compute. The compiled kernels are off
+and what depends on the device is chosen as on Ascend, so that a graph has the operators that an Ascend device
+would be given. What a CPU cannot execute fails after validation; that failure is expected.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -21,6 +22,8 @@ from mindspore import amp, ops
 
 from latte_cli.core.doctor.self_test import graphs
 from latte_cli.core.doctor.self_test.drawing import normal
+from latte_cli.core.doctor.self_test.expected import expected_of
+from latte_cli.core.doctor.self_test.rows import compared
 from latte_cli.core.parallel.collective import Collective
 from latte_cli.core.parallel.world import World
 from tests.ascend.pretending import answer_ascend
@@ -112,17 +115,22 @@ for _rank in range(2):  # whose graphs differ
 
 
 def write(folder: Path, names: list[str]) -> None:
-    """Write FOLDER/NAME.ir for each name. Raises RuntimeError where MindSpore validates no graph."""
+    """Write FOLDER/NAME.ir for each name, and errors.json: the relative errors of the self-test's graphs that
+    a CPU can execute, by name. Raises RuntimeError where MindSpore validates no graph.
+    """
     pretend_ascend()
     folder.mkdir(parents=True, exist_ok=True)
     cases: dict[str, Callable[[], object]] = {**CASES, **PLANTED}
+    errors: dict[str, float] = {}
     for name in names:
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as dump:
             ms.set_context(save_graphs=1, save_graphs_path=dump)
             failure: Exception | None = None
             try:
-                cases[name]()
+                found = cases[name]()
+                if isinstance(found, dict):
+                    errors[name] = compared(found, expected_of(name))
             except (RuntimeError, TypeError, ValueError) as error:
                 failure = error
             graphs = sorted(
@@ -134,6 +142,7 @@ def write(folder: Path, names: list[str]) -> None:
             seconds = time.perf_counter() - begun
             end = "stops at a CPU's limits" if failure else "runs on a CPU"
             print(f"{name} {end}, {seconds:.1f} s", flush=True)
+    (folder / "errors.json").write_text(json.dumps(errors))
 
 
 if __name__ == "__main__":

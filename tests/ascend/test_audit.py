@@ -1,5 +1,6 @@
 """Every graph that Ascend would be given, against MindSpore's documentation. Nothing here ran on Ascend."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from latte_cli.core.doctor.self_test.expected import ALLOWED, allowed_of
+from latte_cli.core.doctor.self_test.graphs import CASES as SELF_TEST
 from latte_cli.core.doctor.self_test.graphs import latte
 from tests.ascend import audit
 from tests.ascend.graphs import CASES, PLANTED
@@ -19,18 +22,34 @@ PAGE = ROOT / "docs" / "ascend.md"
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Validated graphs by name, compiled in another process: it answers Ascend for its device."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of graphs, compiled in another process: it answers Ascend for its device."""
     folder = tmp_path_factory.mktemp("graphs")
     command = [sys.executable, "-m", "tests.ascend.graphs", str(folder), *CASES, *PLANTED]
     only_these = {"MS_DEV_DUMP_IR_PASSES": "validate"}  # writing every graph takes as long as compiling
     environment = os.environ | {"LATTE_KERNELS": "off", "GLOG_v": "4", "PYTHONPATH": str(ROOT)} | only_these
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {path.stem: path.read_text() for path in folder.glob("*.ir")}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graphs(written: Path) -> dict[str, str]:
+    """Validated graphs by name."""
+    return {path.stem: path.read_text() for path in written.glob("*.ir")}
 
 
 pytestmark = pytest.mark.slow
+
+
+def test_graphs_that_a_cpu_can_execute_compute_what_pytorch_does(written: Path) -> None:
+    """With MindSpore's operators alone; attention of 16 bits is none of a CPU's."""
+    errors = json.loads((written / "errors.json").read_text())
+    in_32_bits = {name for name in SELF_TEST if allowed_of(name) == ALLOWED["float32"]} - {"latte-reuse"}
+    in_16_bits = {"text-float16", "vae-encode-float16", "vae-decode-float16"}
+    assert errors.keys() == in_32_bits | in_16_bits
+    allowed = dict.fromkeys(in_32_bits, 2e-5) | {name: allowed_of(name) for name in in_16_bits}
+    assert {name: error for name, error in errors.items() if error > allowed[name]} == {}
 
 
 @pytest.mark.parametrize("name", CASES)
