@@ -61,12 +61,12 @@ def check_same(run: str, other: str) -> None:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_sharded_workers_train_like_one_and_any_number_can_resume() -> None:
+def test_sharded_workers_train_like_one_and_one_or_two_can_resume() -> None:
     by_workers(f"--run-dir two --parallel 2 --set train.batch_size=3 {SHARDED}")
     by_one("--run-dir one --set train.batch_size=6")
     check_same("two", "one")
 
-    for name in ("resumed-one", "resumed-two", "resumed-three"):
+    for name in ("resumed-one", "resumed-two"):
         shutil.copytree("two", name)
         Path(name, LAST).unlink()
     by_one("--run-dir resumed-one --resume auto --set train.batch_size=6")
@@ -75,8 +75,6 @@ def test_sharded_workers_train_like_one_and_any_number_can_resume() -> None:
     found = load_file(Path("resumed-two", LAST))
     for name, values in load_file(Path("two", LAST)).items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    by_workers(f"--run-dir resumed-three --resume auto --parallel 3 --set train.batch_size=2 {SHARDED}")
-    check_same("resumed-three", "two")
 
 
 @pytest.mark.usefixtures("experiment")
