@@ -106,7 +106,7 @@ $(PEERS_VENV)/.installed:
 		&& $$pip install numpy safetensors pytest diffusers==0.42.1 transformers==5.24.0 accelerate sentencepiece protobuf imageio-ffmpeg imageio
 	@touch $@
 
-# The robustness campaign (docs/robustness.md): damaged files, failing machines, kills, signals, load. 20 minutes;
+# The robustness campaign (docs/robustness.md): damaged files, failing machines, kills, signals, load. 15 minutes;
 # as root, since it mounts small file systems. Select with CAMPAIGN="--only files".
 CAMPAIGN ?=
 
