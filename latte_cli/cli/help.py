@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from latte_cli.core.errors import LatteError, found
+from latte_cli.core.errors import LatteError, found, is_unicode
 
 GROUPS = ("Data", "Model", "Sampling", "Run", "Parallel", "Output", "Experiment")
 """The headings of option groups, in order; the last is for all other options."""
@@ -21,7 +21,7 @@ class Command(typer.core.TyperCommand):
         """Run the command. Raises LatteError for an argument that is not UTF-8."""
         for parameter in self.get_params(ctx):
             for text in _texts(ctx.params.get(parameter.name)):
-                if any("\ud800" <= letter <= "\udfff" for letter in text):
+                if not is_unicode(text):
                     raise LatteError(f"{parameter.opts[0]}: {found(text, 'valid UTF-8')}")
         return super().invoke(ctx)
 

@@ -36,6 +36,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8; an argument or a name in another encoding contains surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def one_line(text: object) -> str:
     """Escape control characters and line breaks, such as those in the names of files."""
     return printable(str(text)).replace("\n", "\\n")

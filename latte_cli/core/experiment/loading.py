@@ -84,17 +84,16 @@ def _read(config: Path | None, *, demo: bool) -> tuple[str, str]:
                 f"{path}: found more than {MAX_BYTES:,} bytes, expected an experiment file (YAML)"
             )
         return str(path), content.decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        if str(path) in shipped_names():
-            return str(path), shipped_experiment(str(path)).text
-        if path.is_dir():
-            raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
-        shipped = f", or -c {path.stem} for the shipped one" if path.stem in shipped_names() else ""
-        raise LatteError(f"{path}: no such file, expected an experiment file (YAML){shipped}") from error
     except UnicodeDecodeError as error:
         raise LatteError(f"{path}: not UTF-8 text, expected an experiment file (YAML)") from error
     except OSError as error:
-        raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
+        is_missing = isinstance(error, FileNotFoundError)
+        if (is_missing or isinstance(error, IsADirectoryError)) and str(path) in shipped_names():
+            return str(path), shipped_experiment(str(path)).text
+        if not is_missing:
+            raise LatteError(f"{path}: cannot be read: {error.strerror}") from error
+        shipped = f", or -c {path.stem} for the shipped one" if path.stem in shipped_names() else ""
+        raise LatteError(f"{path}: no such file, expected an experiment file (YAML){shipped}") from error
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

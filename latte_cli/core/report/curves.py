@@ -101,9 +101,7 @@ def _chart(title: str, series: Mapping[str, Sequence[Point]]) -> Chart:
         tuple(
             Curve(
                 name,
-                " ".join(
-                    f"{x(step)},{y(value)}" for step, value in [*points, *points[:1]][: max(2, len(points))]
-                ),
+                " ".join(f"{x(step)},{y(value)}" for step, value in _line(points)),
                 _number(points[-1][1]),
             )
             for name, points in series.items()
@@ -111,6 +109,11 @@ def _chart(title: str, series: Mapping[str, Sequence[Point]]) -> Chart:
         tuple(Tick(x(step), f"{step:,.0f}") for step in round_numbers(start, end) if step == round(step)),
         tuple(Tick(y(value), _number(value)) for value in values),
     )
+
+
+def _line(points: Sequence[Point]) -> Sequence[Point]:
+    """The corners of a curve: a single point is there twice, since a browser draws no line of one corner."""
+    return points if len(points) > 1 else [*points, *points]
 
 
 def _widened(low: float, high: float) -> Point:

@@ -122,7 +122,8 @@ def expected_of(field: FieldInfo) -> str:
         return "keys and values"
     kinds = [_kind(kind) for kind in _alternatives(field.annotation) if kind is not NoneType]
     text = ", ".join([*kinds, *_bounds(field.metadata)])
-    text += "".join(f" such as {example}" for example in field.examples or ())
+    if field.examples:
+        text += f" such as {field.examples[0]}"
     return f"{text}, or null" if NoneType in _alternatives(field.annotation) else text
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     field_validator,
 )
 
+from latte_cli.core.errors import is_unicode
 from latte_cli.core.storage.hub import name_of
 
 Switch = Literal["auto"] | bool
@@ -51,7 +52,7 @@ class Section(BaseModel):
         annotation = cls.model_fields[info.field_name or ""].annotation
         texts = value if isinstance(value, list | tuple) else [value]
         if Path not in (annotation, *get_args(annotation)) and any(
-            isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text) for text in texts
+            isinstance(text, str) and not is_unicode(text) for text in texts
         ):
             raise ValueError(NOT_UTF_8)
         return value

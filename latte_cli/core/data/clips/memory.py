@@ -15,6 +15,8 @@ from latte_cli.core.data.clips.batches import ClipSource, Content
 from latte_cli.core.data.videos.video import ShortVideoError, VideoError
 from latte_cli.core.storage.files import atomic_file
 
+_NOTHING = np.empty(0, np.float32)
+
 
 class Stretch(NamedTuple):
     """Frames of a video that are encoded together."""
@@ -111,6 +113,3 @@ class MemorySource:
             readable = error.frames if isinstance(error, ShortVideoError) else piece.first
             self.ends[piece.video] = min(readable, end - 1)
         return self._readable(piece)
-
-
-_NOTHING = np.empty(0, np.float32)
